@@ -1,0 +1,183 @@
+"""The vocabulary of what is measured: streams, chunks of samples, their quality, and biomarkers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+Bool = NDArray[np.bool_]
+U8 = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamInfo:
+    """What a source says of itself before its first sample.
+
+    Attributes
+    ----------
+    name, source_id : str
+        As the sender gives them; `source_id` tells two headsets of one model apart.
+    sample_rate_hz : float
+        Nominal rate; the measured one is the sample clock's.
+    channels : tuple of str
+        Labels in the order of a chunk's columns (10-20 names where the headset has them).
+    kinds : tuple of str
+        One BIDS channel type in lower case a channel: "eeg", "eog", "emg", "misc".
+    full_scale_uv : float
+        The amplifier's rail (half range, µV); 0 where the source does not say.
+    reference : str
+        Name of the reference electrode, "n/a" where unknown.
+    """
+
+    name: str
+    source_id: str
+    sample_rate_hz: float
+    channels: tuple[str, ...]
+    kinds: tuple[str, ...]
+    full_scale_uv: float = 0.0
+    reference: str = "n/a"
+    manufacturer: str = "n/a"
+    host: str = ""
+
+    @property
+    def n_channels(self) -> int:
+        return len(self.channels)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Consecutive samples of one segment, as one delivery brought them.
+
+    Attributes
+    ----------
+    data_uv : (n_samples, n_channels) float32
+        Microvolts, rounded to float32 once, in the source. NaN is never used for a gap here.
+    first_sample : int
+        Index of the first sample on the stream's sample grid. Lost samples count: the next
+        chunk starts at `first_sample + n_samples + its own lost_samples`.
+    t0_s : float
+        LSL `local_clock` seconds of the first sample: corrected for the sender's clock, de-jittered.
+    arrival_s : float
+        LSL `local_clock` seconds at which this process had the chunk in hand.
+    lost_samples : int
+        Samples missing directly before this chunk (0 when none).
+    segment : int
+        Grows by one when the sender restarts or its clock jumps; filters start anew then.
+    """
+
+    data_uv: F32
+    first_sample: int
+    t0_s: float
+    arrival_s: float
+    lost_samples: int = 0
+    segment: int = 0
+
+    @property
+    def n_samples(self) -> int:
+        return int(self.data_uv.shape[0])
+
+    @property
+    def end_sample(self) -> int:
+        """Index one past the last sample."""
+        return self.first_sample + self.n_samples
+
+
+class Grade(IntEnum):
+    """How far a value can be trusted; only GOOD may move a dose."""
+
+    GOOD = 0
+    SUSPECT = 1
+    INVALID = 2  # written as n/a; the value is NaN
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """The state of every channel over one hop.
+
+    Attributes
+    ----------
+    good : (n_channels,) bool
+    reasons : tuple of tuple of str
+        Per channel what is wrong, in plain field terms: "flat", "rail", "amplitude", "line_noise", "gap", ...
+    clean_fraction : float
+        Share of (channel, sample) pairs of the analysis window that are free of artifact, 0-1.
+    line_ratio : (n_channels,) float64
+        Power at 50/60 Hz over power in 1-45 Hz, measured before the notch.
+    """
+
+    good: Bool
+    reasons: tuple[tuple[str, ...], ...]
+    clean_fraction: float
+    line_ratio: F64
+
+
+@dataclass(frozen=True, slots=True)
+class BiomarkerColumn:
+    """What one number of a `Biomarkers` row is.
+
+    `name` is the module, or module and part ("band_power.alpha"); `channel` an electrode, a pair
+    ("F3-F4") or "n/a" for a value of the whole head; `unit` a UCUM-like unit ("uV2", "Hz", "1").
+    """
+
+    name: str
+    channel: str
+    unit: str
+    window_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Biomarkers:
+    """Every biomarker at the end of one hop.
+
+    Attributes
+    ----------
+    columns : tuple of BiomarkerColumn
+        The same object for every hop of a stream.
+    values : (n_columns,) float64
+        NaN exactly where `grades` is INVALID.
+    grades : (n_columns,) uint8
+        `Grade` of each value.
+    reasons : tuple of str
+        Why a value is not GOOD; "" when it is.
+    hop : int
+        Number of this hop; it ends at sample ceil(hop * hop_s * rate), so the first is 1.
+    end_sample : int
+        One past the last sample used.
+    t_s : float
+        LSL seconds of the end of the window.
+    """
+
+    columns: tuple[BiomarkerColumn, ...]
+    values: F64
+    grades: U8
+    reasons: tuple[str, ...]
+    hop: int
+    end_sample: int
+    t_s: float
+    quality: Quality
+
+    def find(self, name: str, channel: str = "n/a") -> int:
+        """Column number of a biomarker; raises KeyError naming what there is."""
+        for i, column in enumerate(self.columns):
+            if column.name == name and column.channel == channel:
+                return i
+        known = ", ".join(sorted({f"{c.name}@{c.channel}" for c in self.columns}))
+        raise KeyError(f"no biomarker {name}@{channel}; this line computes: {known}")
+
+
+@dataclass(frozen=True, slots=True)
+class SourceNews:
+    """Something a source has to say that is no sample.
+
+    `kind` is one of: "connected", "lost", "restarted", "marker", "battery", "warning", "ended".
+    """
+
+    kind: str
+    text: str
+    t_s: float
+    data: dict[str, float | str] = field(default_factory=dict)
