@@ -1,0 +1,84 @@
+# eegloop: `make run` starts everything on virtual hardware; `make test` tests everything. Needs Python 3.11+, git and make.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DATA ?= data
+UI := $(shell find dashboard -type f -not -path '*/node_modules/*' 2>/dev/null)
+PACKAGES := eegloop drivers dsp control interlock daemon records simulators
+
+.PHONY: help run setup test lint bench test-long faults lock clean system-parts
+
+help:
+	@echo "make run        start the service on a virtual person and open its page"
+	@echo "make test       set up what tests need and run them"
+	@echo "make setup      install into $(VENV) only"
+	@echo "make lint       ruff, mypy --strict, import-linter"
+	@echo "make bench      speed and accuracy tables"
+	@echo "make test-long  whole recordings and soaks;  make faults: each fault 20 times"
+
+$(VENV)/.uv: requirements/uv.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "eegloop needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Name another: make PYTHON=python3.12 run")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.uv requirements/run.txt
+	@echo "Installing what eegloop needs into $(VENV) ..."
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/run.txt 2> $(VENV)/install.log \
+	  || $(BIN)/python -m pip install --quiet --require-hashes -r requirements/run.txt || { cat $(VENV)/install.log; exit 1; }
+	@touch $@
+
+$(VENV)/.app: $(VENV)/.run pyproject.toml hatch_build.py requirements/build.txt $(UI)
+	@echo "Building the page and installing eegloop itself ..."
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --build-constraints requirements/build.txt -e . 2> $(VENV)/install.log \
+	  || { cat $(VENV)/install.log; exit 1; }
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.app requirements/dev.txt
+	@echo "Installing what the tests need ..."
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt 2> $(VENV)/install.log \
+	  || $(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt || { cat $(VENV)/install.log; exit 1; }
+	@touch $@
+
+setup: $(VENV)/.app
+
+run: $(VENV)/.app
+	@exec $(BIN)/eegloop demo --data $(DATA)
+
+# Programs the tests talk to for real: an MQTT broker and a browser. By apt when root; otherwise say what is missing.
+system-parts:
+	@missing=""; \
+	for part in mosquitto:mosquitto chromium:chromium ip:iproute2 certutil:libnss3-tools; do \
+	  PATH="$$PATH:/usr/sbin:/sbin" command -v $${part%%:*} > /dev/null || missing="$$missing $${part##*:}"; done; \
+	if [ -n "$$missing" ]; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+	    echo "Installing$$missing with apt ..."; \
+	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=500 install -qq -y --no-install-recommends $$missing fonts-dejavu-core; } > $(VENV)/apt.log 2>&1 \
+	      || { tail -5 $(VENV)/apt.log; echo "could not install$$missing; the tests that need them will skip and say so"; }; \
+	  else echo "Missing on this machine:$$missing. Tests that need them will skip. To have them: sudo apt-get install$$missing"; fi; fi
+
+test: $(VENV)/.dev system-parts
+	@$(BIN)/python -m pytest -m "not long and not faults" --durations=15
+
+lint: $(VENV)/.dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(VENV)/.dev
+	@$(BIN)/eegloop bench
+
+test-long: $(VENV)/.dev system-parts
+	@$(BIN)/python -m pytest -m "long" --timeout=1800 --durations=15
+
+faults: $(VENV)/.dev system-parts
+	@$(BIN)/python -m pytest -m "faults" --timeout=1800 -s
+
+lock: $(VENV)/.uv
+	@cd requirements && for n in run dev build uv; do ../$(BIN)/uv pip compile -q --generate-hashes --universal --python-version 3.11 --no-header $$n.in -o $$n.txt; done
+
+clean:
+	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dashboard/node_modules daemon/web/static
