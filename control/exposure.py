@@ -1,0 +1,84 @@
+"""Which samples stimulation could have touched (S7): everything that is not proven to lie in confirmed zero output.
+
+Pure. Sample times and the interlock's times are compared on the LSL clock; `boot_to_lsl_s` is the difference of the two
+clocks, which is constant until the machine suspends (and then everything is stopped).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from eegloop.signal import Bool, Chunk
+from eegloop.stim import StimState
+
+GUARD_S = 0.1  # a headset's own delay: a sample stamped this long after zero may still hold current
+UNPROVEN_AFTER_S = 1.0  # a command that left no trace in the states for this long never took effect
+SILENT_AFTER_S = 0.3  # no state for this long: the output is unknown
+
+
+@dataclass(frozen=True, slots=True)
+class Exposure:
+    """What is known of the output, JSON-ready.
+
+    Attributes
+    ----------
+    clean_from_s : float
+        Samples taken at or after this LSL time are proven clean; inf = output is on, or unknown.
+    commanded_s : float
+        When the last command that could raise output was given, LSL s; -inf = never.
+    heard_s : float
+        When the newest state was written, LSL s; -inf = no interlock has spoken.
+    """
+
+    clean_from_s: float = -math.inf
+    commanded_s: float = -math.inf
+    heard_s: float = -math.inf
+
+
+def commanded(exposure: Exposure, t_s: float) -> Exposure:
+    """A command that can raise output is about to be sent: nothing after `t_s` is clean until zero is proven again."""
+    return replace(exposure, clean_from_s=math.inf, commanded_s=t_s)
+
+
+def heard(exposure: Exposure, state: StimState, boot_to_lsl_s: float) -> Exposure:
+    """Take in what the interlock said."""
+    at_s = state.boot_ns * 1e-9 + boot_to_lsl_s
+    zero = (
+        state.zero_since_ns > 0
+        and state.confirmed_ma == 0.0
+        and state.commanded_ma == 0.0
+        and state.granted_ma == 0.0
+    )
+    if not zero:
+        return replace(exposure, clean_from_s=math.inf, heard_s=at_s)
+    zero_s = state.zero_since_ns * 1e-9 + boot_to_lsl_s
+    if zero_s > exposure.commanded_s:
+        return replace(exposure, clean_from_s=zero_s + GUARD_S, heard_s=at_s)
+    if at_s > exposure.commanded_s + UNPROVEN_AFTER_S:
+        # Zero before the command and still zero well after it: the command was refused or lost.
+        return replace(exposure, clean_from_s=exposure.commanded_s + UNPROVEN_AFTER_S + GUARD_S, heard_s=at_s)
+    return replace(exposure, heard_s=at_s)
+
+
+def silence(exposure: Exposure, t_s: float) -> Exposure:
+    """Time passes: an interlock that was heard and has fallen silent leaves the output unknown."""
+    if math.isfinite(exposure.heard_s) and t_s - exposure.heard_s > SILENT_AFTER_S:
+        return replace(exposure, clean_from_s=math.inf)
+    return exposure
+
+
+def clean(exposure: Exposure, chunk: Chunk, sample_rate_hz: float) -> Bool | None:
+    """Per sample whether it is proven clean; None = all of them are.
+
+    Returns
+    -------
+    (n_samples,) bool or None
+    """
+    if chunk.t0_s >= exposure.clean_from_s:
+        return None
+    times_s = chunk.t0_s + np.arange(chunk.n_samples) / sample_rate_hz
+    mask: Bool = times_s >= exposure.clean_from_s
+    return mask

@@ -1,0 +1,97 @@
+"""The table of child processes: how each is started, told to end, and in which order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+from eegloop.errors import SetupError
+
+ROOT = Path(__file__).resolve().parent.parent
+log = structlog.get_logger()
+
+
+def python(*arguments: str) -> list[str]:
+    """This interpreter, running one of our own modules."""
+    return [sys.executable, *arguments]
+
+
+@dataclass(slots=True)
+class Child:
+    """One child process in a session of its own, so that a Ctrl-C in the terminal reaches only the daemon.
+
+    `log_file` gets what it prints on stderr (and on stdout unless `wants_stdout`).
+    """
+
+    name: str
+    argv: Sequence[str]
+    log_file: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+    stdin: bytes | None = None
+    wants_stdout: bool = False
+    process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        """Start it; raises SetupError if it cannot be started."""
+        with self.log_file.open("ab") as errors:
+            try:
+                self.process = await asyncio.create_subprocess_exec(
+                    *self.argv,
+                    stdin=asyncio.subprocess.PIPE if self.stdin is not None else asyncio.subprocess.DEVNULL,
+                    stdout=asyncio.subprocess.PIPE if self.wants_stdout else errors,
+                    stderr=errors,
+                    cwd=ROOT,
+                    env={**os.environ, **self.environment},
+                    start_new_session=True,
+                )
+            except OSError as error:
+                raise SetupError(f"cannot start {self.name} ({error})") from None
+        if self.stdin is not None and self.process.stdin is not None:
+            self.process.stdin.write(self.stdin)
+            with contextlib.suppress(ConnectionError):
+                await self.process.stdin.drain()
+            self.process.stdin.close()
+
+    @property
+    def running(self) -> bool:
+        return self.process is not None and self.process.returncode is None
+
+    async def line(self, timeout_s: float) -> str:
+        """The next line it prints on stdout; raises SetupError on silence or end."""
+        assert self.process is not None and self.process.stdout is not None
+        try:
+            raw = await asyncio.wait_for(self.process.stdout.readline(), timeout_s)
+        except TimeoutError:
+            raise SetupError(f"{self.name} said nothing within {timeout_s:g} s; see {self.log_file}") from None
+        if not raw:
+            raise SetupError(f"{self.name} ended at once; see {self.log_file}{self._last_words()}")
+        return raw.decode(errors="replace").strip()
+
+    def _last_words(self) -> str:
+        lines = self.log_file.read_text(errors="replace").strip().splitlines()
+        return f" ({lines[-1][:300]})" if lines else ""
+
+    def tell(self, number: signal.Signals) -> None:
+        if self.running and self.process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.send_signal(number)
+
+    async def end(self, grace_s: float) -> None:
+        """SIGTERM, and SIGKILL after `grace_s`."""
+        if not self.running or self.process is None:
+            return
+        self.tell(signal.SIGTERM)
+        try:
+            await asyncio.wait_for(self.process.wait(), grace_s)
+        except TimeoutError:
+            log.warning("killed", process=self.name, pid=self.process.pid)
+            self.tell(signal.SIGKILL)
+            await self.process.wait()
