@@ -57,6 +57,9 @@ class Snapshot:
         Between these a request is sensible; the envelope and the interlock enforce it anyway.
     stim : StimState or None
         The newest the interlock said, None = nothing yet.
+    baseline, baseline_sd : float or None
+        Median and robust SD (1.4826 MAD) of the target biomarker over this session's baseline, in the
+        biomarker's unit; None = none taken.
     """
 
     t_s: float
@@ -66,6 +69,8 @@ class Snapshot:
     ceiling_ma: float
     frequency_hz: float
     stim: StimState | None
+    baseline: float | None = None
+    baseline_sd: float | None = None
 
 
 class Controller(Protocol):
