@@ -1,0 +1,237 @@
+"""The straight line, in the order of DESIGN.md's picture: a chunk comes in, a command to the interlock comes out.
+
+`Line.step` is pure: clock, sockets and files are outside, time comes in with the tick. The same object runs live (`daemon/seat.py`),
+in `replay` and in `study`, and gives the same decisions for the same ticks.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from control import envelope, exposure, session
+from control.exposure import Exposure
+from control.session import Effects, Inputs, OperatorEvent, SessionState
+from dsp.pipeline import Pipeline
+from eegloop.ports import Controller, Snapshot
+from eegloop.signal import Biomarkers, Chunk, StreamInfo
+from eegloop.stim import Block, Limit, Prescription, StimState, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What the world around the line says: true or not until it says otherwise. Recorded whenever it changes."""
+
+    recording_ok: bool = False
+    audit_ok: bool = False
+    stream: str = "live"
+    demo: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Everything the line gets at once.
+
+    Attributes
+    ----------
+    number : int
+        Counts up by one.
+    t_s : float
+        LSL seconds at which this tick was made; a tick with a chunk has the chunk's arrival.
+    chunk : Chunk or None
+        None when nothing came (so that age can be noticed).
+    states : tuple of StimState
+        What the interlock said since the last tick.
+    events : tuple of OperatorEvent
+        What people did since the last tick.
+    supervised_s : float
+        LSL seconds at which a supervising page last answered; -inf = never.
+    """
+
+    number: int
+    t_s: float
+    chunk: Chunk | None
+    states: tuple[StimState, ...] = ()
+    events: tuple[OperatorEvent, ...] = ()
+    conditions: Conditions = Conditions()
+    supervised_s: float = math.inf
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One decision with all that led to it: inputs, proposal, every limit that applied, verdict, sentence."""
+
+    tick: int
+    t_s: float
+    end_sample: int
+    number: int
+    target: dict[str, float | str | None]
+    snapshot: Snapshot
+    verdict: Verdict
+    phase: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one tick led to, in order."""
+
+    rows: tuple[Biomarkers, ...]
+    decisions: tuple[Decision, ...]
+    effects: tuple[Effects, ...]
+    changed: tuple[tuple[str, str, str], ...]  # (phase, block, reason) of every change of either
+
+    @property
+    def last(self) -> Effects | None:
+        return self.effects[-1] if self.effects else None
+
+
+class Line:
+    """One person's line: quality ► filters ► biomarkers ► decide ► limit ► permit ► command.
+
+    Parameters
+    ----------
+    boot_to_lsl_s : float
+        LSL clock minus CLOCK_BOOTTIME, s; measured once at start and recorded.
+    device : tuple of Limit
+        The stimulator's own limits.
+    """
+
+    def __init__(
+        self,
+        info: StreamInfo,
+        pipeline: Pipeline,
+        hop_s: float,
+        controller: Controller,
+        prescription: Prescription,
+        device: tuple[Limit, ...],
+        boot_to_lsl_s: float,
+        started_s: float,
+    ) -> None:
+        self.info = info
+        self.pipeline = pipeline
+        self.prescription = prescription
+        self.controller = controller
+        self.boot_to_lsl_s = boot_to_lsl_s
+        self._hop_s = hop_s
+        self._device = device
+        self._controller_state = controller.start(prescription)
+        self.session: SessionState = session.initial(started_s)
+        self.exposure = Exposure()
+        self.row: Biomarkers | None = None
+        self.stim: StimState | None = None
+        self.sample_s = -math.inf
+        self.effects = Effects(reason=self.session.reason, sentence=self.session.reason)
+
+    def step(self, tick: Tick) -> Outcome:
+        """Run the line over one tick."""
+        result = _Collected()
+        news = False
+        for state in tick.states:
+            news = news or self.stim is None or (state.mode, state.refused) != (self.stim.mode, self.stim.refused)
+            self.stim = state
+            self.exposure = exposure.heard(self.exposure, state, self.boot_to_lsl_s)
+        self.exposure = exposure.silence(self.exposure, tick.t_s)
+        if tick.events or tick.chunk is None or news:
+            self._session(tick, tick.events, self._now(tick), result)
+        if tick.chunk is not None:
+            for part in _at_hops(tick.chunk, self._hop_s, self.info.sample_rate_hz):
+                clean = exposure.clean(self.exposure, part, self.info.sample_rate_hz)
+                rows = self.pipeline.push(part, clean)
+                self.sample_s = part.t0_s + part.n_samples / self.info.sample_rate_hz
+                for row in rows:
+                    self.row = row
+                    result.rows.append(row)
+                if rows:
+                    self._session(tick, (), self._now(tick), result)
+        return Outcome(tuple(result.rows), tuple(result.decisions), tuple(result.effects), tuple(result.changed))
+
+    def target(self) -> dict[str, float | str | None]:
+        """The biomarker that is kept in its band, as the page draws it; empty before the first row."""
+        if self.row is None:
+            return {}
+        return self.controller.target(self._controller_state, session.snapshot(self.session, self._inputs_now(self.row), self.prescription))
+
+    def _session(self, tick: Tick, events: tuple[OperatorEvent, ...], now_s: float, result: _Collected) -> None:
+        inputs = self._inputs(tick, events, now_s)
+        before = (self.session.phase, self.session.block)
+        self.session, effects = session.step(self.session, inputs, self.prescription)
+        if effects.decide and self.row is not None:
+            snapshot = session.snapshot(self.session, inputs, self.prescription)
+            self._controller_state, request = self.controller.decide(self._controller_state, snapshot)
+            standing = session.standing(self.session, inputs, self.prescription)
+            verdict = envelope.limit(request, self.prescription, standing, self._device)
+            self.session = session.permit(self.session, verdict, inputs, self.prescription)
+            target = self.controller.target(self._controller_state, snapshot)
+            result.decisions.append(
+                Decision(tick.number, now_s, self.row.end_sample, self.session.decisions, target, snapshot, verdict, self.session.phase)
+            )
+        if effects.command == "set" and effects.block == Block.STIMULATE:
+            self.exposure = exposure.commanded(self.exposure, max(now_s, tick.t_s))
+        if (self.session.phase, self.session.block) != before:
+            result.changed.append((self.session.phase, self.session.block, self.session.reason))
+        self.effects = effects
+        result.effects.append(effects)
+
+    def _now(self, tick: Tick) -> float:
+        """The session's clock: the time of the newest sample while samples come, else the tick's; never backwards."""
+        fresh = tick.chunk is not None and math.isfinite(self.sample_s)
+        return max(self.session.t_s, self.sample_s if fresh else tick.t_s)
+
+    def _inputs(self, tick: Tick, events: tuple[OperatorEvent, ...], now_s: float) -> Inputs:
+        conditions = tick.conditions
+        return Inputs(
+            t_s=now_s,
+            biomarkers=self.row,
+            stim=self.stim,
+            stim_age_s=math.inf if self.stim is None else max(0.0, tick.t_s - (self.stim.boot_ns * 1e-9 + self.boot_to_lsl_s)),
+            sample_age_s=max(0.0, tick.t_s - self.sample_s),
+            supervised_age_s=max(0.0, tick.t_s - tick.supervised_s) if math.isfinite(tick.supervised_s) else 0.0,
+            stream=conditions.stream,
+            recording_ok=conditions.recording_ok,
+            audit_ok=conditions.audit_ok,
+            demo=conditions.demo,
+            channels=self.info.channels,
+            events=events,
+        )
+
+    def _inputs_now(self, row: Biomarkers) -> Inputs:
+        return Inputs(self.session.t_s, row, self.stim, 0.0, 0.0, 0.0, channels=self.info.channels)
+
+
+class _Collected:
+    def __init__(self) -> None:
+        self.rows: list[Biomarkers] = []
+        self.decisions: list[Decision] = []
+        self.effects: list[Effects] = []
+        self.changed: list[tuple[str, str, str]] = []
+
+
+def _at_hops(chunk: Chunk, hop_s: float, sample_rate_hz: float) -> list[Chunk]:
+    """Cut a chunk where hops end, so that a decision can act on the samples after it; usually one piece."""
+    parts: list[Chunk] = []
+    start = chunk.first_sample
+    k = math.floor(start / (hop_s * sample_rate_hz)) + 1
+    begin = 0
+    while True:
+        end = math.ceil(round(k * hop_s * sample_rate_hz, 6)) - start
+        k += 1
+        if end <= begin:
+            continue
+        if end >= chunk.n_samples:
+            break
+        parts.append(_part(chunk, begin, end, sample_rate_hz))
+        begin = end
+    parts.append(_part(chunk, begin, chunk.n_samples, sample_rate_hz))
+    return parts
+
+
+def _part(chunk: Chunk, begin: int, end: int, sample_rate_hz: float) -> Chunk:
+    if begin == 0 and end == chunk.n_samples:
+        return chunk
+    return replace(
+        chunk,
+        data_uv=chunk.data_uv[begin:end],
+        first_sample=chunk.first_sample + begin,
+        t0_s=chunk.t0_s + begin / sample_rate_hz,
+        lost_samples=chunk.lost_samples if begin == 0 else 0,
+    )

@@ -1,0 +1,291 @@
+"""One seat live: acquire → line → interlock, recording and viewers; every task named, every wait bounded."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from control.session import OperatorEvent
+from daemon.audit import Audit
+from daemon.interlock_link import InterlockLink
+from daemon.live import LiveServer, SeatInfo
+from daemon.loop import Conditions, Decision, Line, Outcome, Tick
+from daemon.record import SessionRecorder
+from eegloop.errors import SourceError
+from eegloop.ports import Clock, EegSource
+from eegloop.signal import Chunk, Grade, SourceNews, StreamInfo
+from eegloop.stim import Phase
+
+log = structlog.get_logger()
+
+DEADLINE_S = 0.25  # a tick that took longer than this to be worked off renews no lease (S3)
+HEARTBEAT_EVERY_S = 0.045
+IDLE_TICK_S = 0.1
+DELAYED_AFTER_S, LOST_AFTER_S = 0.6, 2.0
+RETRY_S = (1.0, 2.0, 4.0, 8.0)
+HISTORY_S = 120
+
+
+@dataclass(slots=True)
+class Vitals:
+    """What viewers are told beside the line's own state."""
+
+    sample_at_s: float = -math.inf
+    samples: int = 0
+    lost_samples: int = 0
+    segment: int = 0
+    since_s: float = math.nan
+    message: str = ""
+    decision: Decision | None = None
+    decision_at_s: float = -math.inf
+    row_at_s: float = -math.inf
+    tick_ms_worst: float = 0.0
+    history: deque[tuple[float, float | None]] = field(default_factory=lambda: deque(maxlen=HISTORY_S))
+
+
+class SeatLoop:
+    """Runs one seat until cancelled.
+
+    Parameters
+    ----------
+    make_line, make_recorder : callables
+        Called once the source has said what it is.
+    supervised : bool
+        Whether a supervising page is demanded (S13).
+    """
+
+    def __init__(
+        self,
+        seat: str,
+        index: int,
+        label: str,
+        demo: bool,
+        source: EegSource,
+        make_line: Callable[[StreamInfo], Line],
+        make_recorder: Callable[[StreamInfo, Line], SessionRecorder | None],
+        link: InterlockLink,
+        audit: Audit,
+        live: LiveServer,
+        clock: Clock,
+    ) -> None:
+        self.seat = seat
+        self.index = index
+        self.label = label
+        self.demo = demo
+        self.link = link
+        self.line: Line | None = None
+        self.recorder: SessionRecorder | None = None
+        self.vitals = Vitals()
+        self._source = source
+        self._make_line = make_line
+        self._make_recorder = make_recorder
+        self._audit = audit
+        self._live = live
+        self._clock = clock
+        self._events: list[OperatorEvent] = []
+        self._conditions = Conditions()
+        self._tick = 0
+        self._heartbeat_s = -math.inf
+        self._worked_s = -math.inf
+        self._sessions = 0
+        self._news_lost = False
+
+    @property
+    def info(self) -> SeatInfo | None:
+        if self.line is None:
+            return None
+        stream = self.line.info
+        return SeatInfo(self.seat, self.index, self.label, stream.channels, stream.kinds, stream.sample_rate_hz)
+
+    @property
+    def stream_status(self) -> str:
+        age_s = self._clock.lsl_s() - self.vitals.sample_at_s
+        if self._news_lost or age_s > LOST_AFTER_S:
+            return "lost"
+        return "delayed" if age_s > DELAYED_AFTER_S else "live"
+
+    def person(self, kind: str, who: str, detail: str = "") -> None:
+        """A person did something at this machine: "start", "screened", "end", "rearm" or "stop"."""
+        self._events.append(OperatorEvent(kind, who, detail))
+        self._audit.append("operator", {"seat": self.seat, "kind": kind, "who": who, "detail": detail})
+
+    async def acquire(self) -> None:
+        """Connect, and work off every chunk as it comes; a source that cannot be opened is tried again."""
+        attempt = 0
+        while True:
+            try:
+                async with self._source as source:
+                    attempt = 0
+                    self._connected(source.info)
+                    async for item in source.chunks():
+                        if isinstance(item, Chunk):
+                            self._chunk(item)
+                        else:
+                            self._source_news(item)
+                    self.vitals.message = "The recording has ended."
+                    self._news_lost = True
+                    return
+            except SourceError as error:
+                wait_s = RETRY_S[min(attempt, len(RETRY_S) - 1)]
+                attempt += 1
+                self.vitals.message = str(error)
+                self._news_lost = True
+                log.warning("source", seat=self.seat, error=str(error), retry_s=wait_s)
+                await asyncio.sleep(wait_s)
+
+    async def idle(self) -> None:
+        """Ticks while no chunk comes, so that age is noticed and people are heard."""
+        while True:
+            await asyncio.sleep(IDLE_TICK_S)
+            if self.line is not None and self._clock.lsl_s() - self._worked_s > IDLE_TICK_S:
+                self._work(None, self._clock.lsl_s(), self._clock.boot_ns())
+
+    def close(self, reason: str) -> None:
+        """Record the end; the caller has stopped the stimulation."""
+        if self.recorder is not None:
+            self.recorder.event(self._tick, self._clock.lsl_s(), "closed", reason, {})
+            self.recorder.close()
+
+    def _connected(self, info: StreamInfo) -> None:
+        self._news_lost = False
+        self.vitals.message = ""
+        if self.line is None:
+            self.line = self._make_line(info)
+            self.recorder = self._make_recorder(info, self.line)
+            self.vitals.since_s = self._clock.lsl_s()
+        elif info != self.line.info:
+            raise SourceError(
+                f"seat {self.seat}: the stream changed (now {info.n_channels} channels at {info.sample_rate_hz:g} Hz, "
+                f"before {self.line.info.n_channels} at {self.line.info.sample_rate_hz:g}); restart eegloop to use it"
+            )
+        self._audit.append("source", {"seat": self.seat, "name": info.name, "source_id": info.source_id, "channels": list(info.channels)})
+
+    def _source_news(self, news: SourceNews) -> None:
+        self._news_lost = news.kind in ("lost", "ended") or (self._news_lost and news.kind not in ("connected", "restarted"))
+        if news.kind != "marker":
+            self.vitals.message = news.text if self._news_lost else ""
+            log.info("source", seat=self.seat, kind=news.kind, text=news.text)
+        if self.recorder is not None:
+            self.recorder.event(self._tick, news.t_s, news.kind, news.text, news.data)
+        self._live.publish_event("event", self.seat, name=news.kind, text=news.text)
+
+    def _chunk(self, chunk: Chunk) -> None:
+        self._news_lost = False
+        vitals = self.vitals
+        vitals.sample_at_s = chunk.arrival_s
+        vitals.samples += chunk.n_samples
+        vitals.lost_samples += chunk.lost_samples
+        vitals.segment = chunk.segment
+        self._work(chunk, max(chunk.arrival_s, self._worked_s), self._clock.boot_ns())
+        self._live.publish_chunk(self.index, chunk)
+
+    def _work(self, chunk: Chunk | None, t_s: float, made_ns: int) -> None:
+        """One tick: the line, then what it wants done, then what is written down."""
+        line = self.line
+        assert line is not None
+        self._tick += 1
+        self._worked_s = t_s
+        events, self._events = tuple(self._events), []
+        recorder = self.recorder
+        conditions = Conditions(
+            recording_ok=recorder is not None and recorder.status.state == "ok",
+            audit_ok=self._audit.ok,
+            stream=self.stream_status,
+            demo=self.demo,
+        )
+        tick = Tick(self._tick, t_s, chunk, self.link.take(), events, conditions)
+        outcome = line.step(tick)
+        self._command(line, outcome, made_ns)
+        if recorder is not None:
+            self._write(recorder, tick, outcome)
+        self._remember(line, outcome, t_s)
+        self.vitals.tick_ms_worst = max(self.vitals.tick_ms_worst * 0.999, (self._clock.boot_ns() - made_ns) * 1e-6)
+
+    def _command(self, line: Line, outcome: Outcome, made_ns: int) -> None:
+        for phase, _block, _reason in outcome.changed:
+            if phase == Phase.SCREEN:
+                self._sessions += 1
+        for effects in outcome.effects:
+            match effects.command:
+                case "arm":
+                    self.link.arm(f"{self.seat}-{self._sessions}-{int(self._clock.wall_s())}")
+                case "set":
+                    self.link.set(self._tick, made_ns, effects.block, effects.amplitude_ma, effects.frequency_hz)
+                case "fallback":
+                    self.link.fallback(effects.reason)
+                case "end":
+                    self.link.end()
+                case "stop":
+                    self.link.stop(effects.reason)
+            if effects.command:
+                self._audit.append(
+                    "command",
+                    {"seat": self.seat, "tick": self._tick, "kind": effects.command, "block": effects.block,
+                     "amplitude_ma": effects.amplitude_ma, "reason": effects.reason},
+                )  # fmt: skip
+        now_ns = self._clock.boot_ns()
+        in_time = now_ns - made_ns <= DEADLINE_S * 1e9
+        if line.effects.heartbeat and in_time and now_ns * 1e-9 - self._heartbeat_s >= HEARTBEAT_EVERY_S:
+            self._heartbeat_s = now_ns * 1e-9
+            self.link.heartbeat(self._tick, made_ns)
+        for refusal in self.link.take_refusals():
+            self._audit.append("refused", {"seat": self.seat, **refusal})
+            log.warning("interlock refused", seat=self.seat, **refusal)
+
+    def _write(self, recorder: SessionRecorder, tick: Tick, outcome: Outcome) -> None:
+        if tick.conditions != self._conditions:
+            self._conditions = tick.conditions
+            recorder.event(tick.number, tick.t_s, "conditions", "", _fields(tick.conditions))
+        for event in tick.events:
+            recorder.event(tick.number, tick.t_s, "operator", event.kind, _fields(event))
+        for state in tick.states:
+            recorder.stim(tick.number, state)
+        recorder.tick(tick.number, tick.t_s, tick.chunk)
+        for row in outcome.rows:
+            recorder.biomarkers(row)
+        for decision in outcome.decisions:
+            recorder.decision(decision_row(decision, tick, self.line))
+        for phase, block, reason in outcome.changed:
+            recorder.event(tick.number, tick.t_s, "phase", f"{phase}/{block}" if block else phase, {"reason": reason})
+
+    def _remember(self, line: Line, outcome: Outcome, t_s: float) -> None:
+        for phase, block, reason in outcome.changed:
+            log.info("phase", seat=self.seat, phase=phase, block=block, reason=reason)
+            self._audit.append("phase", {"seat": self.seat, "phase": phase, "block": block, "reason": reason})
+            self._live.publish_event("event", self.seat, name="phase", text=reason, phase=phase, block=block)
+        for decision in outcome.decisions:
+            self.vitals.decision = decision
+            self.vitals.decision_at_s = t_s
+            self._live.publish_event("decision", self.seat, **decision_view(decision, 0.0))
+        if outcome.rows:
+            self.vitals.row_at_s = t_s
+            second = math.floor(outcome.rows[-1].t_s)
+            if not self.vitals.history or math.floor(self.vitals.history[-1][0]) != second:
+                value = line.target().get("value")
+                self.vitals.history.append((outcome.rows[-1].t_s, value if isinstance(value, float) and math.isfinite(value) else None))
+
+
+def _fields(thing: Any) -> dict[str, Any]:
+    return {name: getattr(thing, name) for name in thing.__slots__}
+
+
+def decision_view(decision: Decision, age_s: float) -> dict[str, Any]:
+    """`LoopState.decision` (docs/contracts.md section 8)."""
+    verdict = decision.verdict
+    return {
+        "sentence": verdict.sentence,
+        "age_s": age_s,
+        "proposed_ma": verdict.request.amplitude_ma,
+        "granted_ma": verdict.amplitude_ma,
+        "limits": [{"field": x.field, "value": x.value, "unit": x.unit, "set_by": x.set_by} for x in verdict.limits],
+        "hold": verdict.request.hold,
+    }
+
+
+GRADES = {Grade.GOOD: "good", Grade.SUSPECT: "suspect", Grade.INVALID: "n/a"}

@@ -1,0 +1,159 @@
+"""What a viewer is told of one seat: the line's state as a LoopState (docs/contracts.md section 8)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from daemon.seat import GRADES, LOST_AFTER_S, SeatLoop, decision_view
+from eegloop.ports import Clock
+from eegloop.signal import Grade
+from eegloop.stim import LoopState, Phase
+
+
+def loop_state(seat: SeatLoop, clock: Clock) -> LoopState:
+    """The state of one seat now; ages in seconds, unknown numbers None."""
+    now_s = clock.lsl_s()
+    line = seat.line
+    status = seat.stream_status
+    state = line.session if line is not None else None
+    effects = line.effects if line is not None else None
+    return LoopState(
+        seat=seat.seat,
+        label=seat.label,
+        t_s=now_s,
+        wall_s=clock.wall_s(),
+        phase=state.phase if state is not None else Phase.OFF,
+        block=state.block if state is not None else "",
+        phase_reason=(effects.sentence if effects is not None and effects.sentence else "Waiting for the headset."),
+        phase_left_s=_number(effects.left_s) if effects is not None else None,
+        demo=seat.demo,
+        stream=_stream(seat, status, now_s),
+        quality=_quality(seat),
+        biomarkers=_biomarkers(seat, now_s),
+        target=_target(seat, now_s),
+        output=_output(seat, now_s),
+        decision=decision_view(seat.vitals.decision, now_s - seat.vitals.decision_at_s) if seat.vitals.decision is not None else {},
+        recording=_recording(seat),
+        alarms=_alarms(seat, status),
+    )
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
+def _stream(seat: SeatLoop, status: str, now_s: float) -> dict[str, Any]:
+    vitals, line = seat.vitals, seat.line
+    return {
+        "status": status,
+        "age_s": _number(now_s - vitals.sample_at_s),
+        "rate_hz": line.info.sample_rate_hz if line is not None else None,
+        "lost_samples": vitals.lost_samples,
+        "segment": vitals.segment,
+        "message": vitals.message,
+        "channels": list(line.info.channels) if line is not None else [],
+    }
+
+
+def _quality(seat: SeatLoop) -> list[dict[str, Any]]:
+    line = seat.line
+    if line is None or line.row is None:
+        return []
+    quality = line.row.quality
+    return [
+        {"channel": name, "good": bool(quality.good[i]), "reasons": list(quality.reasons[i]), "line_ratio": _number(float(quality.line_ratio[i]))}
+        for i, name in enumerate(line.info.channels)
+    ]
+
+
+def _biomarkers(seat: SeatLoop, now_s: float) -> list[dict[str, Any]]:
+    line = seat.line
+    if line is None or line.row is None:
+        return []
+    row, age_s = line.row, _number(now_s - seat.vitals.row_at_s)
+    return [
+        {
+            "name": column.name,
+            "channel": column.channel,
+            "value": _number(float(row.values[i])),
+            "unit": column.unit,
+            "grade": GRADES[Grade(int(row.grades[i]))],
+            "reason": row.reasons[i],
+            "age_s": age_s,
+        }
+        for i, column in enumerate(row.columns)
+    ]
+
+
+def _target(seat: SeatLoop, now_s: float) -> dict[str, Any]:
+    line = seat.line
+    if line is None or line.row is None:
+        return {}
+    target: dict[str, Any] = {k: (_number(v) if isinstance(v, float) else v) for k, v in line.target().items()}
+    try:
+        column = line.row.find(str(target.get("biomarker")), str(target.get("channel")))
+        target["grade"] = GRADES[Grade(int(line.row.grades[column]))]
+    except KeyError:
+        target["grade"] = "n/a"
+    target["age_s"] = _number(now_s - seat.vitals.row_at_s)
+    target["history"] = [[round(now_s - t_s, 2), value] for t_s, value in seat.vitals.history]
+    return target
+
+
+def _output(seat: SeatLoop, now_s: float) -> dict[str, Any]:
+    link, line = seat.link, seat.line
+    limit_ma = line.prescription.amplitude_ma if line is not None else None
+    stim = link.state
+    if stim is None or link.silent:
+        return {
+            "commanded_ma": None, "confirmed_ma": None, "granted_ma": None, "ceiling_ma": None, "limit_ma": limit_ma,
+            "frequency_hz": None, "mode": "unknown", "reason": "The interlock does not answer: switch the stimulator off.",
+            "age_s": _number(now_s - link.state_at_s), "latched": True, "zero_confirmed": False, "readback": "none",
+            "delivered_mc": None, "delivered_s": None,
+        }  # fmt: skip
+    return {
+        "commanded_ma": stim.commanded_ma,
+        "confirmed_ma": stim.confirmed_ma,
+        "granted_ma": stim.granted_ma,
+        "ceiling_ma": stim.ceiling_ma,
+        "limit_ma": limit_ma,
+        "frequency_hz": stim.frequency_hz,
+        "mode": stim.mode,
+        "reason": stim.reason,
+        "age_s": _number(now_s - link.state_at_s),
+        "latched": stim.mode == "stopped",
+        "zero_confirmed": stim.zero_since_ns > 0,
+        "readback": stim.readback,
+        "delivered_mc": stim.delivered_uc / 1000,
+        "delivered_s": stim.delivered_ms / 1000,
+    }
+
+
+def _recording(seat: SeatLoop) -> dict[str, Any]:
+    if seat.recorder is None:
+        return {"status": "off", "message": "Nothing is recorded yet.", "seconds": 0.0, "session": ""}
+    status = seat.recorder.status
+    return {"status": status.state, "message": status.message, "seconds": status.seconds, "session": status.session}
+
+
+def _alarms(seat: SeatLoop, status: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = []
+    if seat.line is not None:
+        found += [{"id": a.id, "priority": a.priority, "text": a.text, "advice": a.advice, "age_s": 0.0} for a in seat.line.effects.alarms]
+    if seat.link.silent:
+        found.append(_alarm("interlock_silent", "high", "The interlock does not answer; the output is unknown.",
+                            "Take the headset off and switch the stimulator off."))  # fmt: skip
+    if status == "lost":
+        found.append(_alarm("stream_lost", "technical", f"No data for more than {LOST_AFTER_S:g} s.",
+                            "The headset stopped sending. Check that its light is on."))  # fmt: skip
+    if seat.recorder is not None and seat.recorder.status.state == "failed":
+        found.append(_alarm("recording_failed", "high", seat.recorder.status.message, "Stimulation stays off until the recording works."))
+    known: dict[str, dict[str, Any]] = {}
+    for alarm in found:
+        known.setdefault(alarm["id"], alarm)
+    return list(known.values())
+
+
+def _alarm(name: str, priority: str, text: str, advice: str) -> dict[str, Any]:
+    return {"id": name, "priority": priority, "text": text, "advice": advice, "age_s": 0.0}
