@@ -1,0 +1,138 @@
+"""The commands: `eegloop run`, `demo`, `stop`, `replay`, ... (the same as `python -m daemon ...`)."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+
+
+def _quiet(number: int, frame: FrameType | None) -> None:
+    """A signal before the service has its own handlers: leave without a traceback; nothing has been started yet."""
+    sys.exit(128 + number)
+
+
+if __name__ == "__main__" or sys.argv[0].endswith("eegloop"):
+    signal.signal(signal.SIGINT, _quiet)
+    signal.signal(signal.SIGTERM, _quiet)
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from eegloop.errors import EegloopError
+
+app = typer.Typer(
+    name="eegloop",
+    help="Listens to a brain through a portable EEG headset and keeps stimulation where a clinician signed it. Research use only.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+
+Data = Annotated[Path, typer.Option("--data", help="Directory for everything the service writes.")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="Configuration file [default: ./config.yaml].")]
+Port = Annotated[int | None, typer.Option("--port", min=1024, max=65535, help="TCP port of the page; overrides config.yaml.")]
+NoBrowser = Annotated[bool, typer.Option("--no-browser", help="Do not open a browser.")]
+
+
+def _configured(config: Path | None) -> Path:
+    """The file named, ./config.yaml, or the one this installation brought."""
+    if config is not None:
+        return config
+    here = Path("config.yaml")
+    if here.exists():
+        return here
+    root = Path(__file__).resolve().parent
+    packaged = root / "config.default.yaml"
+    return packaged if packaged.exists() else root.parent / "config.yaml"
+
+
+def _serve(config: Path | None, data: Path, port: int | None, browser: bool, demo: bool) -> None:
+    from daemon.supervisor import Options, run
+
+    raise typer.Exit(run(Options(_configured(config), data, port, browser, demo)))
+
+
+@app.command(epilog="Example: eegloop run --config config.yaml --data /var/lib/eegloop")
+def run(config: ConfigFile = None, data: Data = Path("data"), port: Port = None, no_browser: NoBrowser = False) -> None:
+    """Run the service on the headsets and stimulators of config.yaml."""
+    _serve(config, data, port, not no_browser, demo=False)
+
+
+@app.command(epilog="Example: eegloop demo --port 9000 --no-browser")
+def demo(config: ConfigFile = None, data: Data = Path("data"), port: Port = None, no_browser: NoBrowser = False) -> None:
+    """Run the service on a virtual headset, a virtual brain and a simulated stimulator."""
+    _serve(config, data, port, not no_browser, demo=True)
+
+
+@app.command(epilog="Example: eegloop stop --data data")
+def stop(
+    data: Data = Path("data"),
+    seat: Annotated[str | None, typer.Option(help="Stop this seat only [default: every seat].")] = None,
+    reason: Annotated[str, typer.Option(help="Why, for the log.")] = "eegloop stop",
+) -> None:
+    """Stimulation to zero, now, without the daemon."""
+    from daemon.stop_command import stop_seats
+
+    raise typer.Exit(stop_seats(data, seat, reason))
+
+
+@app.command(epilog="Example: eegloop replay recording.vhdr --out out/")
+def replay(
+    recording: Annotated[Path, typer.Argument(help="BrainVision, EDF/BDF, FIF, XDF, OpenBCI text or Muse CSV file; or a session of ours.")],
+    out: Annotated[Path, typer.Option("--out", help="Directory for the derivatives.")],
+    config: ConfigFile = None,
+    controller: Annotated[str | None, typer.Option(help="Another controller: what would it have done?")] = None,
+    seat: Annotated[str | None, typer.Option(help="Take the settings of this seat of the configuration [default: the first].")] = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Print a JSON summary instead of text.")] = False,
+) -> None:
+    """Run the same line over a recording, as fast as it can."""
+    from daemon.replay import replay_recording
+
+    summary = replay_recording(recording, out, _configured(config), controller, seat, progress=not json_output)
+    typer.echo(json.dumps(summary) if json_output else summary["text"])
+
+
+@app.command(epilog="Example: eegloop link --data data")
+def link(data: Data = Path("data")) -> None:
+    """Print a new one-time sign-in link for the running service."""
+    from daemon.web.access import new_link
+
+    typer.echo(new_link(data))
+
+
+@app.command(epilog="Example: eegloop verify data/recordings")
+def verify(path: Annotated[Path, typer.Argument(help="A data directory, a recording or an audit trail.")]) -> None:
+    """Check recordings and audit trails against their hash chains."""
+    from daemon.verify_command import verify_path
+
+    raise typer.Exit(verify_path(path))
+
+
+@app.command(epilog="Example: eegloop bench --json")
+def bench(json_output: Annotated[bool, typer.Option("--json", help="Print JSON rows.")] = False) -> None:
+    """Print the speed table against the reference, measured now."""
+    from daemon.bench_command import bench_table
+
+    raise typer.Exit(bench_table(json_output))
+
+
+simulate = typer.Typer(help="Simulators as processes of their own.", no_args_is_help=True)
+app.add_typer(simulate, name="simulate")
+
+
+def main() -> None:
+    """Entry point: one clear line for what a person can mend, exit code 1."""
+    try:
+        app()
+    except EegloopError as error:
+        typer.echo(f"eegloop: {error}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,127 @@
+"""The only place that constructs: from config.yaml's checked models to running parts."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from control.prescription import TrustedKey, demo_prescription, new_key, parse_trusted, public_key, sign, trusted_bytes, verify
+from daemon.loop import Line
+from dsp.pipeline import Pipeline
+from eegloop.config import Config, Seat
+from eegloop.errors import ConfigError, SetupError
+from eegloop.layout import Layout
+from eegloop.ports import Clock, EegSource
+from eegloop.signal import StreamInfo
+from eegloop.stim import Limit, Prescription, PrescriptionError
+
+YEAR_S = 365 * 86_400
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A prescription and the signed file that the interlock reads by itself."""
+
+    prescription: Prescription
+    path: Path
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a file that only this user can read, whole or not at all."""
+    part = path.with_name(path.name + ".part")
+    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def demo_key(layout: Layout, now_s: float) -> bytes:
+    """This data directory's own demo key: made once, good for the device `simulated` only."""
+    path = layout.keys / "demo.key"
+    if not path.exists():
+        write_private(path, new_key()[0])
+    private = path.read_bytes()
+    trusted_path = layout.keys / "trusted.json"
+    trusted = parse_trusted(trusted_path.read_bytes()) if trusted_path.exists() else ()
+    public = public_key(private).hex()
+    if all(key.key != public for key in trusted):
+        demo = TrustedKey(public, "demo", "prescriber", "simulated", int(now_s) - 86_400, int(now_s) + 10 * YEAR_S, False)
+        write_private(trusted_path, trusted_bytes((*trusted, demo)))
+    return private
+
+
+def prescription(seat: Seat, layout: Layout, demo: bool, now_s: float) -> Signed:
+    """The seat's signed prescription; in the demo one is made and signed with the demo key.
+
+    Raises
+    ------
+    ConfigError, SetupError
+        If there is none, or it may not be used here.
+    """
+    folder = layout.seat(seat.id)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if seat.prescription is None:
+        if not demo:
+            raise ConfigError(
+                f"seat {seat.id}: prescription: null works in `eegloop demo` only; name the signed prescription's file"
+            )
+        made = folder / "prescription.json"
+        write_private(made, sign(demo_prescription(seat.person, now_s), [demo_key(layout, now_s)]))
+        path = made
+    else:
+        path = Path(seat.prescription).expanduser()
+    try:
+        trusted = parse_trusted((layout.keys / "trusted.json").read_bytes())
+        checked = verify(path.read_bytes(), trusted, now_s, seat.person, seat.stimulator.kind)
+    except OSError as error:
+        raise SetupError(f"seat {seat.id}: {error.filename}: {error.strerror}") from None
+    except PrescriptionError as error:
+        raise SetupError(f"seat {seat.id}: {path}: {error}") from None
+    if checked.controller != seat.controller.kind:
+        raise SetupError(
+            f"seat {seat.id}: controller.kind: found {seat.controller.kind!r}; the prescription {checked.id} is signed for {checked.controller!r}"
+        )
+    return Signed(checked, path)
+
+
+def device_limits(seat: Seat) -> tuple[Limit, ...]:
+    """The stimulator's own limits, as its driver states them."""
+    limits: tuple[Limit, ...] = seat.stimulator.module.LIMITS
+    return limits
+
+
+def source(seat: Seat, clock: Clock) -> EegSource:
+    built: EegSource = seat.source.module.build(seat.source.settings, clock)
+    return built
+
+
+def line(seat: Seat, info: StreamInfo, signed: Signed, boot_to_lsl_s: float, started_s: float) -> Line:
+    """The pure line of one seat for a stream."""
+    pipeline = Pipeline(info, seat.line, [(b.kind, b.settings) for b in seat.biomarkers])
+    controller = seat.controller.module.build(seat.controller.settings)
+    return Line(info, pipeline, seat.line.hop_s, controller, signed.prescription, device_limits(seat), boot_to_lsl_s, started_s)
+
+
+def software_filters(seat: Seat) -> dict[str, dict[str, float | str]]:
+    """What the line does to the signal before biomarkers, as BIDS wants it said (the recording itself is raw)."""
+    chain: dict[str, dict[str, float | str]] = {}
+    for name in ("high_pass_hz", "low_pass_hz", "notch_hz"):
+        value = getattr(seat.line, name)
+        if value is not None:
+            chain[name.removesuffix("_hz")] = {"cutoff_hz": float(value), "type": "causal Butterworth" if name != "notch_hz" else "causal notch"}
+    return chain
+
+
+def web_settings(config: Config, demo: bool, port: int | None) -> bytes:
+    """What the web process reads on stdin."""
+    return json.dumps(
+        {
+            "web": {**config.web.model_dump(mode="json"), **({"port": port} if port is not None else {})},
+            "mqtt": config.mqtt.model_dump(mode="json"),
+            "demo": demo,
+        }
+    ).encode()

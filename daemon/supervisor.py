@@ -1,0 +1,275 @@
+"""Starts every process and task, watches them, and takes them down in order: stimulation first."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+import signal
+import sys
+import webbrowser
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+
+from daemon import build
+from daemon.audit import Audit
+from daemon.clock import MachineClock
+from daemon.installation import check_names
+from daemon.interlock_link import InterlockLink
+from daemon.live import LiveServer
+from daemon.loop import Line
+from daemon.processes import Child, python
+from daemon.record import SessionRecorder
+from daemon.seat import SeatLoop
+from daemon.view import loop_state
+from eegloop.config import Config, Seat, load
+from eegloop.errors import EegloopError, SetupError
+from eegloop.layout import Layout
+from eegloop.signal import StreamInfo
+from eegloop.stop import stop as stop_now
+
+log = structlog.get_logger()
+
+STATE_EVERY_S = 0.25
+RESTART_AFTER_S = (0.5, 1.0, 2.0, 5.0, 10.0)
+EXIT_WITHIN_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line said."""
+
+    config: Path
+    data: Path
+    port: int | None
+    browser: bool
+    demo: bool
+
+
+def run(options: Options) -> int:
+    """Run the service until a signal; returns the exit code."""
+    layout = Layout(options.data.resolve())
+    config = load(options.config)
+    layout.create()
+    structlog.configure(
+        processors=[structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso"), structlog.dev.ConsoleRenderer(colors=False)],
+        logger_factory=structlog.WriteLoggerFactory((layout.data / "eegloop.log").open("a", encoding="utf-8")),
+    )
+    with _only_one(layout):
+        runner = asyncio.run
+        with contextlib.suppress(ImportError):
+            import uvloop
+
+            runner = uvloop.run
+        return runner(Service(config, layout, options).main())
+
+
+@contextlib.contextmanager
+def _only_one(layout: Layout):  # type: ignore[no-untyped-def]
+    """One daemon a data directory."""
+    with (layout.data / "daemon.lock").open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SetupError(f"another eegloop runs on {layout.data}; stop it or choose another --data") from None
+        yield
+
+
+class Service:
+    """The whole service: children, seats, tasks."""
+
+    def __init__(self, config: Config, layout: Layout, options: Options) -> None:
+        self._config = config
+        self._layout = layout
+        self._options = options
+        self._clock = MachineClock()
+        self._children: list[Child] = []
+        self._interlocks: dict[str, Child] = {}
+        self._seats: list[SeatLoop] = []
+        self._stopping = asyncio.Event()
+        self._web: Child | None = None
+
+    async def main(self) -> int:
+        """Start, serve until told to stop, take down; 0 = ended as asked."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, self._stopping.set)
+        try:
+            serving = asyncio.create_task(self._serve(), name="serve")
+            stopping = asyncio.create_task(self._stopping.wait(), name="stopping")
+            await asyncio.wait({serving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            stopping.cancel()
+            if not serving.done():
+                serving.cancel()
+            await asyncio.wait({serving})
+            if not serving.cancelled() and (error := serving.exception()) is not None:
+                raise error
+            return 0
+        finally:
+            await self._end_children()
+
+    async def _serve(self) -> None:
+        layout, clock = self._layout, self._clock
+        names = asyncio.create_task(asyncio.to_thread(check_names), name="names")
+        signed = {seat.id: build.prescription(seat, layout, self._options.demo, clock.wall_s()) for seat in self._config.seats}
+        for seat in self._config.seats:
+            await self._start_seat_processes(seat, signed[seat.id])
+        audit = Audit(layout.audit / "daemon.jsonl", clock)
+        async with LiveServer(layout.live_socket) as live:
+            await self._start_web()
+            await names
+            audit.append("start", {"pid": os.getpid(), "demo": self._options.demo, "config": str(self._config.path)})
+            for index, seat in enumerate(self._config.seats):
+                self._seats.append(await self._seat(index, seat, signed[seat.id], audit, live))
+            assert self._web is not None
+            port = json_port(await self._web.line(20.0))
+            self._say(port)
+            try:
+                async with asyncio.TaskGroup() as tasks:
+                    for number, loop in enumerate(self._seats):
+                        tasks.create_task(loop.acquire(), name=f"acquire {loop.seat}")
+                        tasks.create_task(loop.idle(), name=f"idle {loop.seat}")
+                        tasks.create_task(self._watch_interlock(self._config.seats[number], signed[loop.seat], loop), name=f"interlock {loop.seat}")
+                    tasks.create_task(self._publish(live), name="state")
+                    tasks.create_task(self._commands(live), name="commands")
+                    tasks.create_task(self._watch_web(port), name="web")
+            finally:
+                await self._take_down(audit)
+
+    async def _take_down(self, audit: Audit) -> None:
+        """Stimulation to zero first, then the recording closed; each wait is bounded."""
+        for loop in self._seats:
+            loop.link.stop("the service ends")
+        stops = [asyncio.to_thread(stop_now, self._layout.stop_socket(loop.seat), "the service ends", 1.0) for loop in self._seats]
+        for loop, result in zip(self._seats, await asyncio.gather(*stops, return_exceptions=True), strict=True):
+            confirmed = isinstance(result, dict) and bool(result.get("confirmed"))
+            audit.append("stopped", {"seat": loop.seat, "confirmed": confirmed})
+            if not confirmed and any(child.running for child in self._interlocks.values()):
+                print(f"{loop.label}: zero output is NOT CONFIRMED - take the headset off, switch the stimulator off", file=sys.stderr)
+        for loop in self._seats:
+            with contextlib.suppress(OSError):
+                loop.close("the service ends")
+            loop.link.close()
+        audit.append("end", {})
+        audit.close()
+
+    async def _start_seat_processes(self, seat: Seat, signed: build.Signed) -> None:
+        layout = self._layout
+        folder = layout.seat(seat.id)
+        data = ["--data", str(layout.data), "--seat", seat.id]
+        if self._options.demo:
+            if seat.stimulator.kind == "simulated":
+                await self._start(Child(f"stimulator {seat.id}", python("-m", "simulators.stimulators.simulated", *data), folder / "stimulator.log"))
+            name = getattr(seat.source.settings, "name", None)
+            if seat.source.kind == "lsl" and name:
+                argv = python("-m", "simulators.board", *data, "--name", name)
+                await self._start(Child(f"board {seat.id}", argv, folder / "board.log"))
+        self._interlocks[seat.id] = await self._start(self._interlock(seat, signed))
+
+    def _interlock(self, seat: Seat, signed: build.Signed) -> Child:
+        return Child(f"interlock {seat.id}", build.interlock_argv(self._layout, seat, signed), self._layout.seat(seat.id) / "interlock.log")
+
+    async def _start_web(self) -> None:
+        argv = python("-m", "daemon.web", "--data", str(self._layout.data))
+        settings = build.web_settings(self._config, self._options.demo, self._options.port)
+        self._web = await self._start(Child("web", argv, self._layout.data / "web.log", stdin=settings, wants_stdout=True))
+
+    async def _start(self, child: Child) -> Child:
+        await child.start()
+        self._children.append(child)
+        return child
+
+    async def _seat(self, index: int, seat: Seat, signed: build.Signed, audit: Audit, live: LiveServer) -> SeatLoop:
+        clock = self._clock
+        link = InterlockLink(self._layout.control_socket(seat.id), clock)
+        await link.connect(10.0)
+        boot_to_lsl_s = clock.lsl_s() - clock.boot_ns() * 1e-9
+
+        def make_line(info: StreamInfo) -> Line:
+            return build.line(seat, info, signed, boot_to_lsl_s, clock.lsl_s())
+
+        def make_recorder(info: StreamInfo, line: Line) -> SessionRecorder | None:
+            return build.recorder(seat, self._layout, info, line, signed, boot_to_lsl_s, clock) if seat.recording.enabled else None
+
+        source = build.source(seat, clock)
+        return SeatLoop(seat.id, index, seat.label, self._options.demo, source, make_line, make_recorder, link, audit, live, clock)
+
+    async def _publish(self, live: LiveServer) -> None:
+        """The state of every seat, four times a second; the seats themselves when they become known."""
+        known = -1
+        while True:
+            infos = [info for loop in self._seats if (info := loop.info) is not None]
+            if len(infos) != known:
+                known = len(infos)
+                live.publish_seats(infos, self._options.demo)
+            if live.n_connections:
+                live.publish_state([loop_state(loop, self._clock) for loop in self._seats])
+            await asyncio.sleep(STATE_EVERY_S)
+
+    async def _commands(self, live: LiveServer) -> None:
+        """What people ask for on the page."""
+        seats = {loop.seat: loop for loop in self._seats}
+        while True:
+            command = await live.commands.get()
+            seats[command.seat].person(command.name, command.by)
+            command.answer(True, "")
+
+    async def _watch_interlock(self, seat: Seat, signed: build.Signed, loop: SeatLoop) -> None:
+        """A dead interlock is started anew, in `stopped`; it never restarts stimulation."""
+        attempt = 0
+        while True:
+            await asyncio.sleep(0.1)
+            child = self._interlocks[seat.id]
+            if child.running and loop.link.connected:
+                continue
+            log.error("interlock gone", seat=seat.id)
+            await asyncio.sleep(RESTART_AFTER_S[min(attempt, len(RESTART_AFTER_S) - 1)])
+            attempt += 1
+            if not child.running:
+                self._interlocks[seat.id] = await self._start(self._interlock(seat, signed))
+            with contextlib.suppress(EegloopError):
+                await loop.link.connect(5.0)
+
+    async def _watch_web(self, port: int) -> None:
+        """The page's process is restarted on the same port; the loop does not notice."""
+        attempt = 0
+        while True:
+            assert self._web is not None and self._web.process is not None
+            await self._web.process.wait()
+            log.error("web gone", code=self._web.process.returncode)
+            await asyncio.sleep(RESTART_AFTER_S[min(attempt, len(RESTART_AFTER_S) - 1)])
+            attempt += 1
+            argv = python("-m", "daemon.web", "--data", str(self._layout.data))
+            settings = build.web_settings(self._config, self._options.demo, port)
+            self._web = await self._start(Child("web", argv, self._layout.data / "web.log", stdin=settings, wants_stdout=True))
+            with contextlib.suppress(SetupError):
+                await self._web.line(20.0)
+
+    async def _end_children(self) -> None:
+        """The web and the simulators first, then the interlocks, which have latched at zero by now."""
+        interlocks = set(map(id, self._interlocks.values()))
+        await asyncio.gather(*(child.end(0.7) for child in self._children if child.name == "web" or child.name.startswith("board")))
+        await asyncio.gather(*(child.end(0.7) for child in self._children if id(child) in interlocks))
+        await asyncio.gather(*(child.end(0.5) for child in self._children))
+
+    def _say(self, port: int) -> None:
+        wanted = self._options.port or self._config.web.port
+        if port != wanted:
+            print(f"Port {wanted} is taken; using {port}.")
+        print(f"eegloop is live: http://127.0.0.1:{port}", flush=True)
+        if self._options.browser and sys.stdout.isatty() and os.environ.get("DISPLAY"):
+            webbrowser.open(f"http://127.0.0.1:{port}")
+
+
+def json_port(text: str) -> int:
+    """The port out of the web process's first line, `{"port": N}`."""
+    import json
+
+    try:
+        return int(json.loads(text)["port"])
+    except (ValueError, KeyError, TypeError):
+        raise SetupError(f"the web process said {text[:200]!r} instead of its port") from None
