@@ -65,6 +65,11 @@ class InterlockLink:
             await asyncio.sleep(0.005)
 
     @property
+    def sequence(self) -> int:
+        """Number of the last command sent."""
+        return self._sequence
+
+    @property
     def connected(self) -> bool:
         return self._socket is not None
 

@@ -21,6 +21,7 @@ from eegloop.errors import SourceError
 from eegloop.ports import Clock, EegSource
 from eegloop.signal import Chunk, Grade, SourceNews, StreamInfo
 from eegloop.stim import Phase
+from records.tables import DecisionRow
 
 log = structlog.get_logger()
 
@@ -203,7 +204,7 @@ class SeatLoop:
         outcome = line.step(tick)
         self._command(line, outcome, made_ns)
         if recorder is not None:
-            self._write(recorder, tick, outcome)
+            self._write(recorder, line, tick, outcome)
         self._remember(line, outcome, t_s)
         self.vitals.tick_ms_worst = max(self.vitals.tick_ms_worst * 0.999, (self._clock.boot_ns() - made_ns) * 1e-6)
 
@@ -238,7 +239,7 @@ class SeatLoop:
             self._audit.append("refused", {"seat": self.seat, **refusal})
             log.warning("interlock refused", seat=self.seat, **refusal)
 
-    def _write(self, recorder: SessionRecorder, tick: Tick, outcome: Outcome) -> None:
+    def _write(self, recorder: SessionRecorder, line: Line, tick: Tick, outcome: Outcome) -> None:
         if tick.conditions != self._conditions:
             self._conditions = tick.conditions
             recorder.event(tick.number, tick.t_s, "conditions", "", _fields(tick.conditions))
@@ -246,11 +247,15 @@ class SeatLoop:
             recorder.event(tick.number, tick.t_s, "operator", event.kind, _fields(event))
         for state in tick.states:
             recorder.stim(tick.number, state)
-        recorder.tick(tick.number, tick.t_s, tick.chunk)
+        if tick.chunk is not None:
+            recorder.chunk(tick.number, tick.chunk)
+        else:
+            recorder.idle(tick.number, tick.t_s)
         for row in outcome.rows:
             recorder.biomarkers(row)
         for decision in outcome.decisions:
-            recorder.decision(decision_row(decision, tick, self.line))
+            latency_ms = (self._clock.lsl_s() - tick.chunk.arrival_s) * 1000 if tick.chunk is not None else None
+            recorder.decision(decision_row(decision, line, self.link.sequence, latency_ms))
         for phase, block, reason in outcome.changed:
             recorder.event(tick.number, tick.t_s, "phase", f"{phase}/{block}" if block else phase, {"reason": reason})
 
@@ -286,6 +291,40 @@ def decision_view(decision: Decision, age_s: float) -> dict[str, Any]:
         "limits": [{"field": x.field, "value": x.value, "unit": x.unit, "set_by": x.set_by} for x in verdict.limits],
         "hold": verdict.request.hold,
     }
+
+
+def decision_row(decision: Decision, line: Line, sequence: int, latency_ms: float | None) -> DecisionRow:
+    """The row of `_decisions.tsv`: everything that led to a decision and what came of it."""
+    snapshot, verdict, stim = decision.snapshot, decision.verdict, decision.snapshot.stim
+    state = line.session
+    return DecisionRow(
+        tick=decision.tick,
+        t_s=snapshot.t_s,
+        end_sample=decision.end_sample,
+        phase=decision.phase,
+        block=state.block,
+        authority=line.prescription.authority,
+        controller=line.prescription.controller,
+        inputs={
+            **decision.target,
+            "present_ma": snapshot.present_ma,
+            "ceiling_ma": snapshot.ceiling_ma,
+            "baseline": snapshot.baseline,
+            "baseline_sd": snapshot.baseline_sd,
+        },
+        proposed_ma=verdict.request.amplitude_ma,
+        proposed_hz=verdict.request.frequency_hz,
+        hold=verdict.request.hold,
+        proposal_reason=verdict.request.reason,
+        limits=verdict.limits,
+        granted_ma=verdict.amplitude_ma,
+        granted_hz=verdict.frequency_hz,
+        sequence=sequence,
+        confirmed_ma=stim.confirmed_ma if stim is not None else None,
+        delivered_uc=stim.delivered_uc if stim is not None else 0,
+        latency_ms=latency_ms,
+        sentence=verdict.sentence,
+    )
 
 
 GRADES = {Grade.GOOD: "good", Grade.SUSPECT: "suspect", Grade.INVALID: "n/a"}
