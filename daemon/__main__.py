@@ -16,13 +16,17 @@ if __name__ == "__main__" or sys.argv[0].endswith("eegloop"):
     signal.signal(signal.SIGINT, _quiet)
     signal.signal(signal.SIGTERM, _quiet)
 
+import difflib
+import importlib
 import json
+import os
+import pkgutil
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from eegloop.errors import EegloopError
+from eegloop.errors import EegloopError, SetupError
 
 app = typer.Typer(
     name="eegloop",
@@ -123,6 +127,29 @@ def bench(json_output: Annotated[bool, typer.Option("--json", help="Print JSON r
 
 simulate = typer.Typer(help="Simulators as processes of their own.", no_args_is_help=True)
 app.add_typer(simulate, name="simulate")
+PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+def _become(module: str, arguments: list[str]) -> None:
+    """Replace this process by a module of ours, so that signals and output are its own."""
+    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])
+
+
+@simulate.command("board", context_settings=PASS_ON, epilog="Example: eegloop simulate board --seat seat1 --seed 1")
+def simulate_board(context: typer.Context) -> None:
+    """A virtual headset on a virtual brain, as an LSL stream."""
+    _become("simulators.board", context.args)
+
+
+@simulate.command("stimulator", context_settings=PASS_ON, epilog="Example: eegloop simulate stimulator simulated --seat seat1")
+def simulate_stimulator(context: typer.Context, kind: Annotated[str, typer.Argument(help="Kind of stimulator, e.g. simulated.")]) -> None:
+    """A stimulator emulator on its true wire."""
+    known = sorted(m.name for m in pkgutil.iter_modules(importlib.import_module("simulators.stimulators").__path__))
+    if kind not in known:
+        near = difflib.get_close_matches(kind, known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise SetupError(f"no emulator {kind!r}; there are: {', '.join(known)}{hint}")
+    _become(f"simulators.stimulators.{kind}", context.args)
 
 
 def main() -> None:
