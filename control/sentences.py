@@ -9,7 +9,13 @@ SWITCH_OFF = "Take the headset off or switch the stimulator off."
 
 
 def sentence(
-    state: SessionState, left_s: float | None, bad: tuple[str, ...] | None, obstacle: str, doubt: str, refused: bool
+    state: SessionState,
+    left_s: float | None,
+    bad: tuple[str, ...] | None,
+    obstacle: str,
+    doubt: str,
+    refused: bool,
+    observe: bool,
 ) -> str:
     """One sentence (two where a person must act).
 
@@ -23,6 +29,8 @@ def sentence(
         Why the biomarker may not be used, "" if it may.
     refused : bool
         Somebody has just tried to re-arm in vain.
+    observe : bool
+        Nothing is delivered: the prescription's authority is `observe`.
     """
     if refused:
         return f"Cannot re-arm: {obstacle}."
@@ -38,7 +46,7 @@ def sentence(
         waiting = f" (waiting: {doubt})" if doubt else ""
         return f"Taking the baseline, {left_s or 0.0:.0f} s of clean signal to go{waiting}."
     if state.phase == Phase.ON:
-        return _on(state, left_s, doubt)
+        return _on(state, left_s, doubt, observe)
     if state.phase == Phase.RAMP_DOWN:
         return f"{state.reason} Ramping down to zero."
     if state.phase == Phase.POST:
@@ -58,7 +66,9 @@ def _contact(left_s: float | None, bad: tuple[str, ...] | None, obstacle: str) -
     return f"Contact is good, {left_s or 0.0:.0f} s more to be sure."
 
 
-def _on(state: SessionState, left_s: float | None, doubt: str) -> str:
+def _on(state: SessionState, left_s: float | None, doubt: str, observe: bool) -> str:
+    if state.block == Block.STIMULATE and observe:
+        return f"Watching only: would stimulate at {state.present_ma:.2f} mA, nothing is delivered."
     if state.block == Block.STIMULATE:
         return f"Stimulating at {state.present_ma:.2f} mA, looking again in {left_s or 0.0:.0f} s."
     if left_s is None:
