@@ -35,12 +35,14 @@ def write_all(fd: int, data: bytes) -> None:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Put a small file in place whole: written beside it under a dot name (which BIDS ignores), synced, renamed."""
+    """Put a small file in place whole: written beside it under a dot name (which BIDS ignores), then renamed.
+
+    It survives a kill at any moment; the owner syncs it against power failure (a sync here would hold up every seat).
+    """
     part = path.with_name(f".{path.name}.part")
     fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         write_all(fd, data)
-        os.fdatasync(fd)
     finally:
         os.close(fd)
     part.replace(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -51,6 +52,7 @@ class Recording:
 
     The sidecars are complete before the first sample is written, and the header that makes the run visible to MNE-Python
     comes after the first samples: at no moment is there a file that cannot be read.
+    `first_t0_s`, `first_wall_s`: LSL and Unix seconds of the first sample to come.
 
     Raises
     ------
@@ -58,12 +60,12 @@ class Recording:
         If a file cannot be made or written.
     """
 
-    def __init__(self, plan: RecordingPlan, first_wall_s: float) -> None:
+    def __init__(self, plan: RecordingPlan, first_t0_s: float, first_wall_s: float) -> None:
         self._plan = plan
         info = plan.info
         if len(info.kinds) != info.n_channels or info.sample_rate_hz <= 0:
             raise RecordingError(f"{info.name}: {info.n_channels} channels, {len(info.kinds)} kinds, {info.sample_rate_hz} Hz cannot be recorded")
-        self.timeline = Timeline(info.sample_rate_hz)
+        self.timeline = Timeline(info.sample_rate_hz, first_t0_s)
         self._stem = plan.entities.stem
         self._folder = plan.root / plan.entities.folder
         self._first_wall_s = first_wall_s
@@ -74,7 +76,12 @@ class Recording:
         self._n_events = 0
         self._files: list[AppendFile] = []
         self._visible = False
-        self._open()
+        self._derivative_folder = plan.root / bids.DERIVATIVES / plan.entities.folder
+        try:
+            self._open()
+        except OSError:
+            self._remove_traces()
+            raise
 
     @property
     def header_path(self) -> Path:
@@ -98,17 +105,11 @@ class Recording:
         replace_file(Path(f"{place}_coordsystem.json"), bids.to_json(bids.coordsystem_json()))
         replace_file(self._path("events.json"), bids.to_json(bids.column_texts(tables.EVENTS)))
         self.write_duration()
-        try:
-            self._event_file = self._add(AppendFile(self._path("events.tsv")))
-            self._event_file.append(tables.header(tables.EVENTS))
-            self.derivatives = Derivatives(
-                plan.root / bids.DERIVATIVES / plan.entities.folder, self._stem, plan.info, plan.columns, self.timeline, plan.setup
-            )
-            self._marker_file = self._add(MarkerFile(self._path("eeg.vmrk")))
-            self._sample_file = self._add(AppendFile(self._path("eeg.eeg")))
-        except OSError:
-            self._close_files()
-            raise
+        self._event_file = self._add(AppendFile(self._path("events.tsv")))
+        self._event_file.append(tables.header(tables.EVENTS))
+        self._marker_file = self._add(MarkerFile(self._path("eeg.vmrk")))
+        self._sample_file = self._add(AppendFile(self._path("eeg.eeg")))
+        self.derivatives = Derivatives(self._derivative_folder, self._stem, plan.info, plan.columns, self.timeline, plan.setup)
         start = datetime.fromtimestamp(self._first_wall_s, UTC).strftime("%Y%m%d%H%M%S%f")
         self._marker_file.append(bids.vmrk_head(self._stem))
         self._marker("New Segment", "", 0, 1, start)
@@ -221,6 +222,11 @@ class Recording:
         sidecar = bids.eeg_json(plan.info, plan.entities.task, plan.line_frequency_hz, plan.software_filters, self.seconds)
         replace_file(self._path("eeg.json"), bids.to_json(sidecar))
 
+    @property
+    def folders(self) -> tuple[Path, Path]:
+        """Where its files lie, for the thread that syncs them."""
+        return self._folder, self._derivative_folder
+
     def fds(self) -> Iterator[int]:
         """Open file descriptors, for the thread that syncs them."""
         for file in self._files:
@@ -239,7 +245,7 @@ class Recording:
             self.flush()
             self.write_duration()
             manifest = {"format": "eegloop-manifest-1", "seconds": round(self.seconds, 3), "files": dict(self._seals())}
-            path = self._plan.root / bids.DERIVATIVES / self._plan.entities.folder / f"{self._stem}_manifest.json"
+            path = self._derivative_folder / f"{self._stem}_manifest.json"
             replace_file(path, bids.to_json(manifest))
             return {"path": str(path.relative_to(self._plan.root)), **seal_of(path)}
         finally:
@@ -262,5 +268,13 @@ class Recording:
     def _close_files(self) -> None:
         for file in self._files:
             file.close()
-        if hasattr(self, "derivatives"):
-            self.derivatives.close()
+        self.derivatives.close()
+
+    def _remove_traces(self) -> None:
+        """Take away the sidecars of a run that could not be opened; it never had a sample."""
+        for file in self._files:
+            file.close()
+        for folder in (self._folder, self._derivative_folder):
+            for path in folder.glob(f"{self._stem}_*"):
+                with contextlib.suppress(OSError):
+                    path.unlink()

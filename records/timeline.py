@@ -32,13 +32,13 @@ class Placement:
 class Timeline:
     """The file's own sample grid: a file begins with the first sample it is given, at onset 0 s."""
 
-    def __init__(self, sample_rate_hz: float) -> None:
+    def __init__(self, sample_rate_hz: float, first_t0_s: float | None = None) -> None:
         self.rate_hz = sample_rate_hz
         self.n_samples = 0
         self._end_sample: int | None = None
         self._segment = 0
         self._offset = 0
-        self._last_t0_s: float | None = None
+        self._last_t0_s = first_t0_s
         self._last_file_sample = 0
 
     @property
