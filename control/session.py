@@ -1,8 +1,8 @@
 """The session's state machine: where a session stands, what it may do next, and the sentence that says why.
 
 `off → screen → contact → baseline → ramp_up → on → ramp_down → post`; from anywhere `fallback` (ramp to zero) or
-`stopped` (zero, latched until a person re-arms). Pure: time comes in with the inputs, everything remembered is in
-`SessionState`. One tick of the loop is
+`stopped` (zero, latched until a person re-arms); docs/session.md is drawn from `TRANSITIONS`. Pure: time comes in with
+the inputs, everything remembered is in `SessionState`. One tick of the loop is
 
     state, effects = session.step(state, inputs, prescription)
     if effects.decide:
@@ -17,186 +17,46 @@ A decision moves `present_ma`, the amplitude of the *next* stimulate block; it r
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import math
+from dataclasses import replace
 
+from control.dose import ramp_s
 from control.envelope import Standing
-from control.watch import Watch
+from control.phases import (
+    PHASES,
+    STIM_FRESH_S,
+    Tick,
+    bad_channels,
+    bookkeeping,
+    budget,
+    ceiling_now_ma,
+    guard,
+    obstacles,
+    person_stops,
+    stop,
+    target_of,
+)
+from control.sentences import alarms, sentence
+from control.state import Alarm, Effects, Inputs, OperatorEvent, SessionState
+from control.transitions import CONTACT_S, LIVE, TRANSITIONS
+from control.watch import look
 from eegloop.ports import Snapshot
-from eegloop.signal import Biomarkers
-from eegloop.stim import Phase, Prescription, StimState, Verdict
+from eegloop.stim import Authority, Block, Phase, Prescription, Verdict, within
 
-
-@dataclass(frozen=True, slots=True)
-class OperatorEvent:
-    """What a person did since the last tick.
-
-    `kind`: "start", "screened" (screening answered), "end", "rearm" or "stop"; `who` names the person and is
-    needed for everything but "stop". An unknown kind is ignored and named in the sentence.
-    """
-
-    kind: str
-    who: str
-    detail: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """Everything one tick of the session may know.
-
-    Attributes
-    ----------
-    t_s : float
-        LSL seconds of this tick; must not run backwards.
-    biomarkers : Biomarkers or None
-        The newest row (the same object again if no hop has ended since).
-    stim : StimState or None
-        The newest the interlock said; None = never.
-    stim_age_s : float
-        How old that is, s (CLOCK_BOOTTIME now minus `boot_ns`); inf if never.
-    sample_age_s : float
-        How long ago the newest EEG sample was taken, s; inf if there is none.
-    supervised_age_s : float
-        How long ago a supervising page (or a physical button) last answered, s; inf if never.
-    stream : str
-        "live", "delayed" or "lost".
-    recording_ok, audit_ok : bool
-        The recording and the audit trail are being written (S6).
-    demo : bool
-        This seat is the demo's: it may arm and start itself once, on the device `simulated` only.
-    channels : tuple of str
-        Labels in the order of `biomarkers.quality.good`.
-    events : tuple of OperatorEvent
-        What people did since the last tick, in order.
-    """
-
-    t_s: float
-    biomarkers: Biomarkers | None
-    stim: StimState | None
-    stim_age_s: float
-    sample_age_s: float
-    supervised_age_s: float
-    stream: str = "live"
-    recording_ok: bool = False
-    audit_ok: bool = False
-    demo: bool = False
-    channels: tuple[str, ...] = ()
-    events: tuple[OperatorEvent, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Alarm:
-    """One alarm that stands now; `id` is stable while it does. Priorities as `LoopState.alarms`."""
-
-    id: str
-    priority: str
-    text: str
-    advice: str
-
-
-@dataclass(frozen=True, slots=True)
-class Effects:
-    """What this tick wants done.
-
-    Attributes
-    ----------
-    command : str
-        "" (nothing), "arm", "set", "fallback", "end" or "stop": the kind of `StimCommand` to send, once.
-    block : str
-        For "set": "stimulate" or "sense".
-    amplitude_ma, frequency_hz : float
-        For "set": the new ramp end (0 mA in "sense").
-    heartbeat : bool
-        The lease may be renewed this tick (if the loop met its deadline).
-    decide : bool
-        The controller is asked: the newest window lies wholly in confirmed zero output and was not decided on yet.
-    reason : str
-        Short, for the interlock's and the audit log.
-    sentence : str
-        One plain sentence for people: what is happening and why.
-    left_s : float or None
-        Seconds left of this phase or block, None where unknown.
-    alarms : tuple of Alarm
-        Every alarm that stands now.
-    """
-
-    command: str = ""
-    block: str = ""
-    amplitude_ma: float = 0.0
-    frequency_hz: float = 0.0
-    heartbeat: bool = False
-    decide: bool = False
-    reason: str = ""
-    sentence: str = ""
-    left_s: float | None = None
-    alarms: tuple[Alarm, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class SessionState:
-    """All that a session remembers; JSON-ready (`dataclasses.asdict`). Times are LSL s, None = not yet.
-
-    Attributes
-    ----------
-    phase, block : str
-        `Phase` and, in `on`, `Block`; "" elsewhere.
-    since_s, block_since_s : float
-        Start of the phase and of the block.
-    reason : str
-        Why it is in this phase, in one plain sentence.
-    latched_by : str
-        In `stopped`: "restart", "person", "interlock", "record", "fallbacks", "clock"; else "".
-    started_by : str
-        Who started the session.
-    quiet_since_s : float or None
-        Since when the interlock has confirmed zero output without a break.
-    contact_since_s : float or None
-        Since when every channel has been good.
-    armed : bool
-        The interlock has confirmed `armed` in this ramp-up, so anything else it says now is a trip.
-    sent_s : float
-        When the last command went out (it is repeated if the interlock does not follow).
-    present_ma : float
-        Amplitude of the stimulate blocks as last granted (under `observe`: as it would be).
-    block_ma : float
-        Amplitude of the last stimulate block.
-    ceiling_ma : float
-        Under `lower_only` the lowest grant so far; never rises.
-    output_since_s : float or None
-        When output may first have left zero in this ramp-up; the session's clock.
-    used_s : float
-        Stimulation seconds of earlier ramp-ups of this session.
-    baseline_values : tuple of float
-        One clean value a second while the baseline is taken; empty afterwards.
-    fallbacks, decisions, holds, blocks : int
-        Counters of this session.
-    """
-
-    phase: str = Phase.STOPPED
-    block: str = ""
-    since_s: float = 0.0
-    block_since_s: float = 0.0
-    t_s: float = 0.0
-    reason: str = "The service was started; a person must re-arm."
-    latched_by: str = "restart"
-    started_by: str = ""
-    quiet_since_s: float | None = None
-    contact_since_s: float | None = None
-    armed: bool = False
-    sent_s: float = 0.0
-    present_ma: float = 0.0
-    block_ma: float = 0.0
-    ceiling_ma: float = 0.0
-    output_since_s: float | None = None
-    used_s: float = 0.0
-    decided_s: float | None = None
-    baseline_values: tuple[float, ...] = ()
-    baseline: float | None = None
-    baseline_sd: float | None = None
-    fallbacks: int = 0
-    decisions: int = 0
-    holds: int = 0
-    blocks: int = 0
-    watch: Watch = field(default_factory=Watch)
+__all__ = [
+    "TRANSITIONS",
+    "Alarm",
+    "Effects",
+    "Inputs",
+    "OperatorEvent",
+    "SessionState",
+    "initial",
+    "permit",
+    "snapshot",
+    "standing",
+    "step",
+    "target_of",
+]
 
 
 def initial(t_s: float) -> SessionState:
@@ -205,20 +65,114 @@ def initial(t_s: float) -> SessionState:
 
 
 def step(state: SessionState, inputs: Inputs, prescription: Prescription) -> tuple[SessionState, Effects]:
-    """One tick: the next state and what it wants done."""
-    raise NotImplementedError
+    """One tick: the next state and what it wants done.
+
+    In this order: the clock, STOP, what the interlock says and what forbids stimulation, then the phase's own step.
+    """
+    stim = inputs.stim if within(inputs.stim_age_s, STIM_FRESH_S) else None
+    name, channel = target_of(prescription)
+    watch, reading = look(state.watch, inputs.biomarkers, name, channel)
+    tick = Tick(inputs, prescription, reading, stim)
+    if math.isfinite(inputs.t_s) and inputs.t_s >= state.t_s:
+        state = bookkeeping(replace(state, t_s=inputs.t_s, watch=watch), tick)
+        result = person_stops(state, tick) or guard(state, tick) or PHASES[Phase(state.phase)](state, tick)
+    else:
+        result = stop(state, "clock", "Stopped: the sample clock ran backwards or is not a number.")
+    state, effects = result
+    return state, _complete(state, effects, tick)
 
 
 def snapshot(state: SessionState, inputs: Inputs, prescription: Prescription) -> Snapshot:
-    """What the controller may know; only to be called when `Effects.decide` (there are biomarkers then)."""
-    raise NotImplementedError
+    """What the controller may know; only to be asked for when `Effects.decide` (there are biomarkers then)."""
+    if inputs.biomarkers is None:
+        raise ValueError("session.snapshot: no biomarkers; ask only when Effects.decide is True")
+    return Snapshot(
+        t_s=inputs.biomarkers.t_s,
+        biomarkers=inputs.biomarkers,
+        present_ma=state.present_ma,
+        floor_ma=0.0,
+        ceiling_ma=ceiling_now_ma(state, inputs, prescription),
+        frequency_hz=prescription.frequency_hz,
+        stim=inputs.stim,
+        baseline=state.baseline,
+        baseline_sd=state.baseline_sd,
+    )
 
 
 def standing(state: SessionState, inputs: Inputs, prescription: Prescription) -> Standing:
     """The numbers the envelope limits by: present and last amplitude, ceiling, time and charge left."""
-    raise NotImplementedError
+    left_s, left_uc = budget(state, inputs, prescription)
+    return Standing(
+        present_ma=state.present_ma,
+        block_ma=state.block_ma,
+        ceiling_ma=ceiling_now_ma(state, inputs, prescription),
+        left_s=left_s,
+        left_uc=left_uc,
+    )
 
 
 def permit(state: SessionState, verdict: Verdict, inputs: Inputs, prescription: Prescription) -> SessionState:
-    """Take a verdict into the session: it becomes the next stimulate block's amplitude, or is held where it may not move."""
-    raise NotImplementedError
+    """Take a verdict into the session as the next stimulate block's amplitude.
+
+    Held instead: outside a sense block, and on a biomarker that may not move a dose. A hold never raises, and no
+    verdict passes the prescription or the ceiling, whatever it says.
+    """
+    if state.phase != Phase.ON or state.block != Block.SENSE:
+        return replace(state, holds=state.holds + 1)
+    usable = state.watch.usable or target_of(prescription)[0] == ""
+    hold = verdict.request.hold or not usable
+    # Under `observe` nothing is delivered: what would be is remembered, so that the shadow goes on from it.
+    granted_ma = verdict.request.amplitude_ma if prescription.authority == Authority.OBSERVE else verdict.amplitude_ma
+    if hold and (prescription.authority == Authority.OBSERVE or not verdict.request.hold):
+        granted_ma = state.present_ma
+    top_ma = ceiling_now_ma(state, inputs, prescription)
+    new_ma = min(granted_ma, top_ma) if within(granted_ma, math.inf) else 0.0
+    if hold:
+        new_ma = min(new_ma, state.present_ma)
+    return replace(
+        state,
+        present_ma=new_ma,
+        ceiling_ma=new_ma if state.ceiling_ma is None else min(state.ceiling_ma, new_ma),
+        decisions=state.decisions + 1,
+        holds=state.holds + int(hold),
+    )
+
+
+def _complete(state: SessionState, effects: Effects, tick: Tick) -> Effects:
+    """Add what every tick says: whether the lease may be renewed, the sentence, the time left, the alarms."""
+    heartbeat = state.armed and state.phase in (*LIVE, Phase.FALLBACK)
+    left_s = _left_s(state, tick)
+    bad = bad_channels(tick.inputs)
+    obstacle = obstacles(tick) if state.phase in (Phase.STOPPED, Phase.FALLBACK, Phase.CONTACT, Phase.BASELINE) else ""
+    return replace(
+        effects,
+        heartbeat=heartbeat,
+        left_s=left_s,
+        sentence=sentence(
+            state,
+            left_s,
+            bad,
+            obstacle,
+            tick.reading.reason,
+            refused=obstacle != "" and tick.who("rearm") != "",
+            observe=tick.observe,
+        ),
+        alarms=alarms(state, tick.inputs, tick.prescription, tick.stim),
+    )
+
+
+def _left_s(state: SessionState, tick: Tick) -> float | None:
+    """Seconds left of what is going on now, None where nobody can know."""
+    prescription, here_s = tick.prescription, state.t_s - state.since_s
+    if state.phase == Phase.CONTACT and state.contact_since_s is not None:
+        return max(0.0, CONTACT_S - min(here_s, state.t_s - state.contact_since_s))
+    if state.phase == Phase.BASELINE:
+        taken_s = float(len(state.baseline_values)) if target_of(prescription)[0] else here_s
+        return 0.0 if state.baseline_done else max(0.0, prescription.baseline_ms / 1000 - taken_s)
+    if state.phase == Phase.RAMP_UP:
+        return max(0.0, ramp_s(0.0, state.present_ma, prescription.ramp_ua_per_s) - here_s)
+    if state.phase == Phase.ON and state.block == Block.STIMULATE:
+        return max(0.0, prescription.stimulate_ms / 1000 - (state.t_s - state.block_since_s))
+    if state.phase == Phase.ON and state.quiet_since_s is not None:
+        return max(0.0, prescription.sense_ms / 1000 - (state.t_s - max(state.quiet_since_s, state.block_since_s)))
+    return None

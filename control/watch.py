@@ -1,10 +1,18 @@
-"""Vetting one biomarker before anything may lean on it: grade, age, range and whether it is frozen (S4)."""
+"""Vetting one biomarker before anything may lean on it: grade, range, gaps, and whether it is frozen (S4)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
-from eegloop.signal import Biomarkers
+from eegloop.signal import Biomarkers, Grade
+
+# Two hops of real EEG never give the same float64 power; a peak frequency on a grid of bins may repeat for long.
+FROZEN_HOPS = 10
+FROZEN_HOPS_HZ = 300
+# unit: (lowest, highest) that a head can produce
+_PLAUSIBLE = {"1": (-100.0, 100.0), "uV2": (0.0, 1e6), "Hz": (0.0, 100.0)}
+_ANY = (-1e9, 1e9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +26,9 @@ class Watch:
     value : float or None
         Its value, None where it had none.
     same_n : int
-        How many hops in a row had exactly this value.
+        How many hops in a row, this one included, had exactly this value.
+    usable : bool
+        The last look may move a dose.
     good_s : float or None
         End of the last usable window, LSL s.
     """
@@ -26,6 +36,7 @@ class Watch:
     hop: int = 0
     value: float | None = None
     same_n: int = 0
+    usable: bool = False
     good_s: float | None = None
 
 
@@ -33,7 +44,7 @@ class Watch:
 class Reading:
     """One look at the biomarker: `value` is None unless it may move a dose; `reason` says why not.
 
-    `fresh` is True if this hop had not been looked at before.
+    `t_s` is the end of its window in LSL s; `fresh` is True if this hop had not been looked at before.
     """
 
     value: float | None
@@ -45,5 +56,56 @@ class Reading:
 
 
 def look(watch: Watch, biomarkers: Biomarkers | None, name: str, channel: str) -> tuple[Watch, Reading]:
-    """Look at the newest row; pure, one call a tick."""
-    raise NotImplementedError
+    """Look at the newest row of biomarkers.
+
+    Returns
+    -------
+    Watch, Reading
+        The reading has a value only if the biomarker exists on this line, is graded GOOD, is finite, plausible for
+        its unit and not frozen (the same number for `FROZEN_HOPS` hops; `FROZEN_HOPS_HZ` for a frequency).
+    """
+    if biomarkers is None:
+        return replace(watch, usable=False), Reading(None, "", 0.0, 0.0, False, "no biomarkers yet")
+    try:
+        column = biomarkers.find(name, channel)
+    except KeyError as error:
+        return replace(watch, usable=False), Reading(None, "", 0.0, biomarkers.t_s, False, str(error.args[0]))
+    value = float(biomarkers.values[column])
+    unit = biomarkers.columns[column].unit
+    fresh = biomarkers.hop != watch.hop
+    same_n = watch.same_n
+    if fresh:
+        same_n = same_n + 1 if value == watch.value else 1
+    reason = _objection(biomarkers, column, value, unit, same_n)
+    usable = reason == ""
+    watch = Watch(
+        hop=biomarkers.hop,
+        value=value if math.isfinite(value) else None,
+        same_n=same_n,
+        usable=usable,
+        good_s=biomarkers.t_s if usable else watch.good_s,
+    )
+    return watch, Reading(
+        value=value if usable else None,
+        unit=unit,
+        window_s=biomarkers.columns[column].window_s,
+        t_s=biomarkers.t_s,
+        fresh=fresh,
+        reason=reason,
+    )
+
+
+def _objection(biomarkers: Biomarkers, column: int, value: float, unit: str, same_n: int) -> str:
+    """Why this value may not move a dose; "" if it may."""
+    if int(biomarkers.grades[column]) != Grade.GOOD:
+        return biomarkers.reasons[column] or "not good enough to act on"
+    if not math.isfinite(biomarkers.t_s):
+        return "its time is not a number"
+    if not math.isfinite(value):
+        return "not a number"
+    lowest, highest = _PLAUSIBLE.get(unit, _ANY)
+    if not lowest <= value <= highest:
+        return f"{value:g} {unit} is not plausible"
+    if same_n >= (FROZEN_HOPS_HZ if unit == "Hz" else FROZEN_HOPS):
+        return f"frozen: the same number {same_n} times"
+    return ""

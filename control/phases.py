@@ -1,0 +1,452 @@
+"""What each phase of a session does with a tick, and what forbids stimulation in any of them. `session.step` calls these."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from control.dose import charge_uc, left, ramp_s, ramp_uc
+from control.state import Effects, Inputs, SessionState
+from control.transitions import ALLOWED, CONTACT_S, LIVE
+from control.watch import Reading
+from eegloop.stim import Authority, Block, InterlockMode, Phase, Prescription, StimState, within
+
+# How long things may take before the session gives up on them, s.
+ARM_S = 5.0  # from "arm" to `armed`
+SETTLE_S = 5.0  # beyond a ramp's own length until the interlock reports its end
+REPEAT_S = 0.5  # a command that the interlock did not follow is sent again
+STIM_FRESH_S = 0.3  # older interlock news says nothing about the output
+STIM_LOST_S = 1.0  # older than this while armed: stop
+DECIDE_S = 1.0  # between two decisions
+DELAYED_S = 1.0  # older samples decide nothing
+BASELINE_N = 600  # values a baseline keeps at most
+TWO_STRIKES = 2  # fallbacks that end a session
+_SAME_MA = 0.0005  # half a µA
+
+Result = tuple[SessionState, Effects]
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """One tick's inputs with what several steps need of them: the vetted reading, and the interlock's news if fresh."""
+
+    inputs: Inputs
+    prescription: Prescription
+    reading: Reading
+    stim: StimState | None
+
+    @property
+    def observe(self) -> bool:
+        return self.prescription.authority == Authority.OBSERVE
+
+    @property
+    def self_serving(self) -> bool:
+        """The demo may answer for itself, on the simulated stimulator only (S10)."""
+        return self.inputs.demo and self.prescription.device == "simulated"
+
+    @property
+    def zero(self) -> bool:
+        """The interlock is stopped and its device has confirmed zero."""
+        stim = self.stim
+        return stim is not None and stim.mode == InterlockMode.STOPPED and stim.zero_since_ns > 0
+
+    def who(self, kind: str) -> str:
+        """Who pressed this, "" if nobody did or left no name."""
+        return next((event.who for event in self.inputs.events if event.kind == kind and event.who), "")
+
+
+def target_of(prescription: Prescription) -> tuple[str, str]:
+    """Biomarker and channel that the signed controller leans on; ("", ...) for one that uses none."""
+    settings = prescription.settings
+    return str(settings.get("biomarker", "")), str(settings.get("channel", "n/a"))
+
+
+# --- what every tick notes, whatever the phase ------------------------------------------------------------------
+
+
+def bookkeeping(state: SessionState, tick: Tick) -> SessionState:
+    stim, t_s = tick.stim, tick.inputs.t_s
+    silent = tick.observe or (stim is not None and stim.zero_since_ns > 0 and stim.commanded_ma == 0.0)
+    touching = tick.inputs.stream == "live" and bad_channels(tick.inputs) == ()
+    quiet_since_s = (t_s if state.quiet_since_s is None else state.quiet_since_s) if silent else None
+    contact_since_s = (t_s if state.contact_since_s is None else state.contact_since_s) if touching else None
+    if quiet_since_s == state.quiet_since_s and contact_since_s == state.contact_since_s:
+        return state
+    return replace(state, quiet_since_s=quiet_since_s, contact_since_s=contact_since_s)
+
+
+def bad_channels(inputs: Inputs) -> tuple[str, ...] | None:
+    """Names of the channels without good contact; None if nothing is known of any."""
+    if inputs.biomarkers is None or not len(inputs.biomarkers.quality.good):
+        return None
+    good = inputs.biomarkers.quality.good
+    if good.all():
+        return ()
+    names = inputs.channels if len(inputs.channels) == len(good) else tuple(str(i + 1) for i in range(len(good)))
+    return tuple(name for name, ok in zip(names, good, strict=True) if not ok)
+
+
+def ceiling_now_ma(state: SessionState, inputs: Inputs, prescription: Prescription) -> float:
+    ceiling_ma = prescription.amplitude_ma
+    if prescription.authority == Authority.LOWER_ONLY:
+        ceiling_ma = prescription.start_ua / 1000
+        if state.ceiling_ma is not None:
+            ceiling_ma = min(ceiling_ma, state.ceiling_ma)
+    if state.armed and inputs.stim is not None:
+        ceiling_ma = min(ceiling_ma, inputs.stim.ceiling_ma) if within(inputs.stim.ceiling_ma, math.inf) else 0.0
+    return ceiling_ma
+
+
+def budget(state: SessionState, inputs: Inputs, prescription: Prescription) -> tuple[float, float]:
+    """Seconds and µC of stimulation left; the interlock's account counts once it is armed for this session."""
+    used_s = state.used_s + (0.0 if state.output_since_s is None else state.t_s - state.output_since_s)
+    seconds, charge = [used_s], [0.0]
+    if state.armed and inputs.stim is not None:
+        seconds.append(inputs.stim.delivered_ms / 1000)
+        charge.append(float(inputs.stim.delivered_uc))
+    return left(prescription.session_ms / 1000, *seconds), left(float(prescription.session_uc), *charge)
+
+
+def _wanted_ma(state: SessionState) -> float:
+    return 0.0 if state.block == Block.SENSE else state.present_ma
+
+
+def obstacles(tick: Tick) -> str:
+    """What forbids stimulation now, "" if nothing does; asked before a ramp-up and before a re-arm."""
+    inputs, prescription = tick.inputs, tick.prescription
+    if not inputs.recording_ok:
+        return "nothing is being recorded"
+    if not inputs.audit_ok:
+        return "the audit trail is not being written"
+    if not within(inputs.supervised_age_s, prescription.supervision_ms / 1000):
+        return "no page is watching"
+    if not within(inputs.sample_age_s, prescription.stale_ms / 1000):
+        return "the headset is silent"
+    if not tick.observe and not tick.zero:
+        return "the interlock has not confirmed zero output"
+    return ""
+
+
+# --- changes of phase -------------------------------------------------------------------------------------------
+
+
+def _go(state: SessionState, phase: Phase, reason: str) -> SessionState:
+    """Enter a phase; the clock of the output and the block end with the phases that have them."""
+    if (state.phase, phase) not in ALLOWED:
+        raise ValueError(f"session: no way from {state.phase} to {phase}")
+    state = replace(state, phase=phase, block="", since_s=state.t_s, block_since_s=state.t_s, reason=reason, latched_by="")
+    if phase not in LIVE and state.output_since_s is not None:
+        state = replace(state, used_s=state.used_s + state.t_s - state.output_since_s, output_since_s=None)
+    return state
+
+
+def stop(state: SessionState, by: str, reason: str) -> Result:
+    """To zero, latched; asked again of the interlock even if already stopped (S2: never refused, repeats count)."""
+    if state.phase != Phase.STOPPED:
+        state = _go(state, Phase.STOPPED, reason)
+    return replace(state, reason=reason, latched_by=by, armed=False, sent_s=state.t_s), Effects(command="stop", reason=reason)
+
+
+def _fall(state: SessionState, tick: Tick, reason: str) -> Result:
+    """Ramp to zero and wait for a person. Without a confirmed arm there may be one under way: then stop outright."""
+    state = replace(_go(state, Phase.FALLBACK, reason), fallbacks=state.fallbacks + 1, sent_s=state.t_s)
+    state = replace(state, used_s=state.used_s + tick.prescription.fallback_ms / 1000)
+    command = "" if tick.observe else "fallback" if state.armed else "stop"
+    return state, Effects(command=command, reason=reason)
+
+
+def _begin(state: SessionState, who: str) -> Result:
+    """A new session's counters; dose used is kept unless the last session was ended in order."""
+    used_s = 0.0 if state.phase == Phase.POST else state.used_s
+    state = _go(state, Phase.SCREEN, "The screening questions are asked.")
+    fresh = SessionState(
+        phase=state.phase, since_s=state.t_s, block_since_s=state.t_s, t_s=state.t_s, reason=state.reason, latched_by="",
+        started_by=who, used_s=used_s, quiet_since_s=state.quiet_since_s, contact_since_s=state.contact_since_s,
+        ceiling_ma=state.ceiling_ma, watch=state.watch,
+    )  # fmt: skip
+    return fresh, Effects(reason=f"session started by {who}")
+
+
+# --- what is checked before any phase's own step ---------------------------------------------------------------
+
+
+def person_stops(state: SessionState, tick: Tick) -> Result | None:
+    for event in tick.inputs.events:
+        if event.kind == "stop":
+            return stop(state, "person", f"Stopped by {event.who or 'a person'}. {event.detail}".rstrip())
+    return None
+
+
+def guard(state: SessionState, tick: Tick) -> Result | None:
+    """What ends or forbids stimulation whatever the phase does (S1, S4, S6, S13)."""
+    inputs, stim = tick.inputs, tick.stim
+    if state.phase in (Phase.STOPPED, Phase.FALLBACK):
+        return None
+    if state.phase not in LIVE or tick.observe:
+        if stim is not None and stim.mode != InterlockMode.STOPPED:
+            return stop(state, "interlock", f"Stopped: the interlock is {stim.mode} though nothing may be delivered.")
+        if state.phase not in LIVE:
+            return None
+    if not inputs.recording_ok:
+        return stop(state, "record", "Stopped: nothing is being recorded.")
+    if not inputs.audit_ok:
+        return stop(state, "record", "Stopped: the audit trail is not being written.")
+    if state.armed:
+        if not within(inputs.stim_age_s, STIM_LOST_S):
+            return stop(state, "interlock", f"Stopped: the interlock has said nothing for {STIM_LOST_S:g} s.")
+        if stim is not None and stim.mode == InterlockMode.FALLBACK:
+            return _fall(state, tick, f"The interlock ramps to zero: {stim.reason}.")
+        ended = state.phase == Phase.RAMP_DOWN and stim is not None and "session ended" in stim.reason
+        if stim is not None and stim.mode == InterlockMode.STOPPED and not ended:
+            return stop(state, "interlock", f"The interlock stopped: {stim.reason}.")
+    if state.phase == Phase.RAMP_DOWN:
+        return None
+    if not within(inputs.supervised_age_s, tick.prescription.supervision_ms / 1000):
+        return _fall(state, tick, "No page is watching, so the output ramps to zero.")
+    if not within(inputs.sample_age_s, tick.prescription.stale_ms / 1000):
+        return _fall(state, tick, "The headset has been silent too long, so the output ramps to zero.")
+    return None
+
+
+# --- one function a phase --------------------------------------------------------------------------------------
+
+
+def _stopped(state: SessionState, tick: Tick) -> Result:
+    if state.latched_by == "restart" and tick.self_serving and (tick.zero or tick.observe):
+        return _begin(state, "demo")
+    who = tick.who("rearm")
+    if who and obstacles(tick) == "":
+        return _go(state, Phase.OFF, f"Re-armed by {who}."), Effects(reason=f"re-armed by {who}")
+    stim = tick.stim
+    if stim is not None and stim.mode == InterlockMode.ARMED and state.t_s - state.sent_s >= REPEAT_S:
+        return replace(state, sent_s=state.t_s), Effects(command="stop", reason=state.reason)
+    return state, Effects()
+
+
+def _off(state: SessionState, tick: Tick) -> Result:
+    who = tick.who("start")
+    return _begin(state, who) if who else (state, Effects())
+
+
+def _screen(state: SessionState, tick: Tick) -> Result:
+    if who := tick.who("end"):
+        return _go(state, Phase.OFF, f"Ended by {who}."), Effects()
+    who = tick.who("screened") or ("demo" if tick.self_serving else "")
+    if who:
+        return _go(state, Phase.CONTACT, f"Screening answered by {who}."), Effects(reason=f"screened by {who}")
+    return state, Effects()
+
+
+def _contact(state: SessionState, tick: Tick) -> Result:
+    if who := tick.who("end"):
+        return _go(state, Phase.OFF, f"Ended by {who}."), Effects()
+    if state.contact_since_s is None or state.t_s - max(state.contact_since_s, state.since_s) < CONTACT_S:
+        return state, Effects()
+    if state.baseline_done:
+        return _enter_ramp_up(state, tick)
+    return replace(_go(state, Phase.BASELINE, "Contact is good."), baseline_values=(), baseline_s=state.t_s), Effects()
+
+
+def _baseline(state: SessionState, tick: Tick) -> Result:
+    inputs, needed_s = tick.inputs, tick.prescription.baseline_ms / 1000
+    if who := tick.who("end"):
+        return _go(state, Phase.OFF, f"Ended by {who}."), Effects()
+    if not within(inputs.sample_age_s, tick.prescription.stale_ms / 1000):
+        return _go(state, Phase.CONTACT, "The headset went silent: contact again."), Effects()
+    if state.baseline_done:
+        return _enter_ramp_up(state, tick)
+    value = tick.reading.value
+    if value is not None and tick.reading.fresh and tick.reading.t_s - state.baseline_s >= 1.0:
+        values = (*state.baseline_values, value)[-BASELINE_N:]
+        middle = statistics.median(values)
+        state = replace(
+            state,
+            baseline_values=values,
+            baseline_s=tick.reading.t_s,
+            baseline=middle,
+            baseline_sd=1.4826 * statistics.median(abs(v - middle) for v in values),
+        )
+    clean_s = float(len(state.baseline_values)) if target_of(tick.prescription)[0] else state.t_s - state.since_s
+    return _enter_ramp_up(state, tick) if clean_s >= needed_s else (state, Effects())
+
+
+def _enter_ramp_up(state: SessionState, tick: Tick) -> Result:
+    if state.phase == Phase.BASELINE and not state.baseline_done:
+        state = replace(state, baseline_done=True, baseline_values=())
+    if obstacles(tick):
+        return state, Effects()
+    start_ma = tick.prescription.start_ua / 1000 if state.ramps == 0 else min(tick.prescription.start_ua / 1000, state.present_ma)
+    start_ma = min(start_ma, ceiling_now_ma(state, tick.inputs, tick.prescription))
+    if tick.observe:
+        state = _go(state, Phase.ON, "Watching only: this prescription delivers nothing.")
+    else:
+        state = _go(state, Phase.RAMP_UP, f"Ramping up to {start_ma:.2f} mA.")
+    state = replace(
+        state,
+        ramps=state.ramps + 1,
+        present_ma=start_ma,
+        block_ma=start_ma,
+        ceiling_ma=start_ma if state.ceiling_ma is None else min(state.ceiling_ma, start_ma),
+        armed=False,
+        sent_s=state.t_s,
+        output_since_s=state.t_s,
+        decided_s=None,
+    )
+    if tick.observe:
+        return _enter_block(state, tick, Block.STIMULATE)
+    return state, Effects(command="arm", reason=f"session started by {state.started_by}")
+
+
+def _ramp_up(state: SessionState, tick: Tick) -> Result:
+    if who := tick.who("end"):
+        return _enter_ramp_down(state, tick, f"Ended by {who}.")
+    stim, waited_s = tick.stim, state.t_s - state.since_s
+    if not state.armed:
+        if stim is not None and stim.mode == InterlockMode.ARMED:
+            state = replace(state, armed=True, block=Block.STIMULATE, output_since_s=state.t_s, sent_s=state.t_s)
+            return state, _set(state, tick)
+        if waited_s > ARM_S:
+            told = stim.refusal or stim.reason if stim is not None else "no answer"
+            return stop(state, "interlock", f"Stopped: the interlock did not arm ({told}).")
+        if state.t_s - state.sent_s >= REPEAT_S:
+            return replace(state, sent_s=state.t_s), Effects(command="arm", reason="repeated")
+        return state, Effects()
+    if stim is not None and abs(stim.commanded_ma - state.present_ma) <= _SAME_MA:
+        return _enter_block(_go(state, Phase.ON, "Stimulating within the signed limits."), tick, Block.STIMULATE)
+    if waited_s > ramp_s(0.0, state.present_ma, tick.prescription.ramp_ua_per_s) + ARM_S + SETTLE_S:
+        return _fall(state, tick, "The output did not reach its start amplitude, so it ramps to zero.")
+    return _insist(state, tick)
+
+
+def _on(state: SessionState, tick: Tick) -> Result:
+    if who := tick.who("end"):
+        return _enter_ramp_down(state, tick, f"Ended by {who}.")
+    prescription = tick.prescription
+    output_ma = max(state.block_ma, state.present_ma)
+    left_s, left_uc = budget(state, tick.inputs, prescription)
+    if left_s <= ramp_s(0.0, output_ma, prescription.ramp_ua_per_s) + REPEAT_S:
+        return _enter_ramp_down(state, tick, "The prescribed time is over.")
+    if not tick.observe and left_uc <= ramp_uc(0.0, output_ma, prescription.ramp_ua_per_s) + charge_uc(output_ma, REPEAT_S):
+        return _enter_ramp_down(state, tick, "The prescribed charge is given.")
+    if state.block == Block.STIMULATE:
+        if state.t_s - state.block_since_s >= prescription.stimulate_ms / 1000:
+            return _enter_block(state, tick, Block.SENSE)
+        return _insist(state, tick)
+    return _sense(state, tick)
+
+
+def _sense(state: SessionState, tick: Tick) -> Result:
+    """Look without output; decide only on windows that lie wholly inside the confirmed zero (S7)."""
+    prescription, reading = tick.prescription, tick.reading
+    if state.quiet_since_s is None:
+        ramp = ramp_s(0.0, state.block_ma, prescription.ramp_ua_per_s)
+        if state.t_s - state.block_since_s > ramp + SETTLE_S:
+            return _fall(state, tick, "Zero output was not confirmed, so it ramps to zero.")
+        return _insist(state, tick)
+    quiet_s = max(state.quiet_since_s, state.block_since_s)
+    clean = target_of(prescription)[0] == ""
+    # A row from the future is a broken clock: it counts as none.
+    row_s = reading.t_s if reading.t_s <= state.t_s + DELAYED_S else -math.inf
+    if not clean:
+        if state.t_s - max(quiet_s, row_s) > prescription.stale_ms / 1000:
+            return _fall(state, tick, "The biomarker has been stale too long, so the output ramps to zero.")
+        good_s = state.watch.good_s
+        clean = good_s is not None and good_s - reading.window_s >= quiet_s
+        since_good_s = state.t_s - (quiet_s if good_s is None else max(quiet_s, good_s))
+        if since_good_s > prescription.artifact_ms / 1000:
+            return _fall(state, tick, f"No clean biomarker ({reading.reason}), so the output ramps to zero.")
+    if clean and state.t_s - quiet_s >= prescription.sense_ms / 1000:
+        return _enter_block(state, tick, Block.STIMULATE)
+    state, effects = _insist(state, tick)
+    untouched = tick.inputs.biomarkers is not None and row_s - reading.window_s >= quiet_s
+    due = state.decided_s is None or row_s - state.decided_s >= DECIDE_S - 1e-6
+    if untouched and due and reading.fresh and within(tick.inputs.sample_age_s, DELAYED_S):
+        state, effects = replace(state, decided_s=reading.t_s), replace(effects, decide=True)
+    return state, effects
+
+
+def _enter_block(state: SessionState, tick: Tick, block: Block) -> Result:
+    present_ma = min(state.present_ma, ceiling_now_ma(state, tick.inputs, tick.prescription))
+    state = replace(state, block=block, block_since_s=state.t_s, present_ma=present_ma, sent_s=state.t_s)
+    if block == Block.STIMULATE:
+        state = replace(state, block_ma=present_ma, blocks=state.blocks + 1)
+    return state, _set(state, tick)
+
+
+def _set(state: SessionState, tick: Tick) -> Effects:
+    """The command that this block wants; none under `observe`."""
+    if tick.observe:
+        return Effects()
+    return Effects(
+        command="set",
+        block=state.block,
+        amplitude_ma=_wanted_ma(state),
+        frequency_hz=tick.prescription.frequency_hz,
+        reason=f"{state.block} block {state.blocks}",
+    )
+
+
+def _insist(state: SessionState, tick: Tick) -> Result:
+    """Send the block's command again if the interlock has not taken it."""
+    stim = tick.stim
+    taken = stim is None or abs(stim.granted_ma - _wanted_ma(state)) <= _SAME_MA
+    if taken or state.t_s - state.sent_s < REPEAT_S:
+        return state, Effects()
+    return replace(state, sent_s=state.t_s), _set(state, tick)
+
+
+def _enter_ramp_down(state: SessionState, tick: Tick, reason: str) -> Result:
+    command = "" if tick.observe else "end" if state.armed else "stop"
+    return replace(_go(state, Phase.RAMP_DOWN, reason), sent_s=state.t_s), Effects(command=command, reason=reason)
+
+
+def _ramp_down(state: SessionState, tick: Tick) -> Result:
+    if tick.observe or tick.zero:
+        return replace(_go(state, Phase.POST, state.reason), armed=False), Effects(reason="session ended")
+    if state.t_s - state.since_s > ramp_s(0.0, state.block_ma, tick.prescription.ramp_ua_per_s) + SETTLE_S:
+        return stop(state, "output", "Stopped: zero output was not confirmed at the end.")
+    stim = tick.stim
+    if stim is not None and stim.granted_ma > _SAME_MA and state.t_s - state.sent_s >= REPEAT_S:
+        return replace(state, sent_s=state.t_s), Effects(command="end", reason="repeated")
+    return state, Effects()
+
+
+def _post(state: SessionState, tick: Tick) -> Result:
+    if who := tick.who("start"):
+        return _begin(state, who)
+    if who := tick.who("end"):
+        return _go(state, Phase.OFF, f"Ended by {who}."), Effects()
+    return state, Effects()
+
+
+def _fallback(state: SessionState, tick: Tick) -> Result:
+    prescription, stim, waited_s = tick.prescription, tick.stim, state.t_s - state.since_s
+    if tick.zero or tick.observe:
+        if state.fallbacks >= TWO_STRIKES:
+            return stop(state, "fallbacks", "Two fallbacks end the session.")
+        state = replace(state, armed=False) if state.armed else state
+        who = tick.who("rearm")
+        if who and obstacles(tick) == "":
+            return _go(state, Phase.CONTACT, f"Re-armed by {who}: contact again."), Effects(reason=f"re-armed by {who}")
+        return state, Effects()
+    if waited_s > prescription.fallback_ms / 1000 + SETTLE_S:
+        return stop(state, "output", "Stopped: the fallback did not reach zero.")
+    if stim is not None and stim.mode == InterlockMode.ARMED and state.t_s - state.sent_s >= REPEAT_S:
+        return replace(state, sent_s=state.t_s), Effects(command="fallback", reason="repeated")
+    return state, Effects()
+
+
+PHASES: dict[Phase, Callable[[SessionState, Tick], Result]] = {
+    Phase.STOPPED: _stopped,
+    Phase.OFF: _off,
+    Phase.SCREEN: _screen,
+    Phase.CONTACT: _contact,
+    Phase.BASELINE: _baseline,
+    Phase.RAMP_UP: _ramp_up,
+    Phase.ON: _on,
+    Phase.RAMP_DOWN: _ramp_down,
+    Phase.POST: _post,
+    Phase.FALLBACK: _fallback,
+}

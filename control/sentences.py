@@ -1,0 +1,101 @@
+"""What people are told: one plain sentence for where the session stands, and the alarms that stand now."""
+
+from __future__ import annotations
+
+from control.state import Alarm, Inputs, SessionState
+from eegloop.stim import Block, Phase, Prescription, StimState, within
+
+SWITCH_OFF = "Take the headset off or switch the stimulator off."
+
+
+def sentence(
+    state: SessionState,
+    left_s: float | None,
+    bad: tuple[str, ...] | None,
+    obstacle: str,
+    doubt: str,
+    refused: bool,
+    observe: bool,
+) -> str:
+    """One sentence (two where a person must act).
+
+    Parameters
+    ----------
+    bad : tuple of str or None
+        Channels without good contact; None = nothing known yet.
+    obstacle : str
+        What forbids stimulation, "" if nothing.
+    doubt : str
+        Why the biomarker may not be used, "" if it may.
+    refused : bool
+        Somebody has just tried to re-arm in vain.
+    observe : bool
+        Nothing is delivered: the prescription's authority is `observe`.
+    """
+    if refused:
+        return f"Cannot re-arm: {obstacle}."
+    if state.phase == Phase.OFF:
+        return "No session is running."
+    if state.phase == Phase.SCREEN:
+        return "The screening questions come first."
+    if state.phase == Phase.CONTACT:
+        return _contact(left_s, bad, obstacle)
+    if state.phase == Phase.BASELINE:
+        if state.baseline_done:
+            return f"The baseline is taken; waiting, because {obstacle}."
+        waiting = f" (waiting: {doubt})" if doubt else ""
+        return f"Taking the baseline, {left_s or 0.0:.0f} s of clean signal to go{waiting}."
+    if state.phase == Phase.ON:
+        return _on(state, left_s, doubt, observe)
+    if state.phase == Phase.RAMP_DOWN:
+        return f"{state.reason} Ramping down to zero."
+    if state.phase == Phase.POST:
+        return f"{state.reason} The session is over after {state.decisions} decisions."
+    if state.phase in (Phase.FALLBACK, Phase.STOPPED) and state.latched_by != "restart":
+        return f"{state.reason} A person must re-arm."
+    return state.reason
+
+
+def _contact(left_s: float | None, bad: tuple[str, ...] | None, obstacle: str) -> str:
+    if bad is None:
+        return "Waiting for the headset."
+    if bad:
+        return f"Contact is not good yet at {', '.join(bad)}."
+    if left_s == 0.0 and obstacle:
+        return f"Contact is good; waiting, because {obstacle}."
+    return f"Contact is good, {left_s or 0.0:.0f} s more to be sure."
+
+
+def _on(state: SessionState, left_s: float | None, doubt: str, observe: bool) -> str:
+    if state.block == Block.STIMULATE and observe:
+        return f"Watching only: would stimulate at {state.present_ma:.2f} mA, nothing is delivered."
+    if state.block == Block.STIMULATE:
+        return f"Stimulating at {state.present_ma:.2f} mA, looking again in {left_s or 0.0:.0f} s."
+    if left_s is None:
+        return "Taking the output to zero, to look without it."
+    if left_s == 0.0:
+        return f"No clean window yet ({doubt or 'still settling'}), so the output stays off."
+    return f"Looking without output, {left_s:.0f} s to go."
+
+
+def alarms(state: SessionState, inputs: Inputs, prescription: Prescription, stim: StimState | None) -> tuple[Alarm, ...]:
+    """Every alarm that stands now, most urgent first. `stim` = the interlock's news if fresh, else None."""
+    live = state.armed or state.phase == Phase.FALLBACK
+    found: list[Alarm] = []
+    if stim is None and (live or (state.phase == Phase.STOPPED and inputs.stim is not None)):
+        found.append(Alarm("output_unknown", "high", "The output is unknown: the interlock does not answer.", SWITCH_OFF))
+    if state.phase == Phase.STOPPED and state.latched_by not in ("restart", "person"):
+        found.append(Alarm("stopped", "high", state.reason, "Find the cause, then re-arm."))
+    if state.phase == Phase.STOPPED and stim is not None and stim.zero_since_ns == 0:
+        found.append(Alarm("zero_unconfirmed", "high", "The stimulator has not confirmed zero output.", SWITCH_OFF))
+    if state.phase == Phase.FALLBACK:
+        found.append(Alarm("fallback", "medium", state.reason, "Clear the cause and check the contact, then re-arm."))
+    if not inputs.recording_ok:
+        found.append(Alarm("recording", "medium", "Nothing is being recorded, so nothing is delivered.", "Check the disk."))
+    if not inputs.audit_ok:
+        found.append(Alarm("audit", "medium", "The audit trail is not being written.", "Check the disk."))
+    if live and not within(inputs.supervised_age_s, prescription.supervision_ms / 2000):
+        found.append(Alarm("supervision", "medium", "No page is watching.", "Open the page, or stimulation ends."))
+    if not within(inputs.sample_age_s, 1.0):
+        found.append(Alarm("stream", "technical", "No samples from the headset.", "Check that it is on and in reach."))
+    return tuple(found)

@@ -1,0 +1,48 @@
+"""Every change of phase that a session can make; docs/session.md is drawn from this table, and no other change happens."""
+
+from __future__ import annotations
+
+from eegloop.stim import Phase
+
+CONTACT_S = 5.0  # every channel good for this long before the session goes on
+LIVE = (Phase.RAMP_UP, Phase.ON, Phase.RAMP_DOWN)
+BEFORE = (Phase.SCREEN, Phase.CONTACT, Phase.BASELINE)
+
+# (from, to, because)
+TRANSITIONS: tuple[tuple[Phase, Phase, str], ...] = (
+    (Phase.STOPPED, Phase.OFF, "a person re-arms: cause cleared, interlock stopped, zero confirmed"),
+    (Phase.STOPPED, Phase.SCREEN, "the demo, once after the service's start, device `simulated` only"),
+    (Phase.OFF, Phase.SCREEN, "a person presses start"),
+    (Phase.POST, Phase.SCREEN, "a person presses start: a new session"),
+    (Phase.SCREEN, Phase.CONTACT, "the screening is answered by a person (the demo confirms itself)"),
+    (Phase.CONTACT, Phase.BASELINE, f"every channel good for {CONTACT_S:g} s"),
+    (Phase.CONTACT, Phase.RAMP_UP, "as above, with the baseline already taken (after a fallback)"),
+    (Phase.CONTACT, Phase.ON, "as above, under authority `observe`: nothing to ramp"),
+    (Phase.BASELINE, Phase.CONTACT, "the stream went stale: the baseline starts anew"),
+    (Phase.BASELINE, Phase.RAMP_UP, "enough clean values; recording, audit trail, supervision and interlock in order"),
+    (Phase.BASELINE, Phase.ON, "as above, under authority `observe`: nothing to ramp"),
+    (Phase.RAMP_UP, Phase.ON, "the interlock reports the start amplitude"),
+    (Phase.RAMP_UP, Phase.RAMP_DOWN, "a person ends the session"),
+    (Phase.ON, Phase.RAMP_DOWN, "a person ends the session, or its time or charge is used up"),
+    (Phase.RAMP_DOWN, Phase.POST, "zero confirmed"),
+    *((phase, Phase.OFF, "a person ends the session before it stimulated") for phase in BEFORE),
+    (Phase.POST, Phase.OFF, "a person ends the session"),
+    *((phase, Phase.FALLBACK, "no supervision, stale or missing biomarker, or the interlock fell back") for phase in LIVE),
+    (Phase.FALLBACK, Phase.CONTACT, "a person re-arms: cause cleared, zero confirmed (first fallback only)"),
+    *(
+        (phase, Phase.STOPPED, "STOP, interlock tripped or silent, no recording or audit trail, or the clock ran backwards")
+        for phase in (Phase.OFF, *BEFORE, *LIVE, Phase.POST)
+    ),
+    (Phase.FALLBACK, Phase.STOPPED, "STOP, zero not confirmed in time, or the second fallback reached zero"),
+)
+ALLOWED = frozenset((a, b) for a, b, _ in TRANSITIONS)
+
+
+def markdown() -> str:
+    """The table as docs/session.md shows it: a state diagram and one row a change."""
+    rows = "\n".join(f"| `{a}` | `{b}` | {because} |" for a, b, because in TRANSITIONS)
+    arrows = "\n".join(f"    {a} --> {b}" for a, b, _ in TRANSITIONS if b != Phase.STOPPED)
+    return (
+        "```mermaid\nstateDiagram-v2\n    [*] --> stopped\n"
+        f"{arrows}\n```\n\nNot drawn: every phase --> `stopped`.\n\n| from | to | because |\n|---|---|---|\n{rows}\n"
+    )

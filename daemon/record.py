@@ -1,0 +1,462 @@
+"""Recording beside the loop: the loop enqueues, one thread writes for all seats, another one syncs to the disk.
+
+How much a crash can cost: the writer hands everything to the kernel every 0.25 s (a kill -9 loses no more than that and
+the write in progress), the sync thread brings it to the disk every 2 s (a power failure loses about that; more on a disk
+that is slower than its seats). Neither ever runs on the loop's thread. Nothing is dropped: when the writer is more than
+1 s behind, or the disk is full or cannot be written, `status` says "failed", the loop stops the stimulation, and
+recording starts again by itself, in a new run of the same session, as soon as it can.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import math
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from eegloop.errors import RecordingError
+from eegloop.layout import Layout
+from eegloop.ports import Clock
+from eegloop.signal import BiomarkerColumn, Biomarkers, Chunk, StreamInfo
+from eegloop.stim import StimState
+from records import bids, tables
+from records.append import replace_file
+from records.recording import Recording, RecordingPlan
+from records.tables import DecisionRow
+
+FLUSH_S = 0.25
+SYNC_S = 2.0
+BEHIND_S = 1.0
+RETRY_S = 5.0
+DURATION_S = 30.0
+RESERVE_BYTES = 32 << 20
+QUEUE_ITEMS = 60_000
+"""About ten minutes of one seat (chunks at 50 Hz, states at 20 Hz, hops at 10 Hz); beyond it, memory goes before the record."""
+EARLY_ITEMS = 2_000
+_NOT_OURS = (errno.EBADF, errno.EINVAL, errno.EROFS)
+
+_CHUNK, _BIOMARKERS, _DECISION, _STIM, _EVENT, _IDLE = range(6)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingStatus:
+    """Whether what happens is being recorded.
+
+    Attributes
+    ----------
+    status : str
+        "ok", "failed" (no stimulation then: S6) or "off" (closed).
+    message : str
+        One line for a person; with "failed" it says what to do.
+    seconds : float
+        Recorded so far, gaps included.
+    session : str
+        The run's `.vhdr`, relative to the recordings; "" before the first sample.
+    """
+
+    status: str
+    message: str
+    seconds: float
+    session: str
+
+
+class AuditSink(Protocol):
+    """Where openings and closings are chained (daemon/audit.py)."""
+
+    def append(self, event: str, data: Mapping[str, Any]) -> None: ...
+
+
+class SessionRecorder:
+    """One seat's recording. Its methods are for the loop's thread: they enqueue and return in microseconds.
+
+    Parameters
+    ----------
+    writer : RecordWriter
+        The thread that writes for all seats.
+    person, task : str
+        BIDS labels (letters and digits); a person stands in files under a code only.
+    software_filters : mapping
+        Filters that worked on the samples before eegloop had them; empty = none.
+    started_wall_s : float
+        Unix time at which the stream was opened; the first sample's own time is taken from `clock`.
+    setup : mapping
+        Settings behind biomarkers and decisions, JSON-ready, for replay (`*_setup.json`).
+    audit : AuditSink or None
+        Where opening, closing (with the manifest's hash) and failing are chained.
+    reserve_bytes : int
+        Free space below which recording stops before the disk is full, so that it can be closed properly.
+
+    Raises
+    ------
+    RecordingError
+        If `person` or `task` is no BIDS label, or the stream says nothing recordable. A disk that cannot be written raises
+        nothing: `status` says so and it is tried again.
+    """
+
+    def __init__(
+        self,
+        writer: RecordWriter,
+        layout: Layout,
+        seat: str,
+        person: str,
+        task: str,
+        info: StreamInfo,
+        columns: Sequence[BiomarkerColumn],
+        line_frequency_hz: float,
+        software_filters: Mapping[str, Any],
+        started_wall_s: float,
+        clock: Clock,
+        *,
+        setup: Mapping[str, Any] | None = None,
+        audit: AuditSink | None = None,
+        reserve_bytes: int = RESERVE_BYTES,
+    ) -> None:
+        if len(info.kinds) != info.n_channels or not info.n_channels or not info.sample_rate_hz > 0:
+            raise RecordingError(
+                f"{seat}: a stream of {info.n_channels} channels ({len(info.kinds)} kinds) at {info.sample_rate_hz} Hz cannot be recorded"
+            )
+        self.seat = seat
+        self._root = layout.recordings
+        self._person = bids.label(person, f"seat {seat}, person")
+        self._task = bids.label(task, f"seat {seat}, recording.task")
+        self._info = info
+        self._columns = tuple(columns)
+        self._line_frequency_hz = line_frequency_hz
+        self._software_filters = dict(software_filters)
+        self._setup = {"seat": seat, "started_wall_s": started_wall_s, **(setup or {})}
+        self._clock = clock
+        self._audit = audit
+        self._reserve_bytes = reserve_bytes
+        self._writer = writer
+
+        # The loop's side.
+        self._queue: deque[tuple[Any, ...]] = deque()
+        self._wall_due_s = -1e300
+        self._overflow = 0
+        # The writer's side; the loop only reads these (each is replaced whole).
+        self._drained_s = time.monotonic()
+        self._failure = ""
+        self._session = ""
+        self._seconds = 0.0
+        self._before_s = 0.0
+        self._closing = False
+        self.closed = threading.Event()
+        self.open_fds: tuple[int, ...] = ()
+        self.new_folders: tuple[str, ...] = ()
+        self._sync_error: OSError | None = None
+        # The writer's side alone.
+        self._recording: Recording | None = None
+        self._session_label = ""
+        self._run = 0
+        self._early: deque[tuple[Any, ...]] = deque(maxlen=EARLY_ITEMS)
+        self._retry_s = 0.0
+        self._space_due_s = 0.0
+        self._duration_due_s = 0.0
+        try:
+            self._prove_writable()
+        except OSError as error:
+            self._fail(error, self._drained_s)
+        writer.add(self)
+
+    # ---- the loop's side
+
+    def chunk(self, tick: int, chunk: Chunk) -> None:
+        wall_s = None
+        if chunk.arrival_s >= self._wall_due_s:
+            self._wall_due_s = chunk.arrival_s + 1.0
+            wall_s = self._clock.wall_s() - (self._clock.lsl_s() - chunk.arrival_s)
+        self._put((_CHUNK, tick, chunk, wall_s))
+
+    def biomarkers(self, row: Biomarkers) -> None:
+        self._put((_BIOMARKERS, row))
+
+    def decision(self, row: DecisionRow) -> None:
+        self._put((_DECISION, row))
+
+    def stim(self, tick: int, state: StimState) -> None:
+        """Every state of the interlock, on the tick that saw it."""
+        self._put((_STIM, tick, state))
+
+    def event(self, tick: int, t_s: float, kind: str, text: str, data: Mapping[str, Any]) -> None:
+        """An operator's command, news from the source, a change of phase: whatever else the loop was told or did."""
+        self._put((_EVENT, tick, t_s, kind, text, tables.json_cell(data)))
+
+    def idle(self, tick: int, t_s: float) -> None:
+        """A tick on which nothing arrived but time passed (staleness is decided on such ticks)."""
+        self._put((_IDLE, tick, t_s))
+
+    def _put(self, item: tuple[Any, ...]) -> None:
+        if len(self._queue) >= QUEUE_ITEMS:
+            self._overflow += 1
+            return
+        self._queue.append(item)
+
+    @property
+    def ok(self) -> bool:
+        """True while everything is being recorded; False means no stimulation."""
+        return not (self._failure or self._closing) and time.monotonic() - self._drained_s <= BEHIND_S
+
+    @property
+    def status(self) -> RecordingStatus:
+        if self.closed.is_set():
+            return RecordingStatus("off", "recording closed", self._seconds, self._session)
+        behind_s = time.monotonic() - self._drained_s
+        if self._failure:
+            return RecordingStatus("failed", self._failure, self._seconds, self._session)
+        if behind_s > BEHIND_S:
+            message = f"recording is {behind_s:.1f} s behind: the disk of {self._root} is too slow or busy; nothing is lost yet"
+            return RecordingStatus("failed", message, self._seconds, self._session)
+        message = "recording" if self._session else "waiting for the first sample"
+        return RecordingStatus("ok", message, self._seconds, self._session)
+
+    def close(self, timeout_s: float = 1.0) -> bool:
+        """Write what is left, close with a manifest; False if that took longer than `timeout_s` (it goes on in the thread)."""
+        self._closing = True
+        if not self._writer.running:
+            self.drain()
+        self._writer.wake()
+        return self.closed.wait(timeout_s)
+
+    # ---- the writer's side
+
+    def drain(self) -> None:
+        """Write everything enqueued so far; only the writer's thread calls this."""
+        started_s = time.monotonic()
+        closing = self._closing
+        items = [self._queue.popleft() for _ in range(len(self._queue))]
+        try:
+            if self._sync_error is not None:
+                error, self._sync_error = self._sync_error, None
+                raise error
+            if started_s >= self._retry_s:
+                self._write(items, started_s)
+            if closing and not self.closed.is_set():
+                self._finish_run("closed")
+        except (OSError, RecordingError) as error:
+            self._fail(error, started_s)
+        self._drained_s = started_s
+        if closing:
+            self.closed.set()
+
+    def _write(self, items: list[tuple[Any, ...]], now_s: float) -> None:
+        if now_s >= self._space_due_s or self._failure:
+            self._space_due_s = now_s + 1.0
+            self._check_space()
+        for item in items:
+            if item[0] == _CHUNK:
+                recording = self._recording
+                if recording is None or not recording.fits(item[2]):
+                    recording = self._open_run(item[1], item[2], item[3])
+                recording.chunk(item[1], item[2], item[3])
+            elif self._recording is not None:
+                _write_item(self._recording, item)
+            elif item[0] in (_STIM, _EVENT, _IDLE):
+                self._early.append(item)
+        if self._recording is None:
+            if self._failure:
+                self._prove_writable()
+                self._failure = ""
+            return
+        self._recording.flush()
+        self._seconds = self._before_s + self._recording.seconds
+        if now_s >= self._duration_due_s:
+            self._duration_due_s = now_s + DURATION_S
+            self._recording.write_duration()
+        self._failure = ""
+
+    def _open_run(self, tick: int, chunk: Chunk, wall_s: float | None) -> Recording:
+        self._finish_run("a gap too long to write as missing samples")
+        if not self._session_label:
+            bids.write_dataset(self._root, self._person)
+            self._session_label = bids.take_session(self._root, self._person)
+        self._run += 1
+        entities = bids.Entities(self._person, self._session_label, self._task, self._run)
+        plan = RecordingPlan(
+            self._root, entities, self._info, self._columns, self._line_frequency_hz, self._software_filters, self._setup
+        )
+        if wall_s is None:
+            wall_s = self._clock.wall_s() - (self._clock.lsl_s() - chunk.arrival_s)
+        recording = Recording(plan, chunk.t0_s, wall_s - (chunk.arrival_s - chunk.t0_s))
+        self._recording = recording
+        self.open_fds = tuple(recording.fds())
+        self.new_folders = tuple(str(f) for f in recording.folders)
+        self._session = str(recording.header_path.relative_to(self._root))
+        self._chain("recording_opened", {"path": self._session})
+        for item in self._early:
+            _write_item(recording, item)
+        self._early.clear()
+        if self._run > 1:
+            text = f"recording resumed after: {self._failure}" if self._failure else "recording continues after a long gap"
+            recording.event(tick, chunk.t0_s, "recording_resumed", text, tables.json_cell({"not_enqueued": self._overflow}))
+        return recording
+
+    def _finish_run(self, reason: str) -> None:
+        recording, self._recording = self._recording, None
+        if recording is None:
+            return
+        self.open_fds = ()
+        self._before_s += recording.seconds
+        self._seconds = self._before_s
+        manifest = recording.close()
+        self._chain("recording_closed", {"path": self._session, "reason": reason, "manifest": manifest})
+
+    def _prove_writable(self) -> None:
+        bids.write_dataset(self._root, self._person)
+        self._check_space()
+        probe = self._root / f".probe-{self.seat}"
+        replace_file(probe, b"eegloop writes here\n")
+        probe.unlink()
+
+    def _check_space(self) -> None:
+        free = os.statvfs(self._root)
+        needed = self._reserve_bytes * (2 if self._failure else 1)  # hysteresis: no flapping at the edge
+        if free.f_bavail * free.f_frsize < needed:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._root))
+
+    def _fail(self, error: OSError | RecordingError, now_s: float) -> None:
+        first = not self._failure
+        self._failure = self._describe(error)
+        self._retry_s = now_s + RETRY_S
+        try:
+            self._finish_run(self._failure)
+        except (OSError, RecordingError):
+            pass  # the disk is full: closed as far as it goes, readable without the manifest
+        if first:
+            self._chain("recording_failed", {"path": self._session, "message": self._failure})
+
+    def _describe(self, error: OSError | RecordingError) -> str:
+        if isinstance(error, RecordingError):
+            return str(error)
+        with_what = f"recording failed: {error.strerror or error} ({error.filename or self._root})"
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            with contextlib.suppress(OSError):
+                free = os.statvfs(self._root)
+                with_what += f", {free.f_bavail * free.f_frsize / 1e6:.0f} MB free of the {self._reserve_bytes / 1e6:.0f} MB kept in reserve"
+            return f"{with_what}; free some space, recording then starts again by itself"
+        return f"{with_what}; make it writable, recording then starts again by itself"
+
+    def _chain(self, event: str, data: Mapping[str, Any]) -> None:
+        if self._audit is not None:
+            self._audit.append(event, {"seat": self.seat, **data})
+
+    def give_up(self, error: Exception) -> None:
+        """An error nobody foresaw: this recorder ends, the other seats' go on."""
+        self._failure = f"recording failed by an internal error ({type(error).__name__}: {error}); please report it, then restart eegloop"
+        self._retry_s = math.inf
+        recording, self._recording = self._recording, None
+        self.open_fds = ()
+        if recording is not None:
+            recording.abandon()
+        self._chain("recording_failed", {"path": self._session, "message": self._failure})
+
+    def sync_failed(self, error: OSError) -> None:
+        """The sync thread could not bring the files to the disk."""
+        self._sync_error = error
+
+
+def _write_item(recording: Recording, item: tuple[Any, ...]) -> None:
+    match item[0]:
+        case 1:  # _BIOMARKERS
+            recording.biomarkers(item[1])
+        case 2:  # _DECISION
+            recording.decision(item[1])
+        case 3:  # _STIM
+            recording.stim(item[1], item[2])
+        case 4:  # _EVENT
+            recording.event(item[1], item[2], item[3], item[4], item[5])
+        case _:  # _IDLE
+            recording.idle(item[1], item[2])
+
+
+class RecordWriter:
+    """The thread that writes for all seats, and the one that syncs. `with RecordWriter() as writer:`."""
+
+    def __init__(self, flush_s: float = FLUSH_S, sync_s: float = SYNC_S) -> None:
+        self._flush_s = flush_s
+        self._sync_s = sync_s
+        self._recorders: tuple[SessionRecorder, ...] = ()
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        # Daemon threads: a disk that hangs must not keep the process from ending.
+        self._threads = (
+            threading.Thread(target=self._write_all, name="record-write", daemon=True),
+            threading.Thread(target=self._sync_all, name="record-sync", daemon=True),
+        )
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self, timeout_s: float = 1.0) -> None:
+        """Close every recorder that is still open and end the threads, within about `timeout_s`."""
+        until_s = time.monotonic() + timeout_s
+        for recorder in self._recorders:
+            recorder.close(max(0.0, until_s - time.monotonic()))
+        self._stop.set()
+        self._wake.set()
+        for thread in self._threads:
+            thread.join(max(0.0, until_s - time.monotonic()))
+
+    def __enter__(self) -> RecordWriter:
+        self.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    @property
+    def running(self) -> bool:
+        return self._threads[0].is_alive()
+
+    def add(self, recorder: SessionRecorder) -> None:
+        with self._lock:
+            self._recorders = (*self._recorders, recorder)
+
+    def wake(self) -> None:
+        """Write now instead of at the next turn."""
+        self._wake.set()
+
+    def _write_all(self) -> None:
+        while not self._stop.is_set():
+            self._wake.wait(self._flush_s)
+            self._wake.clear()
+            for recorder in self._recorders:
+                if recorder.closed.is_set():
+                    continue
+                try:
+                    recorder.drain()
+                except Exception as error:  # this thread supervises every seat's record: one seat's fault stays its own
+                    recorder.give_up(error)
+            with self._lock:
+                self._recorders = tuple(r for r in self._recorders if not r.closed.is_set())
+
+    def _sync_all(self) -> None:
+        while not self._stop.wait(self._sync_s):
+            for recorder in self._recorders:
+                try:
+                    folders, recorder.new_folders = recorder.new_folders, ()
+                    for folder in folders:
+                        _sync_folder(folder)
+                    for fd in recorder.open_fds:
+                        os.fdatasync(fd)
+                except OSError as error:
+                    # A descriptor closed meanwhile, or a file system without sync, is no failure of the record.
+                    if error.errno not in _NOT_OURS:
+                        recorder.sync_failed(error)
+
+
+def _sync_folder(folder: str) -> None:
+    """Sync the small files that stand in a new folder, and the folder itself."""
+    for name in [*os.listdir(folder), "."]:
+        fd = os.open(os.path.join(folder, name), os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fdatasync(fd)
+        finally:
+            os.close(fd)

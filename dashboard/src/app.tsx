@@ -1,0 +1,101 @@
+// The page: STOP first, then what is true now, then why.
+import type { Live } from './live';
+import { freshness, link, seats, selected, selectedId, signOutReason, states } from './model';
+import type { Stop } from './stop';
+import { TracePanel } from './traces/traces';
+import { Alarms } from './view/alarms';
+import { BandPanel, BiomarkerPanel } from './view/biomarkers';
+import { OutputPanel } from './view/output';
+import { SessionPanel, WhyPanel } from './view/session';
+import { Banner, Notices, StatusPill } from './view/status';
+import { StopBar } from './view/stop_bar';
+import { TargetPanel } from './view/target';
+import { phaseWords } from './view/format';
+
+export function App({ live, stop }: { live: Live; stop: Stop }) {
+  const signedOut = link.value === 'signed-out';
+  return (
+    <>
+      <header class="top">
+        <StopBar stop={stop} />
+        <div class="top-words">
+          <p class="brand">
+            <svg viewBox="0 0 32 32" width="28" height="28" aria-hidden="true" focusable="false">
+              <rect width="32" height="32" rx="8" class="brand-back" />
+              <path d="M4 17h5l2.500-7 4 13 3.500-9 2 3h7" class="brand-line" />
+            </svg>
+            eegloop
+          </p>
+          <StatusPill />
+        </div>
+      </header>
+      <Banner />
+      {signedOut ? <SignIn /> : <Page live={live} />}
+    </>
+  );
+}
+
+function SignIn() {
+  return (
+    <main class="page page-single">
+      <section class="card signin">
+        <h1>Not signed in</h1>
+        {signOutReason.value === 'used-link' && <p>This link was already used, or is older than five minutes.</p>}
+        <p>
+          Open the link that <code>eegloop</code> printed when it started. For a new one, run:
+        </p>
+        <p>
+          <code class="command">eegloop link</code>
+        </p>
+        <p class="plain">STOP works here too. If it is not confirmed: take the headset off, switch the stimulator off.</p>
+      </section>
+    </main>
+  );
+}
+
+function Page({ live }: { live: Live }) {
+  const seat = selected.value;
+  return (
+    <main class={freshness.value === 'live' ? 'page' : 'page is-stale'}>
+      <div class="page-head">
+        <h1>{seat?.label ?? 'Connecting to eegloop…'}</h1>
+        {seats.value.length > 1 && <SeatList />}
+        <Notices />
+      </div>
+      <Alarms />
+      <div class="columns" key={seat?.seat ?? ''}>
+        <div class="column column-wide">
+          <TracePanel />
+          <TargetPanel />
+          <BandPanel />
+        </div>
+        <div class="column">
+          <OutputPanel />
+          <WhyPanel />
+          <SessionPanel live={live} />
+          <BiomarkerPanel />
+        </div>
+      </div>
+    </main>
+  );
+}
+
+function SeatList() {
+  return (
+    <nav class="seats" aria-label="Seats">
+      <ul>
+        {seats.value.map((s) => {
+          const state = states.value[s.seat]?.state;
+          return (
+            <li key={s.seat}>
+              <button type="button" aria-current={s.seat === selected.value?.seat ? 'true' : undefined} onClick={() => (selectedId.value = s.seat)}>
+                {s.label}
+                <small>{state === undefined ? 'no report yet' : phaseWords(state.phase).title}</small>
+              </button>
+            </li>
+          );
+        })}
+      </ul>
+    </nav>
+  );
+}

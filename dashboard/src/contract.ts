@@ -1,0 +1,162 @@
+// What crosses the wire between web process and page (docs/contracts.md, sections 6 to 8), as types and one decoder.
+
+/** One number of the line. `age_s` is its age when the state was written. */
+export interface Biomarker {
+  name: string;
+  channel: string;
+  value: number | null;
+  unit: string;
+  grade: string;
+  reason: string;
+  age_s: number;
+}
+
+export interface StreamState {
+  status: string;
+  age_s: number;
+  rate_hz: number;
+  lost_samples: number;
+  segment: number;
+  message: string;
+  channels: string[];
+}
+
+export interface ChannelQuality {
+  channel: string;
+  good: boolean;
+  reasons: string[];
+  line_ratio: number | null;
+}
+
+export interface Target {
+  biomarker: string;
+  channel: string;
+  unit: string;
+  value: number | null;
+  low: number;
+  high: number;
+  grade: string;
+  age_s: number;
+  history: [number, number | null][];
+}
+
+export interface Output {
+  commanded_ma: number | null;
+  confirmed_ma: number | null;
+  granted_ma: number | null;
+  ceiling_ma: number | null;
+  limit_ma: number | null;
+  frequency_hz: number | null;
+  mode: string;
+  reason: string;
+  age_s: number | null;
+  latched: boolean;
+  zero_confirmed: boolean;
+  readback: string;
+  delivered_mc: number;
+  delivered_s: number;
+}
+
+export interface LimitApplied {
+  field: string;
+  value: number;
+  unit: string;
+  set_by: string;
+}
+
+export interface Decision {
+  sentence: string;
+  age_s: number | null;
+  proposed_ma: number | null;
+  granted_ma: number | null;
+  limits: LimitApplied[];
+  hold: boolean;
+}
+
+export interface Recording {
+  status: string;
+  message: string;
+  seconds: number;
+  session: string;
+}
+
+export interface Alarm {
+  id: string;
+  priority: string;
+  text: string;
+  advice: string;
+  age_s: number;
+}
+
+/** The live state of one seat, as the daemon publishes it (objects may be empty before the first sample). */
+export interface LoopState {
+  seat: string;
+  label: string;
+  phase: string;
+  block: string;
+  phase_reason: string;
+  phase_left_s: number | null;
+  demo: boolean;
+  stream: Partial<StreamState>;
+  quality: ChannelQuality[];
+  biomarkers: Biomarker[];
+  target: Partial<Target>;
+  output: Partial<Output>;
+  decision: Partial<Decision>;
+  recording: Partial<Recording>;
+  alarms: Alarm[];
+}
+
+export interface Seat {
+  seat: string;
+  index: number;
+  label: string;
+  channels: string[];
+  kinds: string[];
+  sample_rate_hz: number;
+}
+
+export interface StopResult {
+  id?: string;
+  seat: string;
+  confirmed: boolean | null;
+  output_ma: number | null;
+  after_ms: number | null;
+  advice?: string | null;
+}
+
+export interface CommandResult {
+  id: string;
+  ok: boolean;
+  error: string | null;
+}
+
+/** The 32-byte header before the samples of one chunk. */
+export interface ChunkHeader {
+  seatIndex: number;
+  channels: number;
+  sequence: number;
+  samples: number;
+  firstSample: number;
+  t0: number;
+}
+
+export const HEADER_BYTES = 32;
+
+/** Reads the header `<4sBBHIIQd`; null when these are not the bytes of one whole version-1 chunk. */
+export function readHeader(bytes: ArrayBuffer): ChunkHeader | null {
+  if (bytes.byteLength < HEADER_BYTES) return null;
+  const view = new DataView(bytes);
+  if (view.getUint32(0, false) !== 0x45454743 || view.getUint8(4) !== 1) return null;
+  const channels = view.getUint16(6, true);
+  const samples = view.getUint32(12, true);
+  if (channels === 0 || bytes.byteLength !== HEADER_BYTES + 4 * channels * samples) return null;
+  return {
+    seatIndex: view.getUint8(5),
+    channels,
+    sequence: view.getUint32(8, true),
+    samples,
+    firstSample: Number(view.getBigUint64(16, true)),
+    t0: view.getFloat64(24, true),
+  };
+}

@@ -1,0 +1,33 @@
+// Starts the page: one live link, one STOP, one clock, and the views.
+import { render } from 'preact';
+import { App } from './app';
+import { Live } from './live';
+import { nowMs, selected } from './model';
+import { installProbe } from './probe';
+import { NO_SEAT, Stop } from './stop';
+import './styles.css';
+import { takeChunk } from './traces/traces';
+
+const live: Live = new Live({
+  chunk: takeChunk,
+  stopResult: (result) => stop.take(result),
+  opened: () => stop.opened(),
+});
+const stop = new Stop((message) => live.send(message));
+
+addEventListener(
+  'keydown',
+  (event) => {
+    if (event.key !== 'Escape' || event.repeat) return;
+    stop.press(selected.value?.seat ?? NO_SEAT);
+  },
+  { capture: true },
+);
+
+setInterval(() => {
+  nowMs.value = performance.now();
+}, 250);
+
+installProbe();
+render(<App live={live} stop={stop} />, document.getElementById('app')!);
+live.start();

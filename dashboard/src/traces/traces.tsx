@@ -1,0 +1,226 @@
+// The trace card: canvas, channel labels, scale, and the few controls of the display.
+import { signal } from '@preact/signals';
+import { useEffect, useRef, useState } from 'preact/hooks';
+import type { ChannelQuality, ChunkHeader, Seat } from '../contract';
+import { freshness, received, report, selected } from '../model';
+import { countChunk, resetCounts, setRenderer } from '../probe';
+import { reasonWord } from '../view/format';
+import { Shape } from '../view/shape';
+import { useSize } from '../view/width';
+import { HIGH_PASS_HZ, LOW_PASS_HZ } from './filters';
+import type { Look, RendererReport, ToRenderer } from './protocol';
+import { Renderer } from './renderer';
+
+const GAINS_UV = [10, 20, 50, 100, 200, 500, 1000];
+const WINDOWS_S = [5, 10, 20];
+/** Below this height a row's label can no longer be read. */
+const ROW_PX = 13;
+
+const windowS = signal(10);
+const gainUv = signal<number | null>(null);
+const lowPass = signal(true);
+
+/** Where chunks of the selected seat go at the moment; none before the canvas is there. */
+let sink: ((message: ToRenderer, transfer?: Transferable[]) => void) | null = null;
+/** Chunks that came before the canvas was there (half a second of them at most). */
+let early: ArrayBuffer[] = [];
+
+export function takeChunk(header: ChunkHeader, bytes: ArrayBuffer): void {
+  const seat = selected.value;
+  if (seat === null || header.seatIndex !== seat.index) return;
+  countChunk(header, bytes);
+  if (sink === null) {
+    early.push(bytes);
+    if (early.length > 25) early.shift();
+  } else {
+    sink({ type: 'chunk', bytes }, [bytes]);
+  }
+}
+
+function startWorker(canvas: HTMLCanvasElement, failed: () => void): (() => void) | null {
+  if (typeof Worker === 'undefined' || typeof canvas.transferControlToOffscreen !== 'function') return null;
+  let worker: Worker;
+  try {
+    worker = new Worker(new URL('./worker.ts', import.meta.url), { type: 'module', name: 'traces' });
+  } catch {
+    return null;
+  }
+  worker.onmessage = (event: MessageEvent<RendererReport | { type: 'ready' }>) => {
+    if (event.data.type === 'report') report.value = event.data;
+  };
+  worker.onerror = (event) => {
+    event.preventDefault();
+    failed();
+  };
+  const offscreen = canvas.transferControlToOffscreen();
+  sink = (message, transfer) => worker.postMessage(message, transfer ?? []);
+  sink({ type: 'canvas', canvas: offscreen }, [offscreen]);
+  setRenderer('worker');
+  return () => worker.terminate();
+}
+
+function startHere(canvas: HTMLCanvasElement): () => void {
+  const renderer = new Renderer((r) => {
+    report.value = r;
+  });
+  renderer.attach(canvas);
+  sink = (message) => renderer.receive(message);
+  let frame = 0;
+  const tick = (ms: number): void => {
+    renderer.frame(ms);
+    frame = requestAnimationFrame(tick);
+  };
+  frame = requestAnimationFrame(tick);
+  setRenderer('main');
+  return () => cancelAnimationFrame(frame);
+}
+
+function look(element: HTMLElement): Look {
+  const style = getComputedStyle(element);
+  const color = (name: string): string => style.getPropertyValue(name).trim();
+  return { good: color('--trace'), bad: color('--trace-bad'), stale: color('--trace-stale'), gap: color('--trace-gap') };
+}
+
+function Canvas({ seat, onScreen, forced }: { seat: Seat; onScreen: boolean; forced: () => void }) {
+  const canvas = useRef<HTMLCanvasElement>(null);
+  const [box, size] = useSize<HTMLDivElement>();
+  const quality = received.value?.state.quality ?? [];
+  const stale = freshness.value !== 'live';
+  const good = seat.channels.map((label) => quality.find((q) => q.channel === label)?.good ?? true);
+  const goodKey = good.map(Number).join('');
+
+  useEffect(() => {
+    const element = canvas.current!;
+    resetCounts();
+    const stop = (onScreen ? null : startWorker(element, forced)) ?? startHere(element);
+    sink!({ type: 'stream', channels: seat.channels.length, rateHz: seat.sample_rate_hz, eeg: seat.kinds.map((k) => k === 'eeg') });
+    for (const bytes of early.splice(0)) sink!({ type: 'chunk', bytes }, [bytes]);
+    const scheme = matchMedia('(prefers-color-scheme: dark)');
+    const repaint = (): void => sink?.({ type: 'look', look: look(element) });
+    repaint();
+    scheme.addEventListener('change', repaint);
+    return () => {
+      scheme.removeEventListener('change', repaint);
+      sink = null;
+      stop();
+    };
+  }, []);
+
+  useEffect(() => {
+    if (size.width > 0) sink?.({ type: 'size', width: size.width, height: size.height, ratio: Math.min(2, devicePixelRatio || 1) });
+  }, [size.width, size.height]);
+
+  useEffect(() => {
+    const calm = matchMedia('(prefers-reduced-motion: reduce)').matches;
+    sink?.({ type: 'view', windowS: windowS.value, gainUv: gainUv.value, lowPass: lowPass.value, calm });
+  }, [windowS.value, gainUv.value, lowPass.value]);
+
+  useEffect(() => {
+    sink?.({ type: 'quality', good, stale });
+  }, [goodKey, stale]);
+
+  return (
+    <div class="plot-canvas" ref={box}>
+      <canvas ref={canvas} aria-hidden="true" />
+    </div>
+  );
+}
+
+function Label({ name, quality }: { name: string; quality: ChannelQuality | undefined }) {
+  const bad = quality?.good === false;
+  const why = bad ? (quality.reasons.length > 0 ? quality.reasons.map(reasonWord).join(', ') : 'bad') : '';
+  return (
+    <li class={bad ? 'label is-bad' : 'label'}>
+      <b>{name}</b>
+      {bad && (
+        <span class="label-why">
+          <Shape mark="bad" /> {why}
+        </span>
+      )}
+    </li>
+  );
+}
+
+export function TracePanel() {
+  const seat = selected.value;
+  const [onScreen, setOnScreen] = useState(false);
+  const state = received.value?.state;
+  const gain = report.value?.gainUv ?? 50;
+  const channels = seat?.channels ?? [];
+  const height = Math.max(280, channels.length * (channels.length > 16 ? ROW_PX : 34));
+  const stale = freshness.value !== 'live';
+  const bad = (state?.quality ?? []).filter((q) => !q.good);
+  const row = channels.length > 0 ? height / channels.length : height;
+  const head = report.value?.head ?? 0;
+  void head;
+  return (
+    <section class={stale ? 'card traces is-stale' : 'card traces'} aria-labelledby="traces-title">
+      <header>
+        <h2 id="traces-title">EEG</h2>
+        {state?.block === 'stimulate' && state.phase === 'on' && (
+          <span class="tag tag-stimulate">
+            <Shape mark="stimulate" /> stimulating: signal not judged
+          </span>
+        )}
+        <div class="tools">
+          <label class="select">
+            <span>Window</span>
+            <select value={windowS.value} onChange={(e) => (windowS.value = Number(e.currentTarget.value))}>
+              {WINDOWS_S.map((s) => (
+                <option key={s} value={s}>
+                  {s} s
+                </option>
+              ))}
+            </select>
+          </label>
+          <label class="select">
+            <span>Scale</span>
+            <select value={gainUv.value ?? ''} onChange={(e) => (gainUv.value = e.currentTarget.value === '' ? null : Number(e.currentTarget.value))}>
+              <option value="">Auto</option>
+              {GAINS_UV.map((uv) => (
+                <option key={uv} value={uv}>
+                  {uv} µV
+                </option>
+              ))}
+            </select>
+          </label>
+          <label class="check">
+            <input type="checkbox" checked={lowPass.value} onChange={(e) => (lowPass.value = e.currentTarget.checked)} />
+            <span>Smooth</span>
+          </label>
+        </div>
+      </header>
+      <p class="spoken" role="status">
+        {channels.length > 0 && (bad.length === 0 ? `${channels.length} channels, all good` : `Bad channels: ${bad.map((q) => q.channel).join(', ')}`)}
+      </p>
+      <div class="plot" style={{ height: `${height}px` }}>
+        {seat === null ? (
+          <p class="plain plot-empty">Waiting for the headset…</p>
+        ) : (
+          <>
+            <ul class={channels.length > 16 ? 'labels is-dense' : 'labels'} aria-label="Channels">
+              {channels.map((name) => (
+                <Label key={name} name={name} quality={state?.quality.find((q) => q.channel === name)} />
+              ))}
+            </ul>
+            <div class="plot-area" style={{ '--seconds': String(windowS.value) }}>
+              <Canvas key={`${seat.seat}/${seat.channels.join()}/${seat.sample_rate_hz}/${onScreen}`} seat={seat} onScreen={onScreen} forced={() => setOnScreen(true)} />
+              {stale && <span class="plot-stale">not live</span>}
+            </div>
+          </>
+        )}
+      </div>
+      {seat !== null && (
+        <div class="plot-axis">
+          <span class="scale-bar">
+            <i style={{ height: `${Math.min(34, row).toFixed(1)}px` }} aria-hidden="true" />
+            {(gain * Math.min(1, 34 / row)).toPrecision(2).replace(/\.0$/, '')} µV
+          </span>
+          <span class="axis-words">
+            sweep {windowS.value} s, one line a second · shown {HIGH_PASS_HZ}–{lowPass.value ? `${LOW_PASS_HZ} Hz` : 'all'} (display only)
+          </span>
+        </div>
+      )}
+    </section>
+  );
+}

@@ -1,0 +1,97 @@
+// What is delivered: confirmed by the device first, then what was asked for, and the limits above both.
+import { ageNow, OUTPUT_UNKNOWN_S, received, reportAgeS, reportUnknown, UNKNOWN_S } from '../model';
+import { Age, Unknown } from './age';
+import { blockWord, formatClock, formatMa } from './format';
+import { Shape } from './shape';
+
+/** As the interlock judges a readback: off by more than 5 % or 0.1 mA, whichever is more. */
+function differs(commanded: number, confirmed: number): boolean {
+  return Math.abs(commanded - confirmed) > Math.max(0.05 * Math.abs(commanded), 0.1);
+}
+
+export function OutputPanel() {
+  const state = received.value?.state;
+  const output = state?.output ?? {};
+  const age = ageNow(output.age_s);
+  const stale = reportUnknown.value;
+  const confirmed = output.confirmed_ma;
+  const known = !stale && typeof confirmed === 'number' && age !== null && age <= OUTPUT_UNKNOWN_S;
+  const commanded = typeof output.commanded_ma === 'number' ? output.commanded_ma : null;
+  const limit = output.limit_ma ?? 0;
+  const ceiling = output.ceiling_ma ?? 0;
+  const top = Math.max(limit, ceiling, commanded ?? 0, known ? confirmed : 0, 0.1);
+  const share = (ma: number): string => `${(100 * Math.min(1, Math.max(0, ma / top))).toFixed(2)}%`;
+  const mismatch = known && commanded !== null && differs(commanded, confirmed);
+  const block = state?.phase === 'on' && !stale ? (state.block ?? '') : '';
+  const lastAge = age ?? (reportAgeS.value > UNKNOWN_S ? reportAgeS.value : null);
+  return (
+    <section class="card output" aria-labelledby="output-title">
+      <header>
+        <h2 id="output-title">Output</h2>
+        {block !== '' && (
+          <span class={`tag tag-${block}`}>
+            <Shape mark={block === 'stimulate' ? 'stimulate' : 'sense'} /> {blockWord(block)}
+          </span>
+        )}
+      </header>
+      <p class="big" id="confirmed">
+        {known ? (
+          <>
+            <span class="number">{confirmed.toFixed(2)}</span> <span class="unit">mA</span> <span class="what">confirmed</span>
+          </>
+        ) : (
+          <Unknown ageS={lastAge} />
+        )}
+      </p>
+      <div class="meter" aria-hidden="true">
+        <div class={known ? 'meter-fill' : 'meter-fill is-unknown'} style={{ width: known ? share(confirmed) : '100%' }} />
+        {commanded !== null && !stale && <div class="meter-commanded" style={{ left: share(commanded) }} />}
+        {ceiling > 0 && <div class="meter-ceiling" style={{ left: share(ceiling) }} />}
+      </div>
+      <p class="meter-scale" aria-hidden="true">
+        <span>0</span>
+        <span>limit {formatMa(output.limit_ma)}</span>
+      </p>
+      {mismatch && (
+        <p class="mismatch" role="status">
+          <Shape mark="alarm" /> Confirmed is not what was commanded
+        </p>
+      )}
+      <dl class="pairs">
+        <div>
+          <dt>
+            <i class="key key-commanded" aria-hidden="true" /> Commanded
+          </dt>
+          <dd id="commanded">{stale ? <Unknown ageS={lastAge} /> : formatMa(commanded)}</dd>
+        </div>
+        <div>
+          <dt>
+            <i class="key key-ceiling" aria-hidden="true" /> Ceiling now
+          </dt>
+          <dd>{stale ? 'Unknown' : formatMa(output.ceiling_ma)}</dd>
+        </div>
+        <div>
+          <dt>Frequency</dt>
+          <dd>{stale || output.frequency_hz === undefined || output.frequency_hz === null ? 'Unknown' : output.frequency_hz === 0 ? 'direct current' : `${output.frequency_hz.toFixed(1)} Hz`}</dd>
+        </div>
+        <div>
+          <dt>Interlock</dt>
+          <dd>
+            {stale || output.mode === undefined ? 'Unknown' : output.latched === true ? 'stopped, locked' : output.mode}
+          </dd>
+        </div>
+        <div>
+          <dt>Delivered this session</dt>
+          <dd>
+            {stale || output.delivered_mc === undefined ? 'Unknown' : `${output.delivered_mc.toFixed(1)} mC in ${formatClock(output.delivered_s ?? 0)}`}
+          </dd>
+        </div>
+      </dl>
+      <p class="foot">
+        {output.reason !== undefined && output.reason !== '' && !stale && <span>{output.reason} · </span>}
+        {output.readback === 'measured' ? 'measured by the device' : output.readback === 'acknowledged' ? 'acknowledged by the device' : 'the device reports nothing'} ·{' '}
+        <Age ageS={age} />
+      </p>
+    </section>
+  );
+}

@@ -1,0 +1,248 @@
+"""A scripted line for the page's tests: the daemon's end of the live socket and the interlock's stop socket (docs/contracts.md 3, 6, 8).
+
+The web process, its fan-out and the page are the real ones; only what they are fed is scripted here, because a
+test must be able to make a headset fall silent or a device not confirm at a chosen moment. One JSON object a line
+on standard input changes the script: `{"mute": true}`, `{"confirms": false}`, `{"lose": 50}`, `{"bad": {"Fp2": "flat"}}`, ...
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import math
+import sys
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from daemon.live import LiveServer, SeatInfo
+from eegloop.layout import Layout
+from eegloop.signal import Chunk
+from eegloop.stim import LoopState
+
+NAMES = ("Fp1", "Fp2", "F3", "F4", "C3", "C4", "O1", "O2")
+BANDS = {"delta": (1, 4), "theta": (4, 8), "alpha": (8, 13), "beta": (13, 30), "gamma": (30, 45)}
+CHUNK_S = 0.02
+LOW, HIGH = 18.0, 40.0
+
+
+class Seat:
+    """One seat: a seeded signal with electrode offsets, and a device that obeys at once."""
+
+    def __init__(self, name: str, index: int, n_channels: int, rate_hz: float) -> None:
+        labels = NAMES[:n_channels] if n_channels <= 8 else tuple(f"E{i + 1}" for i in range(n_channels))
+        self.info = SeatInfo(name, index, f"Virtual person {index + 1}", labels, ("eeg",) * n_channels, rate_hz)
+        self.random = np.random.default_rng(7 + index)
+        self.rate_hz = rate_hz
+        self.n = n_channels
+        self.sample = 0
+        self.pink = np.zeros(n_channels)
+        self.offset = self.random.uniform(-20_000, 20_000, n_channels)
+        self.phase = 0.0
+        self.window: deque[np.ndarray] = deque(maxlen=round(2 / CHUNK_S))
+        self.history: deque[tuple[float, float | None]] = deque(maxlen=120)
+        self.powers: dict[str, np.ndarray] = {}
+        self.started_s = time.monotonic()
+        self.last_sample_s = time.monotonic()
+        self.session = "on"
+        self.latched = False
+        self.lost = 0
+        self.script: dict[str, Any] = {"mute": False, "confirms": True, "confirmed_ma": "follow", "bad": {}, "lose": 0, "amplitude_ma": 0.85}
+
+    def block(self, t_s: float) -> str:
+        return "sense" if (t_s - self.started_s) % 30 < 18 else "stimulate"
+
+    def output_ma(self, t_s: float) -> float:
+        if self.latched or self.session != "on" or self.block(t_s) == "sense":
+            return 0.0
+        return float(self.script["amplitude_ma"])
+
+    def chunk(self, t_s: float) -> Chunk | None:
+        n = round(CHUNK_S * self.rate_hz)
+        lost = int(self.script["lose"])
+        self.script["lose"] = 0
+        self.sample += lost
+        self.lost += lost
+        t = (self.sample + np.arange(n)) / self.rate_hz
+        white = self.random.normal(0, 3.5, (n, self.n))
+        data = np.empty((n, self.n))
+        for i in range(n):
+            self.pink = 0.97 * self.pink + white[i]
+            data[i] = self.pink
+        envelope = 6 + 5 * math.sin(2 * math.pi * t[0] / 23)
+        depth = np.linspace(0.25, 1.0, self.n)
+        data += envelope * depth * np.sin(2 * np.pi * 10 * t)[:, None]
+        blink = 90 * np.exp(-(((t % 4.7) - 1.0) / 0.09) ** 2)
+        data[:, : max(2, self.n // 8)] += blink[:, None]
+        data += self.offset
+        for label in self.script["bad"]:
+            column = self.info.channels.index(label)
+            data[:, column] = self.offset[column] if self.script["bad"][label] == "flat" else data[:, column] + 900 * np.sin(2 * np.pi * 50 * t)
+        first = self.sample
+        self.sample += n
+        if self.script["mute"]:
+            return None
+        self.last_sample_s = t_s
+        self.window.append(data)
+        return Chunk(data.astype(np.float32), first, t_s, t_s, lost, 0)
+
+    def measure(self, t_s: float) -> None:
+        """Band powers of the last window, and once a second a point of the target's history."""
+        if len(self.window) == self.window.maxlen:
+            data = np.concatenate(self.window)
+            taper = np.hanning(len(data))[:, None]
+            power = np.abs(np.fft.rfft((data - data.mean(0)) * taper, axis=0)) ** 2 * 2 / (self.rate_hz * (taper**2).sum())
+            frequency = np.fft.rfftfreq(len(data), 1 / self.rate_hz)
+            step = frequency[1]
+            self.powers = {b: power[(frequency >= lo) & (frequency < hi)].sum(0) * step for b, (lo, hi) in BANDS.items()}
+        if not self.history or t_s - self.history[-1][0] >= 1:
+            self.history.append((t_s, self.alpha(t_s)))
+
+    def alpha(self, t_s: float) -> float | None:
+        if not self.powers or self.block(t_s) == "stimulate":
+            return None
+        return float(self.powers["alpha"][-2:].mean())
+
+    def state(self, t_s: float) -> LoopState:
+        silent_s = t_s - self.last_sample_s
+        block = self.block(t_s)
+        judged = bool(self.powers) and block == "sense"
+        reason = "" if judged else "stimulation" if self.powers else "window filling"
+        rows = []
+        total = sum(self.powers.values()) if self.powers else np.ones(self.n)
+        for kind, unit in (("band_power", "uV2"), ("relative_power", "1")):
+            for band in BANDS:
+                for i, label in enumerate(self.info.channels):
+                    bad = self.script["bad"].get(label, "")
+                    value = None
+                    if judged and not bad:
+                        value = float(self.powers[band][i] / (total[i] if kind == "relative_power" else 1))
+                    rows.append(_row(f"{kind}.{band}", label, value, unit, bad or reason, silent_s))
+        for label in self.info.channels[-2:]:
+            rows.append(_row("iaf.peak", label, 10.0 if judged else None, "Hz", reason, silent_s))
+        asymmetry = float(np.log(self.powers["alpha"][3] / self.powers["alpha"][2])) if judged and self.n >= 4 else None
+        rows.append(_row("faa", "F3-F4", asymmetry, "1", reason, silent_s))
+        output = self.output_ma(t_s)
+        confirmed: float | None = output if self.script["confirmed_ma"] == "follow" else self.script["confirmed_ma"]
+        value = self.alpha(t_s)
+        running = self.session == "on" and not self.latched
+        return LoopState(
+            seat=self.info.seat,
+            label=self.info.label,
+            t_s=t_s,
+            wall_s=time.time(),
+            phase="stopped" if self.latched else self.session,
+            block=block if running else "",
+            phase_reason="STOP was pressed" if self.latched else "",
+            phase_left_s=max(0.0, 1200 - (t_s - self.started_s)) if running else None,
+            demo=True,
+            stream={"status": "live" if silent_s < 1 else "delayed" if silent_s < 5 else "lost", "age_s": silent_s, "rate_hz": self.rate_hz,
+                    "lost_samples": self.lost, "segment": 0, "message": "", "channels": list(self.info.channels)},
+            quality=[{"channel": c, "good": c not in self.script["bad"], "reasons": [self.script["bad"][c]] if c in self.script["bad"] else [],
+                      "line_ratio": 0.1} for c in self.info.channels],
+            biomarkers=rows,
+            target={"biomarker": "band_power.alpha", "channel": self.info.channels[-1], "unit": "uV2", "value": value, "low": LOW, "high": HIGH,
+                    "grade": "good" if value is not None else "n/a", "age_s": 0.1 + silent_s, "history": [[t_s - t, v] for t, v in self.history]},
+            output={"commanded_ma": output, "confirmed_ma": confirmed, "granted_ma": output, "ceiling_ma": 1.0, "limit_ma": 1.5, "frequency_hz": 10.0,
+                    "mode": "stopped" if self.latched else "armed", "reason": "STOP" if self.latched else "", "age_s": 0.02, "latched": self.latched,
+                    "zero_confirmed": confirmed == 0.0, "readback": "measured", "delivered_mc": 12.4, "delivered_s": t_s - self.started_s},
+            decision={"sentence": "Alpha at O2 is below its target of 18–40 µV², so the amplitude stays at 0.85 mA until the dwell time is over.",
+                      "age_s": (t_s - self.started_s) % 2, "proposed_ma": 0.9, "granted_ma": 0.85,
+                      "limits": [{"field": "amplitude_ma", "value": 0.85, "unit": "mA", "set_by": "authority"}], "hold": False},
+            recording={"status": "ok", "message": "", "seconds": t_s - self.started_s, "session": "01"},
+            alarms=self.script.get("alarms", []),
+        )
+
+
+def _row(name: str, channel: str, value: float | None, unit: str, reason: str, age_s: float) -> dict[str, Any]:
+    return {"name": name, "channel": channel, "value": value, "unit": unit, "grade": "good" if value is not None else "n/a",
+            "reason": reason, "age_s": 0.05 + age_s}
+
+
+async def serve_stop(seat: Seat, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """The interlock's stop socket: connecting is STOP."""
+    started_s = time.monotonic()
+    seat.latched = True
+    writer.write(b'{"type":"stopping","boot_ns":%d}\n' % time.clock_gettime_ns(time.CLOCK_BOOTTIME))
+    if seat.script["confirms"]:
+        answer: dict[str, Any] = {"type": "stopped", "confirmed": True, "output_ma": 0.0}
+    else:
+        await asyncio.sleep(1.0)
+        answer = {"type": "stopped", "confirmed": False, "output_ma": None, "advice": "take the headset off / switch the stimulator off"}
+    answer["after_ms"] = round(1000 * (time.monotonic() - started_s))
+    writer.write(json.dumps(answer).encode() + b"\n")
+    writer.close()
+
+
+async def obey(live: LiveServer, seats: dict[str, Seat]) -> None:
+    while True:
+        command = await live.commands.get()
+        seat = seats[command.seat]
+        if command.name == "rearm":
+            seat.latched, seat.session = False, "off"
+        elif command.name == "end":
+            seat.session = "off"
+        elif seat.latched:
+            command.answer(False, "stopped: re-arm first")
+            continue
+        else:
+            seat.session, seat.started_s = "on", time.monotonic()
+        command.answer(True, "")
+
+
+async def listen(seats: dict[str, Seat]) -> None:
+    """The script's changes, one JSON object a line: `{"seat": "seat1", ...}`; ends with its parent."""
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    while line := await reader.readline():
+        change = json.loads(line)
+        for seat in seats.values():
+            seat.script.update(change)
+        print(json.dumps({"done": change}), flush=True)
+    raise SystemExit
+
+
+async def publish(live: LiveServer, seats: dict[str, Seat]) -> None:
+    step = 0
+    start_s = time.monotonic()
+    while True:
+        step += 1
+        await asyncio.sleep(max(0.0, start_s + step * CHUNK_S - time.monotonic()))
+        t_s = time.monotonic()
+        for seat in seats.values():
+            chunk = seat.chunk(start_s + step * CHUNK_S)
+            if chunk is not None:
+                live.publish_chunk(seat.info.index, chunk)
+            if step % 12 == 0:
+                seat.measure(t_s)
+        if step % 12 == 0:
+            live.publish_state([seat.state(t_s) for seat in seats.values()])
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--channels", type=int, default=8)
+    parser.add_argument("--rate", type=float, default=250)
+    parser.add_argument("--seats", type=int, default=1)
+    arguments = parser.parse_args()
+    layout = Layout(arguments.data)
+    layout.create()
+    seats = {f"seat{i + 1}": Seat(f"seat{i + 1}", i, arguments.channels, arguments.rate) for i in range(arguments.seats)}
+    async with LiveServer(layout.live_socket) as live, asyncio.TaskGroup() as group:
+        live.publish_seats([seat.info for seat in seats.values()], demo=True)
+        for name, seat in seats.items():
+            layout.stop_socket(name).unlink(missing_ok=True)
+            await asyncio.start_unix_server(lambda r, w, seat=seat: serve_stop(seat, r, w), str(layout.stop_socket(name)))
+        group.create_task(publish(live, seats), name="publish")
+        group.create_task(obey(live, seats), name="obey")
+        group.create_task(listen(seats), name="listen")
+        print(json.dumps({"ready": True}), flush=True)
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
