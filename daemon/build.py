@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from control.prescription import TrustedKey, demo_prescription, new_key, parse_trusted, public_key, sign, trusted_bytes, verify
+from daemon.audit import AuditTrail
 from daemon.loop import Line
+from daemon.record import RecordWriter, SessionRecorder
 from dsp.pipeline import Pipeline
+from eegloop import __version__
 from eegloop.config import Config, Seat
 from eegloop.errors import ConfigError, SetupError
 from eegloop.layout import Layout
@@ -106,16 +109,6 @@ def line(seat: Seat, info: StreamInfo, signed: Signed, boot_to_lsl_s: float, sta
     return Line(info, pipeline, seat.line.hop_s, controller, signed.prescription, device_limits(seat), boot_to_lsl_s, started_s)
 
 
-def software_filters(seat: Seat) -> dict[str, dict[str, float | str]]:
-    """What the line does to the signal before biomarkers, as BIDS wants it said (the recording itself is raw)."""
-    chain: dict[str, dict[str, float | str]] = {}
-    for name in ("high_pass_hz", "low_pass_hz", "notch_hz"):
-        value = getattr(seat.line, name)
-        if value is not None:
-            chain[name.removesuffix("_hz")] = {"cutoff_hz": float(value), "type": "causal Butterworth" if name != "notch_hz" else "causal notch"}
-    return chain
-
-
 def web_settings(config: Config, demo: bool, port: int | None) -> bytes:
     """What the web process reads on stdin."""
     return json.dumps(
@@ -125,3 +118,32 @@ def web_settings(config: Config, demo: bool, port: int | None) -> bytes:
             "demo": demo,
         }
     ).encode()
+
+
+def setup(seat: Seat, line: Line, demo: bool) -> dict[str, object]:
+    """Everything beside the samples that decisions depend on; `replay` builds the same line from it."""
+    return {
+        "eegloop": __version__,
+        "demo": demo,
+        "line": seat.line.model_dump(mode="json"),
+        "biomarkers": [{"kind": b.kind, **b.settings.model_dump(mode="json")} for b in seat.biomarkers],
+        "controller": {"kind": seat.controller.kind, **seat.controller.settings.model_dump(mode="json")},
+        "stimulator": seat.stimulator.kind,
+        "prescription": line.prescription.to_bytes().decode(),
+        "boot_to_lsl_s": line.boot_to_lsl_s,
+        "line_started_s": line.session.t_s,
+    }
+
+
+def recorder(
+    seat: Seat, layout: Layout, writer: RecordWriter, audit: AuditTrail, info: StreamInfo, line: Line, clock: Clock, demo: bool
+) -> SessionRecorder:
+    """One run of a seat's recording; the EEG file holds the samples as the source sent them."""
+    return SessionRecorder(
+        writer, layout, seat.id, seat.person, seat.recording.task, info, line.pipeline.columns, seat.recording.line_frequency_hz,
+        {}, clock.wall_s(), clock, setup=setup(seat, line, demo), audit=audit,
+    )  # fmt: skip
+
+
+def interlock_argv(layout: Layout, seat: Seat, signed: Signed) -> list[str]:
+    return launch_argv(layout.data, seat.id, signed.path, seat.person, seat.stimulator.kind)

@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 
 from control.session import OperatorEvent
-from daemon.audit import Audit
+from daemon.audit import AuditTrail
 from daemon.interlock_link import InterlockLink
 from daemon.live import LiveServer, SeatInfo
 from daemon.loop import Conditions, Decision, Line, Outcome, Tick
@@ -71,7 +71,7 @@ class SeatLoop:
         make_line: Callable[[StreamInfo], Line],
         make_recorder: Callable[[StreamInfo, Line], SessionRecorder | None],
         link: InterlockLink,
-        audit: Audit,
+        audit: AuditTrail,
         live: LiveServer,
         clock: Clock,
     ) -> None:
@@ -195,7 +195,7 @@ class SeatLoop:
         events, self._events = tuple(self._events), []
         recorder = self.recorder
         conditions = Conditions(
-            recording_ok=recorder is not None and recorder.status.state == "ok",
+            recording_ok=recorder is not None and recorder.ok,
             audit_ok=self._audit.ok,
             stream=self.stream_status,
             demo=self.demo,

@@ -16,14 +16,14 @@ from pathlib import Path
 import structlog
 
 from daemon import build
-from daemon.audit import Audit
+from daemon.audit import AuditTrail
 from daemon.clock import MachineClock
 from daemon.installation import check_names
 from daemon.interlock_link import InterlockLink
 from daemon.live import LiveServer
 from daemon.loop import Line
 from daemon.processes import Child, python
-from daemon.record import SessionRecorder
+from daemon.record import RecordWriter, SessionRecorder
 from daemon.seat import SeatLoop
 from daemon.view import loop_state
 from eegloop.config import Config, Seat, load
@@ -92,6 +92,7 @@ class Service:
         self._seats: list[SeatLoop] = []
         self._stopping = asyncio.Event()
         self._web: Child | None = None
+        self._writer = RecordWriter()
 
     async def main(self) -> int:
         """Start, serve until told to stop, take down; 0 = ended as asked."""
@@ -118,7 +119,8 @@ class Service:
         signed = {seat.id: build.prescription(seat, layout, self._options.demo, clock.wall_s()) for seat in self._config.seats}
         for seat in self._config.seats:
             await self._start_seat_processes(seat, signed[seat.id])
-        audit = Audit(layout.audit / "daemon.jsonl", clock)
+        audit = AuditTrail(layout.audit / "daemon.jsonl", clock)
+        self._writer.start()
         async with LiveServer(layout.live_socket) as live:
             await self._start_web()
             await names
@@ -140,7 +142,7 @@ class Service:
             finally:
                 await self._take_down(audit)
 
-    async def _take_down(self, audit: Audit) -> None:
+    async def _take_down(self, audit: AuditTrail) -> None:
         """Stimulation to zero first, then the recording closed; each wait is bounded."""
         for loop in self._seats:
             loop.link.stop("the service ends")
@@ -154,6 +156,7 @@ class Service:
             with contextlib.suppress(OSError):
                 loop.close("the service ends")
             loop.link.close()
+        self._writer.stop(1.0)
         audit.append("end", {})
         audit.close()
 
@@ -183,7 +186,7 @@ class Service:
         self._children.append(child)
         return child
 
-    async def _seat(self, index: int, seat: Seat, signed: build.Signed, audit: Audit, live: LiveServer) -> SeatLoop:
+    async def _seat(self, index: int, seat: Seat, signed: build.Signed, audit: AuditTrail, live: LiveServer) -> SeatLoop:
         clock = self._clock
         link = InterlockLink(self._layout.control_socket(seat.id), clock)
         await link.connect(10.0)
@@ -193,7 +196,7 @@ class Service:
             return build.line(seat, info, signed, boot_to_lsl_s, clock.lsl_s())
 
         def make_recorder(info: StreamInfo, line: Line) -> SessionRecorder | None:
-            return build.recorder(seat, self._layout, info, line, signed, boot_to_lsl_s, clock) if seat.recording.enabled else None
+            return build.recorder(seat, self._layout, self._writer, audit, info, line, clock, self._options.demo) if seat.recording.enabled else None
 
         source = build.source(seat, clock)
         return SeatLoop(seat.id, index, seat.label, self._options.demo, source, make_line, make_recorder, link, audit, live, clock)

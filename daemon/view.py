@@ -134,7 +134,7 @@ def _recording(seat: SeatLoop) -> dict[str, Any]:
     if seat.recorder is None:
         return {"status": "off", "message": "Nothing is recorded yet.", "seconds": 0.0, "session": ""}
     status = seat.recorder.status
-    return {"status": status.state, "message": status.message, "seconds": status.seconds, "session": status.session}
+    return {"status": status.status, "message": status.message, "seconds": status.seconds, "session": status.session}
 
 
 def _alarms(seat: SeatLoop, status: str) -> list[dict[str, Any]]:
@@ -147,7 +147,7 @@ def _alarms(seat: SeatLoop, status: str) -> list[dict[str, Any]]:
     if status == "lost":
         found.append(_alarm("stream_lost", "technical", f"No data for more than {LOST_AFTER_S:g} s.",
                             "The headset stopped sending. Check that its light is on."))  # fmt: skip
-    if seat.recorder is not None and seat.recorder.status.state == "failed":
+    if seat.recorder is not None and seat.recorder.status.status == "failed":
         found.append(_alarm("recording_failed", "high", seat.recorder.status.message, "Stimulation stays off until the recording works."))
     known: dict[str, dict[str, Any]] = {}
     for alarm in found:
