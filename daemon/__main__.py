@@ -97,7 +97,7 @@ def replay(
     """Run the same line over a recording, as fast as it can."""
     from daemon.replay import replay_recording
 
-    summary = replay_recording(recording, out, _configured(config), controller, seat, progress=not json_output)
+    summary = replay_recording(recording, out, config, controller, seat, _configured(None), progress=not json_output)
     typer.echo(json.dumps(summary) if json_output else summary["text"])
 
 

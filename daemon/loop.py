@@ -15,7 +15,7 @@ from control.session import Effects, Inputs, OperatorEvent, SessionState
 from dsp.pipeline import Pipeline
 from eegloop.ports import Controller, Snapshot
 from eegloop.signal import Biomarkers, Chunk, StreamInfo
-from eegloop.stim import Block, Limit, Prescription, StimState, Verdict
+from eegloop.stim import Authority, Block, Limit, Prescription, StimState, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,15 +134,17 @@ class Line:
         if tick.events or tick.chunk is None or news:
             self._session(tick, tick.events, self._now(tick), result)
         if tick.chunk is not None:
-            for part in _at_hops(tick.chunk, self._hop_s, self.info.sample_rate_hz):
+            # A decision can only change what the following samples are if something may be delivered.
+            delivers = self.prescription.authority != Authority.OBSERVE
+            parts = _at_hops(tick.chunk, self._hop_s, self.info.sample_rate_hz) if delivers else [tick.chunk]
+            for part in parts:
                 clean = exposure.clean(self.exposure, part, self.info.sample_rate_hz)
-                rows = self.pipeline.push(part, clean)
-                self.sample_s = part.t0_s + part.n_samples / self.info.sample_rate_hz
-                for row in rows:
+                for row in self.pipeline.push(part, clean):
                     self.row = row
+                    self.sample_s = row.t_s
                     result.rows.append(row)
-                if rows:
-                    self._session(tick, (), self._now(tick), result)
+                    self._session(tick, (), max(self.session.t_s, row.t_s), result)
+                self.sample_s = part.t0_s + part.n_samples / self.info.sample_rate_hz
         return Outcome(tuple(result.rows), tuple(result.decisions), tuple(result.effects), tuple(result.changed))
 
     def target(self) -> dict[str, float | str | None]:

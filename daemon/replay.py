@@ -1,0 +1,258 @@
+"""`eegloop replay`: the same line over a file, as fast as it can; a session of ours gives the same decisions bit for bit."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from control.prescription import demo_prescription
+from control.session import OperatorEvent
+from daemon.loop import Conditions, Line, Tick
+from daemon.seat import decision_row
+from drivers.sources.files import Recording, open_recording
+from dsp.pipeline import Pipeline
+from eegloop.closed import Closed
+from eegloop.config import Config, Seat, load
+from eegloop.errors import RecordingError
+from eegloop.line import LineSettings
+from eegloop.plugins import find
+from eegloop.signal import Chunk, StreamInfo
+from eegloop.stim import Limit, Prescription
+from records import session
+from records.derivatives import ReplayDerivatives
+from records.session import RecordedSession
+
+CHUNK_S = 1.0
+
+
+@dataclass(slots=True)
+class Replay:
+    """One replay: the line, where its ticks come from, and what is known of the whole."""
+
+    line: Line
+    ticks: Iterator[Tick]
+    n_samples: int
+    setup: dict[str, Any]
+    recorded: RecordedSession | None = None
+    decided: list[tuple[Any, ...]] = field(default_factory=list)
+
+
+def replay_recording(
+    recording: Path, out: Path, config: Path | None, controller: str | None, seat: str | None, default_config: Path, progress: bool
+) -> dict[str, Any]:
+    """Run a recording through the line and write the derivatives under `out`.
+
+    Parameters
+    ----------
+    config : Path or None
+        Settings of the line; None = a session of ours under its own settings, any other file under `default_config`.
+    controller : str or None
+        Another controller's kind.
+
+    Returns
+    -------
+    dict
+        `text`, `folder`, `seconds`, `speed` (times real time), `hops`, `decisions`, `identical` (decisions equal to the recorded
+        ones; None where there is nothing to compare).
+
+    Raises
+    ------
+    SourceError, RecordingError, ConfigError
+        One line each.
+    """
+    header = _session_header(recording)
+    if header is not None:
+        made = _own(RecordedSession(header), config, controller, seat)
+    else:
+        made = _foreign(open_recording(recording), _seat(load(config or default_config), seat), controller)
+    line = made.line
+    derivatives = ReplayDerivatives(out, header or recording, line.info, line.pipeline.columns, made.setup)
+    started_s = time.perf_counter()
+    n_hops = n_samples = 0
+    try:
+        with _bar(progress) as bar:
+            task = bar.add_task(recording.name, total=max(1, made.n_samples)) if bar is not None else None
+            for tick in made.ticks:
+                outcome = line.step(tick)
+                for state in tick.states:
+                    derivatives.stim(tick.number, state)
+                if tick.chunk is not None:
+                    derivatives.chunk(tick.number, tick.chunk)
+                    n_samples += tick.chunk.n_samples + tick.chunk.lost_samples
+                    if bar is not None and task is not None:
+                        bar.update(task, completed=n_samples)
+                for row in outcome.rows:
+                    n_hops += 1
+                    derivatives.biomarkers(row)
+                for decision in outcome.decisions:
+                    row_ = decision_row(decision, line, 0, None)
+                    made.decided.append((row_.end_sample, row_.granted_ma, row_.granted_hz, row_.hold, row_.sentence))
+                    derivatives.decision(row_)
+    except OSError as error:
+        raise RecordingError(f"{out}: cannot be written ({error.strerror or error}); choose another --out") from None
+    finally:
+        derivatives.close()
+    if n_samples == 0:
+        raise RecordingError(f"{recording}: holds no samples; nothing was replayed")
+    took_s = time.perf_counter() - started_s
+    seconds = n_samples / line.info.sample_rate_hz
+    identical = _identical(made, controller, config)
+    text = (
+        f"{recording.name}: {seconds:.1f} s, {line.info.n_channels} channels at {line.info.sample_rate_hz:g} Hz in {took_s:.1f} s "
+        f"({seconds / took_s:.0f} x real time); {n_hops} hops, {len(made.decided)} decisions"
+        + ("" if identical is None else f", {identical} identical to the recorded ones")
+        + f"\n{derivatives.folder}"
+    )
+    return {
+        "text": text,
+        "folder": str(derivatives.folder),
+        "seconds": seconds,
+        "speed": seconds / took_s,
+        "hops": n_hops,
+        "decisions": len(made.decided),
+        "identical": identical,
+    }
+
+
+def _session_header(recording: Path) -> Path | None:
+    """The header of a session of ours, from itself, its .eeg, or the folder it lies in; None for anything else."""
+    if recording.is_dir():
+        found = sorted(p for p in recording.rglob("*_eeg.vhdr") if RecordedSession.is_session(p))
+        if len(found) != 1:
+            names = ", ".join(p.name for p in found[:5]) or "none"
+            raise RecordingError(f"{recording}: name one recording; this folder holds {len(found)} sessions ({names})")
+        return found[0]
+    header = recording.with_suffix(".vhdr")
+    if recording.suffix in (".vhdr", ".eeg", ".vmrk") and RecordedSession.is_session(header):
+        return header
+    return None
+
+
+def _seat(config: Config, name: str | None) -> Seat:
+    for seat in config.seats:
+        if name is None or seat.id == name:
+            return seat
+    raise RecordingError(f"{config.path}: no seat {name!r}; there are: {', '.join(s.id for s in config.seats)}")
+
+
+def _controller(kind: str, settings: dict[str, Any]) -> Any:
+    module = find("controller", kind)
+    return module.build(module.Settings(**settings))
+
+
+def _own(recorded: RecordedSession, config: Path | None, controller: str | None, seat: str | None) -> Replay:
+    """A session of ours: the same settings, the same ticks."""
+    setup = recorded.setup
+    try:
+        prescription = Prescription.from_bytes(str(setup["prescription"]).encode())
+        settings: LineSettings = LineSettings.model_validate(setup["line"])
+        biomarkers = [_biomarker(dict(b)) for b in setup["biomarkers"]]
+        chosen = dict(setup["controller"])
+        boot_to_lsl_s, started_s = float(setup["boot_to_lsl_s"]), float(setup["line_started_s"])
+        limits: tuple[Limit, ...] = find("stimulator", str(setup["stimulator"])).LIMITS
+    except (KeyError, TypeError, ValueError) as error:
+        raise RecordingError(f"{recorded.header}: its settings cannot be read ({error}); was it written by a newer eegloop?") from None
+    if config is not None:
+        chosen_seat = _seat(load(config), seat)
+        settings = chosen_seat.line
+        biomarkers = [(b.kind, b.settings) for b in chosen_seat.biomarkers]
+    kind = controller or chosen.pop("kind")
+    chosen.pop("kind", None)
+    pipeline = Pipeline(recorded.info, settings, biomarkers)
+    built = _controller(kind, {} if controller else chosen)
+    line = Line(recorded.info, pipeline, settings.hop_s, built, prescription, limits, boot_to_lsl_s, started_s)
+    setup = {**setup, "line": settings.model_dump(mode="json"), "controller": {"kind": kind, **({} if controller else chosen)}}
+    return Replay(line, _recorded_ticks(recorded), len(recorded.samples()), setup, recorded)
+
+
+def _biomarker(entry: dict[str, Any]) -> tuple[str, Closed]:
+    kind = str(entry.pop("kind"))
+    settings: Closed = find("biomarker", kind).Settings(**entry)
+    return kind, settings
+
+
+def _recorded_ticks(recorded: RecordedSession) -> Iterator[Tick]:
+    """The loop's ticks again: everything one tick saw, together."""
+    conditions, last_s = Conditions(), float("-inf")
+    number: int | None = None
+    tick = Tick(0, last_s, None)
+    for item in recorded.ticks():
+        if item.tick != number:
+            if number is not None and tick.t_s > float("-inf"):
+                yield tick
+                last_s = tick.t_s
+            number = item.tick
+            tick = Tick(number, float("-inf"), None, conditions=conditions)
+        match item:
+            case session.ChunkTick(chunk=chunk):
+                tick = replace(tick, chunk=chunk, t_s=max(chunk.arrival_s, last_s))
+            case session.IdleTick(t_s=t_s):
+                tick = replace(tick, t_s=t_s)
+            case session.StimTick(state=state):
+                tick = replace(tick, states=(*tick.states, state))
+            case session.EventTick(kind="conditions", data=data):
+                conditions = Conditions(**data)
+                tick = replace(tick, conditions=conditions)
+            case session.EventTick(kind="operator", data=data):
+                tick = replace(tick, events=(*tick.events, OperatorEvent(**data)))
+    if tick.t_s > float("-inf"):
+        yield tick
+
+
+def _foreign(recording: Recording, seat: Seat, controller: str | None) -> Replay:
+    """Any other file: a watching session that delivers nothing."""
+    info: StreamInfo = recording.info
+    observed: Prescription = replace(demo_prescription(seat.person, 0.0), authority="observe")
+    kind = controller or seat.controller.kind
+    settings = {} if controller else seat.controller.settings.model_dump()
+    pipeline = Pipeline(info, seat.line, [(b.kind, b.settings) for b in seat.biomarkers])
+    limits: tuple[Limit, ...] = seat.stimulator.module.LIMITS
+    line = Line(info, pipeline, seat.line.hop_s, _controller(kind, settings), observed, limits, 0.0, 0.0)
+    setup: dict[str, Any] = {
+        "demo": True,
+        "line": seat.line.model_dump(mode="json"),
+        "biomarkers": [{"kind": b.kind, **b.settings.model_dump(mode="json")} for b in seat.biomarkers],
+        "controller": {"kind": kind, **json.loads(json.dumps(settings, default=str))},
+        "stimulator": seat.stimulator.kind,
+        "prescription": observed.to_bytes().decode(),
+        "boot_to_lsl_s": 0.0,
+        "line_started_s": 0.0,
+    }
+    return Replay(line, _file_ticks(recording), recording.n_samples, setup)
+
+
+def _file_ticks(recording: Recording) -> Iterator[Tick]:
+    watching = Conditions(recording_ok=True, audit_ok=True, stream="live", demo=True)
+    for number, chunk in enumerate(_chunks(recording), 1):
+        yield Tick(number, chunk.arrival_s, chunk, (), (), watching)
+
+
+def _chunks(recording: Recording) -> Iterator[Chunk]:
+    return recording.chunks(CHUNK_S)
+
+
+def _identical(made: Replay, controller: str | None, config: Path | None) -> int | None:
+    """How many decisions are those of the recording; None if another controller or configuration was asked for."""
+    if made.recorded is None or controller is not None or config is not None:
+        return None
+    recorded = [
+        (d["end_sample"], d["granted_ma"], d["granted_hz"], d["hold"], d["sentence"]) for d in made.recorded.decisions()
+    ]
+    return sum(a == b for a, b in zip(recorded, made.decided, strict=False))
+
+
+def _bar(wanted: bool) -> AbstractContextManager[Progress | None]:
+    if not wanted:
+        return nullcontext(None)
+    console = Console(stderr=True, force_terminal=sys.stderr.isatty())
+    return Progress(TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), console=console)
+
