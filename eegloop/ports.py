@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from eegloop.stim import DeviceReport as DeviceReport
+
 if TYPE_CHECKING:
     from eegloop.signal import Biomarkers, Chunk, SourceNews, StreamInfo
     from eegloop.stim import Limit, Prescription, StimRequest, StimState
@@ -85,25 +87,16 @@ class Controller(Protocol):
         """Biomarker, channel, unit, value, low, high: what the page draws."""
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceReport:
-    """What a stimulator said last. `output_ma` None = it has not said."""
-
-    output_ma: float | None
-    t_ns: int
-    connected: bool
-    armed: bool
-    fault: str = ""
-
-
 class Stimulator(Protocol):
     """A stimulator driver: used by the interlock only. No call may block longer than 2 ms.
 
     `readback` is "measured", "acknowledged" or "none"; `stops_alone_s` how long output goes on with
-    host, interlock or cable gone. Standard library and pyserial only.
+    host, interlock or cable gone; `serial` is what the device calls itself ("" until it has said).
+    Standard library and pyserial only.
     """
 
     readback: str
+    serial: str
     stops_alone_s: float
     limits: tuple[Limit, ...]
 

@@ -159,6 +159,27 @@ class StimState:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceReport:
+    """What a stimulator said last (made by its driver).
+
+    Attributes
+    ----------
+    output_ma : float or None
+        Peak amplitude now delivered (of a sine: its peak, not the instant); None = it has not said.
+    t_ns : int
+        CLOCK_BOOTTIME of the report: the device's own stamp where it shares the clock, else of arrival.
+    fault : str
+        What the device complains of, "" = nothing.
+    """
+
+    output_ma: float | None
+    t_ns: int
+    connected: bool
+    armed: bool
+    fault: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class LoopState:
     """Everything a viewer needs of one seat, JSON-ready; published 4 times a second.
 

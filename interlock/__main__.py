@@ -1,0 +1,124 @@
+"""The interlock's process: one seat, one stimulator, one judge. Arguments, lock, sockets, start and end.
+
+`python -I -m interlock --data DIR --seat ID --patient CODE --prescription FILE` (from a checkout: interlock/launch.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import importlib
+import json
+import os
+import re
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from eegloop.layout import Layout
+from eegloop.stim import Prescription, PrescriptionError
+from interlock.judge import Judge
+from interlock.limits import KINDS, Refusal, rules
+from interlock.log import LogWriter
+from interlock.loop import Loop, boot_ns
+from interlock.signed import read_prescription
+
+TAKE_OVER_S = 3.0
+HELD = 3
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run until SIGTERM, or until 10 s have passed stopped, at zero and without a daemon.
+
+    Exit codes: 0 done, 2 wrong arguments, 3 the seat's interlock already runs, 70 internal error.
+    """
+    arguments = _arguments(argv)
+    try:
+        os.setsid()
+    except PermissionError:
+        pass  # already the leader of a session or group of its own
+    for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
+        signal.signal(ignored, signal.SIG_IGN)
+    layout = Layout(arguments.data)
+    layout.create()
+    folder = layout.seat(arguments.seat)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = _lock(folder / "interlock.lock", arguments.take_over)
+    if lock < 0:
+        print(f"interlock: seat {arguments.seat} already has one; end it first", file=sys.stderr)
+        return HELD
+    module = importlib.import_module(f"drivers.stimulators.{arguments.stimulator}")
+    driver = module.build(module.Settings(**arguments.settings), str(layout.stimulator_socket(arguments.seat)))
+    prescription, unsigned = _prescription(arguments, layout)
+    judge = Judge(rules(prescription, unsigned, driver.limits), arguments.stimulator, driver.readback, boot_ns())
+    log = LogWriter(folder / "interlock.log")
+    started: dict[str, Any] = {"pid": os.getpid(), "prescription": prescription.id if prescription else None}
+    refusal = judge.rules.refusal
+    if refusal is not None:
+        judge.reason = f"{refusal.field}: {refusal.reason}"
+        started["refused"] = judge.reason
+    log.put("started", started, boot_ns(), time.time())
+
+    def rules_for(limits: Any) -> Any:
+        return rules(prescription, unsigned, limits)
+
+    loop = Loop(judge, driver, log, layout.control_socket(arguments.seat), layout.stop_socket(arguments.seat), rules_for)
+    print(json.dumps({"type": "ready", "pid": os.getpid(), "refused": started.get("refused", "")}), flush=True)
+    try:
+        return loop.run()
+    finally:
+        os.close(lock)
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="interlock", description="Judges every command to one stimulator.")
+    parser.add_argument("--data", type=Path, required=True, help="the data directory")
+    parser.add_argument("--seat", required=True, help="a-z, 0-9, - and _; 1-32 characters")
+    parser.add_argument("--patient", required=True, help="code of the person on this seat")
+    parser.add_argument("--prescription", type=Path, required=True, help="the signed prescription")
+    parser.add_argument("--stimulator", choices=KINDS, default="simulated", help="which driver")
+    parser.add_argument("--settings", type=json.loads, default={}, help="the driver's settings as JSON")
+    parser.add_argument("--take-over", action="store_true", help="end an orphaned interlock of this seat first")
+    arguments = parser.parse_args(argv)
+    if not re.fullmatch(r"[a-z0-9_-]{1,32}", arguments.seat):
+        parser.error(f"--seat {arguments.seat!r}: must be 1-32 of a-z, 0-9, - and _")
+    return arguments
+
+
+def _prescription(arguments: argparse.Namespace, layout: Layout) -> tuple[Prescription | None, Refusal | None]:
+    trusted = layout.keys / "trusted.json"
+    try:
+        found = read_prescription(arguments.prescription, trusted, arguments.patient, arguments.stimulator, time.time())
+    except PrescriptionError as error:
+        field, _, reason = str(error).partition(": ")
+        return None, Refusal(field, None, None, "prescription", reason)
+    return found, None
+
+
+def _lock(path: Path, take_over: bool) -> int:
+    """The seat's exclusive lock as an open file, -1 if another interlock holds it. The file names the holder."""
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    until = time.monotonic() + (TAKE_OVER_S if take_over else 0.0)
+    asked = False
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(lock, 20, 0).strip()
+            if time.monotonic() >= until:
+                os.close(lock)
+                return -1
+            if holder.isdigit() and not asked:
+                os.kill(int(holder), signal.SIGTERM)
+                asked = True
+            time.sleep(0.02)
+            continue
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        return lock
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,611 @@
+"""The judge: what a stimulator may be told, and when it must stop. Pure: no clock, file, socket or chance in here.
+
+Everything that happens comes in as a call with the time it happened (`now_ns`, CLOCK_BOOTTIME); everything to be
+done comes out as a list of effects for the loop around it (interlock/__main__.py, or a test, or a study in
+virtual time). It only refuses: no number it was given is ever changed to fit a limit.
+
+    stopped --arm--> armed --end--> (planned ramp) --> stopped        latched: only `arm` leaves `stopped`
+                       |--fallback--> fallback (<= 5 s) --> stopped
+                       '--STOP, trip, lapse: zero at once --> stopped
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import Any, NamedTuple
+
+from eegloop.stim import Block, DeviceReport, InterlockMode, Limit, StimCommand, StimState, within
+from interlock.limits import Refusal, Rules
+from interlock.wire import PacketError
+
+MS = 1_000_000
+LEASE_NS = 400 * MS
+EXPIRES_AHEAD_NS = 2_000 * MS
+SILENT_NS = 300 * MS
+ARM_WITHIN_NS = 500 * MS
+MISMATCH_NS = 500 * MS
+CLOCKS_PART_NS = 1_000 * MS
+SUSPEND_NS = 50 * MS
+MINUTE_NS = 60_000 * MS
+REFUSALS_A_MINUTE = 10
+LONGEST_STEP_NS = 50 * MS
+ZERO_MA = 0.005
+TOLERANCE_MA = 0.1
+TOLERANCE_SHARE = 0.05
+FREQUENCY_TOLERANCE_HZ = 1e-6
+
+
+class Order(NamedTuple):
+    """To the device: "output", "arm", "disarm" or "zero"."""
+
+    do: str
+    amplitude_ma: float = 0.0
+    frequency_hz: float = 0.0
+    lease_ms: int = 0
+
+
+class Reply(NamedTuple):
+    """To the daemon that sent the command."""
+
+    body: dict[str, Any]
+
+
+class Event(NamedTuple):
+    """To the audit log."""
+
+    event: str
+    data: dict[str, Any]
+
+
+class Changed(NamedTuple):
+    """The state changed in a way the daemon must hear of now."""
+
+
+Effect = Order | Reply | Event | Changed
+
+
+class Account:
+    """What one session has had; a re-arm in the same session goes on with it."""
+
+    __slots__ = ("charge_uc", "first_ns", "on_ns", "sequence")
+
+    def __init__(self) -> None:
+        self.charge_uc = 0.0
+        self.on_ns = 0
+        self.first_ns = 0  # of the first nonzero output; 0 = none yet
+        self.sequence = -1
+
+
+class Judge:
+    """One stimulator's judge; starts in `stopped`.
+
+    Parameters
+    ----------
+    rules : Rules
+        The verified prescription and the device's limits as numbers.
+    readback : str
+        "measured", "acknowledged" or "none": with "none" there is nothing to compare with.
+    """
+
+    def __init__(self, rules: Rules, kind: str, readback: str, now_ns: int) -> None:
+        self.rules = rules
+        self.kind = kind
+        self.serial = ""
+        self.readback = readback
+        self.ceiling_ma = rules.ceiling_ma
+        self.now_ns = now_ns
+        self.wall_offset_ns = 0
+        self.suspended_ns = 0
+        self.reference_ns = (0, 0)
+        self.mode = InterlockMode.STOPPED
+        self.reason = "started; nobody has armed yet"
+        self.session = ""
+        self.nonce = ""
+        self.account = Account()
+        self.accounts: dict[str, Account] = {}
+        self.tick_number = -1
+        self.tick_ns = -1
+        self.lease_end_ns = 0
+        self.level_ma = 0.0
+        self.target_ma = 0.0
+        self.frequency_hz = 0.0
+        self.down_ma_per_s = 0.0
+        self.ending = ""
+        self.armed_ns = 0
+        self.device_armed = False
+        self.report_ns = 0
+        self.reported_ma: float | None = None
+        self.reported_armed = False
+        self.connected = False
+        self.device_fault = ""
+        self.zero_since_ns = 0
+        self.mismatch_since_ns = 0
+        self.log_fault = ""
+        self.refused = 0
+        self.refusal = ""
+        self.refusals_ns: deque[int] = deque(maxlen=REFUSALS_A_MINUTE)
+        self.stops = 0
+        self._effects: list[Effect] = []
+
+    # ---- what happens -------------------------------------------------------------------------------------------
+
+    def identify(self, serial: str, rules: Rules) -> None:
+        """The device said who it is: its serial number, and the rules with its own limits in them."""
+        self.serial = serial
+        self.rules = rules
+
+    def tick(self, now_ns: int, wall_ns: int, monotonic_ns: int) -> list[Effect]:
+        """Time went on. `wall_ns` is Unix time; `monotonic_ns` CLOCK_MONOTONIC, which stands still in suspend."""
+        self._advance(now_ns)
+        self.wall_offset_ns = wall_ns - now_ns
+        self.suspended_ns = now_ns - monotonic_ns
+        if self.mode != InterlockMode.STOPPED:
+            self._compare_clocks()
+        if self.mode != InterlockMode.STOPPED:
+            if self.device_armed:
+                lease_ms = -(-(self.lease_end_ns - self.now_ns) // MS)
+                self._effects.append(Order("output", self.level_ma, self.frequency_hz, lease_ms))
+        elif self.connected and (self.zero_since_ns == 0 or self.reported_armed):
+            self._make_zero()
+        return self._take()
+
+    def report(self, report: DeviceReport, now_ns: int) -> list[Effect]:
+        """The device said something, or its connection came or went."""
+        self._advance(now_ns)
+        if report.connected != self.connected:
+            self.connected = report.connected
+            self._effects.append(Event("device", {"connected": report.connected}))
+        if not report.connected:
+            self._forget_report()
+            self._trip("the stimulator is unplugged or its program ended")
+            return self._take()
+        if report.fault != self.device_fault:
+            self.device_fault = report.fault
+            self._effects.append(Event("device", {"fault": report.fault}))
+        if report.fault:
+            self._trip(f"the stimulator reports a fault: {report.fault}")
+        if report.output_ma is not None and math.isfinite(report.output_ma) and self.report_ns < report.t_ns <= self.now_ns:
+            self._believe(report.output_ma, report.armed, report.t_ns)
+        return self._take()
+
+    def command(self, command: StimCommand | PacketError, nonce: str, now_ns: int) -> list[Effect]:
+        """The daemon said something. `nonce` is used if this arms: unpredictable, never given twice."""
+        self._advance(now_ns)
+        if isinstance(command, PacketError):
+            self._refuse(0, Refusal(command.field, command.value, None, "interlock", f"{command.field}: {command}"))
+        elif command.kind == "stop":
+            self._stop(command.reason or "STOP from the daemon")
+        elif command.kind == "arm":
+            self._arm(command, nonce)
+        else:
+            refusal = self._out_of_order(command)
+            if refusal is None:
+                self._obey(command)
+            else:
+                self._refuse(command.sequence, refusal)
+        return self._take()
+
+    def stop(self, reason: str, now_ns: int) -> list[Effect]:
+        """STOP, from anywhere: zero now, latch. Never refused; zero and disarm are sent again each time."""
+        self._advance(now_ns)
+        self._stop(reason)
+        return self._take()
+
+    def trip(self, reason: str, now_ns: int) -> list[Effect]:
+        """Something around the judge broke (daemon gone, log unwritable, internal error): zero now, latch."""
+        self._advance(now_ns)
+        self._trip(reason)
+        return self._take()
+
+    def log_failed(self, reason: str, now_ns: int) -> list[Effect]:
+        """The audit log cannot be written ("" = it can again): no audit trail, no stimulation."""
+        self.log_fault = reason
+        if not reason:
+            return []
+        return self.trip(f"the audit log cannot be written: {reason}", now_ns)
+
+    def state(self, now_ns: int) -> StimState:
+        """What the daemon is told."""
+        fresh = self.connected and now_ns - self.report_ns <= SILENT_NS
+        return StimState(
+            boot_ns=now_ns,
+            mode=str(self.mode),
+            reason=self.reason,
+            session=self.session,
+            granted_ma=self.target_ma,
+            commanded_ma=self.level_ma,
+            confirmed_ma=self.reported_ma if fresh else None,
+            confirmed_ns=self.report_ns,
+            zero_since_ns=self.zero_since_ns if fresh else 0,
+            frequency_hz=self.frequency_hz,
+            ceiling_ma=self._tightest().value,
+            lease_left_ms=max(0, (self.lease_end_ns - now_ns) // MS) if self.mode != InterlockMode.STOPPED else 0,
+            sequence=max(0, self.account.sequence),
+            refused=self.refused,
+            refusal=self.refusal,
+            delivered_uc=math.ceil(self.account.charge_uc),
+            delivered_ms=-(-self.account.on_ns // MS),
+            device=self.kind,
+            readback=self.readback,
+        )
+
+    # ---- time ---------------------------------------------------------------------------------------------------
+
+    def _advance(self, now_ns: int) -> None:
+        """Bring everything up to `now_ns`: dose, lease, device silence, ramp, budget. Runs before anything else."""
+        if now_ns < self.now_ns:
+            self._trip("the boot clock ran backwards")
+            return
+        since_ns = now_ns - self.now_ns
+        before_ma = self.level_ma
+        self.now_ns = now_ns
+        if self.mode != InterlockMode.STOPPED:
+            if now_ns >= self.lease_end_ns:
+                self._trip("lease over: no heartbeat with a newer tick within 400 ms")
+            elif now_ns - self.report_ns > SILENT_NS:
+                self._trip("the stimulator has been silent for 300 ms")
+            elif not self.device_armed and now_ns - self.armed_ns > ARM_WITHIN_NS:
+                self._trip("the stimulator did not arm within 500 ms")
+            else:
+                self._ramp(min(since_ns, LONGEST_STEP_NS))
+        self._debit(max(before_ma, self.level_ma), since_ns)
+        if self.mode != InterlockMode.STOPPED:
+            self._watch_budget()
+
+    def _ramp(self, step_ns: int) -> None:
+        """One step of the ramp, on this clock: up at most at the signed rate, down by the way that was chosen."""
+        if not self.device_armed:
+            return
+        step_s = step_ns / 1e9
+        if self.level_ma < self.target_ma:
+            self.level_ma = min(self.target_ma, self.level_ma + self.rules.ramp_ma_per_s * step_s)
+        elif self.level_ma > self.target_ma:
+            self.level_ma = max(self.target_ma, self.level_ma - self.down_ma_per_s * step_s)
+        if self.ending and self.level_ma == 0.0:
+            self._settle(self.ending)
+
+    def _debit(self, level_ma: float, since_ns: int) -> None:
+        """Count the dose of the last `since_ns`: the larger of what was told and what was confirmed.
+
+        The device's own lease ends its output, so no step counts for longer than a lease.
+        """
+        told_ma = max(level_ma, abs(self.reported_ma or 0.0) if self.zero_since_ns == 0 else 0.0)
+        if told_ma <= 0.0:
+            return
+        account = self.account
+        step_ns = min(since_ns, LEASE_NS)
+        effective = math.sqrt(0.5) if self.frequency_hz > 0.0 else 1.0
+        account.charge_uc += told_ma * effective * step_ns / 1e6
+        account.on_ns += step_ns
+        if account.first_ns == 0:
+            account.first_ns = self.now_ns - step_ns
+
+    def _watch_budget(self) -> None:
+        """Start the planned ramp down so early that its end is still inside the session's time and charge."""
+        account = self.account
+        if account.first_ns == 0:
+            return
+        down_s = self.level_ma / self.rules.ramp_ma_per_s
+        down_uc = self.level_ma * down_s * 500
+        time_left_ms = self.rules.session_ms - (self.now_ns - account.first_ns) / MS
+        charge_left_uc = self.rules.session_uc - account.charge_uc
+        if not (time_left_ms >= 0.0 and charge_left_uc >= 0.0):
+            self._trip("the session's time or charge is used up")
+        elif not self.ending and time_left_ms - LONGEST_STEP_NS / MS <= down_s * 1000:
+            self._end("session time used")
+        elif not self.ending and charge_left_uc - self.level_ma * LONGEST_STEP_NS / MS <= down_uc:
+            self._end("session charge used")
+
+    def _compare_clocks(self) -> None:
+        wall, suspended = self.reference_ns
+        if abs(self.wall_offset_ns - wall) > CLOCKS_PART_NS:
+            self._trip("wall clock and boot clock part by more than 1 s")
+        elif abs(self.suspended_ns - suspended) > SUSPEND_NS:
+            self._trip("the machine was suspended")
+
+    # ---- the device ---------------------------------------------------------------------------------------------
+
+    def _believe(self, output_ma: float, armed: bool, t_ns: int) -> None:
+        was_zero = self.zero_since_ns != 0
+        self.report_ns = t_ns
+        self.reported_ma = output_ma
+        self.reported_armed = armed
+        if abs(output_ma) > ZERO_MA:
+            self.zero_since_ns = 0
+        elif self.zero_since_ns == 0:
+            self.zero_since_ns = t_ns
+        if was_zero != (self.zero_since_ns != 0):
+            self._effects.append(Changed())
+        if self.mode == InterlockMode.STOPPED:
+            if was_zero and self.zero_since_ns == 0:
+                self._effects.append(Event("output_while_stopped", {"output_ma": output_ma}))
+            return
+        if t_ns > self.armed_ns:
+            if self.device_armed and not armed:
+                self._trip("the stimulator disarmed itself")
+            self.device_armed = armed
+        self._compare_readback(output_ma, t_ns)
+
+    def _compare_readback(self, output_ma: float, t_ns: int) -> None:
+        if self.readback == "none" or self.mode == InterlockMode.STOPPED:
+            return
+        tolerance_ma = max(TOLERANCE_MA, TOLERANCE_SHARE * self.level_ma)
+        if not abs(output_ma) <= self.rules.amplitude_ma + tolerance_ma:
+            self._trip(f"the stimulator delivers {output_ma:.3f} mA, above every limit")
+        elif abs(output_ma - self.level_ma) <= tolerance_ma:
+            self.mismatch_since_ns = 0
+        elif self.mismatch_since_ns == 0:
+            self.mismatch_since_ns = t_ns
+        elif t_ns - self.mismatch_since_ns >= MISMATCH_NS:
+            self._trip(f"the stimulator delivers {output_ma:.3f} mA instead of {self.level_ma:.3f} mA")
+
+    def _forget_report(self) -> None:
+        self.reported_ma = None
+        self.reported_armed = False
+        self.zero_since_ns = 0
+        self.device_fault = ""
+
+    # ---- commands -----------------------------------------------------------------------------------------------
+
+    def _arm(self, c: StimCommand, nonce: str) -> None:
+        refusal = self._may_not_arm(c)
+        if refusal is not None:
+            self._refuse(c.sequence, refusal)
+            return
+        self.account = self.accounts.setdefault(c.session, Account())
+        self.account.sequence = c.sequence
+        self.session = c.session
+        self.nonce = nonce
+        self.mode = InterlockMode.ARMED
+        self.reason = "armed"
+        self.ending = ""
+        self.level_ma = self.target_ma = 0.0
+        self.frequency_hz = self.rules.frequency_hz
+        self.armed_ns = self.now_ns
+        self.device_armed = False
+        self.mismatch_since_ns = 0
+        self.tick_number = c.tick
+        self.tick_ns = c.tick_ns
+        self.lease_end_ns = self.now_ns + LEASE_NS
+        self.reference_ns = (self.wall_offset_ns, self.suspended_ns)
+        self._effects += [
+            Order("arm"),
+            Reply({"type": "armed", "session": c.session, "nonce": nonce}),
+            Event("armed", {"session": c.session, "sequence": c.sequence, "reason": c.reason}),
+            Changed(),
+        ]
+
+    def _may_not_arm(self, c: StimCommand) -> Refusal | None:
+        rules = self.rules
+        if self.mode != InterlockMode.STOPPED:
+            return Refusal("mode", str(self.mode), "stopped", "interlock", "only from `stopped`")
+        if rules.refusal is not None:
+            return rules.refusal
+        if self.log_fault:
+            return Refusal("audit", self.log_fault, "writable", "interlock", "no audit trail, no stimulation")
+        if not 0 < len(c.session) <= 64:
+            return Refusal("session", c.session, "1-64 characters", "interlock", "a session must have a name")
+        late = self._late(c)
+        if late is not None:
+            return late
+        account = self.accounts.get(c.session, Account())
+        if c.sequence <= account.sequence:
+            return Refusal("sequence", c.sequence, account.sequence, "interlock", "repeated or out of order")
+        wall_s = (self.now_ns + self.wall_offset_ns) / 1e9
+        if not rules.valid_from_s <= wall_s <= rules.valid_until_s:
+            return Refusal("prescription.valid_until_s", int(wall_s), rules.valid_until_s, "prescription", "have it signed anew")
+        if not self.connected or not self.now_ns - self.report_ns <= SILENT_NS:
+            return Refusal("device", "silent", "a report", "device", "the stimulator does not answer; switch it on")
+        if rules.serial not in ("*", self.serial):
+            return Refusal(
+                "prescription.device_serial",
+                self.serial,
+                rules.serial,
+                "prescription",
+                "another stimulator than the signed one",
+            )
+        if self.device_fault:
+            return Refusal("device", self.device_fault, "no fault", "device", "the stimulator reports a fault")
+        if self.zero_since_ns == 0 or self.reported_armed:
+            return Refusal("output_ma", self.reported_ma, 0.0, "device", "the stimulator has not confirmed zero and disarmed")
+        return self._budget_gone(account)
+
+    def _budget_gone(self, account: Account) -> Refusal | None:
+        used_ms = (self.now_ns - account.first_ns) / MS if account.first_ns else 0.0
+        if not used_ms < self.rules.session_ms:
+            return Refusal(
+                "prescription.session_ms",
+                math.ceil(used_ms),
+                self.rules.session_ms,
+                "prescription",
+                "this session's time is used",
+            )
+        if not account.charge_uc < self.rules.session_uc:
+            return Refusal(
+                "prescription.session_uc",
+                math.ceil(account.charge_uc),
+                self.rules.session_uc,
+                "prescription",
+                "this session's charge is used",
+            )
+        return None
+
+    def _out_of_order(self, c: StimCommand) -> Refusal | None:
+        """Why a command is not for this arming, at this time, in this order; a refusal here does not trip."""
+        if c.kind not in ("heartbeat", "set", "fallback", "end"):
+            return Refusal("kind", c.kind, "arm, heartbeat, set, fallback, end, stop", "interlock", "unknown command")
+        if self.mode == InterlockMode.STOPPED:
+            return Refusal("mode", "stopped", "armed", "interlock", "stopped until a person arms")
+        if c.session != self.session:
+            return Refusal("session", c.session, self.session, "interlock", "another session")
+        if c.nonce != self.nonce:
+            return Refusal("nonce", c.nonce, "this arming's", "interlock", "of another arming")
+        if c.sequence <= self.account.sequence:
+            return Refusal("sequence", c.sequence, self.account.sequence, "interlock", "repeated or out of order")
+        if c.kind in ("heartbeat", "set"):
+            if c.tick <= self.tick_number:
+                return Refusal("tick", c.tick, self.tick_number, "interlock", "the loop's tick did not advance")
+            if not self.tick_ns < c.tick_ns <= self.now_ns:
+                return Refusal("tick_ns", c.tick_ns, self.now_ns, "interlock", "not newer than the last, or in the future")
+            if c.tick_ns + LEASE_NS <= self.now_ns:
+                return Refusal("tick_ns", c.tick_ns, self.now_ns - LEASE_NS, "interlock", "late: older than 400 ms")
+        if c.kind == "set":
+            return self._late(c) or self._not_a_set(c)
+        if c.kind == "end" and self.ending:
+            return Refusal("mode", self.reason, "armed", "interlock", "already on the way down")
+        return None
+
+    def _late(self, c: StimCommand) -> Refusal | None:
+        if not self.now_ns < c.expires_ns <= self.now_ns + EXPIRES_AHEAD_NS:
+            return Refusal("expires_ns", c.expires_ns, self.now_ns, "interlock", "late, or expires more than 2 s ahead")
+        return None
+
+    def _not_a_set(self, c: StimCommand) -> Refusal | None:
+        if self.ending:
+            return Refusal("mode", self.reason, "armed", "interlock", "on the way down nothing is set")
+        if c.block not in (Block.SENSE, Block.STIMULATE):
+            return Refusal("block", c.block, "sense, stimulate", "interlock", "unknown block")
+        return None
+
+    def _obey(self, c: StimCommand) -> None:
+        self.account.sequence = c.sequence
+        if c.kind in ("heartbeat", "set"):
+            self.tick_number = c.tick
+            self.tick_ns = c.tick_ns
+            self.lease_end_ns = c.tick_ns + LEASE_NS
+        if c.kind == "set":
+            self._set(c)
+        elif c.kind == "fallback":
+            self._fall_back(c.reason or "the daemon fell back")
+        elif c.kind == "end":
+            self._end("session ended")
+
+    def _set(self, c: StimCommand) -> None:
+        beyond = self._beyond(c)
+        if beyond is not None:
+            self._refuse(c.sequence, beyond)
+            self._trip(f"a command was above a limit: {beyond.reason}")
+            return
+        if c.block == Block.STIMULATE and self.rules.lower_only:
+            self.ceiling_ma = c.amplitude_ma
+        if c.amplitude_ma != self.target_ma:
+            self.target_ma = c.amplitude_ma
+            self.down_ma_per_s = self.rules.ramp_ma_per_s
+            self._effects += [
+                Event(
+                    "set",
+                    {
+                        "sequence": c.sequence,
+                        "tick": c.tick,
+                        "block": c.block,
+                        "amplitude_ma": c.amplitude_ma,
+                        "reason": c.reason,
+                    },
+                ),
+                Changed(),
+            ]
+
+    def _beyond(self, c: StimCommand) -> Refusal | None:
+        """The tightest limit that a `set` breaks; this refusal trips."""
+        if c.block == Block.SENSE and c.amplitude_ma != 0.0:
+            return Refusal("amplitude_ma", _plain(c.amplitude_ma), 0.0, "interlock", "a sense block gives nothing")
+        limit = self._tightest()
+        if not within(c.amplitude_ma, limit.value):
+            reason = f"amplitude_ma {c.amplitude_ma} is not from 0 to {limit.value} mA ({limit.set_by})"
+            return Refusal("amplitude_ma", _plain(c.amplitude_ma), limit.value, limit.set_by, reason)
+        signed_hz = self.rules.frequency_hz
+        if c.block == Block.STIMULATE and not abs(c.frequency_hz - signed_hz) <= FREQUENCY_TOLERANCE_HZ:
+            reason = f"frequency_hz {c.frequency_hz} is not the signed {signed_hz} Hz"
+            return Refusal("frequency_hz", _plain(c.frequency_hz), signed_hz, "prescription", reason)
+        return None
+
+    def _tightest(self) -> Limit:
+        """The lowest amplitude limit now in force."""
+        ceiling = Limit("amplitude_ma", self.ceiling_ma, "mA", "authority")
+        return min([*self.rules.amplitude, ceiling], key=_value)
+
+    def _refuse(self, sequence: int, refusal: Refusal) -> None:
+        """Say no, count it; the tenth within a minute stops."""
+        self.refused += 1
+        self.refusal = f"{refusal.field}: {refusal.reason}"
+        body = {"sequence": sequence, "field": refusal.field, "value": refusal.value, "limit": refusal.limit}
+        body |= {"set_by": refusal.set_by, "reason": refusal.reason}
+        self._effects.append(Reply({"type": "refused", **body}))
+        full = len(self.refusals_ns) == REFUSALS_A_MINUTE
+        flood = full and self.now_ns - self.refusals_ns[0] <= MINUTE_NS
+        self.refusals_ns.append(self.now_ns)
+        if not flood:
+            self._effects.append(Event("refused", body))
+        if len(self.refusals_ns) == REFUSALS_A_MINUTE and self.now_ns - self.refusals_ns[0] <= MINUTE_NS:
+            self._trip("ten commands were refused within a minute")
+
+    # ---- the ways down ------------------------------------------------------------------------------------------
+
+    def _end(self, reason: str) -> None:
+        """Planned: the signed ramp."""
+        self._go_down(reason, self.rules.ramp_ma_per_s)
+
+    def _fall_back(self, reason: str) -> None:
+        """Fallback: to zero within the signed time (at most 5 s), never above the present output."""
+        self.mode = InterlockMode.FALLBACK
+        self._go_down(
+            f"fallback: {reason}", max(self.down_ma_per_s if self.ending else 0.0, self.level_ma / self.rules.fallback_s)
+        )
+
+    def _go_down(self, reason: str, rate_ma_per_s: float) -> None:
+        self.ending = reason
+        self.reason = f"on the way down: {reason}"
+        self.target_ma = 0.0
+        self.down_ma_per_s = rate_ma_per_s
+        self._effects += [Event("going_down", {"reason": reason, "from_ma": self.level_ma}), Changed()]
+        if self.level_ma == 0.0:
+            self._settle(reason)
+
+    def _settle(self, reason: str) -> None:
+        self.mode = InterlockMode.STOPPED
+        self.reason = reason
+        self.ending = ""
+        self.level_ma = self.target_ma = 0.0
+        self.nonce = ""
+        self._make_zero()
+        self._effects += [Event("stopped", {"reason": reason, **self._given()}), Changed()]
+
+    def _stop(self, reason: str) -> None:
+        self.stops += 1
+        if self.mode == InterlockMode.STOPPED:
+            self._make_zero()
+            if self.stops <= 100 or self.stops % 1000 == 0:
+                self._effects.append(Event("stop_again", {"reason": reason, "stops": self.stops}))
+            return
+        self._effects.append(Event("stop", {"reason": reason, "from_ma": self.level_ma}))
+        self._settle(f"STOP: {reason}")
+
+    def _trip(self, reason: str) -> None:
+        if self.mode == InterlockMode.STOPPED:
+            return
+        self._effects.append(Event("trip", {"reason": reason, "from_ma": self.level_ma}))
+        self._settle(reason)
+
+    def _make_zero(self) -> None:
+        self._effects += [Order("zero"), Order("disarm")]
+
+    def _given(self) -> dict[str, Any]:
+        return {
+            "session": self.session,
+            "delivered_uc": math.ceil(self.account.charge_uc),
+            "delivered_ms": -(-self.account.on_ns // MS),
+        }
+
+    def _take(self) -> list[Effect]:
+        effects, self._effects = self._effects, []
+        return effects
+
+
+def _value(limit: Limit) -> float:
+    return limit.value
+
+
+def _plain(value: float) -> float | str:
+    """JSON holds no NaN or infinity: those are written as text."""
+    return value if math.isfinite(value) else str(value)

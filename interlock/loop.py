@@ -1,0 +1,360 @@
+"""The loop around the judge: sockets, signals, device and clock in; the judge's effects out. STOP comes first."""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Protocol
+
+from eegloop.errors import DeviceError
+from eegloop.stim import DeviceReport, InterlockMode, Limit, StimCommand
+from interlock.judge import MS, SILENT_NS, Changed, Effect, Event, Judge, Order, Reply
+from interlock.limits import Rules
+from interlock.log import LogWriter
+from interlock.wire import MOST_BYTES, PacketError, read_command
+
+TICK_NS = 10 * MS
+REST_TICK_NS = 50 * MS
+STATE_NS = 50 * MS
+RECONNECT_NS = 200 * MS
+CONFIRM_WITHIN_NS = 1_000 * MS
+ALONE_NS = 10_000 * MS
+FIRST_DAEMON_NS = 30_000 * MS
+PACKETS_A_TURN = 16
+STOPPERS = 64
+REASON_WITHIN_S = 0.002
+ADVICE = "take the headset off / switch the stimulator off"
+INTERNAL_ERROR = 70
+
+
+def boot_ns() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+class Driver(Protocol):
+    """What the loop needs of a stimulator driver (eegloop.ports.Stimulator says more)."""
+
+    serial: str
+    limits: tuple[Limit, ...]
+
+    def connect(self) -> None: ...
+    def fileno(self) -> int: ...
+    def arm(self) -> None: ...
+    def disarm(self) -> None: ...
+    def output(self, amplitude_ma: float, frequency_hz: float, lease_ms: int) -> None: ...
+    def zero(self) -> None: ...
+    def poll(self) -> DeviceReport: ...
+    def close(self) -> None: ...
+
+
+class Stopper:
+    """Somebody who pressed STOP and waits to hear what the device confirmed."""
+
+    def __init__(self, connection: socket.socket, at_ns: int) -> None:
+        self.connection = connection
+        self.at_ns = at_ns
+
+
+class Loop:
+    """Owns every descriptor of the process."""
+
+    def __init__(
+        self,
+        judge: Judge,
+        driver: Driver,
+        log: LogWriter,
+        control_path: Path,
+        stop_path: Path,
+        rules_for: Callable[[tuple[Limit, ...]], Rules],
+    ) -> None:
+        self.judge = judge
+        self.driver = driver
+        self.log = log
+        self.rules_for = rules_for
+        self.paths = (stop_path, control_path)
+        self.selector = selectors.DefaultSelector()
+        self.stop_listener = _listen(stop_path, socket.SOCK_STREAM)
+        self.control_listener = _listen(control_path, socket.SOCK_SEQPACKET)
+        self.waker, self.wake = socket.socketpair()
+        for readable in (self.stop_listener, self.control_listener, self.waker):
+            readable.setblocking(False)
+            self.selector.register(readable, selectors.EVENT_READ)
+        self.wake.setblocking(False)
+        self.stoppers: list[Stopper] = []
+        self.client: socket.socket | None = None
+        self.device_fd = -1
+        self.terminate = False
+        self.changed = False
+        self.next_tick_ns = self.next_state_ns = self.next_connect_ns = 0
+        self.alone_since_ns = boot_ns() + FIRST_DAEMON_NS - ALONE_NS
+        self.unreachable_since_ns = boot_ns()
+        self.errors = 0
+
+    # ---- life ---------------------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Turn until it may leave. An internal error is zero and latch; a fifth one ends the process."""
+        signal.set_wakeup_fd(self.wake.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGTERM, self._on_terminate)
+        while not self._may_leave(boot_ns()):
+            try:
+                self._turn()
+            except Exception as error:
+                self.driver.zero()
+                self.errors += 1
+                self._do(self.judge.trip(f"internal error: {type(error).__name__}: {error}", boot_ns()))
+                if self.errors >= 5:
+                    self._leave("internal errors")
+                    return INTERNAL_ERROR
+        self._leave("terminated" if self.terminate else "no daemon")
+        return 0
+
+    def _on_terminate(self, _number: int, _frame: object) -> None:
+        self.terminate = True
+
+    def _turn(self) -> None:
+        due_ns = min(self.next_tick_ns, self.next_state_ns if self.client is not None else self.next_tick_ns)
+        ready = {key.fileobj for key, _ in self.selector.select(max(0.0, (due_ns - boot_ns()) / 1e9))}
+        if self.waker in ready:
+            self._drain_signals()
+        if self.stop_listener in ready:
+            self._accept_stops()
+        if self.device_fd in ready:
+            self._hear_device()
+        now_ns = boot_ns()
+        if now_ns >= self.next_tick_ns:
+            self._tick(now_ns)
+        if self.client is not None and self.client in ready:
+            self._hear_daemon()
+        if self.control_listener in ready:
+            self._accept_daemon()
+        self._answer_stoppers(boot_ns())
+        self._tell_daemon(boot_ns())
+
+    def _tick(self, now_ns: int) -> None:
+        monotonic_ns = time.monotonic_ns()
+        fault = self.log.fault(now_ns)
+        if fault != self.judge.log_fault:
+            self._do(self.judge.log_failed(fault, now_ns))
+        if self.device_fd < 0 and now_ns >= self.next_connect_ns:
+            self._connect_device(now_ns)
+        self._do(self.judge.tick(now_ns, time.time_ns(), monotonic_ns))
+        self.next_tick_ns = now_ns + (REST_TICK_NS if self.judge.mode == InterlockMode.STOPPED else TICK_NS)
+
+    def _may_leave(self, now_ns: int) -> bool:
+        """Stopped, without a daemon, and at zero, or with a device out of reach whose own lease is long over."""
+        if self.judge.mode != InterlockMode.STOPPED or self.client is not None or self.stoppers:
+            return False
+        fresh = self.device_fd >= 0 and now_ns - self.judge.report_ns <= SILENT_NS
+        unreachable = self.device_fd < 0 and now_ns - self.unreachable_since_ns > CONFIRM_WITHIN_NS
+        if not (unreachable or (fresh and self.judge.zero_since_ns != 0 and not self.judge.reported_armed)):
+            return False
+        return self.terminate or now_ns - self.alone_since_ns > ALONE_NS
+
+    def _leave(self, why: str) -> None:
+        self.driver.zero()
+        self.driver.disarm()
+        self.driver.close()
+        self._log(Event("left", {"why": why}))
+        self.log.close(1.0)
+        for path in self.paths:
+            path.unlink(missing_ok=True)
+
+    # ---- STOP ---------------------------------------------------------------------------------------------------
+
+    def _drain_signals(self) -> None:
+        self.waker.recv(4096)
+        if self.terminate:
+            self._do(self.judge.stop("SIGTERM", boot_ns()))
+
+    def _accept_stops(self) -> None:
+        """A connection is a STOP; what it says is for the log only, and is not waited for before the device is at zero."""
+        for _ in range(PACKETS_A_TURN):
+            try:
+                connection, _address = self.stop_listener.accept()
+            except BlockingIOError:
+                return
+            at_ns = boot_ns()
+            self.driver.zero()
+            connection.settimeout(REASON_WITHIN_S)
+            try:
+                said = connection.recv(200)
+            except OSError:
+                said = b""
+            connection.setblocking(False)
+            reason = said.partition(b"\n")[0].decode("utf-8", "replace").strip() or "STOP"
+            self._do(self.judge.stop(reason, at_ns))
+            self._say(connection, {"type": "stopping", "boot_ns": at_ns})
+            self.stoppers.append(Stopper(connection, at_ns))
+            if len(self.stoppers) > STOPPERS:
+                self.stoppers.pop(0).connection.close()
+
+    def _answer_stoppers(self, now_ns: int) -> None:
+        waiting = []
+        for stopper in self.stoppers:
+            judge = self.judge
+            confirmed = judge.zero_since_ns != 0 and judge.report_ns > stopper.at_ns
+            after_ms = (now_ns - stopper.at_ns) // MS
+            if confirmed:
+                answer = {"type": "stopped", "confirmed": True, "output_ma": judge.reported_ma, "after_ms": after_ms}
+            elif now_ns - stopper.at_ns >= CONFIRM_WITHIN_NS:
+                said_ma = judge.reported_ma if judge.report_ns > stopper.at_ns else None
+                answer = {"type": "stopped", "confirmed": False, "output_ma": said_ma, "after_ms": after_ms, "advice": ADVICE}
+                self._log(Event("stop_not_confirmed", {"output_ma": said_ma}))
+            else:
+                waiting.append(stopper)
+                continue
+            self._say(stopper.connection, answer)
+            stopper.connection.close()
+        self.stoppers = waiting
+
+    def _say(self, connection: socket.socket, body: dict[str, Any]) -> None:
+        try:
+            connection.send(json.dumps(body).encode() + b"\n", socket.MSG_NOSIGNAL)
+        except OSError:
+            pass  # whoever pressed STOP may have gone; it is done all the same
+
+    # ---- the device ---------------------------------------------------------------------------------------------
+
+    def _connect_device(self, now_ns: int) -> None:
+        self.next_connect_ns = now_ns + RECONNECT_NS
+        try:
+            self.driver.connect()
+        except (DeviceError, OSError):
+            return
+        self.device_fd = self.driver.fileno()
+        self.selector.register(self.device_fd, selectors.EVENT_READ)
+
+    def _hear_device(self) -> None:
+        report = self.driver.poll()
+        if not report.connected:
+            self._lose_device()
+        elif self.driver.serial != self.judge.serial:
+            self.judge.identify(self.driver.serial, self.rules_for(self.driver.limits))
+            self._log(Event("device", {"serial": self.driver.serial}))
+        self._do(self.judge.report(report, boot_ns()))
+
+    def _lose_device(self) -> None:
+        """The driver closed its descriptor (which took it out of epoll); forget it here too."""
+        try:
+            self.selector.unregister(self.device_fd)
+        except (KeyError, ValueError, OSError):
+            pass
+        self.device_fd = -1
+        self.unreachable_since_ns = boot_ns()
+
+    def _order(self, order: Order) -> None:
+        if order.do == "output":
+            self.driver.output(order.amplitude_ma, order.frequency_hz, order.lease_ms)
+        elif order.do == "arm":
+            self.driver.arm()
+        elif order.do == "disarm":
+            self.driver.disarm()
+        else:
+            self.driver.zero()
+        if self.device_fd >= 0 and self.driver.fileno() < 0:
+            self._lose_device()
+            self._do(self.judge.report(self.driver.poll(), boot_ns()))
+
+    # ---- the daemon ---------------------------------------------------------------------------------------------
+
+    def _accept_daemon(self) -> None:
+        connection, _address = self.control_listener.accept()
+        connection.setblocking(False)
+        if self.client is not None:
+            refusal = {"type": "refused", "sequence": 0, "field": "connection", "value": None, "limit": 1}
+            self._say_packet(connection, {**refusal, "set_by": "interlock", "reason": "another daemon is connected"})
+            connection.close()
+            self._log(Event("second_daemon", {}))
+            return
+        self.client = connection
+        self.selector.register(connection, selectors.EVENT_READ)
+        self.changed = True
+        self._log(Event("daemon", {"connected": True}))
+
+    def _hear_daemon(self) -> None:
+        for _ in range(PACKETS_A_TURN):
+            if self.client is None:
+                return
+            try:
+                packet = self.client.recv(MOST_BYTES + 1)
+            except BlockingIOError:
+                return
+            except OSError:
+                packet = b""
+            if not packet:
+                self._lose_daemon("the daemon's connection closed")
+                return
+            self._do(self.judge.command(_read(packet), os.urandom(16).hex(), boot_ns()))
+
+    def _lose_daemon(self, reason: str) -> None:
+        if self.client is None:
+            return
+        self.selector.unregister(self.client)
+        self.client.close()
+        self.client = None
+        self.alone_since_ns = boot_ns()
+        self._log(Event("daemon", {"connected": False, "reason": reason}))
+        self._do(self.judge.trip(reason, boot_ns()))
+
+    def _tell_daemon(self, now_ns: int) -> None:
+        """The state, 20 times a second and when it changed; a daemon that does not read misses some."""
+        if self.client is None or not (self.changed or now_ns >= self.next_state_ns):
+            return
+        self.changed = False
+        self.next_state_ns = now_ns + STATE_NS
+        self._packet(self.client, self.judge.state(now_ns).to_json())
+
+    def _packet(self, connection: socket.socket, packet: bytes) -> bool:
+        """Send if there is room; True if it went out."""
+        try:
+            connection.send(packet, socket.MSG_NOSIGNAL)
+        except OSError:
+            return False
+        return True
+
+    def _say_packet(self, connection: socket.socket, body: dict[str, Any]) -> bool:
+        return self._packet(connection, json.dumps(body, allow_nan=False).encode())
+
+    # ---- effects ------------------------------------------------------------------------------------------------
+
+    def _do(self, effects: Iterable[Effect]) -> None:
+        for effect in effects:
+            if isinstance(effect, Order):
+                self._order(effect)
+            elif isinstance(effect, Event):
+                self._log(effect)
+            elif isinstance(effect, Changed):
+                self.changed = True
+            elif isinstance(effect, Reply) and self.client is not None and not self._say_packet(self.client, effect.body):
+                self._lose_daemon("the daemon does not read its answers")
+
+    def _log(self, event: Event) -> None:
+        self.log.put(event.event, event.data, boot_ns(), time.time())
+
+
+def _read(packet: bytes) -> StimCommand | PacketError:
+    if len(packet) > MOST_BYTES:
+        return PacketError("packet", f"{MOST_BYTES}+ bytes", "too long")
+    try:
+        return read_command(packet)
+    except PacketError as error:
+        return error
+
+
+def _listen(path: Path, kind: socket.SocketKind) -> socket.socket:
+    listener = socket.socket(socket.AF_UNIX, kind)
+    path.unlink(missing_ok=True)
+    mask = os.umask(0o177)
+    try:
+        listener.bind(str(path))
+    finally:
+        os.umask(mask)
+    listener.listen(64)
+    return listener
