@@ -34,7 +34,9 @@ class Event:
 class _Events:
     """One kind of event as a renewal process with a random generator of its own, so the order of asking changes nothing."""
 
-    def __init__(self, seed: int, stream: int, per_min: float, least_s: float, make: Callable[[np.random.Generator, float], Event]) -> None:
+    def __init__(
+        self, seed: int, stream: int, per_min: float, least_s: float, make: Callable[[np.random.Generator, float], Event]
+    ) -> None:
         self._draw = np.random.default_rng((seed, stream))
         self._least_s = least_s
         self._mean_s = 60.0 / per_min - least_s if per_min > 0 else np.inf
@@ -42,7 +44,9 @@ class _Events:
         self._next_s = self._gap_s()
 
     def _gap_s(self) -> float:
-        return self._least_s + float(self._draw.gamma(2.0, max(self._mean_s, 1e-3) / 2.0)) if np.isfinite(self._mean_s) else np.inf
+        return (
+            self._least_s + float(self._draw.gamma(2.0, max(self._mean_s, 1e-3) / 2.0)) if np.isfinite(self._mean_s) else np.inf
+        )
 
     def until(self, end_s: float) -> list[Event]:
         """Every event that starts before `end_s` and was not yet handed out."""
@@ -78,7 +82,9 @@ class Artifacts:
         self._gaze = head.referenced(head.saccade_uv_per_nam, montage, settings.reference) / gaze_at
         # temporal muscles lie in front of T7 and T8; their interference patterns hardly correlate between electrodes
         positions = head.electrode_positions_m
-        sources = np.array([positions[everyone.index(a)] + positions[everyone.index(b)] for a, b in (("T7", "FT7"), ("T8", "FT8"))]) / 2
+        sources = (
+            np.array([positions[everyone.index(a)] + positions[everyone.index(b)] for a, b in (("T7", "FT7"), ("T8", "FT8"))]) / 2
+        )
         distance = np.linalg.norm(positions[[head.electrode(name) for name in montage]][:, None] - sources, axis=2)
         at_t7 = np.linalg.norm(positions[head.electrode("T7")] - sources[0])
         self._muscle = np.exp(-(distance**2 - at_t7**2) / (2 * 0.045**2)).max(axis=1) + 0.03
@@ -110,7 +116,9 @@ class Artifacts:
             return Event("clench", t_s, float(draw.uniform(0.6, 2.5)), t_s, settings.clench_uv * float(draw.uniform(0.5, 1.5)))
 
         def movement(draw: np.random.Generator, t_s: float) -> Event:
-            return Event("movement", t_s, float(draw.uniform(1.0, 4.0)), t_s, settings.movement_uv * float(draw.uniform(0.5, 1.5)))
+            return Event(
+                "movement", t_s, float(draw.uniform(1.0, 4.0)), t_s, settings.movement_uv * float(draw.uniform(0.5, 1.5))
+            )
 
         def pop(draw: np.random.Generator, t_s: float) -> Event:
             channel = int(draw.choice(n, p=pop_channel_share))
@@ -156,13 +164,17 @@ class Artifacts:
                 moving += event.size * _swell(since_s, event.duration_s, 0.4)
             elif event.kind == "pop":
                 # charge steps at once and leaks away; no sample before the step
-                out[:, event.channel] += np.where(since_s >= 0, event.size * np.exp(-np.maximum(since_s, 0.0) / event.duration_s), 0.0)
+                out[:, event.channel] += np.where(
+                    since_s >= 0, event.size * np.exp(-np.maximum(since_s, 0.0) / event.duration_s), 0.0
+                )
         for event in sorted((event for event in self._running if event.kind == "saccade"), key=lambda event: event.t_s):
             step = np.clip((t_s - event.t_s) / event.duration_s, 0.0, 1.0)
             gaze_uv += (event.size - gaze_uv) * step
 
         awake = vigilance(settings, t_s)
-        rolling_uv = (1.0 - awake) * settings.saccade_uv * 2.0 * np.sin(2 * np.pi * 0.3 * t_s)  # slow eye movements of sleep onset
+        rolling_uv = (
+            (1.0 - awake) * settings.saccade_uv * 2.0 * np.sin(2 * np.pi * 0.3 * t_s)
+        )  # slow eye movements of sleep onset
         out += lids_uv[:, None] * self._blink + (gaze_uv + rolling_uv)[:, None] * self._gaze
         out += clenched[:, None] * self._muscle * noise[:, :n]
         out += moving[:, None] * (self._move * noise[:, n : n + 1] + 0.3 * noise[:, n + 1 : 2 * n + 1])

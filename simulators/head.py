@@ -88,7 +88,9 @@ class Head:
 
     def normal_field_v_per_m(self, anode: str, cathode: str) -> F64:
         """(n_regions,) V/m per mA along each region's outward normal; negative below the anode (current flows inward there)."""
-        volt_per_am = self.lead_field_uv_per_nam[:, self.electrode(anode)] - self.lead_field_uv_per_nam[:, self.electrode(cathode)]
+        volt_per_am = (
+            self.lead_field_uv_per_nam[:, self.electrode(anode)] - self.lead_field_uv_per_nam[:, self.electrode(cathode)]
+        )
         # 1 uV per nA m = 1000 V per A m, and 1 mA = 1e-3 A: the factors cancel
         return np.asarray(-volt_per_am)
 

@@ -61,7 +61,9 @@ def electrode_directions() -> F64:
     """(n_electrodes, 3) unit vectors from the center of the sphere that fits MNE's colin27_1005 montage best; x right, y front, z up."""
     positions = mne.channels.make_standard_montage("colin27_1005").get_positions()["ch_pos"]
     points = np.array([positions[name] for name in ELECTRODES])
-    scalp = np.array([p for name, p in positions.items() if name not in ("A1", "A2", "M1", "M2") and not name.endswith(("9", "10"))])
+    scalp = np.array(
+        [p for name, p in positions.items() if name not in ("A1", "A2", "M1", "M2") and not name.endswith(("9", "10"))]
+    )
     # |p|^2 = 2 p.c + (r^2 - |c|^2) is linear in the center c
     solution, *_ = np.linalg.lstsq(np.c_[2 * scalp, np.ones(len(scalp))], (scalp**2).sum(axis=1), rcond=None)
     centered = points - solution[:3]

@@ -13,7 +13,15 @@ from simulators.settings import BrainSettings
 
 BANDS = ("delta", "theta", "beta")
 _CENTER_HZ = {"delta": (2.0, 0.5), "theta": (6.0, 0.8), "beta": (20.0, 3.0)}
-_ALPHA_SHARE = {"frontopolar": 0.25, "frontal": 0.45, "frontal_midline": 0.12, "central": 0.35, "temporal": 0.22, "parietal": 0.7, "occipital": 1.0}
+_ALPHA_SHARE = {
+    "frontopolar": 0.25,
+    "frontal": 0.45,
+    "frontal_midline": 0.12,
+    "central": 0.35,
+    "temporal": 0.22,
+    "parietal": 0.7,
+    "occipital": 1.0,
+}
 _POSTERIOR = ("parietal", "occipital")
 
 

@@ -230,7 +230,14 @@ def _add_at(target: F64, waveform: F64, offset: int, weights: F64) -> None:
 
 def _evoked_waveform(t_s: F64) -> F64:
     """Response to a magnetic pulse, largest deflection 1: peaks near 15-30, 45, 60, 100 and 180 ms as in the TMS-EEG literature."""
-    peaks = ((-0.25, 0.015, 0.004), (0.3, 0.03, 0.006), (-0.4, 0.045, 0.008), (0.5, 0.06, 0.010), (-1.0, 0.10, 0.020), (0.8, 0.18, 0.035))
+    peaks = (
+        (-0.25, 0.015, 0.004),
+        (0.3, 0.03, 0.006),
+        (-0.4, 0.045, 0.008),
+        (0.5, 0.06, 0.010),
+        (-1.0, 0.10, 0.020),
+        (0.8, 0.18, 0.035),
+    )
     wave = sum((size * np.exp(-0.5 * ((t_s - at_s) / width_s) ** 2) for size, at_s, width_s in peaks), np.zeros_like(t_s))
     wave *= np.clip((t_s[-1] - t_s) / 0.1, 0.0, 1.0)
     return np.asarray(wave / np.abs(wave).max())
