@@ -208,7 +208,8 @@ def write_derivative_dataset(folder: Path) -> None:
             "SourceDatasets": [{"URL": "../.."}],
         }
     )
-    # These suffixes are eegloop's own; the validator is told so.
+    # These suffixes are eegloop's own; the validator is told so (it reads this file when it is given this folder, not with
+    # --recursive from the raw dataset: version 3.0.2 leaves out dot files below the top).
     ignore = b"*_biomarkers.*\n*_decisions.*\n*_stim.*\n*_ticks.*\n*_setup.json\n*_manifest.json\n"
     for name, data in (("dataset_description.json", description), ("README", _DERIVATIVES_README.encode()), (".bidsignore", ignore)):
         if not (folder / name).exists():

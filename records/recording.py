@@ -103,7 +103,7 @@ class Recording:
         place = self._folder / f"sub-{plan.entities.subject}_ses-{plan.entities.session}"
         replace_file(Path(f"{place}_electrodes.tsv"), bids.electrodes_tsv(plan.info))
         replace_file(Path(f"{place}_coordsystem.json"), bids.to_json(bids.coordsystem_json()))
-        replace_file(self._path("events.json"), bids.to_json(bids.column_texts(tables.EVENTS)))
+        replace_file(self._path("events.json"), bids.to_json(bids.column_texts(tables.EVENTS[2:])))
         self.write_duration()
         self._event_file = self._add(AppendFile(self._path("events.tsv")))
         self._event_file.append(tables.header(tables.EVENTS))

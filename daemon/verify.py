@@ -1,0 +1,89 @@
+"""`eegloop verify`: do the recordings and the audit trail still say what they said when they were written?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from daemon.audit import Finding, read_chain, verify
+from records import bids
+from records.append import seal_of
+
+
+def verify_dataset(path: Path) -> list[Finding]:
+    """Check a data directory (chains and recordings), a BIDS dataset of recordings, or a single chain file.
+
+    Findings of level "error" mean that something was changed, cut, swapped or removed; "notice" that something cannot be
+    vouched for (a recording that was never closed). None at all: everything is as it was written.
+    """
+    if path.is_file():
+        return verify(path)
+    if not path.is_dir():
+        return [Finding("error", str(path), None, "there is no such file or directory")]
+    root = path if (path / "dataset_description.json").exists() else path / "recordings"
+    data = root.parent
+    chains = [*sorted((data / "audit").glob("*.jsonl")), *sorted((data / "seats").glob("*/audit/*.jsonl"))]
+    findings = verify(*chains)
+    if not chains:
+        findings.append(Finding("notice", str(data), None, "no audit trail here: manifests are not vouched for by a chain"))
+    if root.is_dir():
+        findings += _verify_recordings(root, list(_recording_events(chains)) if chains else None)
+    return findings
+
+
+def _recording_events(chains: list[Path]) -> Iterator[dict[str, Any]]:
+    for chain in chains:
+        for line in read_chain(chain):
+            if line["event"] in ("recording_opened", "recording_closed"):
+                yield line
+
+
+def _verify_recordings(root: Path, events: list[dict[str, Any]] | None) -> list[Finding]:
+    findings: list[Finding] = []
+    chained: dict[str, dict[str, Any]] = {}
+    for line in events or []:
+        data = line["data"]
+        if line["event"] == "recording_closed":
+            chained[data["manifest"]["path"]] = data["manifest"]
+        elif not (root / data["path"]).exists():
+            # A run that never got its first samples has no header, and is no loss.
+            if any((root / data["path"]).parent.glob("*_eeg.eeg")) or not (root / data["path"]).parent.exists():
+                findings.append(Finding("error", str(root / data["path"]), None, "this recording is in the audit trail, but its header is gone"))
+    manifests = {str(p.relative_to(root)): p for p in sorted((root / bids.DERIVATIVES).glob("sub-*/ses-*/eeg/*_manifest.json"))}
+    for name, expected in chained.items():
+        if name not in manifests:
+            findings.append(Finding("error", str(root / name), None, "this manifest is in the audit trail, but it is gone"))
+        elif seal_of(manifests[name])["sha256"] != expected["sha256"]:
+            findings.append(Finding("error", str(root / name), None, "this manifest is not the one in the audit trail: it was changed"))
+    for name, path in manifests.items():
+        if events is not None and name not in chained:
+            findings.append(Finding("error", str(path), None, "this manifest is not in the audit trail: it was added or swapped"))
+        findings += _verify_manifest(root, path)
+    for header in sorted(root.glob("sub-*/ses-*/eeg/*_eeg.vhdr")):
+        stem = header.name.removesuffix("_eeg.vhdr")
+        manifest = bids.DERIVATIVES / header.parent.relative_to(root) / f"{stem}_manifest.json"
+        if str(manifest) not in manifests:
+            text = "not closed (still being written, or cut short by a crash or a full disk): readable, but nothing vouches for its content"
+            findings.append(Finding("notice", str(header), None, text))
+    return findings
+
+
+def _verify_manifest(root: Path, path: Path) -> list[Finding]:
+    findings: list[Finding] = []
+    try:
+        files: dict[str, dict[str, Any]] = json.loads(path.read_bytes())["files"]
+        for name, expected in files.items():
+            file = root / name
+            if not file.resolve().is_relative_to(root.resolve()):
+                findings.append(Finding("error", str(path), None, f"names a file outside the dataset: {name}"))
+            elif not file.exists():
+                findings.append(Finding("error", str(file), None, "was recorded, but is gone"))
+            elif (size := file.stat().st_size) != expected["bytes"]:
+                findings.append(Finding("error", str(file), None, f"has {size} bytes, was closed with {expected['bytes']}"))
+            elif seal_of(file, expected["head_bytes"]) != expected:
+                findings.append(Finding("error", str(file), None, "its content was changed after closing"))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        findings.append(Finding("error", str(path), None, f"cannot be read as a manifest ({error})"))
+    return findings
