@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from dsp.pipeline import Pipeline
 
 from control.prescription import TrustedKey, demo_prescription, new_key, parse_trusted, public_key, sign, trusted_bytes, verify
 from daemon.audit import AuditTrail
 from daemon.loop import Line
 from daemon.record import RecordWriter, SessionRecorder
-from dsp.pipeline import Pipeline
-from eegloop import __version__
+from eegloop import __version__, launch
 from eegloop.config import Config, Seat
 from eegloop.errors import ConfigError, SetupError
 from eegloop.layout import Layout
@@ -146,4 +147,6 @@ def recorder(
 
 
 def interlock_argv(layout: Layout, seat: Seat, signed: Signed) -> list[str]:
-    return launch_argv(layout.data, seat.id, signed.path, seat.person, seat.stimulator.kind)
+    """The interlock's command line; the daemon holds the data directory's lock, so an orphan on this seat is taken over."""
+    settings = asdict(seat.stimulator.settings)
+    return launch.interlock_argv(layout.data, seat.id, seat.person, signed.path, seat.stimulator.kind, settings, take_over=True)

@@ -11,6 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from drivers.sources.files import Recording, open_recording
+from dsp.pipeline import Pipeline
+from eegloop.line import LineSettings
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -18,12 +21,9 @@ from control.prescription import demo_prescription
 from control.session import OperatorEvent
 from daemon.loop import Conditions, Line, Tick
 from daemon.seat import decision_row
-from drivers.sources.files import Recording, open_recording
-from dsp.pipeline import Pipeline
 from eegloop.closed import Closed
 from eegloop.config import Config, Seat, load
 from eegloop.errors import RecordingError
-from eegloop.line import LineSettings
 from eegloop.plugins import find
 from eegloop.signal import Chunk, StreamInfo
 from eegloop.stim import Limit, Prescription

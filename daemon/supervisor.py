@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 import webbrowser
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
