@@ -1,0 +1,75 @@
+"""What this service will take from a prescription at all: the research envelope of reference/safety.md section 1.
+
+Stricter than the file's format, looser than nothing: the interlock and the device have limits of their own beside these.
+"""
+
+from __future__ import annotations
+
+from control.dose import density_ma_per_cm2
+from control.envelope import DENSITY_MA_PER_CM2, PROFILE_MA
+from control.program import read_program
+from eegloop.errors import ConfigError
+from eegloop.plugins import find
+from eegloop.stim import Prescription, PrescriptionError
+
+# At home, on a real stimulator: (field, lowest, highest).
+_HOME = (
+    ("session_ms", 0, 1_800_000),
+    ("session_uc", 0, 3_600_000),
+    ("day_sessions", 0, 1),
+    ("week_sessions", 0, 5),
+    ("lockout_ms", 43_200_000, 7 * 86_400_000),
+    ("pad_mm2", 2_500, 10_000),
+)
+_TACS_MILLIHZ = (500, 45_000)
+
+
+def check(prescription: Prescription) -> None:
+    """Refuse what is outside the research envelope or what its controller cannot use.
+
+    Raises
+    ------
+    PrescriptionError
+        Naming the field, the value, what is allowed and who set it.
+    """
+    profile = prescription.profile
+    most_ua = int(PROFILE_MA[prescription.modality, profile] * 1000)
+    if prescription.amplitude_ua > most_ua:
+        raise PrescriptionError(
+            f"prescription.amplitude_ua: {prescription.amplitude_ua} is above {most_ua} µA "
+            f"(profile {profile!r}, {prescription.modality})"
+        )
+    density = density_ma_per_cm2(prescription.amplitude_ma, prescription.pad_mm2)
+    if density > DENSITY_MA_PER_CM2 + 1e-9:
+        raise PrescriptionError(
+            f"prescription.pad_mm2: {prescription.pad_mm2} makes {density:.3f} mA/cm² at the ceiling; "
+            f"at most {DENSITY_MA_PER_CM2:g} is allowed (profile {profile!r})"
+        )
+    lowest, highest = _TACS_MILLIHZ
+    if prescription.modality == "tacs" and not lowest <= prescription.frequency_millihz <= highest:
+        raise PrescriptionError(
+            f"prescription.frequency_millihz: {prescription.frequency_millihz} must be from {lowest} to {highest} for tacs"
+        )
+    if prescription.device != "simulated":
+        _check_real(prescription)
+    _check_program(prescription)
+
+
+def _check_real(prescription: Prescription) -> None:
+    if prescription.device_serial == "*":
+        raise PrescriptionError("prescription.device_serial: '*' is for the device 'simulated' only; name the stimulator's own")
+    if prescription.profile != "home":
+        return
+    for field, low, high in _HOME:
+        value = getattr(prescription, field)
+        if not low <= value <= high:
+            raise PrescriptionError(f"prescription.{field}: {value} must be from {low} to {high} (profile 'home')")
+
+
+def _check_program(prescription: Prescription) -> None:
+    """The controller exists and takes these settings."""
+    try:
+        module = find("controller", prescription.controller)
+    except ConfigError as error:
+        raise PrescriptionError(f"prescription.controller: {error}") from None
+    read_program(module.Program, prescription)

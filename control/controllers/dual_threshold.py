@@ -1,0 +1,149 @@
+"""Dual threshold: above the band one way, below it the other, between nothing; with dwell, hysteresis, refractory time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+from pydantic import Field
+from pydantic import dataclasses as pydantic_dataclasses
+
+from control.program import STRICT, Target, read_program
+from control.steps import far, go_to, hold
+from control.watch import Reading, Watch, look
+from eegloop.closed import Closed
+from eegloop.ports import Snapshot
+from eegloop.stim import Prescription, StimRequest
+
+STALE_S = 2.0  # an estimate whose window ended longer ago than this moves nothing
+
+
+@pydantic_dataclasses.dataclass(frozen=True, kw_only=True, config=STRICT)
+class Program(Target):
+    """What a clinician signs for this controller (`settings` of the prescription), beside the target band.
+
+    Attributes
+    ----------
+    hysteresis_milli : int
+        How far back inside the band (in the band's unit) the biomarker must come before an excursion is over, 0-1000.
+    dwell_n : int
+        Agreeing estimates in a row (about one a second while looking) before a step, 3-100.
+    step_ua : int
+        One step, 1-200 µA.
+    refractory_ms : int
+        Least time between two steps, 0-3,600,000 ms; at least 60,000 on a real stimulator.
+    """
+
+    hysteresis_milli: Annotated[int, Field(ge=0, le=1_000)] = 0
+    dwell_n: Annotated[int, Field(ge=3, le=100)] = 3
+    step_ua: Annotated[int, Field(ge=1, le=200)] = 50
+    refractory_ms: Annotated[int, Field(ge=0, le=3_600_000)] = 60_000
+
+
+class Settings(Closed):
+    """Nothing: every number of this controller is part of the signed prescription."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What it remembers: the excursion it is in ("under", "over", ""), its start and length in estimates, the last step."""
+
+    program: Program
+    watch: Watch
+    side: str = ""
+    agree_n: int = 0
+    since_s: float = 0.0
+    stepped_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DualThreshold:
+    """See the module."""
+
+    def start(self, prescription: Prescription) -> State:
+        return State(program=read_program(Program, prescription), watch=Watch())
+
+    def decide(self, state: object, snapshot: Snapshot) -> tuple[State, StimRequest]:
+        """One estimate: count it, and step if enough of them agree."""
+        assert isinstance(state, State)
+        program = state.program
+        watch, reading = look(state.watch, snapshot.biomarkers, program.biomarker, program.channel)
+        state = replace(state, watch=watch)
+        doubt = _doubt(reading, snapshot)
+        band = program.band(snapshot)
+        if not doubt and band is None:
+            doubt = "there is no baseline"
+        if doubt or band is None or reading.value is None:
+            calm = replace(state, side="", agree_n=0)
+            return calm, hold(snapshot, f"Held at {snapshot.present_ma:.2f} mA: {doubt}.")
+        side = _side(reading.value, band, state.side, program, snapshot)
+        if side == state.side and side:
+            state = replace(state, agree_n=state.agree_n + 1)
+        else:
+            state = replace(state, side=side, agree_n=int(side != ""), since_s=reading.t_s)
+        if not side:
+            return state, hold(snapshot, f"{program.words()} is in its target band, so {snapshot.present_ma:.2f} mA stay.")
+        return _act(state, reading.value, band, reading.t_s, snapshot)
+
+    def target(self, state: object, snapshot: Snapshot) -> dict[str, float | str | None]:
+        assert isinstance(state, State)
+        program = state.program
+        _, reading = look(state.watch, snapshot.biomarkers, program.biomarker, program.channel)
+        low, high = program.band(snapshot) or (None, None)
+        return {
+            "biomarker": program.biomarker,
+            "channel": program.channel,
+            "unit": reading.unit,
+            "value": reading.value,
+            "low": low,
+            "high": high,
+        }
+
+
+def _doubt(reading: Reading, snapshot: Snapshot) -> str:
+    """Why this estimate moves nothing, "" if it may."""
+    if reading.value is None:
+        return reading.reason
+    if not reading.fresh:
+        return "no new estimate"
+    age_s = snapshot.t_s - reading.t_s
+    if not -STALE_S <= age_s <= STALE_S:
+        return f"the newest estimate is {age_s:.0f} s old"
+    return ""
+
+
+def _side(value: float, band: tuple[float, float], side: str, program: Program, snapshot: Snapshot) -> str:
+    """Under, over or inside; an excursion under way ends only `hysteresis_milli` inside the band."""
+    low, high = band
+    _, size = program.scale(snapshot) or (0.0, 0.0)
+    back = min(size * program.hysteresis_milli / 1000.0, (high - low) / 2.0)
+    if value < low or (side == "under" and value < low + back):
+        return "under"
+    if value > high or (side == "over" and value > high - back):
+        return "over"
+    return ""
+
+
+def _act(state: State, value: float, band: tuple[float, float], t_s: float, snapshot: Snapshot) -> tuple[State, StimRequest]:
+    """Outside the band: wait for the dwell and the refractory time, then step."""
+    program = state.program
+    edge = band[0] if state.side == "under" else band[1]
+    outside = value < edge if state.side == "under" else value > edge
+    where = f"{far(value, edge, abs(edge))} {state.side} target" if outside else f"only just back from {state.side} target"
+    so_far = f"{program.words()} {where} for {t_s - state.since_s:.0f} s"
+    if state.agree_n < program.dwell_n:
+        return state, hold(snapshot, f"{so_far} ({state.agree_n} of {program.dwell_n} estimates), so it stays for now.")
+    wait_s = 0.0 if state.stepped_s is None else program.refractory_ms / 1000.0 - (t_s - state.stepped_s)
+    if wait_s > 0.0:
+        return state, hold(snapshot, f"{so_far}, but the last step needs {wait_s:.0f} s more to show, so it stays.")
+    more = (state.side == "under") == (program.more_moves == "up")
+    wanted_ma = snapshot.present_ma + (program.step_ua if more else -program.step_ua) / 1000.0
+    request = go_to(snapshot, wanted_ma, so_far)
+    if not request.hold:
+        state = replace(state, agree_n=0, stepped_s=t_s)
+    return state, request
+
+
+def build(settings: Settings) -> DualThreshold:
+    """The controller; its numbers come with the prescription."""
+    return DualThreshold()
