@@ -1,0 +1,113 @@
+"""What a biomarker sees at the end of a hop, and the port it implements."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from dsp.quality import GRADES, REASONS
+from dsp.spectrum import SpectrumEngine, SpectrumNeed
+from dsp.window import Grid, SampleRing
+from eegloop.closed import Closed
+from eegloop.line import LineSettings
+from eegloop.signal import BiomarkerColumn, F64, Grade, StreamInfo, U8
+
+if TYPE_CHECKING:
+    from dsp.quality import ChannelQuality
+
+
+class Hop:
+    """The newest hop: spectra and channel verdicts, each computed once however many ask.
+
+    Attributes
+    ----------
+    number, end_sample : int
+        As in `eegloop.signal.Biomarkers`.
+    grid : Grid
+    """
+
+    def __init__(
+        self, grid: Grid, engines: dict[tuple[int, str, str, int], SpectrumEngine], quality: ChannelQuality, samples: SampleRing | None
+    ) -> None:
+        self.grid = grid
+        self.number = 0
+        self.end_sample = 0
+        self.samples = samples
+        self._block = 0
+        self._engines = engines
+        self._quality = quality
+        self._densities: dict[tuple[int, str, str, int], F64] = {}
+        self._codes: dict[int, U8] = {}
+        self._fed_from = 0
+        self.all_good = quality.all_good
+
+    def open(self, number: int, block: int, end_sample: int, fed_from: int) -> None:
+        """Move on to the hop that ends with `block`; samples from `fed_from` on are unbroken."""
+        self.number, self._block, self.end_sample, self._fed_from = number, block, end_sample, fed_from
+        self._densities.clear()
+        self._codes.clear()
+
+    def frequencies(self, need: SpectrumNeed) -> F64:
+        return self._engines[need.key].frequency_hz
+
+    def whole(self, n_samples: int) -> bool:
+        """Whether every sample of the window is there (settled or not)."""
+        return self.end_sample - n_samples >= self._fed_from
+
+    def density(self, need: SpectrumNeed) -> F64:
+        """(n_channels, n_bins) µV²/Hz of the need's window that ends here; only meaningful if `whole`."""
+        density = self._densities.get(need.key)
+        if density is None:
+            window = self.samples.window(need.n_samples) if self.samples is not None else None
+            density = self._engines[need.key].density(self._block, self.end_sample, window)
+            self._densities[need.key] = density
+        return density
+
+    def codes(self, n_samples: int) -> U8:
+        """`dsp.quality.Code` of each channel for the window that ends here; `all_good` itself when nothing is wrong."""
+        codes = self._codes.get(n_samples)
+        if codes is None:
+            codes = self._codes[n_samples] = self._quality.codes(n_samples, self._block, self.end_sample)
+        return codes
+
+
+class Biomarker(Protocol):
+    """One file of `dsp/biomarkers`: keeps its own state, reads nothing but the hop.
+
+    A module offers `Settings(Closed)` and `build(info, settings, line) -> Biomarker`; both are looked up by
+    the `kind` in config.yaml.
+    """
+
+    columns: tuple[BiomarkerColumn, ...]
+    needs: tuple[SpectrumNeed, ...]
+
+    def compute(self, hop: Hop, values: F64, grades: U8) -> tuple[str, ...]:
+        """Fill this hop's values and grades (a slot a column); returns the reasons. NaN exactly where INVALID."""
+
+
+class Build(Protocol):
+    def __call__(self, info: StreamInfo, settings: Closed, line: LineSettings) -> Biomarker: ...
+
+
+def measured(info: StreamInfo) -> tuple[int, ...]:
+    """Channels whose samples are microvolts of a body: all but "misc"."""
+    return tuple(i for i, kind in enumerate(info.kinds) if kind != "misc")
+
+
+def electrode(info: StreamInfo, label: str) -> int | None:
+    """Index of an EEG channel by its 10-20 label, in any case; None if the montage has none."""
+    for i, (name, kind) in enumerate(zip(info.channels, info.kinds, strict=True)):
+        if kind == "eeg" and name.strip().lower() == label.lower():
+            return i
+    return None
+
+
+def reasons_of(codes: U8) -> tuple[str, ...]:
+    return tuple(REASONS[code] for code in codes.tolist())
+
+
+def spread(codes: U8, values: F64, grades: U8) -> None:
+    """Grade values by their channels' codes (same shape); values without grade become NaN."""
+    grades[:] = GRADES[codes]
+    values[grades == Grade.INVALID] = np.nan

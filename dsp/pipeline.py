@@ -1,0 +1,369 @@
+"""The line from chunks to biomarkers: gaps, repair, filters, quality, spectra, biomarkers, one row a hop.
+
+Samples are collected into blocks (a hop, or its equal parts of at most 100 ms) whose edges lie on the
+absolute sample grid, and each block is worked through at once. So the result cannot depend on how the
+stream was cut into chunks, and a hop costs a handful of matrix products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsp.filters import DEFAULT_FULL_SCALE_UV, FilterChain, design, power_response, settle_samples
+from dsp.hop import Biomarker, Hop
+from dsp.quality import ChannelQuality, Code, LineNoise
+from dsp.repair import Repair
+from dsp.spectrum import BlockSpectrum, DirectSpectrum, SpectrumEngine, SpectrumNeed, band_weights
+from dsp.window import Grid, SampleRing
+from eegloop import plugins
+from eegloop.closed import Closed
+from eegloop.errors import ConfigError
+from eegloop.line import LineSettings
+from eegloop.signal import Biomarkers, BiomarkerColumn, Bool, Chunk, F64, Quality, StreamInfo
+
+BRIDGE_S = 0.05
+# Of one interruption at most this many rows are given, its last ones; hop numbers say how many there were.
+MOST_GAP_ROWS = 600
+_TOTAL_HZ = (1.0, 45.0)
+_RATES_HZ = (50.0, 20_000.0)
+_MOST_CHANNELS = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Spectrum:
+    """The density behind the newest hop's band powers.
+
+    Attributes
+    ----------
+    frequency_hz : (n_bins,) float64
+    density_uv2_hz : (n_channels, n_bins) float64
+        After the filters; divide by `Pipeline.power_response` for the density of the raw signal.
+    whole : bool
+        Every sample of the window was there. Filters may still have been settling.
+    """
+
+    frequency_hz: F64
+    density_uv2_hz: F64
+    whole: bool
+
+
+class Pipeline:
+    """One stream's line. Pure: the state is in here, time comes in with the chunks.
+
+    Parameters
+    ----------
+    info : StreamInfo
+    settings : LineSettings
+    biomarkers : sequence of (kind, settings)
+        Modules of `dsp/biomarkers`, in the order of the columns.
+
+    Raises
+    ------
+    ConfigError
+        If filters or biomarkers do not fit the stream; names the key.
+
+    Notes
+    -----
+    An interruption (a gap over 50 ms, a new segment, unclean samples) resets the filters; they start at the
+    next sample's own level. Windows stay invalid until it and `settle_samples` are past. Hops that end inside an interruption
+    are emitted, invalid, when the next samples arrive, at most the last `MOST_GAP_ROWS` of them.
+    """
+
+    def __init__(self, info: StreamInfo, settings: LineSettings, biomarkers: Sequence[tuple[str, Closed]]) -> None:
+        rate, c = info.sample_rate_hz, info.n_channels
+        if not _RATES_HZ[0] <= rate <= _RATES_HZ[1]:
+            raise ConfigError(f"source: {info.name!r} gives {rate:g} samples per second; the line works at {_RATES_HZ[0]:g}-{_RATES_HZ[1]:g}")
+        if not 1 <= c <= _MOST_CHANNELS or len(info.kinds) != c:
+            raise ConfigError(f"source: {info.name!r} has {c} channels and {len(info.kinds)} channel types; 1-{_MOST_CHANNELS} of each are needed")
+        self.info, self.settings = info, settings
+        self._grid = grid = Grid.of(rate, settings.hop_s)
+        if grid.block_length < 2:
+            raise ConfigError(f"line.hop_s: {settings.hop_s:g} s is {float(grid.block_length):.2g} samples at {rate:g} Hz; at least 2 are needed")
+        self._sos = design(settings, rate)
+        self._chain = FilterChain(self._sos, c, grid.block_lengths)
+        self.settle_samples = settle_samples(self._sos, info.full_scale_uv if info.full_scale_uv > 0 else DEFAULT_FULL_SCALE_UV)
+        self._biomarkers: list[Biomarker] = [
+            plugins.find("biomarker", kind).build(info, plug_settings, settings) for kind, plug_settings in biomarkers
+        ]
+        self.columns: tuple[BiomarkerColumn, ...] = tuple(column for b in self._biomarkers for column in b.columns)
+        self._refuse_twins()
+        self._slices, at = [], 0
+        for biomarker in self._biomarkers:
+            self._slices.append(slice(at, at + len(biomarker.columns)))
+            at += len(biomarker.columns)
+        self._n_columns = at
+
+        self.spectrum_need = SpectrumNeed(grid.window_samples(settings.window_s), min(_TOTAL_HZ[1], rate / 2), settings.taper, settings.detrend)
+        needs: dict[tuple[int, str, str, int], SpectrumNeed] = {self.spectrum_need.key: self.spectrum_need}
+        for need in (n for b in self._biomarkers for n in b.needs):
+            needs[need.key] = needs[need.key].joined(need) if need.key in needs else need
+        self._engines: dict[tuple[int, str, str, int], SpectrumEngine] = {
+            key: BlockSpectrum(need, grid, c) if BlockSpectrum.fits(need, grid) else DirectSpectrum(need, rate) for key, need in needs.items()
+        }
+        self._block_engines = [e for e in self._engines.values() if isinstance(e, BlockSpectrum)]
+        longest = max(n.n_samples for n in needs.values())
+        direct = [n.n_samples for n in needs.values() if isinstance(self._engines[n.key], DirectSpectrum)]
+        self._samples = SampleRing(c, max(*direct, grid.block_lengths[-1])) if direct else None
+        self._noise = LineNoise(rate, c)
+        leak = power_response(self._sos, rate, np.asarray(self._noise.lines_hz))
+        eeg = np.array([kind == "eeg" for kind in info.kinds])
+        self._quality = ChannelQuality(settings.quality, grid, eeg, info.full_scale_uv, settings.high_pass_hz is not None, longest, leak)
+        self._hop = Hop(grid, self._engines, self._quality, self._samples)
+        frequency = self._engines[self.spectrum_need.key].frequency_hz
+        self._total_weights = band_weights(frequency, *_TOTAL_HZ, "sum")
+
+        self._longest_bridge = int(BRIDGE_S * rate + 1e-9)
+        self._repair = Repair(c, self._longest_bridge, settings.glitch_uv)
+        self._end: int | None = None  # one past the newest sample of the grid that is dealt with
+        self._segment = 0
+        self._block = 0
+        self._block_start = self._block_end = 0
+        self._fed_from = 0
+        self._restart = True  # the next fed sample starts the filters
+        self._unbroken = False
+        self._pieces: list[tuple[int, int, bool]] = []  # (from, to, restart) fed parts of the block, kept only when it is broken
+        self._bridged_here = 0
+        self._unfed_here: dict[Code, int] = {}
+
+    def _refuse_twins(self) -> None:
+        seen: set[tuple[str, str]] = set()
+        for column in self.columns:
+            if (column.name, column.channel) in seen:
+                raise ConfigError(f"biomarkers: {column.name}@{column.channel} is computed twice; remove one of the two entries")
+            seen.add((column.name, column.channel))
+
+    # -- what the outside asks -----------------------------------------------------------------
+
+    def spectrum(self) -> Spectrum:
+        """The density of the newest hop's `window_s` window (before the first hop: zeros, not whole)."""
+        need = self.spectrum_need
+        return Spectrum(self._hop.frequencies(need), self._hop.density(need), self._end is not None and self._hop.whole(need.n_samples))
+
+    def power_response(self, frequency_hz: F64) -> F64:
+        """|H(f)|² of the filter chain."""
+        return power_response(self._sos, self.info.sample_rate_hz, frequency_hz)
+
+    def push(self, chunk: Chunk, clean: Bool | None = None) -> list[Biomarkers]:
+        """Take the next chunk; returns a row for every hop that ended.
+
+        Parameters
+        ----------
+        chunk : Chunk
+        clean : (n_samples,) bool or None
+            False where stimulation could have touched the sample. Such samples are not looked at at all.
+
+        Raises
+        ------
+        ValueError
+            If the chunk does not fit the stream: wrong channels, overlapping samples, a mask of another length.
+        """
+        rows: list[Biomarkers] = []
+        n = chunk.data_uv.shape[0]
+        if chunk.data_uv.ndim != 2 or chunk.data_uv.shape[1] != self.info.n_channels:
+            raise ValueError(f"chunk of shape {chunk.data_uv.shape}; this stream has {self.info.n_channels} channels")
+        if clean is not None and clean.shape != (n,):
+            raise ValueError(f"clean mask of shape {clean.shape} for a chunk of {n} samples")
+        if n == 0:
+            return rows
+        data = chunk.data_uv.T
+        runs = ((0, n, True),) if clean is None or clean.all() else _runs(clean)
+        if chunk.first_sample != self._end or chunk.segment != self._segment:
+            self._join(chunk, data[:, 0], runs[0][2], rows)
+        for start, stop, is_clean in runs:
+            if is_clean:
+                self._feed(data[:, start:stop], chunk, rows)
+            else:
+                self._skip(stop - start, Code.STIMULATION, chunk, rows)
+        return rows
+
+    # -- the sample grid -----------------------------------------------------------------------
+
+    def _join(self, chunk: Chunk, first_uv: NDArray[np.float32], first_is_clean: bool, rows: list[Biomarkers]) -> None:
+        """The chunk does not simply go on: the first one, a gap, or a new segment."""
+        if self._end is None:
+            self._segment = chunk.segment
+            self._end = chunk.first_sample
+            self._open_block(self._grid.block_of(chunk.first_sample))
+            self._break()
+            return
+        gap = chunk.first_sample - self._end
+        if gap < 0:
+            raise ValueError(
+                f"chunk starts at sample {chunk.first_sample}, but samples up to {self._end} were already given; "
+                "a source must keep one rising sample grid, also across segments"
+            )
+        if chunk.segment != self._segment:
+            self._segment = chunk.segment
+            self._skip(gap, Code.SEGMENT, chunk, rows)
+            self._break()
+            self._restart = True
+            self._quality.interrupted(Code.SEGMENT)
+        elif gap > self._longest_bridge or self._restart or not first_is_clean:
+            self._skip(gap, Code.GAP if first_is_clean and not self._restart else Code.STIMULATION, chunk, rows)
+        else:
+            first = first_uv.astype(np.float64)
+            last = self._repair.last_uv
+            step = np.arange(1, gap + 1) / (gap + 1)
+            self._break()
+            self._feed(last[:, np.newaxis] + (first - last)[:, np.newaxis] * step, chunk, rows, bridging=True)
+
+    def _open_block(self, block: int) -> None:
+        self._block = block
+        self._block_start, self._block_end = self._grid.block_end(block - 1), self._grid.block_end(block)
+        self._unbroken = True
+        self._quality.open_block(block)
+
+    def _break(self) -> None:
+        """From here on the parts of the block are listed one by one."""
+        if self._unbroken:
+            assert self._end is not None
+            fill = self._end - self._block_start
+            self._unbroken = False
+            self._bridged_here = 0
+            self._unfed_here = {}
+            self._pieces = [(0, fill, False)] if fill and not self._restart else []
+
+    def _feed(self, data: NDArray[np.floating], chunk: Chunk, rows: list[Biomarkers], bridging: bool = False) -> None:
+        """Samples (n_channels, n) that go into the filters."""
+        assert self._end is not None
+        n, done, block_in = data.shape[1], 0, self._chain.block
+        if self._restart:
+            self._break()
+        while done < n:
+            fill = self._end - self._block_start
+            take = min(n - done, self._block_end - self._end)
+            block_in[:, fill : fill + take] = data[:, done : done + take]
+            done += take
+            self._end += take
+            if not self._unbroken:
+                if bridging:
+                    self._bridged_here += take
+                if self._restart or not self._pieces or self._pieces[-1][1] != fill:
+                    self._pieces.append((fill, fill + take, self._restart))
+                    self._restart = False
+                else:
+                    self._pieces[-1] = (self._pieces[-1][0], fill + take, self._pieces[-1][2])
+            if self._end == self._block_end:
+                self._finish_block(chunk, rows)
+                if bridging and done < n:
+                    self._break()
+
+    def _skip(self, n: int, code: Code, chunk: Chunk, rows: list[Biomarkers]) -> None:
+        """`n` samples that are missing, or that nobody may look at."""
+        if n == 0:
+            return
+        assert self._end is not None
+        self._quality.interrupted(code)
+        self._noise.interrupted(self._end + n)
+        self._repair.restart()
+        self._restart = True
+        target = self._end + n
+        while self._end < target:
+            self._break()
+            take = min(target, self._block_end) - self._end
+            self._unfed_here[code] = self._unfed_here.get(code, 0) + take
+            self._end += take
+            if self._end < self._block_end:
+                break
+            self._finish_block(chunk, rows)
+            last_block = self._grid.block_of(target) - 1
+            kept = MOST_GAP_ROWS * self._grid.blocks_per_hop
+            if last_block - self._block >= kept:
+                self._quality.forget()
+                self._open_block(last_block - kept + 1)
+                self._end = self._block_start
+
+    # -- one block -----------------------------------------------------------------------------
+
+    def _finish_block(self, chunk: Chunk, rows: list[Biomarkers]) -> None:
+        n = self._block_end - self._block_start
+        raw = self._chain.block[:, :n]
+        if self._unbroken and not self._repair.pending:
+            low, high = np.minimum.reduce(raw, axis=1), np.maximum.reduce(raw, axis=1)
+            lowest, highest = float(low.min()), float(high.max())
+            calm = self._repair.calm_uv
+            if highest - lowest <= calm or (float((high - low).max()) <= calm if -1e300 < lowest and highest < 1e300 else False):
+                self._repair.accept(raw[:, -1])
+                self._work(n, raw, low, high, self._chain.run_block(n), whole=True)
+                self._close_block(chunk, rows)
+                return
+        self._finish_broken_block(n, raw)
+        self._close_block(chunk, rows)
+
+    def _finish_broken_block(self, n: int, raw: F64) -> None:
+        """A block with a gap, a restart or a bad sample in it: piece by piece."""
+        whole = self._unbroken
+        pieces = [(0, n, False)] if whole else self._pieces
+        filtered = np.zeros_like(raw)
+        for code, missing in ({} if whole else self._unfed_here).items():
+            self._quality.unfed(self._block, missing, code)
+        at = 0
+        for start, stop, restart in pieces:
+            raw[:, at:start] = 0.0
+            at = stop
+            piece = raw[:, start:stop]
+            if restart:
+                self._repair.restart()
+                self._noise.interrupted(self._block_start + start)
+                self._fed_from = self._block_start + start
+                self._chain.restart(np.zeros(len(raw)))
+            mended = self._repair.mend(piece)
+            done = 0
+            for offset, channels in mended.returns:
+                if offset > done:
+                    filtered[:, start + done : start + offset] = self._chain.run(piece[:, done:offset])
+                    done = offset
+                self._chain.restart(piece[:, offset], channels)
+                self._quality.restarted(self._block_start + start + offset, channels, self.settle_samples)
+            filtered[:, start + done : stop] = self._chain.run(piece[:, done:])
+            if mended.replaced.any():
+                self._quality.bridged(self._block, mended.replaced)
+            if mended.out.any():
+                self._quality.out(mended.out)
+                self._chain.restart(np.zeros(len(raw)), mended.out)
+        raw[:, at:] = 0.0
+        if not whole and self._bridged_here:
+            self._quality.bridged(self._block, np.full(len(raw), self._bridged_here))
+        if pieces:
+            self._work(n, raw, raw.min(1), raw.max(1), filtered, whole=whole)
+
+    def _work(self, n: int, raw: F64, low: F64, high: F64, filtered: F64, whole: bool) -> None:
+        self._quality.block(self._block, n, raw, low, high, filtered, whole)
+        self._noise.add(self._block_start, raw)
+        for engine in self._block_engines:
+            engine.add(self._block, self._block_start, filtered)
+        if self._samples is not None:
+            self._samples.append(filtered, self._block_end)
+
+    def _close_block(self, chunk: Chunk, rows: list[Biomarkers]) -> None:
+        hop, rest = divmod(self._block, self._grid.blocks_per_hop)
+        if rest == 0:
+            rows.append(self._row(hop, chunk))
+        self._open_block(self._block + 1)
+
+    # -- one hop -------------------------------------------------------------------------------
+
+    def _row(self, number: int, chunk: Chunk) -> Biomarkers:
+        hop, end = self._hop, self._block_end
+        hop.open(number, self._block, end, self._fed_from if not self._restart else end + 1)
+        need = self.spectrum_need
+        if self._noise.fresh:
+            self._noise.fresh = False
+            self._quality.line(self._noise.power_uv2, hop.density(need) @ self._total_weights, hop.codes(need.n_samples))
+        values, grades = np.empty(self._n_columns), np.zeros(self._n_columns, dtype=np.uint8)
+        reasons: tuple[str, ...] = ()
+        for biomarker, span in zip(self._biomarkers, self._slices, strict=True):
+            reasons += biomarker.compute(hop, values[span], grades[span])
+        quality: Quality = self._quality.hop(end, self._quality.clean_fraction(need.n_samples, self._block, end))
+        t_s = chunk.t0_s + (end - chunk.first_sample) / self.info.sample_rate_hz
+        return Biomarkers(self.columns, values, grades, reasons, number, end, t_s, quality)
+
+
+def _runs(clean: Bool) -> tuple[tuple[int, int, bool], ...]:
+    """(start, stop, clean) of every run of equal values."""
+    edges = [0, *(np.flatnonzero(clean[1:] != clean[:-1]) + 1).tolist(), len(clean)]
+    return tuple((a, b, bool(clean[a])) for a, b in zip(edges, edges[1:], strict=False))

@@ -1,0 +1,335 @@
+"""Is this brain? What is wrong with each channel, block by block, and what that means for a window."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsp.window import Grid
+from eegloop.line import QualitySettings
+from eegloop.signal import U8, Bool, F64, Grade, Quality
+
+
+class Code(IntEnum):
+    """Why a channel's window is not good; from `SETTLING` on it has no value at all."""
+
+    GOOD = 0
+    ARTIFACT = 1
+    FLAT = 2
+    LINE_NOISE = 3
+    AMPLITUDE = 4
+    RAIL = 5
+    SETTLING = 16
+    SEGMENT = 17
+    GAP = 18
+    STIMULATION = 19
+    LOST = 20
+    NO_POWER = 21
+    NO_PEAK = 22
+
+
+REASONS: tuple[str, ...] = tuple(
+    "" if i == 0 else Code(i).name.lower() if i in set(Code) else "unknown" for i in range(max(Code) + 1)
+)
+GRADES: U8 = np.array(
+    [Grade.GOOD if i == 0 else Grade.INVALID if i >= Code.SETTLING else Grade.SUSPECT for i in range(max(Code) + 1)], dtype=np.uint8
+)
+NEVER = 2**62
+
+BRIDGED_LIMIT = 0.05  # share of a window that may be bridged (DESIGN section 3)
+FLAT_S = 0.2
+RAIL_SHARE = 0.99
+LINE_HZ = (50.0, 60.0)
+LINE_S = 1.0
+
+_LISTED = (Code.FLAT, Code.RAIL, Code.AMPLITUDE, Code.LINE_NOISE, Code.GAP, Code.SEGMENT, Code.STIMULATION, Code.LOST, Code.SETTLING)
+
+
+class LineNoise:
+    """Power at 50 and 60 Hz ± 1 Hz before all filters, once a second, from raw samples.
+
+    The seconds lie end to end on the absolute grid and each is summed block by block with a Hann taper,
+    which no electrode offset or slow drift leaks through.
+    """
+
+    def __init__(self, rate_hz: float, n_channels: int) -> None:
+        self._n = max(2, round(LINE_S * rate_hz))
+        self.lines_hz = tuple(f for f in LINE_HZ if f + 1 < rate_hz / 2)
+        taper = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(self._n) / self._n)
+        frequency = np.array([f + d for f in self.lines_hz for d in (-1.0, 0.0, 1.0)])
+        angle = 2 * np.pi * np.outer(np.arange(self._n), frequency) / rate_hz
+        spacing = rate_hz / self._n
+        scale = np.sqrt(2.0 * spacing / (rate_hz * float(np.sum(taper**2))))
+        self._basis = np.hstack([np.cos(angle), np.sin(angle)]) * (scale * taper[:, np.newaxis])
+        self._sum: F64 = np.zeros((n_channels, 2 * len(frequency)))
+        self._whole_from = NEVER
+        self.power_uv2: F64 = np.full((len(self.lines_hz), n_channels), np.nan)
+        self.fresh = False
+
+    def interrupted(self, sample: int) -> None:
+        """Samples before `sample` do not belong to what follows."""
+        self._whole_from = sample
+
+    def add(self, first: int, x: F64) -> None:
+        """Raw samples (n_channels, n) from absolute index `first` on."""
+        if not self.lines_hz:
+            return
+        n, done = x.shape[1], 0
+        while done < n:
+            row = (first + done) % self._n
+            take = min(n - done, self._n - row)
+            if row == 0:
+                self._sum[:] = 0.0
+            self._sum += x[:, done : done + take] @ self._basis[row : row + take]
+            done += take
+            if row + take == self._n:
+                if first + done - self._n >= self._whole_from:
+                    power = (self._sum**2).reshape(len(x), 2, len(self.lines_hz), 3).sum((1, 3))
+                    self.power_uv2 = np.ascontiguousarray(power.T)
+                else:
+                    self.power_uv2 = np.full_like(self.power_uv2, np.nan)
+                self.fresh = True
+
+
+class ChannelQuality:
+    """Every channel's marks, by block, and the verdict on windows that end with the newest block."""
+
+    def __init__(
+        self, settings: QualitySettings, grid: Grid, eeg: Bool, rail_uv: float, has_high_pass: bool, longest_window: int, line_leak: F64
+    ) -> None:
+        c = len(eeg)
+        self._settings, self._grid, self._eeg = settings, grid, eeg
+        self._rail_uv = RAIL_SHARE * rail_uv if rail_uv > 0 else float("inf")
+        self._has_high_pass = has_high_pass
+        self._line_leak = line_leak[:, np.newaxis]
+        self._depth = longest_window // max(1, int(grid.block_length)) + 3
+        self._marked: NDArray[np.int64] = np.zeros((self._depth, c), dtype=np.int64)
+        self._bridged: NDArray[np.int64] = np.zeros((self._depth, c), dtype=np.int64)
+        self._mark_code = np.zeros(c, dtype=np.uint8)
+        self._spoiled_at = np.full(c, -NEVER, dtype=np.int64)
+        self._spoil_code = np.zeros(c, dtype=np.uint8)
+        self._last_mark = self._last_spoil = self._last_bridge = -NEVER
+        self.valid_from = np.full(c, NEVER, dtype=np.int64)
+        self._why = np.full(c, Code.SETTLING, dtype=np.uint8)
+        self._valid_from_all = NEVER
+        self._present = np.zeros((len(Code), c), dtype=np.bool_)
+        self._any_present = False
+        self._rows = {code: i for i, code in enumerate(Code)}
+        self._flat_n = max(1, round(FLAT_S * grid.rate_hz))
+        self._recent: list[F64] = []
+        self._flat_run = np.zeros(c, dtype=np.int64)
+        self._flat_low, self._flat_high = np.zeros(c), np.zeros(c)
+        self._was_flat = False
+        self.line_ratio: F64 = np.full(c, np.nan)
+        self._noisy = np.zeros(c, dtype=np.bool_)
+        self._leaky = np.zeros(c, dtype=np.bool_)
+        self._any_noisy = self._any_leaky = False
+        self.all_good: U8 = np.zeros(c, dtype=np.uint8)
+        self._good: Bool = np.ones(c, dtype=np.bool_)
+        self._no_reasons: tuple[tuple[str, ...], ...] = ((),) * c
+        for array in (self.all_good, self._good):
+            array.flags.writeable = False
+
+    # -- what happened -------------------------------------------------------------------------
+
+    def interrupted(self, code: Code, channels: Bool | None = None) -> None:
+        """From now on no window is valid (for these channels) until `restarted`."""
+        pick = slice(None) if channels is None else channels
+        self.valid_from[pick] = NEVER
+        self._why[pick] = code
+        self._valid_from_all = NEVER
+        self._note(code, channels)
+
+    def restarted(self, sample: int, channels: Bool, settle_samples: int) -> None:
+        """These channels' filters started anew at `sample`."""
+        self.valid_from[channels] = sample + settle_samples
+        self._valid_from_all = int(self.valid_from.max())
+
+    def out(self, channels: Bool) -> None:
+        """These channels have been without a usable value for longer than can be bridged."""
+        fresh = channels & (self.valid_from < NEVER)
+        if fresh.any():
+            self.interrupted(Code.LOST, fresh)
+        lasting = channels & (self._why == Code.LOST)
+        if lasting.any():
+            self._note(Code.LOST, lasting)
+
+    def open_block(self, block: int) -> None:
+        """Forget the marks of the block that had this slot."""
+        if block - self._last_mark <= self._depth:
+            self._marked[block % self._depth] = 0
+        if block - self._last_bridge <= self._depth:
+            self._bridged[block % self._depth] = 0
+
+    def unfed(self, block: int, n: int, code: Code) -> None:
+        """`n` samples of this block are missing or not looked at."""
+        self._note(code, None)
+        self._marked[block % self._depth] += n
+        self._last_mark = block
+        self._recent.clear()
+        self._flat_run[:] = 0
+
+    def forget(self) -> None:
+        """A gap was so long that nothing before it lies in any window."""
+        self._marked[:] = self._grid.block_lengths[-1]
+        self._bridged[:] = 0
+
+    def bridged(self, block: int, counts: NDArray[np.int64]) -> None:
+        """So many samples of each channel were replaced in this block."""
+        self._bridged[block % self._depth] += counts
+        self._last_bridge = block
+        self._note(Code.LOST, counts > 0)
+
+    # -- one block -----------------------------------------------------------------------------
+
+    def block(self, block: int, n: int, raw: F64, low: F64, high: F64, filtered: F64, whole: bool) -> None:
+        """Judge one block: raw and filtered (n_channels, n), the raw's minimum and maximum a channel."""
+        settings = self._settings
+        if whole:
+            span = high - low
+            if self._was_flat or float(span.min()) < settings.flat_uv:
+                self._flat(block, n, raw, low, high, span)
+            self._remember(raw)
+        if self._has_high_pass:
+            limit = settings.amplitude_uv
+            if float(filtered.max()) > limit or float(filtered.min()) < -limit:
+                self._spoil(block, n, np.abs(filtered).max(1) > limit, Code.AMPLITUDE)
+        else:
+            loud = (high - low) / 2 > settings.amplitude_uv
+            if loud.any():
+                self._spoil(block, n, loud, Code.AMPLITUDE)
+        if float(high.max()) >= self._rail_uv or float(low.min()) <= -self._rail_uv:
+            self._spoil(block, n, (high >= self._rail_uv) | (low <= -self._rail_uv), Code.RAIL)
+
+    def _remember(self, raw: F64) -> None:
+        if len(self._recent) == 3:
+            oldest = self._recent.pop(0)
+            if oldest.shape == raw.shape:
+                oldest[:] = raw
+                self._recent.append(oldest)
+                return
+        self._recent.append(raw.copy())
+
+    def _flat(self, block: int, n: int, raw: F64, low: F64, high: F64, span: F64) -> None:
+        """Flat for 200 ms: by whole blocks, and at a flat stretch's ends by every position of a 200 ms window."""
+        limit = self._settings.flat_uv
+        still = span < limit
+        low_all, high_all = np.minimum(self._flat_low, low), np.maximum(self._flat_high, high)
+        goes_on = still & (self._flat_run > 0) & (high_all - low_all < limit)
+        ended = (self._flat_run > 0) & ~goes_on
+        self._flat_low, self._flat_high = np.where(goes_on, low_all, low), np.where(goes_on, high_all, high)
+        self._flat_run = np.where(goes_on, self._flat_run + n, np.where(still, n, 0))
+        flat = self._flat_run >= self._flat_n
+        edge = (still | ended) & ~flat
+        if edge.any() and self._recent:
+            recent = np.concatenate([*(r[edge] for r in self._recent), raw[edge]], axis=1)
+            reach = self._flat_n + n - 1
+            if recent.shape[1] >= self._flat_n:
+                windows = np.lib.stride_tricks.sliding_window_view(recent[:, -reach:], self._flat_n, axis=1)
+                flat[edge] |= (windows.max(-1) - windows.min(-1) < limit).any(1)
+        self._was_flat = bool(still.any())
+        flat &= self._why_is_not_lost()
+        if flat.any():
+            self._mark(block, n, flat, Code.FLAT)
+
+    def _why_is_not_lost(self) -> Bool:
+        return np.asarray((self.valid_from < NEVER) | (self._why != Code.LOST), dtype=np.bool_)
+
+    def _note(self, code: Code, channels: Bool | None) -> None:
+        row = self._present[self._rows[code]]
+        if channels is None:
+            row[:] = True
+        else:
+            row |= channels
+        self._any_present = True
+
+    def _mark(self, block: int, n: int, channels: Bool, code: Code) -> None:
+        self._note(code, channels)
+        self._marked[block % self._depth, channels] = n
+        self._mark_code[channels] = code
+        self._last_mark = block
+
+    def _spoil(self, block: int, n: int, channels: Bool, code: Code) -> None:
+        self._mark(block, n, channels, code)
+        self._spoiled_at[channels] = block
+        self._spoil_code[channels] = code
+        self._last_spoil = block
+
+    # -- one hop -------------------------------------------------------------------------------
+
+    def line(self, power_uv2: F64, total_uv2: F64, codes: U8) -> None:
+        """A new second of line noise, (n_lines, n_channels), against the 1-45 Hz power of the newest window."""
+        usable = (GRADES[codes] != Grade.INVALID) & (total_uv2 > 0)
+        ratio = np.full_like(power_uv2, np.nan)
+        np.divide(power_uv2, total_uv2, out=ratio, where=np.broadcast_to(usable, power_uv2.shape))
+        self.line_ratio = np.fmax.reduce(ratio, axis=0) if len(ratio) else np.full(len(codes), np.nan)
+        with np.errstate(invalid="ignore"):
+            self._noisy = self.line_ratio > self._settings.line_ratio
+            self._leaky = (ratio * self._line_leak > self._settings.line_ratio).any(0)
+        self._any_noisy, self._any_leaky = bool(self._noisy.any()), bool(self._leaky.any())
+
+    def codes(self, n_samples: int, block: int, end_sample: int) -> U8:
+        """`Code` of each channel for the window of `n_samples` that ends with `block` at `end_sample`."""
+        start = end_sample - n_samples
+        first = self._grid.block_of(start)
+        if (
+            start >= self._valid_from_all
+            and first > self._last_mark
+            and first > self._last_spoil
+            and first > self._last_bridge
+            and not self._any_leaky
+        ):
+            return self.all_good
+        code = np.zeros(len(self._eeg), dtype=np.uint8)
+        rows = np.arange(max(first, block - self._depth + 1), block + 1) % self._depth
+        if self._any_leaky:
+            code[self._leaky] = Code.LINE_NOISE
+        if first <= self._last_mark:
+            marked = self._marked[rows].sum(0) > (1.0 - self._settings.clean_fraction) * n_samples
+            code[marked] = self._mark_code[marked]
+        if first <= self._last_spoil:
+            spoiled = self._spoiled_at >= first
+            code[spoiled] = self._spoil_code[spoiled]
+        if first <= self._last_bridge:
+            code[self._bridged[rows].sum(0) > BRIDGED_LIMIT * n_samples] = Code.LOST
+        if start < self._valid_from_all:
+            early = start < self.valid_from
+            code[early] = self._why[early]
+        return code
+
+    def clean_fraction(self, n_samples: int, block: int, end_sample: int) -> float:
+        """Share of (EEG channel, sample) pairs of the window that carry no mark, 0-1."""
+        start = end_sample - n_samples
+        first = self._grid.block_of(start)
+        if first > self._last_mark and first > self._last_bridge:
+            return 1.0
+        rows = np.arange(max(first, block - self._depth + 1), block + 1) % self._depth
+        bad = np.minimum(self._marked[rows] + self._bridged[rows], self._grid.block_lengths[-1])[:, self._eeg]
+        return float(max(0.0, 1.0 - bad.sum() / (n_samples * max(1, int(self._eeg.sum())))))
+
+    def hop(self, end_sample: int, clean_fraction: float) -> Quality:
+        """The state of every channel over the hop that ends here; starts the next."""
+        if end_sample < self._valid_from_all + 1 and self._valid_from_all < NEVER:
+            settling = end_sample <= self.valid_from
+            if settling.any():
+                self._note(Code.SETTLING, settling)
+        elif self._valid_from_all == NEVER:
+            settling = (self.valid_from < NEVER) & (end_sample <= self.valid_from)
+            if settling.any():
+                self._note(Code.SETTLING, settling)
+            waiting = (self.valid_from == NEVER) & (self._why == Code.LOST)
+            if waiting.any():
+                self._note(Code.LOST, waiting)
+        if self._any_noisy:
+            self._note(Code.LINE_NOISE, self._noisy)
+        if not self._any_present:
+            return Quality(self._good, self._no_reasons, clean_fraction, self.line_ratio)
+        present = self._present[[self._rows[code] for code in _LISTED]]
+        names = [code.name.lower() for code in _LISTED]
+        reasons = tuple(tuple(name for name, hit in zip(names, column, strict=True) if hit) for column in present.T.tolist())
+        good = ~present.any(0)
+        self._present[:] = False
+        self._any_present = False
+        return Quality(good, reasons, clean_fraction, self.line_ratio)
