@@ -47,7 +47,7 @@ def demo_key(layout: Layout, now_s: float) -> bytes:
     """This data directory's own demo key: made once, good for the device `simulated` only."""
     path = layout.keys / "demo.key"
     if not path.exists():
-        write_private(path, new_key()[0])
+        write_private(path, new_key())
     private = path.read_bytes()
     trusted_path = layout.keys / "trusted.json"
     trusted = parse_trusted(trusted_path.read_bytes()) if trusted_path.exists() else ()
