@@ -212,12 +212,14 @@ class SeatLoop:
         for phase, _block, _reason in outcome.changed:
             if phase == Phase.SCREEN:
                 self._sessions += 1
+        renewed = False
         for effects in outcome.effects:
             match effects.command:
                 case "arm":
                     self.link.arm(f"{self.seat}-{self._sessions}-{int(self._clock.wall_s())}")
                 case "set":
-                    self.link.set(self._tick, made_ns, effects.block, effects.amplitude_ma, effects.frequency_hz)
+                    # A set renews the lease like a heartbeat, and one tick may renew it once.
+                    renewed = self.link.set(self._tick, made_ns, effects.block, effects.amplitude_ma, effects.frequency_hz)
                 case "fallback":
                     self.link.fallback(effects.reason)
                 case "end":
@@ -232,7 +234,7 @@ class SeatLoop:
                 )  # fmt: skip
         now_ns = self._clock.boot_ns()
         in_time = now_ns - made_ns <= DEADLINE_S * 1e9
-        if line.effects.heartbeat and in_time and now_ns * 1e-9 - self._heartbeat_s >= HEARTBEAT_EVERY_S:
+        if not renewed and line.effects.heartbeat and in_time and now_ns * 1e-9 - self._heartbeat_s >= HEARTBEAT_EVERY_S:
             self._heartbeat_s = now_ns * 1e-9
             self.link.heartbeat(self._tick, made_ns)
         for refusal in self.link.take_refusals():
@@ -280,11 +282,17 @@ def _fields(thing: Any) -> dict[str, Any]:
     return {name: getattr(thing, name) for name in thing.__slots__}
 
 
+def sentence(decision: Decision) -> str:
+    """What people are told: the controller's reason, and the envelope's where it granted less."""
+    verdict = decision.verdict
+    return f"{verdict.request.reason} {verdict.sentence}" if verdict.limits else verdict.request.reason
+
+
 def decision_view(decision: Decision, age_s: float) -> dict[str, Any]:
     """`LoopState.decision` (docs/contracts.md section 8)."""
     verdict = decision.verdict
     return {
-        "sentence": verdict.sentence,
+        "sentence": sentence(decision),
         "age_s": age_s,
         "proposed_ma": verdict.request.amplitude_ma,
         "granted_ma": verdict.amplitude_ma,
@@ -323,7 +331,7 @@ def decision_row(decision: Decision, line: Line, sequence: int, latency_ms: floa
         confirmed_ma=stim.confirmed_ma if stim is not None else None,
         delivered_uc=stim.delivered_uc if stim is not None else 0,
         latency_ms=latency_ms,
-        sentence=verdict.sentence,
+        sentence=sentence(decision),
     )
 
 

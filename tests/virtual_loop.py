@@ -1,0 +1,148 @@
+"""A whole loop in virtual time for tests: virtual brain, the real line, the real judge, and a device that does as it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from control.prescription import demo_prescription
+from control.session import OperatorEvent
+from daemon.loop import Conditions, Decision, Line, Tick
+from dsp.pipeline import Pipeline
+from eegloop.line import LineSettings
+from eegloop.plugins import find
+from eegloop.signal import Chunk, StreamInfo
+from eegloop.stim import DeviceReport, Prescription, StimCommand, StimState
+from interlock.judge import Judge, Order, Reply
+from interlock.limits import rules
+from simulators.brain import Brain
+from simulators.response import Stimulation
+from simulators.settings import BrainSettings
+
+BIOMARKERS = ("band_power", "relative_power", "iaf", "faa")
+BOOT_NS = 5_000_000_000_000  # the virtual machine has been up this long at LSL time 0
+BOOT_TO_LSL_S = -BOOT_NS * 1e-9
+WALL_NS = 1_750_000_000_000_000_000
+
+
+def info_of(settings: BrainSettings) -> StreamInfo:
+    return StreamInfo("virtual", "virtual", settings.sample_rate_hz, settings.montage, ("eeg",) * len(settings.montage), settings.rail_uv)
+
+
+def line_for(info: StreamInfo, prescription: Prescription, boot_to_lsl_s: float = BOOT_TO_LSL_S) -> Line:
+    biomarkers = [(kind, find("biomarker", kind).Settings()) for kind in BIOMARKERS]
+    settings = LineSettings()
+    module = find("controller", prescription.controller)
+    controller = module.build(module.Settings())
+    limits = find("stimulator", "simulated").LIMITS
+    pipeline = Pipeline(info, settings, biomarkers)
+    return Line(info, pipeline, settings.hop_s, controller, prescription, limits, boot_to_lsl_s, 0.0)
+
+
+@dataclass
+class VirtualLoop:
+    """Runs `seconds` of a session; keeps what was delivered (20 ms steps) and decided, and every tick for replay."""
+
+    prescription: Prescription = field(default_factory=lambda: demo_prescription("virtual", 1_749_999_000.0))
+    brain_settings: BrainSettings = field(default_factory=BrainSettings)
+    samples_a_tick: int = 5
+    demo: bool = True
+
+    def __post_init__(self) -> None:
+        self.brain = Brain(self.brain_settings)
+        self.info = info_of(self.brain_settings)
+        self.line = line_for(self.info, self.prescription)
+        device = find("stimulator", "simulated").LIMITS
+        self.judge = Judge(rules(self.prescription, None, device), "simulated", "measured", BOOT_NS)
+        self.output_ma = 0.0
+        self.armed = False
+        self.delivered: list[tuple[float, float]] = []
+        self.decisions: list[Decision] = []
+        self.phases: list[tuple[float, str, str]] = []
+        self.ticks: list[Tick] = []
+        self.refusals: list[dict[str, object]] = []
+        self._sequence = 0
+        self._session = ""
+        self._nonce = ""
+        self._states: list[StimState] = []
+        self.t_s = 0.0
+        self._n = 0
+        self.conditions = Conditions(recording_ok=True, audit_ok=True, stream="live", demo=self.demo)
+        self.events: list[OperatorEvent] = []
+
+    def run(self, seconds: float, heartbeats: bool = True) -> None:
+        for _ in range(round(seconds * self.info.sample_rate_hz / self.samples_a_tick)):
+            self.step(heartbeats)
+
+    def step(self, heartbeats: bool = True) -> None:
+        rate = self.info.sample_rate_hz
+        data = self.brain.advance(self.samples_a_tick, Stimulation(amplitude_ma=self.output_ma))
+        self.t_s += self.samples_a_tick / rate
+        chunk = Chunk(data, self._n, self._n / rate, self.t_s)
+        self._n += self.samples_a_tick
+        now_ns = BOOT_NS + round(self.t_s * 1e9)
+        self._handle(self.judge.tick(now_ns, WALL_NS + round(self.t_s * 1e9), now_ns))
+        self._handle(self.judge.report(DeviceReport(self.output_ma, now_ns, connected=True, armed=self.armed), now_ns))
+        self._states.append(self.judge.state(now_ns))
+        states, self._states = tuple(self._states), []
+        events, self.events = tuple(self.events), []
+        tick = Tick(len(self.ticks) + 1, self.t_s, chunk, states, events, self.conditions)
+        self.ticks.append(tick)
+        outcome = self.line.step(tick)
+        self.decisions += outcome.decisions
+        self.phases += [(self.t_s, phase, block) for phase, block, _ in outcome.changed]
+        for effects in outcome.effects:
+            match effects.command:
+                case "arm":
+                    self._session, self._nonce = f"s{tick.number}", ""
+                    self._send("arm", now_ns, tick.number)
+                case "set":
+                    self._send(
+                        "set", now_ns, tick.number, block=effects.block, amplitude_ma=effects.amplitude_ma, frequency_hz=effects.frequency_hz
+                    )
+                case "fallback" | "end" | "stop" as kind:
+                    self._send(kind, now_ns, tick.number, reason=effects.reason)
+        renewed = any(effects.command == "set" for effects in outcome.effects)
+        if heartbeats and not renewed and self.line.effects.heartbeat and tick.number % 3 == 0:
+            self._send("heartbeat", now_ns, tick.number)
+        self.delivered.append((self.t_s, self.output_ma))
+
+    def _send(self, kind: str, now_ns: int, tick: int, **fields: object) -> None:
+        self._sequence += 1
+        command = StimCommand(
+            kind, self._sequence, self._session, self._nonce, now_ns + 300_000_000, tick, now_ns, **fields  # type: ignore[arg-type]
+        )
+        self._handle(self.judge.command(command, f"nonce{self._sequence}", now_ns))
+
+    def _handle(self, effects: list[object]) -> None:
+        for effect in effects:
+            match effect:
+                case Order(do="output", amplitude_ma=amplitude_ma):
+                    self.output_ma = amplitude_ma if self.armed else 0.0
+                case Order(do="arm"):
+                    self.armed = True
+                case Order(do="disarm" | "zero" as do):
+                    self.output_ma = 0.0
+                    self.armed = self.armed and do == "zero"
+                case Reply(body=body):
+                    if body.get("type") == "armed":
+                        self._nonce = str(body["nonce"])
+                    elif body.get("type") == "refused":
+                        self.refusals.append(body)
+
+
+def cut_again(ticks: list[Tick], cuts: Iterator[int]) -> list[Tick]:
+    """The same samples, delivered in pieces of other sizes; only for loops in which no state or event matters."""
+    import numpy as np
+
+    chunks = [t.chunk for t in ticks if t.chunk is not None]
+    data = np.concatenate([c.data_uv for c in chunks])
+    rate = chunks[0].n_samples / (chunks[1].t0_s - chunks[0].t0_s)
+    out: list[Tick] = []
+    begin = 0
+    while begin < len(data):
+        end = min(len(data), begin + next(cuts))
+        chunk = Chunk(data[begin:end], begin, begin / rate, end / rate)
+        out.append(replace(ticks[0], number=len(out) + 1, t_s=end / rate, chunk=chunk, states=(), events=()))
+        begin = end
+    return out
