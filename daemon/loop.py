@@ -138,14 +138,13 @@ class Line:
             # A decision can only change what the following samples are if something may be delivered.
             delivers = self.prescription.authority != Authority.OBSERVE
             parts = _at_hops(tick.chunk, self._hop_s, self.info.sample_rate_hz) if delivers else [tick.chunk]
+            self.sample_s = tick.chunk.t0_s + tick.chunk.n_samples / self.info.sample_rate_hz
             for part in parts:
                 clean = exposure.clean(self.exposure, part, self.info.sample_rate_hz)
                 for row in self.pipeline.push(part, clean):
-                    self.row = row
-                    self.sample_s = row.t_s
                     result.rows.append(row)
-                    self._session(tick, (), max(self.session.t_s, row.t_s), result)
-                self.sample_s = part.t0_s + part.n_samples / self.info.sample_rate_hz
+                    self.row = replace(row, t_s=_on_grid(row.t_s))
+                    self._session(tick, (), max(self.session.t_s, self.row.t_s), result)
         return Outcome(tuple(result.rows), tuple(result.decisions), tuple(result.effects), tuple(result.changed))
 
     def target(self) -> dict[str, float | str | None]:
@@ -178,7 +177,7 @@ class Line:
     def _now(self, tick: Tick) -> float:
         """The session's clock: the time of the newest sample while samples come, else the tick's; never backwards."""
         fresh = tick.chunk is not None and math.isfinite(self.sample_s)
-        return max(self.session.t_s, self.sample_s if fresh else tick.t_s)
+        return max(self.session.t_s, _on_grid(self.sample_s if fresh else tick.t_s))
 
     def _inputs(self, tick: Tick, events: tuple[OperatorEvent, ...], now_s: float) -> Inputs:
         conditions = tick.conditions
@@ -199,6 +198,12 @@ class Line:
 
     def _inputs_now(self, row: Biomarkers) -> Inputs:
         return Inputs(self.session.t_s, row, self.stim, 0.0, 0.0, 0.0, channels=self.info.channels)
+
+
+def _on_grid(t_s: float) -> float:
+    """Time on a grid of 2^-10 s: the same instant reached by other cuts differs in its last bits, and on the grid no
+    longer; and differences of grid times are exact, so `a - b >= 1.0` means what it says."""
+    return round(t_s * 1024.0) / 1024.0
 
 
 class _Collected:

@@ -1,0 +1,76 @@
+"""S7: a sample counts as clean only if it lies in zero output that the device confirmed."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from control.exposure import GUARD_S, SILENT_AFTER_S, UNPROVEN_AFTER_S, Exposure, clean, commanded, heard, silence
+from eegloop.signal import Chunk
+from eegloop.stim import StimState
+
+RATE = 250.0
+
+
+def state(at_s: float, zero_since_s: float = 0.0, **fields: object) -> StimState:
+    base = StimState(
+        boot_ns=round(at_s * 1e9), mode="armed", reason="", session="s", granted_ma=0.0, commanded_ma=0.0, confirmed_ma=0.0,
+        confirmed_ns=1, zero_since_ns=round(zero_since_s * 1e9), frequency_hz=0.0, ceiling_ma=1.0, lease_left_ms=400, sequence=1,
+        refused=0, refusal="", delivered_uc=0, delivered_ms=0, device="simulated", readback="measured",
+    )  # fmt: skip
+    return replace(base, **fields)  # type: ignore[arg-type]
+
+
+def chunk(t0_s: float, n: int = 50) -> Chunk:
+    return Chunk(np.zeros((n, 2), np.float32), 0, t0_s, t0_s + n / RATE)
+
+
+def test_before_anything_was_commanded_everything_is_clean() -> None:
+    assert clean(Exposure(), chunk(3.0), RATE) is None
+
+
+def test_after_a_command_nothing_is_clean_until_zero_is_confirmed_after_it() -> None:
+    exposure = commanded(heard(Exposure(), state(9.9, zero_since_s=1.0), 0.0), 10.0)
+    mask = clean(exposure, chunk(10.0), RATE)
+    assert mask is not None and not mask.any()
+    stale = heard(exposure, state(10.01, zero_since_s=1.0), 0.0)
+    assert math.isinf(stale.clean_from_s), "a zero from before the command proves nothing"
+    flowing = heard(exposure, state(11.0, confirmed_ma=0.4, commanded_ma=0.4, granted_ma=0.4), 0.0)
+    assert math.isinf(flowing.clean_from_s)
+    over = heard(flowing, state(20.0, zero_since_s=19.5), 0.0)
+    mask = clean(over, chunk(19.5, 100), RATE)
+    assert mask is not None
+    first = int(np.argmax(mask))
+    assert first == math.ceil(GUARD_S * RATE) and mask[first:].all()
+    assert clean(over, chunk(19.5 + GUARD_S + 1e-6), RATE) is None
+
+
+@pytest.mark.parametrize(
+    "fields", [{"granted_ma": 0.1}, {"commanded_ma": 0.1}, {"confirmed_ma": None}, {"confirmed_ma": 0.1}, {"confirmed_ma": math.nan}]
+)
+def test_zero_that_is_not_wholly_zero_is_no_zero(fields: dict[str, object]) -> None:
+    exposure = heard(Exposure(), state(5.0, zero_since_s=4.0, **fields), 0.0)
+    assert math.isinf(exposure.clean_from_s)
+
+
+def test_a_command_that_was_never_taken_frees_the_signal_again_later() -> None:
+    exposure = commanded(Exposure(), 10.0)
+    exposure = heard(exposure, state(10.0 + UNPROVEN_AFTER_S, zero_since_s=1.0), 0.0)
+    assert math.isinf(exposure.clean_from_s)
+    exposure = heard(exposure, state(10.01 + UNPROVEN_AFTER_S, zero_since_s=1.0), 0.0)
+    assert exposure.clean_from_s == 10.0 + UNPROVEN_AFTER_S + GUARD_S
+
+
+def test_a_silent_interlock_leaves_nothing_clean() -> None:
+    exposure = heard(Exposure(), state(5.0, zero_since_s=1.0), 0.0)
+    assert silence(exposure, 5.0 + SILENT_AFTER_S) == exposure
+    assert math.isinf(silence(exposure, 5.01 + SILENT_AFTER_S).clean_from_s)
+    assert silence(Exposure(), 1e9) == Exposure(), "where no interlock ever spoke there is nothing to miss"
+
+
+def test_the_two_clocks_are_compared_on_one() -> None:
+    exposure = heard(Exposure(), state(105.0, zero_since_s=104.0), -100.0)
+    assert exposure.clean_from_s == pytest.approx(4.0 + GUARD_S) and exposure.heard_s == pytest.approx(5.0)
