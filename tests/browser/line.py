@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 from daemon.live import LiveServer, SeatInfo
+
 from eegloop.layout import Layout
 from eegloop.signal import Chunk
 from eegloop.stim import LoopState
@@ -51,7 +51,14 @@ class Seat:
         self.session = "on"
         self.latched = False
         self.lost = 0
-        self.script: dict[str, Any] = {"mute": False, "confirms": True, "confirmed_ma": "follow", "bad": {}, "lose": 0, "amplitude_ma": 0.85}
+        self.script: dict[str, Any] = {
+            "mute": False,
+            "confirms": True,
+            "confirmed_ma": "follow",
+            "bad": {},
+            "lose": 0,
+            "amplitude_ma": 0.85,
+        }
 
     def block(self, t_s: float) -> str:
         return "sense" if (t_s - self.started_s) % 30 < 18 else "stimulate"
@@ -76,12 +83,14 @@ class Seat:
         envelope = 6 + 5 * math.sin(2 * math.pi * t[0] / 23)
         depth = np.linspace(0.25, 1.0, self.n)
         data += envelope * depth * np.sin(2 * np.pi * 10 * t)[:, None]
-        blink = 90 * np.exp(-(((t % 4.7) - 1.0) / 0.09) ** 2)
+        blink = 90 * np.exp(-((((t % 4.7) - 1.0) / 0.09) ** 2))
         data[:, : max(2, self.n // 8)] += blink[:, None]
         data += self.offset
         for label in self.script["bad"]:
             column = self.info.channels.index(label)
-            data[:, column] = self.offset[column] if self.script["bad"][label] == "flat" else data[:, column] + 900 * np.sin(2 * np.pi * 50 * t)
+            data[:, column] = (
+                self.offset[column] if self.script["bad"][label] == "flat" else data[:, column] + 900 * np.sin(2 * np.pi * 50 * t)
+            )
         first = self.sample
         self.sample += n
         if self.script["mute"]:
@@ -140,27 +149,75 @@ class Seat:
             phase_reason="STOP was pressed" if self.latched else "",
             phase_left_s=max(0.0, 1200 - (t_s - self.started_s)) if running else None,
             demo=True,
-            stream={"status": "live" if silent_s < 1 else "delayed" if silent_s < 5 else "lost", "age_s": silent_s, "rate_hz": self.rate_hz,
-                    "lost_samples": self.lost, "segment": 0, "message": "", "channels": list(self.info.channels)},
-            quality=[{"channel": c, "good": c not in self.script["bad"], "reasons": [self.script["bad"][c]] if c in self.script["bad"] else [],
-                      "line_ratio": 0.1} for c in self.info.channels],
+            stream={
+                "status": "live" if silent_s < 1 else "delayed" if silent_s < 5 else "lost",
+                "age_s": silent_s,
+                "rate_hz": self.rate_hz,
+                "lost_samples": self.lost,
+                "segment": 0,
+                "message": "",
+                "channels": list(self.info.channels),
+            },
+            quality=[
+                {
+                    "channel": c,
+                    "good": c not in self.script["bad"],
+                    "reasons": [self.script["bad"][c]] if c in self.script["bad"] else [],
+                    "line_ratio": 0.1,
+                }
+                for c in self.info.channels
+            ],
             biomarkers=rows,
-            target={"biomarker": "band_power.alpha", "channel": self.info.channels[-1], "unit": "uV2", "value": value, "low": LOW, "high": HIGH,
-                    "grade": "good" if value is not None else "n/a", "age_s": 0.1 + silent_s, "history": [[t_s - t, v] for t, v in self.history]},
-            output={"commanded_ma": output, "confirmed_ma": confirmed, "granted_ma": output, "ceiling_ma": 1.0, "limit_ma": 1.5, "frequency_hz": 10.0,
-                    "mode": "stopped" if self.latched else "armed", "reason": "STOP" if self.latched else "", "age_s": 0.02, "latched": self.latched,
-                    "zero_confirmed": confirmed == 0.0, "readback": "measured", "delivered_mc": 12.4, "delivered_s": t_s - self.started_s},
-            decision={"sentence": "Alpha at O2 is below its target of 18–40 µV², so the amplitude stays at 0.85 mA until the dwell time is over.",
-                      "age_s": (t_s - self.started_s) % 2, "proposed_ma": 0.9, "granted_ma": 0.85,
-                      "limits": [{"field": "amplitude_ma", "value": 0.85, "unit": "mA", "set_by": "authority"}], "hold": False},
+            target={
+                "biomarker": "band_power.alpha",
+                "channel": self.info.channels[-1],
+                "unit": "uV2",
+                "value": value,
+                "low": LOW,
+                "high": HIGH,
+                "grade": "good" if value is not None else "n/a",
+                "age_s": 0.1 + silent_s,
+                "history": [[t_s - t, v] for t, v in self.history],
+            },
+            output={
+                "commanded_ma": output,
+                "confirmed_ma": confirmed,
+                "granted_ma": output,
+                "ceiling_ma": 1.0,
+                "limit_ma": 1.5,
+                "frequency_hz": 10.0,
+                "mode": "stopped" if self.latched else "armed",
+                "reason": "STOP" if self.latched else "",
+                "age_s": 0.02,
+                "latched": self.latched,
+                "zero_confirmed": confirmed == 0.0,
+                "readback": "measured",
+                "delivered_mc": 12.4,
+                "delivered_s": t_s - self.started_s,
+            },
+            decision={
+                "sentence": "Alpha at O2 is below its target of 18–40 µV², so the amplitude stays at 0.85 mA until the dwell time is over.",
+                "age_s": (t_s - self.started_s) % 2,
+                "proposed_ma": 0.9,
+                "granted_ma": 0.85,
+                "limits": [{"field": "amplitude_ma", "value": 0.85, "unit": "mA", "set_by": "authority"}],
+                "hold": False,
+            },
             recording={"status": "ok", "message": "", "seconds": t_s - self.started_s, "session": "01"},
             alarms=self.script.get("alarms", []),
         )
 
 
 def _row(name: str, channel: str, value: float | None, unit: str, reason: str, age_s: float) -> dict[str, Any]:
-    return {"name": name, "channel": channel, "value": value, "unit": unit, "grade": "good" if value is not None else "n/a",
-            "reason": reason, "age_s": 0.05 + age_s}
+    return {
+        "name": name,
+        "channel": channel,
+        "value": value,
+        "unit": unit,
+        "grade": "good" if value is not None else "n/a",
+        "reason": reason,
+        "age_s": 0.05 + age_s,
+    }
 
 
 async def serve_stop(seat: Seat, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -172,7 +229,12 @@ async def serve_stop(seat: Seat, reader: asyncio.StreamReader, writer: asyncio.S
         answer: dict[str, Any] = {"type": "stopped", "confirmed": True, "output_ma": 0.0}
     else:
         await asyncio.sleep(1.0)
-        answer = {"type": "stopped", "confirmed": False, "output_ma": None, "advice": "take the headset off / switch the stimulator off"}
+        answer = {
+            "type": "stopped",
+            "confirmed": False,
+            "output_ma": None,
+            "advice": "take the headset off / switch the stimulator off",
+        }
     answer["after_ms"] = round(1000 * (time.monotonic() - started_s))
     writer.write(json.dumps(answer).encode() + b"\n")
     writer.close()

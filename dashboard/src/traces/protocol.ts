@@ -29,6 +29,4 @@ export interface RendererReport {
   frameP95Ms: number;
   /** Milliseconds from the first chunk to the first line drawn; null before. */
   firstTraceMs: number | null;
-  /** Where the sweep stands, as a share of the window, 0-1. */
-  head: number;
 }

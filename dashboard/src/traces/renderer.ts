@@ -179,7 +179,7 @@ export class Renderer {
         else this.drawNew(context, due);
         this.drawn = Math.max(this.drawn, due);
         this.frames += 1;
-        if (this.firstTraceMs === null && this.firstChunkMs !== null) this.firstTraceMs = nowMs - this.firstChunkMs;
+        if (this.firstTraceMs === null && this.firstChunkMs !== null) this.firstTraceMs = performance.now() - this.firstChunkMs;
         if (this.lastFrameMs > 0) this.intervals.push(nowMs - this.lastFrameMs);
         if (this.intervals.length > 240) this.intervals.splice(0, this.intervals.length - 240);
         this.lastFrameMs = nowMs;
@@ -205,7 +205,6 @@ export class Renderer {
       fps: sum > 0 ? (1000 * n) / sum : 0,
       frameP95Ms: sorted[Math.floor(0.95 * (sorted.length - 1))] ?? 0,
       firstTraceMs: this.firstTraceMs,
-      head: this.drawn < 0 ? 0 : this.x(this.drawn) / this.width,
     };
   }
 
@@ -215,7 +214,7 @@ export class Renderer {
     return ((sample % span) / span) * this.width;
   }
 
-  /** Smallest step of the ladder that keeps 98 % of the good channels' samples within one row. */
+  /** Smallest step of the ladder that keeps 95 % of a middling good channel's samples within its row. */
   private chooseGain(): void {
     const { ring, length, channels } = this;
     const from = Math.max(this.oldest, this.newest - Math.ceil(4 * this.rateHz));
@@ -229,11 +228,11 @@ export class Renderer {
         if (!Number.isNaN(v)) values.push(Math.abs(v));
       }
       values.sort((a, b) => a - b);
-      if (values.length > 10) peaks.push(values[Math.floor(0.98 * (values.length - 1))]!);
+      if (values.length > 10) peaks.push(values[Math.floor(0.95 * (values.length - 1))]!);
     }
     if (peaks.length === 0) return;
     peaks.sort((a, b) => a - b);
-    const need = 2 * peaks[Math.floor(0.75 * (peaks.length - 1))]!;
+    const need = 2 * peaks[Math.floor(0.5 * (peaks.length - 1))]!;
     const wanted = LADDER_UV.find((uv) => uv >= need) ?? LADDER_UV[LADDER_UV.length - 1]!;
     // Coming down needs room to spare, or the scale would flicker between two steps.
     if (wanted > this.gainUv || (wanted < this.gainUv && need < 0.8 * wanted)) {

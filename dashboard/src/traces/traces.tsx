@@ -15,6 +15,7 @@ const GAINS_UV = [10, 20, 50, 100, 200, 500, 1000];
 const WINDOWS_S = [5, 10, 20];
 /** Below this height a row's label can no longer be read. */
 const ROW_PX = 13;
+const ROOMY_ROW_PX = 38;
 
 const windowS = signal(10);
 const gainUv = signal<number | null>(null);
@@ -147,12 +148,10 @@ export function TracePanel() {
   const state = received.value?.state;
   const gain = report.value?.gainUv ?? 50;
   const channels = seat?.channels ?? [];
-  const height = Math.max(280, channels.length * (channels.length > 16 ? ROW_PX : 34));
+  const height = Math.max(280, channels.length * (channels.length > 16 ? ROW_PX : ROOMY_ROW_PX));
   const stale = freshness.value !== 'live';
   const bad = (state?.quality ?? []).filter((q) => !q.good);
   const row = channels.length > 0 ? height / channels.length : height;
-  const head = report.value?.head ?? 0;
-  void head;
   return (
     <section class={stale ? 'card traces is-stale' : 'card traces'} aria-labelledby="traces-title">
       <header>
@@ -213,8 +212,8 @@ export function TracePanel() {
       {seat !== null && (
         <div class="plot-axis">
           <span class="scale-bar">
-            <i style={{ height: `${Math.min(34, row).toFixed(1)}px` }} aria-hidden="true" />
-            {(gain * Math.min(1, 34 / row)).toPrecision(2).replace(/\.0$/, '')} µV
+            <i style={{ height: `${row.toFixed(1)}px` }} aria-hidden="true" />
+            {gain} µV
           </span>
           <span class="axis-words">
             sweep {windowS.value} s, one line a second · shown {HIGH_PASS_HZ}–{lowPass.value ? `${LOW_PASS_HZ} Hz` : 'all'} (display only)

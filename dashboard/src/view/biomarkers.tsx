@@ -2,7 +2,7 @@
 import { signal } from '@preact/signals';
 import type { Biomarker } from '../contract';
 import { ageNow, BIOMARKER_UNKNOWN_S, received, reportAgeS, signalUnknown } from '../model';
-import { Age, Unknown } from './age';
+import { Unknown } from './age';
 import { biomarkerName, capital, formatAge, formatUnit, formatValue, plural, reasonWord, withUnit } from './format';
 import type { Mark } from './shape';
 import { Shape } from './shape';
@@ -117,15 +117,21 @@ function Bar({ band, powers, shares }: { band: string; powers: Biomarker[]; shar
         ) : (
           <>
             <b>{formatValue(value)}</b> {formatUnit(powers[0]?.unit ?? 'uV2')}
-            {percent !== null && <small> {percent} %</small>}
-            {grade === 'suspect' && <small> suspect</small>}
+            <small class="bar-share">{percent !== null && `${percent} %`}</small>
+            <small> {formatAge(age)}</small>
           </>
         )}
       </span>
-      <span class="bar-foot">
-        {value !== null && <Age ageS={age} />}
-        {value !== null && left > 0 && powers.length > 1 && <span> · {plural(left, 'channel', 'channels')} left out</span>}
-      </span>
+      {value !== null && (grade === 'suspect' || (left > 0 && powers.length > 1)) && (
+        <span class="bar-foot">
+          {grade === 'suspect' && (
+            <>
+              <Shape mark="warn" /> suspect{reason !== '' && `: ${reasonWord(reason)}`}{' '}
+            </>
+          )}
+          {left > 0 && powers.length > 1 && `${plural(left, 'channel', 'channels')} left out`}
+        </span>
+      )}
     </li>
   );
 }

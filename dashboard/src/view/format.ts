@@ -105,3 +105,8 @@ export function blockWord(block: string): string {
 export function plural(n: number, one: string, many: string): string {
   return `${n} ${n === 1 ? one : many}`;
 }
+
+/** "amplitude_ma" -> "amplitude": the unit follows the number. */
+export function fieldWord(field: string): string {
+  return field.replace(/_(ma|ua|mc|uc|hz|s|ms|w)$/, '').replaceAll('_', ' ');
+}

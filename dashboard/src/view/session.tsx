@@ -3,7 +3,7 @@ import { useState } from 'preact/hooks';
 import type { Live } from '../live';
 import { ageNow, link, received, reportAgeS, reportUnknown, selected } from '../model';
 import { Age, Unknown } from './age';
-import { formatClock, phaseWords } from './format';
+import { fieldWord, formatClock, phaseWords } from './format';
 import { Shape } from './shape';
 
 const RUNNING = ['screen', 'contact', 'baseline', 'ramp_up', 'on'];
@@ -22,10 +22,10 @@ function actions(phase: string, latched: boolean): Action[] {
   return [
     {
       name: 'start',
-      label: 'Start session',
+      label: 'Start',
       blocked: gone || (stopped ? 'stopped: re-arm first' : running ? 'a session is running' : phase === 'ramp_down' || phase === 'fallback' ? 'output is going down' : ''),
     },
-    { name: 'end', label: 'End session', blocked: gone || (running ? '' : 'no session is running') },
+    { name: 'end', label: 'End', blocked: gone || (running ? '' : 'no session is running') },
     { name: 'rearm', label: 'Re-arm', blocked: gone || (stopped ? '' : 'only needed after a stop') },
   ];
 }
@@ -81,7 +81,9 @@ export function SessionPanel({ live }: { live: Live }) {
             aria-describedby={action.blocked === '' ? undefined : `why-${action.name}`}
             onClick={() => void ask(action)}
           >
-            {action.label}
+            <span>
+              {action.label} <span class="spoken">{action.name === 'rearm' ? 'after a stop' : 'session'}</span>
+            </span>
             {action.blocked !== '' && (
               <span class="blocked" id={`why-${action.name}`}>
                 {action.blocked}
@@ -126,7 +128,7 @@ export function WhyPanel() {
         <ul class="limits">
           {limits.map((l) => (
             <li key={`${l.field}-${l.set_by}`}>
-              Held by the {l.set_by}: {l.field.replaceAll('_', ' ')} {l.value} {l.unit}
+              Held by the {l.set_by}: {fieldWord(l.field)} {l.value} {l.unit}
             </li>
           ))}
         </ul>

@@ -60,7 +60,7 @@ export function Banner() {
       {isDemo && (
         <span>
           {' '}
-          <strong>Demo:</strong> a virtual person; no real brain, no real current.
+          <strong>Demo:</strong> virtual person, no real current.
         </span>
       )}
     </p>

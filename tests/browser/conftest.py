@@ -1,0 +1,188 @@
+"""Browser tests: the real web process with the built page, a scripted line behind it, Debian's Chromium in front."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+
+ROOT = Path(__file__).absolute().parents[2]
+CHROMIUM = "/usr/bin/chromium"
+CHROMIUM_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--no-first-run",
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).absolute().parent in item.path.absolute().parents:
+            item.add_marker(pytest.mark.browser)
+
+
+class Program:
+    """One process of the service, told apart by its own pid only."""
+
+    def __init__(self, arguments: list[str], environment: dict[str, str]) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+            cwd=ROOT,
+            env=environment,
+        )
+
+    def say(self, message: dict[str, Any]) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps(message) + "\n")
+        self.process.stdin.flush()
+
+    def hear(self, within_s: float = 20.0) -> dict[str, Any]:
+        """The next line it prints."""
+        assert self.process.stdout is not None
+        ready, _, _ = select.select([self.process.stdout], [], [], within_s)
+        line = self.process.stdout.readline() if ready else ""
+        assert line, f"{self.process.args} said nothing within {within_s} s (exit code {self.process.poll()})"
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.kill()
+        self.process.wait(10)
+
+
+class Service:
+    """The web process and the scripted line behind it, in a data directory of their own."""
+
+    def __init__(self, data: Path, *line_arguments: str) -> None:
+        self.data = data
+        self.environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_RUNTIME_DIR": str(data)}
+        self.line = Program([str(Path(__file__).with_name("line.py")), "--data", str(data), *line_arguments], self.environment)
+        assert self.line.hear() == {"ready": True}
+        self.port = 0
+        self.start_web()
+
+    def start_web(self) -> None:
+        """Start the web process, after a kill on the same port."""
+        self.web = Program(["-m", "daemon.web", "--data", str(self.data), "--port", str(self.port)], self.environment)
+        self.web.say({"web": {}})
+        port = self.web.hear()["port"]
+        assert self.port in (0, port), "the port was taken in the meantime"
+        self.port = port
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/"
+
+    def script(self, **change: Any) -> None:
+        """Change what the line does, and wait until it does."""
+        self.line.say(change)
+        assert self.line.hear() == {"done": change}
+
+    def close(self) -> None:
+        self.web.kill()
+        self.line.kill()
+
+
+@pytest.fixture
+def make_service() -> Iterator[Callable[..., Service]]:
+    services: list[Service] = []
+    folders: list[str] = []
+
+    def make(*line_arguments: str) -> Service:
+        folders.append(tempfile.mkdtemp(prefix="eegl-", dir="/tmp"))  # a socket path holds 107 bytes
+        services.append(Service(Path(folders[-1]), *line_arguments))
+        return services[-1]
+
+    yield make
+    for service in services:
+        service.close()
+    for folder in folders:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def service(make_service: Callable[..., Service]) -> Service:
+    return make_service()
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    assert (ROOT / "daemon/web/static/index.html").is_file(), "the page is not built: pip install -e . --no-deps"
+    assert Path(CHROMIUM).exists(), "apt-get install chromium fonts-dejavu-core"
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGUMENTS)
+        yield chromium
+        chromium.close()
+
+
+class Visit:
+    """A page and everything that went wrong on it."""
+
+    def __init__(self, context: BrowserContext) -> None:
+        self.context = context
+        self.page: Page = context.new_page()
+        self.faults: list[str] = []
+        self.foreign: list[str] = []
+        self.page.on("console", self._note)
+        self.page.on("pageerror", lambda error: self.faults.append(str(error)))
+        self.page.on("request", lambda request: self.foreign.append(request.url) if "//127.0.0.1:" not in request.url else None)
+
+    def _note(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            self.faults.append(message.text)
+
+    def probe(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.page.evaluate("window.__eegloop")
+        return found
+
+    def until(self, what: str, within_s: float) -> float:
+        """Wait for a JavaScript condition; the seconds it took. (`wait_for_function` would need CSP's unsafe-eval.)"""
+        start_s = time.monotonic()
+        while not self.page.evaluate(what):
+            took_s = time.monotonic() - start_s
+            assert took_s < within_s, f"not within {within_s} s: {what}; {self.probe()}; {self.faults}"
+            self.page.wait_for_timeout(30)
+        return time.monotonic() - start_s
+
+    def until_live(self, within_s: float = 15.0) -> float:
+        return self.until("window.__eegloop && window.__eegloop.freshness === 'live' && window.__eegloop.frames > 0", within_s)
+
+
+@pytest.fixture
+def visit(browser: Browser) -> Iterator[Callable[..., Visit]]:
+    contexts: list[BrowserContext] = []
+
+    def open_page(
+        service: Service, width: int = 1280, height: int = 800, fragment: str = "", before: str = "", **options: Any
+    ) -> Visit:
+        contexts.append(browser.new_context(viewport={"width": width, "height": height}, **options))
+        made = Visit(contexts[-1])
+        if before:
+            made.page.add_init_script(before)
+        made.page.goto(service.url + fragment)
+        return made
+
+    yield open_page
+    for context in contexts:
+        context.close()
