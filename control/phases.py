@@ -353,7 +353,10 @@ def _sense(state: SessionState, tick: Tick) -> Result:
         if state.t_s - max(quiet_s, row_s) > prescription.stale_ms / 1000:
             return _fall(state, tick, "The biomarker has been stale too long, so the output ramps to zero.")
         good_s = state.watch.good_s
-        clean = good_s is not None and good_s - reading.window_s >= quiet_s
+        if good_s is not None and good_s > state.t_s + DELAYED_S:
+            good_s = None
+        arriving = state.t_s - row_s <= DELAYED_S
+        clean = arriving and good_s is not None and good_s - reading.window_s >= quiet_s
         since_good_s = state.t_s - (quiet_s if good_s is None else max(quiet_s, good_s))
         if since_good_s > prescription.artifact_ms / 1000:
             return _fall(state, tick, f"No clean biomarker ({reading.reason}), so the output ramps to zero.")

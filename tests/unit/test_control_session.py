@@ -1,0 +1,541 @@
+"""The session's state machine, path by path, in virtual time."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from control import session
+from control.controllers import dual_threshold
+from control.phases import BASELINE_N
+from control.prescription import demo_prescription
+from control.session import OperatorEvent
+from control.transitions import ALLOWED, TRANSITIONS, markdown
+from eegloop.signal import Grade
+from eegloop.stim import StimRequest, Verdict
+from tests.unit.test_control_seat import Seat, rows, state_of
+
+ROOT = Path(__file__).parents[2]
+
+
+def signed(**changes: Any):
+    return dataclasses.replace(demo_prescription("virtual", 0.0), **changes)
+
+
+def told(seat: Seat, *words: str) -> bool:
+    return all(word in seat.effects.sentence for word in words)
+
+
+def test_the_documents_table_is_the_codes() -> None:
+    text = (ROOT / "docs" / "session.md").read_text(encoding="utf-8")
+    assert markdown() in text, "docs/session.md is stale: paste control.transitions.markdown() into it"
+
+
+def test_a_demo_runs_from_start_to_the_first_decision_within_two_minutes() -> None:
+    seat = Seat(demo=True)
+    seat.value = lambda t_s: (0.2 if t_s < 125 else 0.1) + 0.001 * math.sin(7 * t_s)
+    seat.run(120)
+    assert [b for _, b in seat.changes] == ["screen", "contact", "baseline", "ramp_up", "on"]
+    assert any(not v.request.hold for _, v in seat.verdicts)
+    assert seat.state.present_ma > 0.4
+    assert seat.state.baseline == pytest.approx(0.2, abs=0.002)
+    assert seat.state.started_by == "demo"
+
+
+def test_a_session_ends_itself_within_its_time_and_is_over() -> None:
+    seat = Seat(signed(session_ms=90_000), demo=True).until("post")
+    nonzero = [t_s for t_s, ma in seat.delivered if ma > 0]
+    assert nonzero[-1] - nonzero[0] <= 90.0
+    assert ("on", "ramp_down") in seat.changes
+    assert told(seat, "prescribed time is over", "decisions")
+    seat.tick(OperatorEvent("start", "Ann"))
+    assert seat.state.phase == "screen" and seat.state.used_s == 0.0 and seat.state.started_by == "Ann"
+
+
+def test_a_session_ends_before_its_charge_is_spent() -> None:
+    seat = Seat(signed(session_uc=12_000), demo=True).until("post")
+    assert 9_000 < seat.stim.delivered_uc <= 12_000
+    assert told(seat, "charge is given")
+
+
+def test_after_a_start_only_a_person_rearms() -> None:
+    seat = Seat().run(30)
+    assert seat.state.phase == "stopped" and seat.state.latched_by == "restart"
+    seat.tick(OperatorEvent("rearm", ""))
+    assert seat.state.phase == "stopped"
+    seat.tick(OperatorEvent("rearm", "Ann"))
+    assert seat.state.phase == "off" and told(seat, "No session")
+    seat.run(5)
+    assert seat.state.phase == "off"
+    seat.tick(OperatorEvent("start", "Ann"))
+    seat.run(5)
+    assert seat.state.phase == "screen" and told(seat, "screening")
+    seat.tick(OperatorEvent("screened", "Ann"))
+    assert seat.state.phase == "contact"
+
+
+def test_a_demo_on_a_real_stimulator_does_not_arm_itself() -> None:
+    seat = Seat(signed(device="magstim", settings={"biomarker": "relative_power.alpha", "channel": "F3"}), demo=True).run(30)
+    assert seat.state.phase == "stopped"
+
+
+def test_a_demo_waits_for_a_page_before_it_stimulates() -> None:
+    seat = Seat(demo=True)
+    seat.inputs_changes = {"supervised_age_s": math.inf}
+    seat.run(60)
+    assert seat.state.phase == "baseline" and seat.state.baseline_done
+    assert told(seat, "no page is watching") and seat.effects.left_s == 0.0
+    seat.inputs_changes = {}
+    seat.until("ramp_up", within_s=1)
+
+
+@pytest.mark.parametrize("phases", [1, 2, 3])
+def test_a_person_ends_before_stimulation(phases: int) -> None:
+    seat = Seat()
+    for kind in ("rearm", "start", "screened")[: phases + 1]:
+        seat.tick(OperatorEvent(kind, "Ann"))
+    if phases == 3:
+        seat.until("baseline")
+    seat.tick(OperatorEvent("end", "Ann"))
+    assert seat.state.phase == "off" and not seat.commands
+
+
+def test_end_while_on_ramps_down_then_post_then_off() -> None:
+    seat = Seat(demo=True).until("on")
+    seat.tick(OperatorEvent("end", "Ann"))
+    assert seat.state.phase == "ramp_down" and seat.effects.command == "end" and told(seat, "Ended by Ann", "Ramping down")
+    seat.until("post", within_s=10)
+    assert seat.state.armed is False and not seat.effects.heartbeat
+    seat.run(20)
+    assert seat.state.phase == "post"
+    seat.tick(OperatorEvent("end", "Ann"))
+    assert seat.state.phase == "off"
+
+
+def test_end_while_ramping_up() -> None:
+    seat = Seat(demo=True).until("ramp_up").run(1)
+    seat.tick(OperatorEvent("end", "Ann"))
+    assert seat.effects.command == "end"
+    seat.until("post", within_s=10)
+
+
+def test_end_while_arming_stops_what_may_be_under_way() -> None:
+    seat = Seat(demo=True).until("ramp_up")
+    seat.obeys = False
+    seat.stim = state_of()
+    seat.tick(OperatorEvent("end", "Ann"))
+    assert seat.effects.command == "stop" and seat.state.phase == "ramp_down"
+
+
+def test_stop_is_taken_in_every_phase_and_needs_no_name() -> None:
+    for phase in ("screen", "contact", "baseline", "ramp_up", "on"):
+        seat = Seat(demo=True).until(phase)
+        seat.tick(OperatorEvent("stop", ""))
+        assert seat.state.phase == "stopped" and seat.state.latched_by == "person" and seat.effects.command == "stop"
+        seat.tick(OperatorEvent("stop", "Ann", "it tingles"))
+        assert seat.effects.command == "stop" and told(seat, "Ann", "it tingles", "re-arm")
+        seat.run(30)
+        assert seat.state.phase == "stopped", "the demo must not undo a person's STOP"
+
+
+def test_stop_is_asked_again_of_an_interlock_that_stays_armed() -> None:
+    seat = Seat(demo=True).until("on")
+    seat.obeys = False
+    seat.tick(OperatorEvent("stop", "Ann"))
+    seat.run(3)
+    assert len([1 for _, e in seat.commands if e.command == "stop"]) == pytest.approx(7, abs=1)
+    assert any(a.id == "zero_unconfirmed" for a in seat.effects.alarms)
+    seat.tick(OperatorEvent("rearm", "Ann"))
+    assert seat.state.phase == "stopped" and told(seat, "Cannot re-arm", "zero")
+
+
+def test_rearm_continues_the_sessions_time() -> None:
+    seat = Seat(demo=True).until("on").run(10)
+    seat.tick(OperatorEvent("stop", "Ann"))
+    used_s = seat.state.used_s
+    assert used_s > 13
+    seat.begin().until("on")
+    assert seat.state.used_s == used_s
+
+
+def test_an_interlock_that_trips_stops_the_session() -> None:
+    seat = Seat(demo=True).until("on")
+    seat.stim = state_of(reason="device silent")
+    seat.target_ma = 0.0
+    seat.tick()
+    assert seat.state.phase == "stopped" and seat.state.latched_by == "interlock" and told(seat, "device silent")
+    assert seat.effects.command == "stop"
+    assert [a.id for a in seat.effects.alarms] == ["stopped"]
+    seat.tick(OperatorEvent("rearm", "Ann"))
+    assert seat.state.phase == "off"
+
+
+def test_an_interlock_that_falls_back_takes_the_session_along() -> None:
+    seat = Seat(demo=True).until("on")
+    seat.stim = dataclasses.replace(seat.stim, mode="fallback", reason="told to")
+    seat.tick()
+    assert seat.state.phase == "fallback" and told(seat, "told to")
+
+
+def test_an_interlock_that_trips_while_ramping_down_stops_the_session() -> None:
+    seat = Seat(demo=True).until("on")
+    seat.tick(OperatorEvent("end", "Ann"))
+    seat.stim = state_of(reason="stop button")
+    seat.tick()
+    assert seat.state.phase == "stopped"
+
+
+def test_a_silent_interlock_stops_the_session_and_the_output_is_unknown() -> None:
+    seat = Seat(demo=True).until("on")
+    seat.inputs_changes = {"stim_age_s": 0.6}
+    seat.run(2)
+    assert seat.state.phase == "on" and "output_unknown" in [a.id for a in seat.effects.alarms]
+    seat.inputs_changes = {"stim_age_s": 1.1}
+    seat.tick()
+    assert seat.state.phase == "stopped" and "output_unknown" in [a.id for a in seat.effects.alarms]
+
+
+def test_an_interlock_armed_outside_a_session_is_stopped() -> None:
+    seat = Seat(demo=True).until("contact")
+    seat.stim = state_of(mode="armed")
+    seat.tick()
+    assert seat.effects.command == "stop" and seat.state.phase == "stopped"
+
+
+def test_an_interlock_that_does_not_arm() -> None:
+    seat = Seat(demo=True)
+    seat.refuses_to_arm = True
+    seat.until("ramp_up").until("stopped", within_s=6)
+    assert told(seat, "did not arm", "lockout")
+    assert len([1 for _, e in seat.commands if e.command == "arm"]) > 5
+    seat = Seat(demo=True).until("ramp_up")
+    seat.obeys = False
+    seat.stim = state_of()
+    seat.inputs_changes = {"stim": None}
+    seat.until("stopped", within_s=6)
+    assert told(seat, "no answer")
+
+
+def test_a_set_that_was_not_taken_is_sent_again() -> None:
+    seat = Seat(demo=True).until("on")
+    n = len(seat.commands)
+    seat.stim = dataclasses.replace(seat.stim, granted_ma=0.1)
+    seat.run(1)
+    assert len(seat.commands) == n + 1 and seat.commands[-1][1].amplitude_ma == 0.4
+
+
+def test_an_output_that_does_not_rise_falls_back() -> None:
+    seat = Seat(demo=True).until("ramp_up").run(0.5)
+    seat.obeys = False
+    seat.target_ma = 0.1
+    seat.until("fallback", within_s=16)
+    assert told(seat, "did not reach")
+
+
+def test_zero_that_is_not_confirmed_in_sense_falls_back() -> None:
+    seat = Seat(demo=True).until("on")
+    while seat.state.block == "stimulate":
+        seat.tick()
+    assert told(seat, "to zero, to look")
+    seat.obeys = False
+    seat.target_ma = 0.4
+    seat.stim = dataclasses.replace(seat.stim, granted_ma=0.4)
+    seat.until("fallback", within_s=10)
+    assert told(seat, "not confirmed")
+
+
+def test_ramp_down_without_zero_stops() -> None:
+    seat = Seat(demo=True).until("on")
+    seat.obeys = False
+    seat.tick(OperatorEvent("end", "Ann"))
+    seat.until("stopped", within_s=10)
+    assert seat.state.latched_by == "output"
+    assert len([1 for _, e in seat.commands if e.command == "end"]) > 10, "end is asked for again"
+
+
+def test_fallback_without_zero_stops() -> None:
+    seat = Seat(demo=True).until("on")
+    seat.obeys = False
+    seat.inputs_changes = {"supervised_age_s": 16.0}
+    seat.until("fallback").until("stopped", within_s=8)
+    assert seat.state.latched_by == "output"
+    assert len([1 for _, e in seat.commands if e.command == "fallback"]) > 5
+
+
+@pytest.mark.parametrize("what", ["recording_ok", "audit_ok"])
+def test_no_record_no_stimulation(what: str) -> None:
+    seat = Seat(demo=True)
+    seat.inputs_changes = {what: False}
+    seat.run(60)
+    assert seat.state.phase == "baseline" and not [1 for _, e in seat.commands if e.command == "arm"]
+    seat.inputs_changes = {}
+    seat.until("on")
+    seat.inputs_changes = {what: False}
+    seat.tick()
+    assert seat.effects.command == "stop" and seat.state.latched_by == "record"
+    assert {"recording_ok": "recording", "audit_ok": "audit"}[what] in [a.id for a in seat.effects.alarms]
+    seat.tick(OperatorEvent("rearm", "Ann"))
+    assert seat.state.phase == "stopped" and told(seat, "Cannot re-arm")
+
+
+@pytest.mark.parametrize("age_s", [15.1, math.inf, math.nan, -1.0])
+def test_without_supervision_it_falls_back(age_s: float) -> None:
+    seat = Seat(demo=True).until("on")
+    seat.inputs_changes = {"supervised_age_s": age_s}
+    seat.tick()
+    assert seat.state.phase == "fallback" and seat.effects.command == "fallback" and told(seat, "No page")
+    assert seat.effects.heartbeat, "the ramp to zero lives by the lease"
+
+
+def test_supervision_alarms_before_it_falls_back() -> None:
+    seat = Seat(demo=True).until("on")
+    seat.inputs_changes = {"supervised_age_s": 8.0}
+    seat.tick()
+    assert seat.state.phase == "on" and [a.id for a in seat.effects.alarms] == ["supervision"]
+
+
+def test_fallback_before_the_arm_is_confirmed_stops_outright() -> None:
+    seat = Seat(demo=True).until("ramp_up")
+    seat.stim = state_of()
+    seat.inputs_changes = {"supervised_age_s": 16.0}
+    seat.tick()
+    assert seat.state.phase == "fallback" and seat.effects.command == "stop"
+
+
+@pytest.mark.parametrize("age_s", [10.1, math.inf, math.nan])
+def test_a_silent_headset_holds_then_falls_back(age_s: float) -> None:
+    seat = Seat(demo=True).sense()
+    seat.inputs_changes = {"sample_age_s": 5.0, "stream": "delayed"}
+    n = len(seat.verdicts)
+    seat.run(8)
+    assert seat.state.phase == "on" and len(seat.verdicts) == n, "delayed samples decide nothing"
+    seat.inputs_changes = {"sample_age_s": age_s, "stream": "lost"}
+    seat.tick()
+    assert seat.state.phase == "fallback" and "stream" in [a.id for a in seat.effects.alarms]
+
+
+def test_rows_that_stop_coming_fall_back_after_the_stale_time() -> None:
+    seat = Seat(demo=True).sense().run(5)
+    seat.inputs_changes = {"biomarkers": rows(0.2, seat.hop, seat.t_s)}
+    begun_s, n = seat.t_s, len(seat.verdicts)
+    seat.until("fallback", within_s=11)
+    assert seat.t_s - begun_s == pytest.approx(10.0, abs=0.2) and told(seat, "stale")
+    assert len(seat.verdicts) - n <= 1, "an old row decides at most once"
+
+
+@pytest.mark.parametrize("t_s", [1e9, math.nan])
+def test_rows_from_a_broken_clock_decide_nothing(t_s: float) -> None:
+    seat = Seat(demo=True).sense()
+    n = len(seat.verdicts)
+    while seat.state.phase == "on":
+        seat.inputs_changes = {"biomarkers": rows(0.1, 10_000 + seat.hop, t_s)}
+        seat.tick()
+        assert seat.state.block != "stimulate"
+    assert seat.state.phase == "fallback" and len(seat.verdicts) == n
+
+
+def test_artifacts_hold_the_dose_without_output_then_fall_back() -> None:
+    seat = Seat(demo=True).sense()
+    seat.grade = lambda t_s: Grade.INVALID
+    begun_s = seat.t_s
+    seat.run(30)
+    assert seat.state.block == "sense" and seat.state.present_ma == 0.4, "no return to stimulation without one clean window"
+    assert told(seat, "No clean window") and all(v.request.hold for _, v in seat.verdicts)
+    seat.until("fallback", within_s=40)
+    assert seat.t_s - begun_s == pytest.approx(60.0, abs=0.5) and told(seat, "No clean biomarker")
+
+
+def test_a_fallback_needs_a_cleared_cause_contact_and_a_person_and_two_end_the_session() -> None:
+    seat = Seat(demo=True).until("on")
+    seat.inputs_changes = {"supervised_age_s": 20.0}
+    seat.until("fallback").run(5)
+    assert seat.stim.mode == "stopped" and not seat.effects.heartbeat
+    seat.tick(OperatorEvent("rearm", "Ann"))
+    assert seat.state.phase == "fallback" and told(seat, "Cannot re-arm", "no page")
+    seat.inputs_changes = {}
+    seat.run(20)
+    assert seat.state.phase == "fallback"
+    seat.tick(OperatorEvent("rearm", ""))
+    assert seat.state.phase == "fallback"
+    seat.tick(OperatorEvent("rearm", "Ann"))
+    assert seat.state.phase == "contact"
+    begun_s = seat.t_s
+    seat.until("ramp_up")
+    assert seat.t_s - begun_s >= 5.0, "contact is checked anew, the baseline is kept"
+    assert ("contact", "ramp_up") in seat.changes
+    seat.until("on")
+    seat.inputs_changes = {"supervised_age_s": 20.0}
+    seat.until("fallback").until("stopped", within_s=5)
+    assert seat.state.latched_by == "fallbacks" and told(seat, "Two fallbacks")
+
+
+def test_contact_says_which_channel_and_waits() -> None:
+    seat = Seat(demo=True)
+    seat.good = (True, False)
+    seat.until("contact").run(20)
+    assert seat.state.phase == "contact" and told(seat, "F4") and seat.effects.left_s is None
+    seat.inputs_changes = {"channels": ()}
+    seat.tick()
+    assert told(seat, "2")
+    seat.inputs_changes = {"biomarkers": None}
+    seat.tick()
+    assert told(seat, "Waiting for the headset")
+    seat.inputs_changes, seat.good = {}, (True, True)
+    seat.run(4)
+    assert seat.state.phase == "contact" and told(seat, "more to be sure")
+    seat.until("baseline", within_s=2)
+
+
+def test_contact_after_a_fallback_waits_for_what_is_missing() -> None:
+    seat = Seat(demo=True).until("on")
+    seat.inputs_changes = {"supervised_age_s": 20.0}
+    seat.until("fallback").run(5)
+    seat.inputs_changes = {}
+    seat.tick(OperatorEvent("rearm", "Ann"))
+    seat.inputs_changes = {"recording_ok": False}
+    seat.run(10)
+    assert seat.state.phase == "contact" and told(seat, "waiting", "recorded")
+
+
+def test_no_channel_is_no_contact() -> None:
+    seat = Seat(demo=True)
+    seat.good = ()
+    seat.until("contact").run(10)
+    assert seat.state.phase == "contact"
+
+
+def test_a_baseline_takes_clean_values_only_and_starts_anew_when_the_headset_goes_silent() -> None:
+    seat = Seat(demo=True).until("baseline")
+    seat.grade = lambda t_s: Grade.SUSPECT
+    seat.run(20)
+    assert seat.state.baseline_values == () and told(seat, "waiting")
+    seat.grade = lambda t_s: Grade.GOOD
+    seat.run(5)
+    assert 4 <= len(seat.state.baseline_values) <= 5
+    seat.inputs_changes = {"sample_age_s": 11.0}
+    seat.tick()
+    assert seat.state.phase == "contact"
+    seat.inputs_changes = {}
+    seat.until("baseline")
+    assert seat.state.baseline_values == ()
+
+
+def test_a_long_baseline_stays_bounded() -> None:
+    assert BASELINE_N >= 600, "the format allows 600 s"
+
+
+def test_observe_decides_and_sends_nothing() -> None:
+    seat = Seat(signed(authority="observe"), demo=True)
+    seat.value = lambda t_s: (0.2 if t_s < 122 else 0.1) + 0.001 * math.sin(7 * t_s)
+    seat.run(120)
+    assert not seat.commands and not seat.effects.heartbeat
+    assert seat.state.present_ma > 0.4, "the shadow's own amplitude"
+    assert all(v.amplitude_ma == 0.0 for _, v in seat.verdicts)
+    assert any("nothing is delivered" in s for s in seat.sentences)
+    seat.stim = state_of(mode="armed")
+    seat.tick()
+    assert seat.effects.command == "stop"
+
+
+def test_observe_ends_and_falls_back_without_a_command() -> None:
+    seat = Seat(signed(authority="observe"), demo=True).until("on")
+    seat.tick(OperatorEvent("end", "Ann"))
+    seat.until("post", within_s=1)
+    seat = Seat(signed(authority="observe"), demo=True).until("on")
+    seat.inputs_changes = {"supervised_age_s": 20.0}
+    seat.tick()
+    assert seat.state.phase == "fallback" and seat.effects.command == ""
+    seat = Seat(signed(authority="observe", session_ms=40_000), demo=True).until("post")
+    assert not seat.commands
+
+
+def test_lower_only_never_rises_again() -> None:
+    seat = Seat(signed(authority="lower_only"), demo=True)
+    seat.value = lambda t_s: (0.2 if t_s < 125 else 0.3 if t_s < 200 else 0.1) + 0.001 * math.sin(7 * t_s)
+    seat.run(300)
+    granted = [v.amplitude_ma for _, v in seat.verdicts]
+    assert granted == sorted(granted, reverse=True) and granted[-1] < 0.4
+    assert seat.state.ceiling_ma == granted[-1]
+
+
+def test_the_interlocks_ceiling_counts() -> None:
+    seat = Seat(demo=True).sense()
+    seat.stim = dataclasses.replace(seat.stim, ceiling_ma=0.3)
+    seat.run(15)
+    assert seat.state.present_ma == 0.3
+    seat = Seat(demo=True).sense()
+    seat.stim = dataclasses.replace(seat.stim, ceiling_ma=math.nan)
+    seat.run(15)
+    assert seat.state.present_ma == 0.0
+
+
+def test_a_clock_that_runs_backwards_stops_and_stays_stopped() -> None:
+    for bad in (50.0, math.nan):
+        seat = Seat(demo=True).until("on")
+        seat.inputs_changes = {"t_s": bad}
+        seat.tick()
+        assert seat.state.phase == "stopped" and seat.state.latched_by == "clock" and seat.effects.command == "stop"
+        seat.inputs_changes = {}
+        seat.run(5)
+        assert seat.state.phase == "stopped"
+
+
+def test_decisions_use_only_windows_inside_the_confirmed_zero() -> None:
+    seat = Seat(demo=True).run(200)
+    output = dict(seat.delivered)
+    assert len(seat.verdicts) > 10
+    for t_s, _ in seat.verdicts:
+        touched = [s for s in output if t_s - 2.0 <= s <= t_s and output[s] > 0.0]
+        assert not touched
+    times = [t_s for t_s, _ in seat.verdicts]
+    assert min(b - a for a, b in zip(times, times[1:], strict=False)) >= 0.99
+
+
+def verdict(ma: float, hold: bool = False) -> Verdict:
+    return Verdict(StimRequest(ma, 0.0, hold, "test"), ma, 0.0, (), "test")
+
+
+def test_permit_holds_outside_sense_and_on_unusable_values_and_bounds_any_verdict() -> None:
+    seat = Seat(demo=True).until("on")
+    inputs = seat.inputs()
+    held = session.permit(seat.state, verdict(0.1), inputs, seat.prescription)
+    assert held.present_ma == 0.4 and held.holds == 1 and held.decisions == 0
+    seat.sense()
+    for asked, hold, becomes in [(0.3, False, 0.3), (5.0, False, 1.0), (math.nan, False, 0.0), (-1.0, False, 0.0), (0.3, True, 0.3), (0.5, True, 0.4)]:
+        new = session.permit(seat.state, verdict(asked, hold), seat.inputs(), seat.prescription)
+        assert (new.present_ma, new.decisions) == (becomes, seat.state.decisions + 1), asked
+    seat.grade = lambda t_s: Grade.SUSPECT
+    seat.tick()
+    for asked in (0.1, 0.9):
+        assert session.permit(seat.state, verdict(asked), seat.inputs(), seat.prescription).present_ma == 0.4
+
+
+def test_a_snapshot_needs_biomarkers() -> None:
+    seat = Seat(demo=True).sense()
+    seat.inputs_changes = {"biomarkers": None}
+    with pytest.raises(ValueError, match="no biomarkers"):
+        session.snapshot(seat.state, seat.inputs(), seat.prescription)
+
+
+def test_no_way_is_made_that_the_table_does_not_have() -> None:
+    from control.phases import _go
+
+    with pytest.raises(ValueError, match="no way"):
+        _go(session.initial(0.0), session.Phase.ON, "no")
+    assert len(ALLOWED) == len({(a, b) for a, b, _ in TRANSITIONS})
+
+
+def test_an_unknown_target_never_starts_a_ramp() -> None:
+    seat = Seat(signed(settings={**demo_prescription("v", 0.0).settings, "channel": "Oz"}), demo=True).run(60)
+    assert seat.state.phase == "baseline" and told(seat, "no biomarker relative_power.alpha@Oz")
+
+
+def test_kinds_of_events_nobody_knows_change_nothing() -> None:
+    seat = Seat()
+    seat.tick(OperatorEvent("dance", "Ann"))
+    assert seat.state.phase == "stopped"
+    assert dual_threshold.STALE_S > 0
