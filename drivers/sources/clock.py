@@ -195,9 +195,7 @@ class SampleClock:
             out += self._take(_Piece(data_uv[start:stop], float(stamps_s[stop - 1]), arrival_s, lost), counter.period)
         return out
 
-    def _runs(
-        self, counts: NDArray[np.int64], stamps_s: F64, before: int, counter: Counter
-    ) -> list[tuple[int, int, int]]:
+    def _runs(self, counts: NDArray[np.int64], stamps_s: F64, before: int, counter: Counter) -> list[tuple[int, int, int]]:
         """Cut a delivery where the counter is not consecutive: (start, stop, samples lost before); repeats are left out."""
         runs: list[tuple[int, int, int]] = []
         when = self._last_count_s if self._last_count is not None else float(stamps_s[0])
@@ -392,7 +390,9 @@ class Line:
     wander_s: float
 
 
-def fit_line(samples: Sequence[int] | deque[int], stamps_s: Sequence[float] | deque[float], nominal_s: float, start_s: float) -> Line:
+def fit_line(
+    samples: Sequence[int] | deque[int], stamps_s: Sequence[float] | deque[float], nominal_s: float, start_s: float
+) -> Line:
     """Straight line through (sample, stamp) points, outliers left out.
 
     Least absolute deviations by re-weighting, then least squares without what is further off than six
