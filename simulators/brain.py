@@ -1,4 +1,4 @@
-"""The plant: a virtual brain under a virtual headset. Seeded, chunk invariant, responds to stimulation, and every hidden state can be read.
+"""The plant: a virtual brain under a virtual headset. Seeded, chunk invariant, responds to stimulation, hides nothing.
 
     brain = Brain(BrainSettings(seed=7))
     samples_uv = brain.advance(5, Stimulation(amplitude_ma=1.0))     # (5, 8) float32
@@ -112,7 +112,7 @@ class Brain:
         return load_head().regions
 
     def prepare(self) -> bool:
-        """Do the next stretch's work now if it is due within half a stretch, so that no `advance` is late; True if it did some."""
+        """Do the next stretch's work now if it is due within half a stretch, so that no `advance` is late; True if it was."""
         ahead = (self._sample + self._hop // 2) // self._hop
         if ahead in self._stretches:
             return False
@@ -216,7 +216,7 @@ class Brain:
 
 def _mixed(moment_nam: F64, mixing: F64) -> F64:
     """moment @ mixing, region by region: a BLAS product may round differently for another number of rows, this cannot."""
-    out = moment_nam[:, 0:1] * mixing[0]
+    out: F64 = moment_nam[:, 0:1] * mixing[0]
     for region in range(1, len(mixing)):
         out += moment_nam[:, region : region + 1] * mixing[region]
     return out

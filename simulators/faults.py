@@ -1,7 +1,7 @@
-"""Faults of a headset and its link, on the stream as it is delivered. Seeded, composable, from code or as `--fault NAME:key=value,...`.
+"""Faults of a headset and its link, on the stream as it is delivered: seeded, composable, also as `--fault NAME:key=value,...`.
 
-A fault takes one packet and gives none, one or several; `Faults` passes a packet through all of them in order. Times are seconds of the
-stream's own time since its first sample.
+A fault takes one packet and gives none, one or several; `Faults` passes a packet through all of them in order. Times are
+seconds of the stream's own time since its first sample.
 """
 
 from __future__ import annotations
@@ -277,9 +277,10 @@ class Flat(_Channel):
 KINDS: dict[str, type[Fault]] = {
     kind.name: kind
     for kind in (
-        Loss, Duplicate, Disorder, Freeze, Burst, Stall, Gone, ClockStep, Restart, Rate, ChannelOrder, NotANumber, Saturated, Flat,
+        *(Loss, Duplicate, Disorder, Freeze, Burst, Stall, Gone),
+        *(ClockStep, Restart, Rate, ChannelOrder, NotANumber, Saturated, Flat),
     )
-}  # fmt: skip
+}
 
 
 def parse(text: str) -> Fault:

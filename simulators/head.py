@@ -1,4 +1,4 @@
-"""The virtual head: what a cortical region, an eye or a stimulation current does at the electrodes (lead field made by `make_head.py`).
+"""The virtual head: what a region of cortex, an eye or a stimulation current does at the electrodes (made by `make_head.py`).
 
 One matrix serves both directions. A region's dipole p (nA m, along its outward normal) gives potentials L p at the electrodes; by
 reciprocity a current I that enters at one electrode and leaves at another gives that region the normal field -(L[in] - L[out]) I.
@@ -36,7 +36,7 @@ class Head:
     blink_uv_per_nam, saccade_uv_per_nam : (n_electrodes,) float64
         The same for both eyes' dipole forward (a closing lid) and to the right (gaze right).
     scalp_mv_per_ma : (n_electrodes, n_electrodes) float64
-        Millivolt at an electrode (row) per milliampere into a pad (column) on the scalp; only differences of columns mean something.
+        Millivolt at an electrode (row) per milliampere into a pad (column); only differences of columns mean something.
     """
 
     electrodes: tuple[str, ...]
@@ -100,7 +100,7 @@ class Head:
         return self.referenced(per_ma * 1000.0, montage, reference)
 
     def closeness(self, electrode: str, width_m: float = 0.03) -> F64:
-        """(n_regions,) 0-1: Gaussian fall with the distance from the scalp point below which a coil is held, 1 at the nearest region."""
+        """(n_regions,) 0-1: Gaussian fall with the distance from the electrode under a coil, 1 at the nearest region."""
         distance = np.linalg.norm(self.region_positions_m - self.electrode_positions_m[self.electrode(electrode)], axis=1)
         return np.asarray(np.exp(-(distance**2 - distance.min() ** 2) / (2 * width_m**2)))
 

@@ -1,4 +1,4 @@
-"""The virtual headset: brain -> faults -> LSL outlet in real time, with the stimulator's current coming back over a datagram socket."""
+"""The virtual headset: brain -> faults -> LSL outlet in real time; the stimulator's current comes back over a datagram socket."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pylsl
@@ -33,7 +34,7 @@ TRUTH_S = 600.0
 
 
 class Field:
-    """Receives the stimulator's reports on `Layout.field_socket` (contracts.md section 5): owns the socket, removes it on close."""
+    """Receives the stimulator's reports (contracts.md section 5) on a datagram socket that it owns and removes on close."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -58,7 +59,7 @@ class Field:
 
     def reports(self) -> list[FieldReport]:
         """Every report since the last call; malformed ones are left out."""
-        out = []
+        out: list[FieldReport] = []
         while True:
             try:
                 packet = self._socket.recv(65_536)
@@ -75,7 +76,7 @@ class Field:
 
 @dataclass(frozen=True, slots=True)
 class FieldReport:
-    """The current at one instant: `phase_rad` is its phase at `boot_ns`, current = amplitude_ma * sin(phase) when frequency_hz > 0."""
+    """The current at one instant; `phase_rad` is its phase at `boot_ns`; if frequency_hz > 0 it is amplitude_ma * sin(phase)."""
 
     boot_ns: int
     amplitude_ma: float
@@ -88,11 +89,17 @@ class FieldReport:
         """None if the packet is not what the contract says."""
         try:
             body = json.loads(packet)
-            numbers = [float(body[key]) for key in ("amplitude_ma", "frequency_hz", "phase_rad")]
-            report = FieldReport(int(body["boot_ns"]), *numbers, tuple(int(pulse) for pulse in body.get("pulses", ())))
+            report = FieldReport(
+                boot_ns=int(body["boot_ns"]),
+                amplitude_ma=float(body["amplitude_ma"]),
+                frequency_hz=float(body["frequency_hz"]),
+                phase_rad=float(body["phase_rad"]),
+                pulses=tuple(int(pulse) for pulse in body.get("pulses", ())),
+            )
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             return None
-        return report if all(map(math.isfinite, numbers)) and report.frequency_hz >= 0 else None
+        finite = all(math.isfinite(x) for x in (report.amplitude_ma, report.frequency_hz, report.phase_rad))
+        return report if finite and report.frequency_hz >= 0 else None
 
 
 @dataclass(slots=True)
@@ -113,7 +120,7 @@ class _TruthFile:
         if not self.parts:
             return
         truths = [truth for _, truth in self.parts]
-        arrays = {
+        arrays: dict[str, Any] = {
             name: np.concatenate([getattr(truth, name) for truth in truths])
             for name in (
                 "alpha_nam",
@@ -162,6 +169,7 @@ class Headset:
         self._waiting: list[tuple[float, int, Packet]] = []
         self._order = itertools.count()
         self._report: FieldReport | None = None
+        self._fired: set[int] = set()  # boot_ns of pulses that had their effect, against repeated reports
         self._labels = brain.settings.montage
         self._epoch = 0
         brain.prepare()
@@ -192,7 +200,7 @@ class Headset:
 
     def _lsl_s(self, sample: int) -> float:
         """LSL time of a sample number."""
-        return self._start_s + sample / (self._rate_hz * self._pace)
+        return float(self._start_s + sample / (self._rate_hz * self._pace))
 
     @staticmethod
     def _wait(due_s: float, ended: Callable[[], bool]) -> None:
@@ -205,24 +213,14 @@ class Headset:
         first = self._brain.sample
         parts: list[F32] = []
         for report in [*sorted(self._field.reports(), key=lambda report: report.boot_ns), None]:
-            until = (
-                end if report is None else min(end, max(self._brain.sample, self._sample_at(report.boot_ns, boot_minus_lsl_ns)))
-            )
+            until = end if report is None else self._from(report, end, boot_minus_lsl_ns)
             if until > self._brain.sample:
                 samples = self._brain.advance(until - self._brain.sample, self._stimulation(boot_minus_lsl_ns, until))
                 parts.append(samples)
                 if self._truth:
                     self._truth.add(samples, self._brain.truth(), round(TRUTH_S * self._rate_hz))
-            if report is not None and (self._report is None or report.boot_ns >= self._report.boot_ns):
-                pending = () if self._report is None else self._report.pulses
-                still = tuple(p for p in pending if self._sample_at(p, boot_minus_lsl_ns) >= self._brain.sample)
-                self._report = FieldReport(
-                    report.boot_ns,
-                    report.amplitude_ma,
-                    report.frequency_hz,
-                    report.phase_rad,
-                    tuple(sorted({*still, *report.pulses})),
-                )
+            if report is not None:
+                self._take(report)
         packet = Packet(
             t_s=first / self._rate_hz,
             data_uv=np.concatenate(parts),
@@ -233,9 +231,26 @@ class Headset:
         for delivered in self._faults.deliver(packet):
             heapq.heappush(self._waiting, (delivered.due_s, next(self._order), delivered))
 
+    def _from(self, report: FieldReport, end: int, boot_minus_lsl_ns: float) -> int:
+        """First sample a report is about; a report that only repeats the last one need not cut the samples."""
+        known = self._report
+        if known is not None and (known.amplitude_ma, known.frequency_hz) == (report.amplitude_ma, report.frequency_hz):
+            return self._brain.sample
+        return min(end, max(self._brain.sample, self._sample_at(report.boot_ns, boot_minus_lsl_ns)))
+
+    def _take(self, report: FieldReport) -> None:
+        """Make a report the current one, keeping pulses that have not fired yet; one that is overtaken changes nothing."""
+        known = self._report
+        if known is not None and report.boot_ns < known.boot_ns:
+            return
+        before = () if known is None else known.pulses
+        self._report = replace(report, pulses=tuple(sorted({*before, *report.pulses} - self._fired)))
+        self._fired = {pulse for pulse in self._fired if pulse > report.boot_ns - 2_000_000_000}
+
     def _sample_at(self, boot_ns: int, boot_minus_lsl_ns: float) -> int:
         lsl_s = (boot_ns - boot_minus_lsl_ns) * 1e-9
-        return round((lsl_s - self._start_s) * self._rate_hz * self._pace)
+        sample: int = round((lsl_s - self._start_s) * self._rate_hz * self._pace)
+        return sample
 
     def _stimulation(self, boot_minus_lsl_ns: float, until: int) -> Stimulation:
         """The current over the samples up to `until` as last reported, none if that was too long ago."""
@@ -249,13 +264,13 @@ class Headset:
         frequency_hz = report.frequency_hz / self._pace
         since_start_s = (reported_s - self._start_s) * self._pace
         # a pulse that is reported late counts with the next sample, once
-        pulses = (max(self._sample_at(pulse, boot_minus_lsl_ns), self._brain.sample) for pulse in report.pulses)
-        fired = tuple(sorted({pulse for pulse in pulses if pulse < until}))
+        due = {pulse: max(self._sample_at(pulse, boot_minus_lsl_ns), self._brain.sample) for pulse in report.pulses}
+        fired = {pulse for pulse, sample in due.items() if sample < until}
         if fired:
-            left = tuple(p for p in report.pulses if self._sample_at(p, boot_minus_lsl_ns) >= until)
-            self._report = FieldReport(report.boot_ns, report.amplitude_ma, report.frequency_hz, report.phase_rad, left)
+            self._fired |= fired
+            self._report = replace(report, pulses=tuple(pulse for pulse in report.pulses if pulse not in fired))
         phase_rad = math.fmod(report.phase_rad - 2 * math.pi * frequency_hz * since_start_s, 2 * math.pi)
-        return Stimulation(report.amplitude_ma, frequency_hz, phase_rad, fired)
+        return Stimulation(report.amplitude_ma, frequency_hz, phase_rad, tuple(sorted({due[pulse] for pulse in fired})))
 
     def _send(self) -> None:
         now_s = pylsl.local_clock()

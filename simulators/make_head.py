@@ -1,6 +1,6 @@
-"""Makes `simulators/head.npz`: the lead field of a four-shell spherical head. Run once, by hand: `python -m simulators.make_head`.
+"""Makes `simulators/head.npz`, the lead field of a four-shell spherical head. By hand: `python -m simulators.make_head`.
 
-Needs MNE (and its SciPy). Nothing else in the product imports this file; at run time `simulators/head.py` loads the arrays with numpy.
+Needs MNE (and its SciPy). Nothing else imports this file; at run time `simulators/head.py` loads the arrays with numpy.
 """
 
 from __future__ import annotations
@@ -21,16 +21,18 @@ PAD_RADIUS_M = 0.028
 """A 25 cm2 stimulation pad taken as a spherical cap."""
 N_TERMS = 400
 
-ELECTRODES = tuple(
-    "Fp1 Fpz Fp2 AF9 AF7 AF5 AF3 AF1 AFz AF2 AF4 AF6 AF8 AF10 F9 F7 F5 F3 F1 Fz F2 F4 F6 F8 F10 FT9 FT7 FC5 FC3 FC1 FCz FC2 FC4 FC6 "
-    "FT8 FT10 T9 T7 C5 C3 C1 Cz C2 C4 C6 T8 T10 TP9 TP7 CP5 CP3 CP1 CPz CP2 CP4 CP6 TP8 TP10 P9 P7 P5 P3 P1 Pz P2 P4 P6 P8 P10 "
-    "PO9 PO7 PO5 PO3 PO1 POz PO2 PO4 PO6 PO8 PO10 O1 Oz O2 Iz A1 A2".split()
+_ROWS = (
+    "Fp1 Fpz Fp2 AF9 AF7 AF5 AF3 AF1 AFz AF2 AF4 AF6 AF8 AF10 F9 F7 F5 F3 F1 Fz F2 F4 F6 F8 F10",
+    "FT9 FT7 FC5 FC3 FC1 FCz FC2 FC4 FC6 FT8 FT10 T9 T7 C5 C3 C1 Cz C2 C4 C6 T8 T10",
+    "TP9 TP7 CP5 CP3 CP1 CPz CP2 CP4 CP6 TP8 TP10 P9 P7 P5 P3 P1 Pz P2 P4 P6 P8 P10",
+    "PO9 PO7 PO5 PO3 PO1 POz PO2 PO4 PO6 PO8 PO10 O1 Oz O2 Iz A1 A2",
 )
+ELECTRODES = tuple(name for row in _ROWS for name in row.split())
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A cortical patch below an electrode (or between two): radius of its center as a share of the head's, spread of its dipoles in m."""
+    """A cortical patch below electrodes: its center's radius as a share of the head's, its dipoles' distance from there in m."""
 
     name: str
     below: tuple[str, ...]
@@ -58,7 +60,7 @@ EYES_M = {"eye_left": (-0.030, 0.066, -0.031), "eye_right": (0.030, 0.066, -0.03
 
 
 def electrode_directions() -> F64:
-    """(n_electrodes, 3) unit vectors from the center of the sphere that fits MNE's colin27_1005 montage best; x right, y front, z up."""
+    """(n_electrodes, 3) unit vectors from the center of the sphere that fits MNE's colin27_1005 best; x right, y front, z up."""
     positions = mne.channels.make_standard_montage("colin27_1005").get_positions()["ch_pos"]
     points = np.array([positions[name] for name in ELECTRODES])
     scalp = np.array(
@@ -99,10 +101,10 @@ def dipole_potentials_uv(positions_m: F64, orientations: F64, directions: F64) -
 
 
 def shell_coefficients() -> tuple[F64, F64]:
-    """Per degree n >= 1: potential at the scalp, and of the brain's regular term, for unit normal current density a(n) P_n at the scalp.
+    """Per degree n >= 1: potential at the scalp, and factor of x^n in the brain, for a normal current density P_n at the scalp.
 
-    Laplace's equation in concentric shells: phi_j = sum (A_j x^n + B_j x^-(n+1)) P_n with x = r / R; potential and radial current are
-    continuous at each border. Normalized: multiply by R / sigma_scalp.
+    Laplace's equation in concentric shells: phi_j = sum (A_j x^n + B_j x^-(n+1)) P_n with x = r / R; potential and radial
+    current are continuous at each border. Multiply by R / sigma_scalp.
     """
     scalp, brain = np.zeros(N_TERMS + 1), np.zeros(N_TERMS + 1)
     for n in range(1, N_TERMS + 1):
@@ -135,7 +137,7 @@ def legendre(x: F64) -> F64:
 
 
 def scalp_transfer_mv_per_ma(directions: F64) -> F64:
-    """(n_electrodes, n_electrodes) mV at an electrode per mA entering through a pad at another (the current leaves evenly over the whole head).
+    """(n_electrodes, n_electrodes) mV at an electrode per mA entering through a pad at another, leaving evenly over the head.
 
     Only differences of columns (current in at one pad, out at another) have a meaning.
     """
@@ -164,7 +166,7 @@ def main() -> None:
         rows.append(dipole_potentials_uv(points, normals, directions).mean(axis=0))
         centers.append(region.depth * RADIUS_M * direction)
     eyes = np.array(list(EYES_M.values()))
-    # corneo-retinal axis seen through the closing lid: forward and slightly up; gives Fz / Fp1 = 0.3 against linked ears, as in people
+    # corneo-retinal axis under the closing lid: forward, slightly up; Fz / Fp1 = 0.3 against linked ears, as in people
     front = np.tile((0.0, 0.995, 0.1), (2, 1))
     right = np.tile((1.0, 0.0, 0.0), (2, 1))
     target = Path(__file__).with_name("head.npz")

@@ -1,4 +1,4 @@
-"""Stationary Gaussian noise of any spectrum, made in half-overlapping stretches that depend on (seed, stream, stretch number) only."""
+"""Stationary Gaussian noise of any spectrum, in half-overlapping stretches that depend on seed, stream and number only."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from eegloop.signal import F64
 class ShapedNoise:
     """Endless noise in several independent series; `half(k)` is the k-th stretch of `hop` samples.
 
-    Two independent periodic stretches are cross-faded with sine and cosine flanks, whose squares add to one: the variance stays constant,
-    and the spectrum is the wanted one smoothed over about 1/(2 hop) Hz.
+    Two independent periodic stretches are cross-faded with sine and cosine flanks, whose squares add to one: the variance stays
+    constant, and the spectrum is the wanted one smoothed over about 1/(2 hop) Hz.
     """
 
     def __init__(self, seed: int, stream: int, hop: int, sample_rate_hz: float, densities: F64) -> None:
-        """`densities` (n_series, n_frequencies): one-sided power spectral density, unit^2/Hz, at `frequencies(hop, sample_rate_hz)`."""
+        """`densities` (n_series, hop + 1): one-sided power spectral density, unit^2/Hz, at `frequencies(hop, sample_rate_hz)`."""
         self._key = (seed, stream)
         self._hop = hop
         # a real unit-variance white series of n samples has E|X|^2 = n in each bin, one-sided density 2 / rate
@@ -44,7 +44,7 @@ class ShapedNoise:
         if self._tail_of != k:
             self._tail = self._stretch(k)[self._hop :]
         following = self._stretch(k + 1)
-        out = self._fall * self._tail + self._rise * following[: self._hop]
+        out: F64 = self._fall * self._tail + self._rise * following[: self._hop]
         self._tail, self._tail_of = following[self._hop :], k + 1
         return out
 
@@ -71,6 +71,6 @@ def slow(frequencies_hz: F64, limit_hz: float, sd: float) -> F64:
 
 
 def muscle(frequencies_hz: F64, rms: float) -> F64:
-    """Density of surface electromyogram: broad, rising from 20 Hz, falling towards 300 Hz, total `rms` below half the sample rate."""
+    """Density of surface electromyogram: broad, from 20 Hz falling towards 300 Hz, total `rms` below half the sample rate."""
     density = 1.0 / (1.0 + (20.0 / np.maximum(frequencies_hz, 1e-9)) ** 6) / (1.0 + (frequencies_hz / 150.0) ** 4)
     return np.asarray(density * (rms**2 / (density[1:].sum() * frequencies_hz[1])))

@@ -1,8 +1,9 @@
 """How the virtual brain answers stimulation, sample by sample, and what stimulation does to the amplifier.
 
-Direct current shifts excitability slowly (own onset and washout, saturating), seen as a change of rhythm amplitudes. Alternating current
-pulls the phase of alpha towards its own (Adler's equation: locked while |detuning| < coupling, hence an Arnold tongue) and leaves a
-lasting effect near the alpha frequency. A pulse turns the phase and evokes a response. None of it depends on how the samples are cut.
+Direct current shifts excitability slowly (own onset and washout, saturating), seen as a change of rhythm amplitudes.
+Alternating current pulls the phase of alpha towards its own (Adler's equation: locked while |detuning| < coupling, hence an
+Arnold tongue) and leaves a lasting effect near the alpha frequency. A pulse turns the phase and evokes a response. None of it
+depends on how the samples are cut.
 """
 
 from __future__ import annotations
@@ -137,7 +138,7 @@ class Response:
         )
 
     def advance(self, ongoing: OngoingStretch, heart: F64, start: int, stop: int, stimulation: Stimulation) -> Answer:
-        """Samples start to stop of one stretch (absolute numbers); `heart` (n_stretch,) is the modulation of the contamination."""
+        """Samples start to stop (absolute) of one stretch; `heart` (n_stretch,) is the modulation of the contamination."""
         first, n = ongoing.first_sample, stop - start
         rows = slice(start - first, stop - first)
         fired = sorted({pulse for pulse in stimulation.pulses if start <= pulse < stop})
@@ -165,7 +166,7 @@ class Response:
         return Answer(moment, excitability, alpha, ongoing.alpha_phase_rad[rows] + turned, direct, current, artifact)
 
     def _currents(self, start: int, n: int, stimulation: Stimulation, fired: list[int]) -> tuple[F64, F64, F64, F64, F64]:
-        """(n,) each: instantaneous current, its slow direct and alternating effect, the pulses' effect, electrode charge in mA."""
+        """(n,) each: current now, its slow direct and alternating effect, the pulses' effect, electrode charge in mA."""
         settings = self._settings
         amplitude, frequency_hz = stimulation.amplitude_ma, stimulation.frequency_hz
         if amplitude == self._direct_ma == self._alternating_ma == self._pulsed == self._polar_ma == 0.0 and not fired:
@@ -229,7 +230,7 @@ def _add_at(target: F64, waveform: F64, offset: int, weights: F64) -> None:
 
 
 def _evoked_waveform(t_s: F64) -> F64:
-    """Response to a magnetic pulse, largest deflection 1: peaks near 15-30, 45, 60, 100 and 180 ms as in the TMS-EEG literature."""
+    """Response to a magnetic pulse, largest deflection 1; peaks near 15, 30, 45, 60, 100, 180 ms as in TMS-EEG literature."""
     peaks = (
         (-0.25, 0.015, 0.004),
         (0.3, 0.03, 0.006),

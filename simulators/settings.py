@@ -1,4 +1,4 @@
-"""Settings of the virtual brain: every number with its unit and range. Defaults: an alert adult whose frontal asymmetry follows F3/F4 current."""
+"""Settings of the virtual brain, each with unit and range; by default an adult whose frontal asymmetry follows F3/F4 current."""
 
 from __future__ import annotations
 
