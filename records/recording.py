@@ -122,7 +122,7 @@ class Recording:
 
     def fits(self, chunk: Chunk) -> bool:
         """False if `chunk` needs a new run: after a very long gap."""
-        return self.timeline.place(chunk).missing <= LONGEST_GAP_S * self._plan.info.sample_rate_hz
+        return self.timeline.missing_before(chunk) <= LONGEST_GAP_S * self.timeline.rate_hz
 
     def chunk(self, tick: int, chunk: Chunk, wall_s: float | None) -> None:
         """One chunk, and NaN for the samples missing before it.
