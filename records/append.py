@@ -34,6 +34,16 @@ def write_all(fd: int, data: bytes) -> None:
         done += os.write(fd, memoryview(data)[done:])
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it for their owner alone (`Path.mkdir` gives parents the default mode)."""
+    missing = []
+    while not path.exists():
+        missing.append(path)
+        path = path.parent
+    for folder in reversed(missing):
+        folder.mkdir(exist_ok=True, mode=0o700)
+
+
 def replace_file(path: Path, data: bytes) -> None:
     """Put a small file in place whole: written beside it under a dot name (which BIDS ignores), then renamed.
 
