@@ -28,7 +28,7 @@ from typing import Any
 
 from eegloop.errors import RecordingError
 from eegloop.ports import Clock
-from records.append import write_all
+from records.append import make_folder, write_all
 from records.tables import json_cell
 
 GENESIS = "0" * 64
@@ -108,7 +108,7 @@ class AuditTrail:
         self._failure = ""
         self._refused = 0
         self._drained_s = time.monotonic()
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(path.parent)
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._head_fd = -1
         try:

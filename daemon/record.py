@@ -34,6 +34,7 @@ FLUSH_S = 0.25
 SYNC_S = 2.0
 BEHIND_S = 1.0
 RETRY_S = 5.0
+SPACE_S = 1.0
 DURATION_S = 30.0
 RESERVE_BYTES = 32 << 20
 QUEUE_ITEMS = 60_000
@@ -246,7 +247,7 @@ class SessionRecorder:
 
     def _write(self, items: list[tuple[Any, ...]], now_s: float) -> None:
         if now_s >= self._space_due_s or self._failure:
-            self._space_due_s = now_s + 1.0
+            self._space_due_s = now_s + SPACE_S
             self._check_space()
         for item in items:
             if item[0] == _CHUNK:

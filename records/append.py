@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,16 @@ def write_all(fd: int, data: bytes) -> None:
     done = os.write(fd, data)
     while done < len(data):
         done += os.write(fd, memoryview(data)[done:])
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it for their owner alone (`Path.mkdir` gives parents the default mode)."""
+    missing = []
+    while not path.exists():
+        missing.append(path)
+        path = path.parent
+    for folder in reversed(missing):
+        folder.mkdir(exist_ok=True, mode=0o700)
 
 
 def replace_file(path: Path, data: bytes) -> None:
@@ -141,24 +151,23 @@ class RowFile(AppendFile):
     """
 
     def __init__(self, path: Path, dtype: np.dtype[np.void], *, overwrite: bool = False) -> None:
-        self.dtype = dtype
         self.rows = 0
-        super().__init__(path, _npy_head(dtype, 0), overwrite=overwrite)
+        self._head_of = _npy_heads(dtype)
+        super().__init__(path, self._head_of(0), overwrite=overwrite)
 
     def append_rows(self, rows: NDArray[np.void]) -> None:
         self.append(rows.tobytes())
         self.rows += len(rows)
-        self.head = _npy_head(self.dtype, self.rows)
+        self.head = self._head_of(self.rows)
         os.pwrite(self.fd, self.head, 0)
 
 
-def _npy_head(dtype: np.dtype[np.void], rows: int) -> bytes:
-    """The .npy 1.0 header (NumPy NEP 1), padded to a length that does not depend on the number of rows."""
-    descr = np.lib.format.dtype_to_descr(dtype)
-    text = f"{{'descr': {descr!r}, 'fortran_order': False, 'shape': ({rows},), }}"
-    width = len(text) - len(str(rows)) + 20
-    total = -(-(10 + width + 1) // 64) * 64
-    return b"\x93NUMPY\x01\x00" + (total - 10).to_bytes(2, "little") + text.ljust(total - 11).encode("latin-1") + b"\n"
+def _npy_heads(dtype: np.dtype[np.void]) -> Callable[[int], bytes]:
+    """Number of rows -> the .npy 1.0 header (NumPy NEP 1), of one length whatever the number."""
+    before = f"{{'descr': {np.lib.format.dtype_to_descr(dtype)!r}, 'fortran_order': False, 'shape': ("
+    total = -(-(10 + len(before) + 20 + len(",), }") + 1) // 64) * 64
+    start = b"\x93NUMPY\x01\x00" + (total - 10).to_bytes(2, "little")
+    return lambda rows: start + f"{before}{rows},), }}".ljust(total - 11).encode("latin-1") + b"\n"
 
 
 def read_rows(path: Path) -> NDArray[np.void]:

@@ -15,7 +15,7 @@ from typing import Any
 
 from eegloop.errors import RecordingError
 from eegloop.signal import StreamInfo
-from records.append import replace_file
+from records.append import make_folder, replace_file
 from records.tables import NA, text_cell
 
 BIDS_VERSION = "1.10.0"
@@ -113,7 +113,7 @@ def take_session(root: Path, subject: str) -> str:
         If the directory cannot be made.
     """
     folder = root / f"sub-{subject}"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(folder)
     taken = [int(m[1]) for p in folder.iterdir() if (m := re.fullmatch(r"ses-(\d+)", p.name))]
     number = max(taken, default=0) + 1
     while True:
@@ -169,7 +169,7 @@ def write_dataset(root: Path, subject: str) -> None:
     OSError
         If they cannot be written.
     """
-    root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(root)
     made_by = [{"Name": "eegloop", "Version": software_version()}]
     once = {
         root / "dataset_description.json": to_json(
@@ -198,7 +198,7 @@ def write_dataset(root: Path, subject: str) -> None:
 
 def write_derivative_dataset(folder: Path) -> None:
     """`dataset_description.json` and README of `derivatives/eegloop`."""
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(folder)
     description = to_json(
         {
             "Name": "eegloop: biomarkers, decisions and stimulation",

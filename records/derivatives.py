@@ -15,7 +15,7 @@ from eegloop.errors import RecordingError
 from eegloop.signal import BiomarkerColumn, Biomarkers, Chunk, StreamInfo
 from eegloop.stim import StimState
 from records import bids, tables
-from records.append import AppendFile, RowFile, replace_file, seal_of
+from records.append import AppendFile, RowFile, make_folder, replace_file, seal_of
 from records.tables import DecisionRow
 from records.timeline import Placement, Timeline
 
@@ -53,7 +53,7 @@ class Derivatives:
         *,
         overwrite: bool = False,
     ) -> None:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(folder)
         self.folder = folder
         self.stem = stem
         self.timeline = timeline

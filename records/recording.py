@@ -15,7 +15,7 @@ from eegloop.errors import RecordingError
 from eegloop.signal import BiomarkerColumn, Biomarkers, Chunk, StreamInfo
 from eegloop.stim import StimState
 from records import bids, tables
-from records.append import AppendFile, MarkerFile, replace_file, seal_of
+from records.append import AppendFile, MarkerFile, make_folder, replace_file, seal_of
 from records.derivatives import Derivatives
 from records.tables import DecisionRow
 from records.timeline import Timeline
@@ -97,7 +97,7 @@ class Recording:
 
     def _open(self) -> None:
         plan = self._plan
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_folder(self._folder)
         replace_file(self._path("channels.tsv"), bids.channels_tsv(plan.info))
         # BIDS: electrodes and coordinate system belong to the session, not to a task or run.
         place = self._folder / f"sub-{plan.entities.subject}_ses-{plan.entities.session}"
@@ -122,7 +122,7 @@ class Recording:
 
     def fits(self, chunk: Chunk) -> bool:
         """False if `chunk` needs a new run: after a very long gap."""
-        return self.timeline.place(chunk).missing <= LONGEST_GAP_S * self._plan.info.sample_rate_hz
+        return self.timeline.missing_before(chunk) <= LONGEST_GAP_S * self.timeline.rate_hz
 
     def chunk(self, tick: int, chunk: Chunk, wall_s: float | None) -> None:
         """One chunk, and NaN for the samples missing before it.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,11 @@ def _plain(value: Any) -> Any:
     return number if math.isfinite(number) else None
 
 
+# 20 states a second and seat: how each field is written is looked up once.
+_STIM_VALUES = operator.attrgetter(*STIM_FIELDS)
+_STIM_CELLS: tuple[Callable[[Any], str], ...] = tuple({"str": text_cell, "int": str}.get(str(f.type), number_cell) for f in fields(StimState))
+
+
 def decision_line(onset_s: float, row: DecisionRow) -> str:
     limits = [{"field": k.field, "value": k.value, "unit": k.unit, "set_by": k.set_by} for k in row.limits]
     cells = (
@@ -131,16 +137,8 @@ def decision_line(onset_s: float, row: DecisionRow) -> str:
 
 
 def stim_line(onset_s: float, tick: int, state: StimState) -> str:
-    cells = [f"{onset_s:.6f}", str(tick)]
-    for name in STIM_FIELDS:
-        value = getattr(state, name)
-        if isinstance(value, str):
-            cells.append(text_cell(value))
-        elif isinstance(value, int):
-            cells.append(str(value))
-        else:
-            cells.append(number_cell(value))
-    return "\t".join(cells) + "\n"
+    cells = [cell(value) for cell, value in zip(_STIM_CELLS, _STIM_VALUES(state), strict=True)]
+    return f"{onset_s:.6f}\t{tick}\t" + "\t".join(cells) + "\n"
 
 
 def stim_state(cells: Mapping[str, str]) -> StimState:

@@ -20,7 +20,7 @@ class Placement:
     new_segment : bool
         The sender restarted or its clock jumped before this chunk.
     off_grid : int
-        Samples by which the chunk contradicts its own grid (0 = none); a source never should.
+        Samples by which the chunk's number lies before where its segment has come to (0 = as it should be).
     """
 
     file_sample: int
@@ -45,20 +45,22 @@ class Timeline:
     def started(self) -> bool:
         return self._end_sample is not None
 
+    def missing_before(self, chunk: Chunk) -> int:
+        """Samples that `place` would say are missing before `chunk`."""
+        if self._end_sample is None:
+            return 0
+        if chunk.segment != self._segment:
+            return max(0, chunk.lost_samples)
+        # Within a segment the grid is the truth: it also counts what the recorder itself could not write.
+        return max(0, chunk.lost_samples, chunk.first_sample - self._end_sample)
+
     def place(self, chunk: Chunk) -> Placement:
         """Where `chunk` would go; changes nothing."""
         if self._end_sample is None:
             return Placement(0, 0, False, 0)
         new_segment = chunk.segment != self._segment
-        missing = chunk.lost_samples
-        off_grid = 0
-        if not new_segment:
-            # Within a segment the grid is the truth: it also counts what the recorder itself could not write.
-            missing = chunk.first_sample - self._end_sample
-            if missing < chunk.lost_samples:
-                off_grid = chunk.lost_samples - missing
-                missing = chunk.lost_samples
-        missing = max(0, missing)
+        missing = self.missing_before(chunk)
+        off_grid = 0 if new_segment else self._end_sample + missing - chunk.first_sample
         return Placement(self.n_samples + missing, missing, new_segment, off_grid)
 
     def add(self, chunk: Chunk, placement: Placement) -> None:

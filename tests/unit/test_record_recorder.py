@@ -1,0 +1,325 @@
+"""The recorder: sample-exact, gaps explicit, honest about what it could not do."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import mne
+import numpy as np
+import pandas as pd
+import pytest
+
+from daemon.record import RecordWriter, SessionRecorder
+from eegloop.errors import RecordingError
+from eegloop.layout import Layout
+from eegloop.signal import Chunk
+from records import append, tables
+from records.session import ChunkTick, EventTick, IdleTick, RecordedSession, StimTick
+from tests.record_stream import COLUMNS, SystemClock, decision, grid_uv, hop, state, stream
+
+RATE_HZ = 250.0
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    layout = Layout(tmp_path / "data")
+    layout.recordings.mkdir(parents=True)
+    return layout
+
+
+@pytest.fixture
+def writer() -> Iterator[RecordWriter]:
+    with RecordWriter(flush_s=0.02, sync_s=0.05) as writer:
+        yield writer
+
+
+def _recorder(writer: RecordWriter, layout: Layout, *, seat: str = "seat1", person: str = "virtual", **more: object) -> SessionRecorder:
+    return SessionRecorder(
+        writer, layout, seat, person, "rest", stream(), COLUMNS, 50.0, {}, 1_700_000_000.0, SystemClock(), reserve_bytes=0, **more
+    )  # type: ignore[arg-type]
+
+
+def _chunk(first: int, count: int = 5, lost: int = 0, segment: int = 0, arrival_s: float = 100.0) -> Chunk:
+    return Chunk(grid_uv(first, count, 8), first, 50.0 + first / RATE_HZ, arrival_s + first / RATE_HZ, lost, segment)
+
+
+def _until(true: Callable[[], object], deadline_s: float = 10.0) -> None:
+    until = time.monotonic() + deadline_s
+    while not true():
+        assert time.monotonic() < until, "waited 10 s in vain"
+        time.sleep(0.005)
+
+
+def _session(layout: Layout, recorder: SessionRecorder) -> RecordedSession:
+    return RecordedSession(layout.recordings / recorder.status.session)
+
+
+def test_what_comes_back_is_what_was_sent_gaps_and_segments_included(writer: RecordWriter, layout: Layout) -> None:
+    recorder = _recorder(writer, layout)
+    sent = [_chunk(1000), _chunk(1005, 7), _chunk(1012 + 30, 5, 30), _chunk(1047, 1), _chunk(5, 4, 0, 1), _chunk(9 + 2, 3, 2, 1)]
+    for tick, chunk in enumerate(sent):
+        recorder.chunk(tick, chunk)
+    assert recorder.close(5)
+    session = _session(layout, recorder)
+    got = [t for t in session.ticks() if isinstance(t, ChunkTick)]
+    assert [t.tick for t in got] == list(range(6))
+    for back, chunk in zip(got, sent, strict=True):
+        np.testing.assert_array_equal(back.chunk.data_uv, chunk.data_uv)
+        for name in ("first_sample", "t0_s", "arrival_s", "lost_samples", "segment"):
+            assert getattr(back.chunk, name) == getattr(chunk, name)
+    assert got[0].wall_s is not None and abs(got[0].wall_s - (time.time() - time.monotonic() + 100.0 + 4)) < 1
+    samples = session.samples()
+    assert samples.shape == (12 + 30 + 6 + 4 + 2 + 3, 8)
+    assert np.isnan(samples[12:42]).all() and np.isnan(samples[52:54]).all()
+    assert not np.isnan(samples[:12]).any() and not np.isnan(samples[42:52]).any()
+    raw = mne.io.read_raw_brainvision(session.header, preload=True, verbose="error")
+    np.testing.assert_allclose(raw.get_data().T * 1e6, samples, rtol=1e-6)
+    bad = [(a["onset"], a["duration"]) for a in raw.annotations if a["description"] == "Bad Interval/BAD_gap"]
+    assert bad == [(12 / RATE_HZ, 30 / RATE_HZ), (52 / RATE_HZ, 2 / RATE_HZ)]
+    assert [a["onset"] for a in raw.annotations if a["description"] == "New Segment/"] == [48 / RATE_HZ]
+    assert raw.get_data(reject_by_annotation="omit").shape[1] == 57 - 32
+    events = pd.read_csv(session.header.with_name("sub-virtual_ses-01_task-rest_events.tsv"), sep="\t")
+    assert list(events.trial_type) == ["BAD_gap", "new_segment", "BAD_gap"]
+    assert list(events["sample"]) == [12, 48, 52]
+
+
+def test_all_inputs_of_the_loop_come_back_in_their_order(writer: RecordWriter, layout: Layout) -> None:
+    recorder = _recorder(writer, layout)
+    recorder.event(0, 49.9, "connected", "virtual", {"battery": 0.5})
+    recorder.stim(0, state(0))
+    recorder.chunk(1, _chunk(0))
+    recorder.stim(1, state(1))
+    recorder.idle(2, 50.02)
+    recorder.chunk(3, _chunk(105, 5, 100))
+    recorder.event(3, 50.44, "operator", "start", {"by": "anna", "bad": float("nan")})
+    recorder.stim(4, state(2))
+    recorder.biomarkers(hop(1, 110, 50.44))
+    recorder.decision(decision(4, 50.44, 110))
+    assert recorder.close(5)
+    session = _session(layout, recorder)
+    ticks = list(session.ticks())
+    assert [(t.tick, type(t)) for t in ticks] == [
+        (0, EventTick), (0, StimTick), (1, ChunkTick), (1, StimTick), (2, IdleTick), (3, ChunkTick), (3, EventTick), (4, StimTick),
+    ]  # fmt: skip
+    assert ticks[0] == EventTick(0, 49.9, "connected", "virtual", {"battery": 0.5})
+    assert [t.state for t in ticks if isinstance(t, StimTick)] == [state(0), state(1), state(2)]
+    assert ticks[4] == IdleTick(2, 50.02)
+    assert ticks[6] == EventTick(3, 50.44, "operator", "start", {"by": "anna", "bad": None})
+    [row] = session.decisions()
+    assert row["sentence"] == "Alpha is 'high' at 7.3 µV², so the current rises to 1.0 mA."
+    assert row["limits"] == [{"field": "amplitude_ma", "value": 1.0, "unit": "mA", "set_by": "prescription"}]
+    assert row["inputs"] == {"band_power.alpha@F3": 7.25, "faa@F3-F4": None}
+    assert (row["proposed_ma"], row["granted_ma"], row["confirmed_ma"], row["onset"]) == (1.25, 1.0, None, 110 / RATE_HZ)
+    [first] = session.hops()
+    assert first["hop"] == 1 and first["tick"] == 3 and first["onset_s"] == 110 / RATE_HZ and np.isnan(first["values"][3])
+    assert session.columns == COLUMNS and session.info == stream()
+
+
+def test_one_row_of_biomarkers_a_second(writer: RecordWriter, layout: Layout) -> None:
+    recorder = _recorder(writer, layout)
+    for i in range(250):
+        recorder.chunk(i, _chunk(1000 + 5 * i))
+        if i % 5 == 4:
+            end = 1000 + 5 * (i + 1)
+            recorder.biomarkers(hop(i // 5 + 1, end, 50.0 + end / RATE_HZ))
+    assert recorder.close(5)
+    table = pd.read_csv(next(layout.recordings.rglob("*_biomarkers.tsv")), sep="\t")
+    assert sorted(table.onset.unique()) == [1, 2, 3, 4, 5]
+    assert len(table) == 5 * len(COLUMNS)
+    assert list(table.value[:2]) == [10.0, 20.0]
+
+
+def test_two_seats_share_the_writer_and_nothing_else(writer: RecordWriter, layout: Layout) -> None:
+    recorders = [_recorder(writer, layout, seat=f"s{i}", person=f"p{i % 2}") for i in range(3)]
+    for i in range(20):
+        for number, recorder in enumerate(recorders):
+            recorder.chunk(i, _chunk(1000 * number + 5 * i))
+    assert all(r.close(5) for r in recorders)
+    sessions = [_session(layout, r) for r in recorders]
+    assert {s.entities.stem for s in sessions} == {"sub-p0_ses-01_task-rest", "sub-p1_ses-01_task-rest", "sub-p0_ses-02_task-rest"}
+    for number, session in enumerate(sessions):
+        np.testing.assert_array_equal(session.samples(), grid_uv(1000 * number, 100, 8))
+
+
+def test_status_says_what_is_so(writer: RecordWriter, layout: Layout) -> None:
+    recorder = _recorder(writer, layout)
+    assert recorder.ok and recorder.status.status == "ok" and recorder.status.message == "waiting for the first sample"
+    recorder.chunk(0, _chunk(0, 250))
+    _until(lambda: recorder.status.seconds)
+    assert recorder.status.seconds == 1.0 and recorder.status.session.endswith("ses-01/eeg/sub-virtual_ses-01_task-rest_eeg.vhdr")
+    assert recorder.close(5)
+    assert recorder.status.status == "off" and not recorder.ok
+
+
+def test_a_writer_that_falls_behind_fails_and_loses_nothing(
+    writer: RecordWriter, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = _recorder(writer, layout)
+    recorder.chunk(0, _chunk(0))
+    _until(lambda: recorder.status.seconds)
+    held, real = threading.Event(), append.write_all
+
+    def slow(fd: int, data: bytes) -> None:
+        held.wait(30)
+        real(fd, data)
+
+    monkeypatch.setattr(append, "write_all", slow)
+    recorder.chunk(1, _chunk(5))
+    stuck_s = time.monotonic()
+    _until(lambda: not recorder.ok)
+    assert time.monotonic() - stuck_s < 1.5
+    assert recorder.status.status == "failed" and "behind" in recorder.status.message
+    for i in range(2, 50):
+        recorder.chunk(i, _chunk(5 * i))
+    assert not recorder.close(0.2), "close is bounded while the disk hangs"
+    held.set()
+    assert recorder.closed.wait(10)
+    np.testing.assert_array_equal(_session(layout, recorder).samples(), grid_uv(0, 250, 8))
+
+
+def test_a_full_disk_is_an_alarm_and_recording_starts_again_in_a_new_run(
+    writer: RecordWriter, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("daemon.record.RETRY_S", 0.05)
+    recorder = _recorder(writer, layout)
+    recorder.chunk(0, _chunk(0))
+    _until(lambda: recorder.status.seconds)
+
+    def full(fd: int, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(append, "write_all", full)
+        for i in range(1, 5):
+            recorder.chunk(i, _chunk(5 * i))
+        _until(lambda: not recorder.ok)
+        assert recorder.status.status == "failed"
+        assert "No space left" in recorder.status.message and "free some space" in recorder.status.message
+    tick = 5
+
+    def again() -> bool:
+        nonlocal tick
+        recorder.chunk(tick, _chunk(5 * tick))
+        tick += 1
+        return recorder.ok
+
+    _until(again)
+    assert recorder.close(5)
+    headers = sorted(p.name for p in layout.recordings.rglob("*.vhdr"))
+    assert headers == ["sub-virtual_ses-01_task-rest_eeg.vhdr", "sub-virtual_ses-01_task-rest_run-02_eeg.vhdr"]
+    second = _session(layout, recorder)
+    first_back = next(t for t in second.ticks() if isinstance(t, ChunkTick)).chunk
+    np.testing.assert_array_equal(second.samples(), grid_uv(first_back.first_sample, 5 * tick - first_back.first_sample, 8))
+    resumed = [t for t in second.ticks() if isinstance(t, EventTick)]
+    assert resumed[0].kind == "recording_resumed" and "No space left" in resumed[0].text
+
+
+def test_an_unwritable_directory_is_an_alarm_from_the_start(writer: RecordWriter, tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "data")
+    layout.data.mkdir()
+    layout.recordings.write_text("a file stands where the recordings should go")
+    recorder = _recorder(writer, layout)
+    assert recorder.status.status == "failed" and str(layout.recordings) in recorder.status.message
+    recorder.chunk(0, _chunk(0))
+    assert recorder.close(5)
+
+
+def test_space_below_the_reserve_closes_the_run_while_it_still_can(
+    writer: RecordWriter, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("daemon.record.SPACE_S", 0.0)
+    recorder = _recorder(writer, layout)
+    recorder.chunk(0, _chunk(0))
+    _until(lambda: recorder.status.seconds)
+    recorder._reserve_bytes = 1 << 60
+    recorder.chunk(1, _chunk(5))
+    _until(lambda: not recorder.ok)
+    assert "kept in reserve" in recorder.status.message
+    _until(lambda: list(layout.recordings.rglob("*_manifest.json")))
+
+
+def test_a_failing_sync_is_a_failing_record(writer: RecordWriter, layout: Layout, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = _recorder(writer, layout)
+
+    def broken(fd: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr("daemon.record.os.fdatasync", broken)
+    recorder.chunk(0, _chunk(0))
+    _until(lambda: not recorder.ok)
+    assert "Input/output error" in recorder.status.message
+
+
+def test_a_fault_of_one_seat_leaves_the_others_recording(
+    writer: RecordWriter, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sick, well = _recorder(writer, layout, seat="sick", person="a"), _recorder(writer, layout, seat="well", person="b")
+    sick.chunk(0, Chunk(np.zeros((5, 3), np.float32), 0, 0.0, 0.0))
+    _until(lambda: not sick.ok)
+    assert "3" in sick.status.message and "8 channels" in sick.status.message
+    sick.biomarkers("no biomarkers at all")  # type: ignore[arg-type]
+    for i in range(10):
+        well.chunk(i, _chunk(5 * i))
+    assert well.close(5) and well.status.seconds == 0.2
+    assert sick.close(5)
+
+
+def test_a_gap_of_an_hour_begins_a_new_run_instead_of_an_hour_of_nan(writer: RecordWriter, layout: Layout) -> None:
+    recorder = _recorder(writer, layout)
+    recorder.chunk(0, _chunk(0))
+    hour = int(3600 * RATE_HZ)
+    recorder.chunk(1, Chunk(grid_uv(0, 5, 8), 5 + hour, 3650.0, 3700.0, hour))
+    assert recorder.close(5)
+    assert recorder.status.session.endswith("_run-02_eeg.vhdr")
+    assert len(_session(layout, recorder).samples()) == 5
+    assert recorder.status.seconds == 10 / RATE_HZ
+
+
+def test_no_samples_no_session(writer: RecordWriter, layout: Layout) -> None:
+    recorder = _recorder(writer, layout)
+    recorder.stim(0, state(0))
+    assert recorder.close(5)
+    assert not list(layout.recordings.glob("sub-*"))
+
+
+def test_a_name_is_no_code(writer: RecordWriter, layout: Layout) -> None:
+    with pytest.raises(RecordingError, match=r"seat1, person: 'Anna Schmidt'"):
+        _recorder(writer, layout, person="Anna Schmidt")
+
+
+def test_enqueueing_costs_microseconds(layout: Layout) -> None:
+    recorder = _recorder(RecordWriter(), layout)
+    chunks = [_chunk(5 * i, arrival_s=0.0) for i in range(2000)]
+    best = min(_timed(recorder, chunks[i : i + 100]) for i in range(0, 2000, 100))
+    assert best / 100 < 15e-6
+    assert recorder.close(5)
+
+
+def _timed(recorder: SessionRecorder, chunks: list[Chunk]) -> float:
+    start = time.perf_counter()
+    for tick, chunk in enumerate(chunks):
+        recorder.chunk(tick, chunk)
+    return time.perf_counter() - start
+
+
+def test_files_are_for_their_owner_alone(writer: RecordWriter, layout: Layout) -> None:
+    recorder = _recorder(writer, layout)
+    recorder.chunk(0, _chunk(0))
+    assert recorder.close(5)
+    for path in layout.recordings.rglob("*"):
+        assert path.stat().st_mode & 0o077 == 0, path
+
+
+def test_a_session_of_something_else_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(RecordingError, match="no session of eegloop"):
+        RecordedSession(tmp_path / "recording.vhdr")
+    path = tmp_path / "sub-a" / "ses-01" / "eeg" / "sub-a_ses-01_task-rest_eeg.vhdr"
+    with pytest.raises(RecordingError, match="replay needs the derivatives"):
+        RecordedSession(path)
+    assert not RecordedSession.is_session(path)
+    assert tables.NA == "n/a"
