@@ -104,9 +104,10 @@ def replay(
 @app.command(epilog="Example: eegloop link --data data")
 def link(data: Data = Path("data")) -> None:
     """Print a new one-time sign-in link for the running service."""
-    from daemon.web.access import new_link
+    from daemon.supervisor import sign_in_link
+    from eegloop.layout import Layout
 
-    typer.echo(new_link(data))
+    typer.echo(sign_in_link(Layout(data.resolve())))
 
 
 @app.command(epilog="Example: eegloop verify data/recordings")

@@ -7,12 +7,11 @@ import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from dsp.pipeline import Pipeline
-
 from control.prescription import TrustedKey, demo_prescription, new_key, parse_trusted, public_key, sign, trusted_bytes, verify
 from daemon.audit import AuditTrail
 from daemon.loop import Line
 from daemon.record import RecordWriter, SessionRecorder
+from dsp.pipeline import Pipeline
 from eegloop import __version__, launch
 from eegloop.config import Config, Seat
 from eegloop.errors import ConfigError, SetupError
@@ -110,15 +109,10 @@ def line(seat: Seat, info: StreamInfo, signed: Signed, boot_to_lsl_s: float, sta
     return Line(info, pipeline, seat.line.hop_s, controller, signed.prescription, device_limits(seat), boot_to_lsl_s, started_s)
 
 
-def web_settings(config: Config, demo: bool, port: int | None) -> bytes:
-    """What the web process reads on stdin."""
-    return json.dumps(
-        {
-            "web": {**config.web.model_dump(mode="json"), **({"port": port} if port is not None else {})},
-            "mqtt": config.mqtt.model_dump(mode="json"),
-            "demo": demo,
-        }
-    ).encode()
+def web_settings(config: Config) -> bytes:
+    """The line the web process reads on stdin: no secret ever stands in an argv."""
+    handover = {"web": config.web.model_dump(mode="json"), "mqtt": config.mqtt.model_dump(mode="json"), "parent_pid": os.getpid()}
+    return json.dumps(handover).encode() + b"\n"
 
 
 def setup(seat: Seat, line: Line, demo: bool) -> dict[str, object]:

@@ -9,11 +9,10 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from dsp.pipeline import Pipeline
-
 from control import envelope, exposure, session
 from control.exposure import Exposure
 from control.session import Effects, Inputs, OperatorEvent, SessionState
+from dsp.pipeline import Pipeline
 from eegloop.ports import Controller, Snapshot
 from eegloop.signal import Biomarkers, Chunk, StreamInfo
 from eegloop.stim import Authority, Block, Limit, Prescription, StimState, Verdict

@@ -11,9 +11,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from drivers.sources.files import Recording, open_recording
-from dsp.pipeline import Pipeline
-from eegloop.line import LineSettings
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
@@ -21,11 +18,14 @@ from control.prescription import demo_prescription
 from control.session import OperatorEvent
 from daemon.loop import Conditions, Line, Tick
 from daemon.seat import decision_row
+from drivers.sources.files import Recording, open_recording
+from dsp.pipeline import Pipeline
 from eegloop.closed import Closed
 from eegloop.config import Config, Seat, load
 from eegloop.errors import RecordingError
+from eegloop.line import LineSettings
 from eegloop.plugins import find
-from eegloop.signal import Chunk, StreamInfo
+from eegloop.signal import StreamInfo
 from eegloop.stim import Limit, Prescription
 from records import session
 from records.derivatives import ReplayDerivatives
@@ -232,12 +232,9 @@ def _foreign(recording: Recording, seat: Seat, controller: str | None) -> Replay
 
 def _file_ticks(recording: Recording) -> Iterator[Tick]:
     watching = Conditions(recording_ok=True, audit_ok=True, stream="live", demo=True)
-    for number, chunk in enumerate(_chunks(recording), 1):
+    size = max(1, round(CHUNK_S * recording.info.sample_rate_hz))
+    for number, (_, chunk) in enumerate(recording.chunks(size), 1):
         yield Tick(number, chunk.arrival_s, chunk, (), (), watching)
-
-
-def _chunks(recording: Recording) -> Iterator[Chunk]:
-    return recording.chunks(CHUNK_S)
 
 
 def _identical(made: Replay, controller: str | None, config: Path | None) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import json
 import os
 import signal
 import sys
@@ -25,6 +26,7 @@ from daemon.processes import Child, python
 from daemon.record import RecordWriter, SessionRecorder
 from daemon.seat import SeatLoop
 from daemon.view import loop_state
+from daemon.web.access import create_link
 from eegloop.config import Config, Seat, load
 from eegloop.errors import EegloopError, SetupError
 from eegloop.layout import Layout
@@ -35,7 +37,7 @@ log = structlog.get_logger()
 
 STATE_EVERY_S = 0.25
 RESTART_AFTER_S = (0.5, 1.0, 2.0, 5.0, 10.0)
-EXIT_WITHIN_S = 3.0
+ADDRESS = "address"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,7 @@ def run(options: Options) -> int:
 
 
 @contextlib.contextmanager
-def _only_one(layout: Layout):  # type: ignore[no-untyped-def]
+def _only_one(layout: Layout) -> Iterator[None]:
     """One daemon a data directory."""
     with (layout.data / "daemon.lock").open("a") as file:
         try:
@@ -176,9 +178,11 @@ class Service:
         return Child(f"interlock {seat.id}", build.interlock_argv(self._layout, seat, signed), self._layout.seat(seat.id) / "interlock.log")
 
     async def _start_web(self) -> None:
-        argv = python("-m", "daemon.web", "--data", str(self._layout.data))
-        settings = build.web_settings(self._config, self._options.demo, self._options.port)
-        self._web = await self._start(Child("web", argv, self._layout.data / "web.log", stdin=settings, wants_stdout=True))
+        self._web = await self._start(self._web_child(self._options.port or self._config.web.port))
+
+    def _web_child(self, port: int) -> Child:
+        argv = python("-m", "daemon.web", "--data", str(self._layout.data), "--port", str(port))
+        return Child("web", argv, self._layout.data / "web.log", stdin=build.web_settings(self._config), wants_stdout=True)
 
     async def _start(self, child: Child) -> Child:
         await child.start()
@@ -245,9 +249,7 @@ class Service:
             log.error("web gone", code=self._web.process.returncode)
             await asyncio.sleep(RESTART_AFTER_S[min(attempt, len(RESTART_AFTER_S) - 1)])
             attempt += 1
-            argv = python("-m", "daemon.web", "--data", str(self._layout.data))
-            settings = build.web_settings(self._config, self._options.demo, port)
-            self._web = await self._start(Child("web", argv, self._layout.data / "web.log", stdin=settings, wants_stdout=True))
+            self._web = await self._start(self._web_child(port))
             with contextlib.suppress(SetupError):
                 await self._web.line(20.0)
 
@@ -262,15 +264,33 @@ class Service:
         wanted = self._options.port or self._config.web.port
         if port != wanted:
             print(f"Port {wanted} is taken; using {port}.")
-        print(f"eegloop is live: http://127.0.0.1:{port}", flush=True)
+        address = f"http://127.0.0.1:{port}"
+        build.write_private(self._layout.run / ADDRESS, address.encode())
+        print(f"eegloop is live: {address}", flush=True)
+        if not self._options.demo:
+            address = sign_in_link(self._layout)
+            print(f"Sign in within 5 minutes, once: {address}\n(another link: eegloop link)", flush=True)
         if self._options.browser and sys.stdout.isatty() and os.environ.get("DISPLAY"):
-            webbrowser.open(f"http://127.0.0.1:{port}")
+            webbrowser.open(address)
+
+
+def sign_in_link(layout: Layout) -> str:
+    """A new one-time sign-in link of the service that runs on this data directory.
+
+    Raises
+    ------
+    SetupError
+        If none runs.
+    """
+    try:
+        address = (layout.run / ADDRESS).read_text()
+    except OSError:
+        raise SetupError(f"no eegloop runs on {layout.data}; start it with `eegloop run`") from None
+    return f"{address}/#link={create_link(layout)}"
 
 
 def json_port(text: str) -> int:
     """The port out of the web process's first line, `{"port": N}`."""
-    import json
-
     try:
         return int(json.loads(text)["port"])
     except (ValueError, KeyError, TypeError):
