@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import webbrowser
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -167,22 +168,22 @@ class Service:
         data = ["--data", str(layout.data), "--seat", seat.id]
         if self._options.demo:
             if seat.stimulator.kind == "simulated":
-                await self._start(Child(f"stimulator {seat.id}", python("-m", "simulators.stimulators.simulated", *data), folder / "stimulator.log"))
+                await self._start(Child(f"stimulator {seat.id}", python("-m", "simulators.stimulators.simulated", *data), folder / "stimulator.out"))
             name = getattr(seat.source.settings, "name", None)
             if seat.source.kind == "lsl" and name:
                 argv = python("-m", "simulators.board", *data, "--name", name)
-                await self._start(Child(f"board {seat.id}", argv, folder / "board.log"))
+                await self._start(Child(f"board {seat.id}", argv, folder / "board.out"))
         self._interlocks[seat.id] = await self._start(self._interlock(seat, signed))
 
     def _interlock(self, seat: Seat, signed: build.Signed) -> Child:
-        return Child(f"interlock {seat.id}", build.interlock_argv(self._layout, seat, signed), self._layout.seat(seat.id) / "interlock.log")
+        return Child(f"interlock {seat.id}", build.interlock_argv(self._layout, seat, signed), self._layout.seat(seat.id) / "interlock.out")
 
     async def _start_web(self) -> None:
         self._web = await self._start(self._web_child(self._options.port or self._config.web.port))
 
     def _web_child(self, port: int) -> Child:
         argv = python("-m", "daemon.web", "--data", str(self._layout.data), "--port", str(port))
-        return Child("web", argv, self._layout.data / "web.log", stdin=build.web_settings(self._config), wants_stdout=True)
+        return Child("web", argv, self._layout.data / "web.out", stdin=build.web_settings(self._config), wants_stdout=True)
 
     async def _start(self, child: Child) -> Child:
         await child.start()
