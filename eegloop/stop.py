@@ -34,14 +34,25 @@ def stop(path: Path, reason: str, timeout_s: float = 1.5) -> dict[str, Any]:
     result: dict[str, Any] = {"confirmed": None, "output_ma": None, "advice": ADVICE, "error": ""}
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(timeout_s)
-            connection.connect(str(path))
+            _connect(connection, path, started + timeout_s)
             connection.sendall(reason.replace("\n", " ").encode("utf-8", "replace")[:200] + b"\n")
             result |= _read_answer(connection, started + timeout_s)
     except (OSError, ValueError) as error:
         result["error"] = f"{path}: {error}"
     result["after_ms"] = round((time.monotonic() - started) * 1000)
     return result
+
+
+def _connect(connection: socket.socket, path: Path, until: float) -> None:
+    """Connect; a full queue of other STOPs is waited for, not given up on."""
+    connection.settimeout(max(0.05, until - time.monotonic()))
+    while True:
+        try:
+            return connection.connect(str(path))
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                raise
+            time.sleep(0.005)
 
 
 def _read_answer(connection: socket.socket, until: float) -> dict[str, Any]:

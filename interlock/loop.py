@@ -356,5 +356,5 @@ def _listen(path: Path, kind: socket.SocketKind) -> socket.socket:
         listener.bind(str(path))
     finally:
         os.umask(mask)
-    listener.listen(64)
+    listener.listen(512)
     return listener

@@ -124,16 +124,18 @@ def _signers(signatures: Any, payload: bytes, keys: dict[str, dict[str, Any]], d
 def _read(path: Path, must_be_ours: bool) -> bytes:
     """A small file's bytes; a file of keys must belong to this user or root and be writable by its owner only."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise PrescriptionError(f"{path}: cannot be read ({error.strerror})") from None
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise PrescriptionError(f"{path}: is not a file")
         if must_be_ours and (status.st_uid not in (0, os.getuid()) or status.st_mode & 0o022):
             raise PrescriptionError(f"{path}: must belong to you or root and be writable by its owner only (chmod 600)")
-        data = file.read(_MOST_BYTES + 1)
+        data = os.read(descriptor, _MOST_BYTES + 1)
+    finally:
+        os.close(descriptor)
     if len(data) > _MOST_BYTES:
         raise PrescriptionError(f"{path}: is larger than {_MOST_BYTES} bytes")
     return data

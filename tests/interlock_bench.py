@@ -1,0 +1,206 @@
+"""A judge in virtual time with a stimulator that obeys, and signed prescriptions, for the interlock's tests."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from eegloop.stim import DeviceReport, Limit, Prescription, StimCommand
+from interlock.judge import MS, Event, Judge, Order, Reply
+from interlock.limits import rules
+from interlock.wire import PacketError
+
+DEVICE = (Limit("amplitude_ma", 2.0, "mA", "device"),)
+START_NS = 5_000_000_000_000
+WALL_S = 1_800_000_000
+
+
+def make_prescription(**changes: Any) -> Prescription:
+    """A prescription for the simulated stimulator that may be used; `changes` go on top."""
+    fields: dict[str, Any] = {
+        "format": "eegloop-prescription-1",
+        "id": "course-1",
+        "patient": "virtual",
+        "profile": "home",
+        "device": "simulated",
+        "device_serial": "*",
+        "modality": "tdcs",
+        "montage": "F3-F4",
+        "authority": "within_bounds",
+        "controller": "dual_threshold",
+        "amplitude_ua": 1500,
+        "start_ua": 1000,
+        "frequency_millihz": 0,
+        "ramp_ua_per_s": 100,
+        "fallback_ms": 1000,
+        "session_ms": 600_000,
+        "session_uc": 1_000_000,
+        "day_sessions": 10,
+        "week_sessions": 50,
+        "course_sessions": 200,
+        "lockout_ms": 0,
+        "pad_mm2": 3500,
+        "baseline_ms": 1000,
+        "sense_ms": 2000,
+        "stimulate_ms": 20_000,
+        "stale_ms": 5000,
+        "artifact_ms": 20_000,
+        "supervision_ms": 15_000,
+        "valid_from_s": WALL_S - 1000,
+        "valid_until_s": WALL_S + 1_000_000,
+        "signers": ("Dr A",),
+        "settings": {},
+    }
+    return Prescription(**{**fields, **changes})
+
+
+class Seat:
+    """A judge, its clock, and a stimulator; `outputs` holds every output order as (ns, mA, Hz, lease ms)."""
+
+    def __init__(self, device: tuple[Limit, ...] = DEVICE, readback: str = "measured", **changes: Any) -> None:
+        self.prescription = make_prescription(**changes)
+        self.now_ns = START_NS
+        self.wall_ns = WALL_S * 10**9
+        self.monotonic_ns = START_NS
+        self.judge = Judge(rules(self.prescription, None, device), "simulated", readback, START_NS)
+        self.outputs: list[tuple[int, float, float, int]] = []
+        self.orders: list[tuple[int, str]] = []
+        self.replies: list[dict[str, Any]] = []
+        self.events: list[Event] = []
+        self.device_ma = 0.0
+        self.device_armed = False
+        self.obeys = True
+        self.sequence = 0
+        self.tick = 0
+        self.nonce = ""
+        self.nonces = 0
+        self.tick_and_report()
+
+    @property
+    def mode(self) -> str:
+        return str(self.judge.mode)
+
+    def perform(self, effects: list[Any]) -> None:
+        for effect in effects:
+            if isinstance(effect, Reply):
+                json.dumps(effect.body, allow_nan=False)
+                self.replies.append(effect.body)
+                if effect.body["type"] == "armed":
+                    self.nonce = effect.body["nonce"]
+            elif isinstance(effect, Event):
+                json.dumps(effect.data, allow_nan=False)
+                self.events.append(effect)
+            elif isinstance(effect, Order):
+                self.orders.append((self.now_ns, effect.do))
+                if effect.do == "output":
+                    self.outputs.append((self.now_ns, effect.amplitude_ma, effect.frequency_hz, effect.lease_ms))
+                if self.obeys:
+                    self._obey(effect)
+
+    def _obey(self, order: Order) -> None:
+        if order.do == "output":
+            self.device_ma = order.amplitude_ma if self.device_armed else 0.0
+        elif order.do == "arm":
+            self.device_armed = True
+        elif order.do == "disarm":
+            self.device_ma, self.device_armed = 0.0, False
+        else:
+            self.device_ma = 0.0
+
+    def report(self, **changes: Any) -> None:
+        fields = {"output_ma": self.device_ma, "t_ns": self.now_ns, "connected": True, "armed": self.device_armed, "fault": ""}
+        self.perform(self.judge.report(DeviceReport(**{**fields, **changes}), self.now_ns))
+
+    def tick_and_report(self, reports: bool = True) -> None:
+        self.perform(self.judge.tick(self.now_ns, self.wall_ns, self.monotonic_ns))
+        if reports:
+            self.report()
+
+    def pass_ms(self, ms: int, heartbeats: bool = True, step_ms: int = 10, reports: bool = True) -> None:
+        """Time goes on; the daemon's heartbeat comes every 100 ms."""
+        for i in range(0, ms, step_ms):
+            self.jump(step_ms)
+            if heartbeats and i % 100 == 0 and self.mode != "stopped":
+                self.send("heartbeat")
+            self.tick_and_report(reports)
+
+    def jump(self, ms: int) -> None:
+        self.now_ns += ms * MS
+        self.wall_ns += ms * MS
+        self.monotonic_ns += ms * MS
+
+    def make(self, kind: str, **changes: Any) -> StimCommand:
+        """A command that is in order; `changes` spoil it."""
+        self.sequence += 1
+        self.tick += 1
+        fields: dict[str, Any] = {"kind": kind, "sequence": self.sequence, "session": "s1", "nonce": self.nonce}
+        fields |= {"expires_ns": self.now_ns + 1000 * MS, "tick": self.tick, "tick_ns": self.now_ns}
+        if kind == "set":
+            fields |= {"block": "stimulate", "amplitude_ma": 1.0, "frequency_hz": self.prescription.frequency_hz}
+        if kind == "arm":
+            fields |= {"tick": 0, "tick_ns": 0}
+        return StimCommand(**{**fields, **changes})
+
+    def give(self, command: StimCommand | PacketError) -> dict[str, Any] | None:
+        """The judge hears a command; its answer, if it gave one."""
+        before = len(self.replies)
+        self.nonces += 1
+        self.perform(self.judge.command(command, f"nonce{self.nonces}", self.now_ns))
+        return self.replies[-1] if len(self.replies) > before else None
+
+    def send(self, kind: str, **changes: Any) -> dict[str, Any] | None:
+        return self.give(self.make(kind, **changes))
+
+    def arm(self, **changes: Any) -> None:
+        answer = self.send("arm", **changes)
+        assert answer is not None and answer["type"] == "armed", answer
+
+    def run_at(self, amplitude_ma: float) -> None:
+        """Armed and ramped to this amplitude."""
+        self.arm()
+        self.pass_ms(50)
+        assert self.send("set", amplitude_ma=amplitude_ma) is None
+        ramp_ms = round(amplitude_ma * 1e6 / self.prescription.ramp_ua_per_s)
+        self.pass_ms(100 * (ramp_ms // 100 + 1))
+        assert abs(self.judge.level_ma - amplitude_ma) < 1e-9 and self.mode == "armed", self.judge.reason
+
+
+class Signer:
+    """A clinician's key and its entry in trusted.json."""
+
+    def __init__(self, name: str = "Dr A", **entry: Any) -> None:
+        self.private = Ed25519PrivateKey.generate()
+        self.key = self.private.public_key().public_bytes_raw().hex()
+        now = int(time.time())
+        fields = {"key": self.key, "name": name, "role": "prescriber", "scope": "simulated", "revoked": False}
+        self.entry = {**fields, "valid_from_s": now - 1000, "valid_until_s": now + 100_000, **entry}
+
+    def sign(self, payload: bytes) -> dict[str, str]:
+        signature = self.private.sign(b"eegloop prescription v1\0" + payload)
+        return {"key": self.key, "signature": signature.hex()}
+
+
+def write_signed(folder: Path, prescription: Prescription, signers: list[Signer], trusted: Path) -> Path:
+    """Sign a prescription as the clinic does and put the public keys where the interlock looks."""
+    payload = prescription.to_bytes()
+    body = {
+        "format": "eegloop-signed-1",
+        "payload": base64.b64encode(payload).decode(),
+        "signatures": [s.sign(payload) for s in signers],
+    }
+    path = folder / "prescription.signed"
+    path.write_text(json.dumps(body))
+    trusted.write_text(json.dumps({"keys": [s.entry for s in signers]}))
+    trusted.chmod(0o600)
+    return path
+
+
+def valid_now(**changes: Any) -> Prescription:
+    """`make_prescription`, valid by this machine's wall clock."""
+    now = int(time.time())
+    return make_prescription(**{"valid_from_s": now - 100, "valid_until_s": now + 86_400, **changes})

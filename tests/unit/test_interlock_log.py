@@ -1,0 +1,227 @@
+"""The interlock's audit log: a changed byte, a cut tail, a swapped or missing file, a full and a stalled disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from interlock.log import STALLED_NS, Chain, LogWriter, check_chain, read_head, seal
+from tests.interlock_rig import wait_for
+
+
+def write(path: Path, n: int = 5) -> None:
+    chain = Chain(path)
+    for i in range(n):
+        chain.append("event", {"i": i, "text": "µA"}, 1000 + i, 1.5 + i)
+    chain.close()
+
+
+def problem(path: Path) -> str:
+    return check_chain(path.read_bytes(), read_head(path.with_name(path.name + ".head")))
+
+
+def test_lines_are_as_documented(tmp_path: Path) -> None:
+    write(tmp_path / "log")
+    prev = "0" * 64
+    for i, line in enumerate((tmp_path / "log").read_text().splitlines()):
+        body = json.loads(line)
+        assert set(body) == {"n", "boot_ns", "wall_s", "event", "data", "prev", "hash"}
+        assert body["n"] == i and body["prev"] == prev
+        digest = body.pop("hash")
+        canonical = json.dumps(body, sort_keys=True, separators=(",", ":"))
+        assert hashlib.sha256(canonical.encode()).hexdigest() == digest
+        prev = digest
+    assert problem(tmp_path / "log") == ""
+    assert (tmp_path / "log").stat().st_mode & 0o777 == 0o600
+
+
+def test_goes_on_where_it_was(tmp_path: Path) -> None:
+    write(tmp_path / "log", 3)
+    write(tmp_path / "log", 3)
+    assert problem(tmp_path / "log") == "" and len((tmp_path / "log").read_bytes().splitlines()) == 6
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.data())
+def test_every_changed_byte_is_found(data: st.DataObject) -> None:
+    lines, prev = [], "0" * 64
+    for i in range(4):
+        prev, line = seal(i, i, 0.5, "e", {"x": i}, prev)
+        lines.append(line)
+    whole = b"".join(lines)
+    head = (3, prev)
+    assert check_chain(whole, head) == ""
+    where = data.draw(st.integers(0, len(whole) - 1))
+    other = data.draw(st.integers(0, 255).filter(lambda b: b != whole[where]))
+    assert check_chain(whole[:where] + bytes([other]) + whole[where + 1 :], head) != ""
+    cut = data.draw(st.integers(0, len(whole) - 1))
+    assert check_chain(whole[:cut], head) != ""
+    i, j = data.draw(st.sampled_from([(0, 1), (1, 2), (2, 3), (0, 3)]))
+    swapped = list(lines)
+    swapped[i], swapped[j] = swapped[j], swapped[i]
+    assert check_chain(b"".join(swapped), head) != ""
+    assert check_chain(b"".join(lines[:i] + lines[i + 1 :]), head) != ""
+
+
+def test_a_chain_written_anew_does_not_fit_the_head(tmp_path: Path) -> None:
+    write(tmp_path / "log", 4)
+    head = read_head(tmp_path / "log.head")
+    (tmp_path / "other").mkdir()
+    chain = Chain(tmp_path / "other" / "log")
+    for i in range(4):
+        chain.append("forged", {"i": i}, i, 0.0)
+    chain.close()
+    assert "is not the line" in check_chain((tmp_path / "other" / "log").read_bytes(), head)
+
+
+@pytest.mark.parametrize("line", [b"\n", b"[]\n", b'{"n":0}\n', b"null\n", b"\xff\n"])
+def test_foreign_lines_are_found(tmp_path: Path, line: bytes) -> None:
+    write(tmp_path / "log", 2)
+    with (tmp_path / "log").open("ab") as file:
+        file.write(line)
+    assert problem(tmp_path / "log") != ""
+
+
+def test_a_head_behind_is_a_crash_and_fine(tmp_path: Path) -> None:
+    write(tmp_path / "log", 2)
+    head = (tmp_path / "log.head").read_bytes()
+    write(tmp_path / "log", 2)
+    (tmp_path / "log.head").write_bytes(head)
+    assert problem(tmp_path / "log") == ""
+    write(tmp_path / "log", 1)
+    assert problem(tmp_path / "log") == "" and read_head(tmp_path / "log.head")[0] == 4  # type: ignore[index]
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-20] ^= 1
+    path.write_bytes(bytes(data))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (cut, "cut or changed"),
+        (flip, "changed after"),
+        (lambda path: path.write_bytes(b""), "is empty"),
+        (lambda path: path.unlink(), "is empty"),
+        (lambda path: path.with_name("log.head").unlink(), "head is missing"),
+        (lambda path: path.with_name("log.head").write_text("half"), "head is missing"),
+    ],
+)
+def test_a_damaged_log_is_not_gone_on_with(tmp_path: Path, spoil: Any, reason: str) -> None:
+    write(tmp_path / "log")
+    spoil(tmp_path / "log")
+    with pytest.raises(ValueError, match=reason):
+        Chain(tmp_path / "log")
+
+
+def test_a_torn_line_is_removed_and_named(tmp_path: Path) -> None:
+    write(tmp_path / "log", 2)
+    with (tmp_path / "log").open("ab") as file:
+        file.write(b'{"n":2')
+    chain = Chain(tmp_path / "log")
+    assert chain.torn.startswith("6 bytes, sha256 ")
+    chain.append("next", {}, 1, 1.0)
+    chain.close()
+    assert problem(tmp_path / "log") == ""
+
+
+def test_a_failed_write_leaves_nothing_and_may_be_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path / "log", 2)
+    before = (tmp_path / "log").read_bytes()
+    chain = Chain(tmp_path / "log")
+    real = os.write
+    monkeypatch.setattr("interlock.log.os.write", lambda fd, data: real(fd, data[:10]))
+    with pytest.raises(OSError, match="only part"):
+        chain.append("x", {}, 1, 1.0)
+    assert (tmp_path / "log").read_bytes() == before
+    monkeypatch.undo()
+
+    def full(_fd: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("interlock.log.os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        chain.append("x", {}, 1, 1.0)
+    assert (tmp_path / "log").read_bytes() == before
+    monkeypatch.undo()
+    chain.append("x", {}, 1, 1.0)
+    chain.close()
+    assert problem(tmp_path / "log") == ""
+
+
+def now_ns() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def test_writer_writes_in_order_and_closes(tmp_path: Path) -> None:
+    log = LogWriter(tmp_path / "log")
+    for i in range(20):
+        log.put("e", {"i": i}, now_ns(), 0.0)
+    log.close(5.0)
+    assert [json.loads(x)["data"]["i"] for x in (tmp_path / "log").read_text().splitlines()] == list(range(20))
+    assert log.fault(now_ns()) == "" and problem(tmp_path / "log") == ""
+
+
+def test_a_stalled_fsync_delays_nobody_and_is_a_fault_after_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, gate = os.fsync, threading.Event()
+
+    def stalled(fd: int) -> None:
+        gate.wait(10)
+        real(fd)
+
+    monkeypatch.setattr("interlock.log.os.fsync", stalled)
+    log = LogWriter(tmp_path / "log")
+    started = time.monotonic()
+    at_ns = now_ns()
+    for i in range(100):
+        log.put("e", {"i": i}, at_ns, 0.0)
+    assert time.monotonic() - started < 0.1
+    assert log.fault(at_ns + STALLED_NS) == ""
+    assert "for 1 s" in log.fault(at_ns + STALLED_NS + 1)
+    gate.set()
+    wait_for(lambda: log.fault(at_ns + 2 * STALLED_NS) == "")
+    log.close(5.0)
+    assert problem(tmp_path / "log") == "" and len((tmp_path / "log").read_bytes().splitlines()) == 100
+
+
+def test_writer_says_what_is_wrong_and_recovers(tmp_path: Path) -> None:
+    path = tmp_path / "missing" / "log"
+    log = LogWriter(path)
+    log.put("e", {}, now_ns(), 0.0)
+    wait_for(lambda: "No such file" in log.fault(now_ns()))
+    path.parent.mkdir()
+    wait_for(lambda: log.fault(now_ns()) == "")
+    log.close(5.0)
+    assert problem(path) == ""
+
+
+def test_writer_refuses_a_damaged_log(tmp_path: Path) -> None:
+    write(tmp_path / "log")
+    cut(tmp_path / "log")
+    log = LogWriter(tmp_path / "log")
+    wait_for(lambda: "cut or changed" in log.fault(now_ns()))
+    log.close(5.0)
+
+
+def test_writer_names_a_torn_line(tmp_path: Path) -> None:
+    write(tmp_path / "log", 1)
+    with (tmp_path / "log").open("ab") as file:
+        file.write(b"torn")
+    log = LogWriter(tmp_path / "log")
+    log.close(5.0)
+    assert json.loads((tmp_path / "log").read_text().splitlines()[1])["event"] == "torn_tail"

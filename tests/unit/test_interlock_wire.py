@@ -1,0 +1,91 @@
+"""Packets from the daemon: strict, and a STOP however broken the rest."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from eegloop.stim import StimCommand
+from interlock.wire import PacketError, read_command
+
+
+def test_what_the_daemon_writes_is_read_back() -> None:
+    command = StimCommand("set", 3, "s", "n", 9, 4, 8, "stimulate", 0.5, 10.0, "why")
+    assert read_command(command.to_json()) == command
+
+
+@pytest.mark.parametrize(
+    ("packet", "field"),
+    [
+        (b"", "packet"),
+        (b"\xff\xfe", "packet"),
+        (b"[" * 100_000, "packet"),
+        (b"7", "packet"),
+        (b"{}", "kind"),
+        (b'{"kind":5}', "kind"),
+        (b'{"kind":"' + b"x" * 21 + b'"}', "kind"),
+        (b'{"kind":"set","extra":1}', "extra"),
+        (b'{"kind":"set","sequence":true}', "sequence"),
+        (b'{"kind":"set","sequence":1.0}', "sequence"),
+        (b'{"kind":"set","sequence":-1}', "sequence"),
+        (b'{"kind":"set","tick_ns":9223372036854775808}', "tick_ns"),
+        (b'{"kind":"set","amplitude_ma":"1"}', "amplitude_ma"),
+        (b'{"kind":"set","amplitude_ma":null}', "amplitude_ma"),
+        (b'{"kind":"set","amplitude_ma":true}', "amplitude_ma"),
+        (b'{"kind":"set","amplitude_ma":1' + b"0" * 400 + b"}", "amplitude_ma"),
+        (b'{"kind":"set","session":["stop"]}', "session"),
+    ],
+)
+def test_refused_with_the_field(packet: bytes, field: str) -> None:
+    with pytest.raises(PacketError) as error:
+        read_command(packet)
+    assert error.value.field == field
+    json.dumps([error.value.field, error.value.value, str(error.value)], allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        b'{"kind":"stop"}',
+        b'{"kind":"stop","reason":7,"sequence":"x","amplitude_ma":null,"more":1}',
+        b'{"kind":"stop","reason":"' + b"y" * 5000 + b'"}',
+        b'{"kind":"stop"',
+        b'\xff{"kind":"stop"}',
+    ],
+)
+def test_a_stop_is_understood_however_broken(packet: bytes) -> None:
+    command = read_command(packet)
+    assert command.kind == "stop" and len(command.reason) <= 400
+
+
+def test_infinite_numbers_reach_the_judge() -> None:
+    assert read_command(b'{"kind":"set","amplitude_ma":1e999}').amplitude_ma == math.inf
+    assert math.isnan(read_command(b'{"kind":"set","amplitude_ma":NaN}').amplitude_ma)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.binary(max_size=200))
+def test_no_bytes_break_it(packet: bytes) -> None:
+    try:
+        assert isinstance(read_command(packet), StimCommand)
+    except PacketError as error:
+        assert error.field
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5), lambda c: st.lists(c, max_size=2), max_leaves=3
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.dictionaries(st.sampled_from(["kind", "sequence", "session", "tick", "amplitude_ma", "reason", "x"]), JSON))
+def test_no_object_breaks_it(body: dict[str, object]) -> None:
+    try:
+        command = read_command(json.dumps(body).encode())
+    except PacketError:
+        return
+    assert isinstance(command.kind, str) and isinstance(command.amplitude_ma, float) and command.sequence >= 0
