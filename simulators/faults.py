@@ -17,6 +17,15 @@ import numpy as np
 from eegloop.signal import F32
 
 FOREVER_S = math.inf
+_RANGES = {
+    "share": (0.0, 1.0),
+    "seed": (0, 2**63 - 1),
+    "at_s": (0.0, FOREVER_S),
+    "for_s": (0.0, FOREVER_S),
+    "every_s": (0.0, FOREVER_S),
+    "gap_s": (0.0, 3600.0),
+    "factor": (0.5, 2.0),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +151,8 @@ class Burst:
     every_s: float = 0.5
 
     def deliver(self, packet: Packet) -> list[Packet]:
+        if self.every_s <= 0:
+            return [packet]
         return [replace(packet, due_s=math.ceil(packet.due_s / self.every_s) * self.every_s)]
 
 
@@ -307,6 +318,10 @@ def parse(text: str) -> Fault:
             values[key] = types[key](value)
         except ValueError:
             raise ValueError(f"fault {name}: {key}={value!r} must be a {'whole ' if types[key] is int else ''}number") from None
+    for key, given in values.items():
+        low, high = _RANGES.get(key, (-math.inf, math.inf))
+        if not isinstance(given, str) and not low <= given <= high:
+            raise ValueError(f"fault {name}: {key}={given} must lie from {low:g} to {high:g}")
     return kind(**values)
 
 

@@ -58,8 +58,9 @@ class Head:
         """
         if name in self.electrodes:
             return self.electrodes.index(name)
-        near = difflib.get_close_matches(name, self.electrodes, n=1, cutoff=0.3)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        folded = {known.lower(): known for known in self.electrodes}
+        near = difflib.get_close_matches(name.lower(), folded, n=1, cutoff=0.3)
+        hint = f"; did you mean {folded[near[0]]!r}?" if near else ""
         raise ValueError(f"electrode {name!r}: the virtual head has none of that name{hint} (10-10 names, e.g. Fp1 F3 Cz P4 O2)")
 
     def region(self, name: str) -> int:

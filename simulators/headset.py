@@ -58,15 +58,16 @@ class Field:
         raise SetupError(f"{self._path}: another virtual headset already serves this seat; end it or choose another --seat")
 
     def reports(self) -> list[FieldReport]:
-        """Every report since the last call; malformed ones are left out."""
+        """Every report since the last call; malformed ones and those from the future are left out."""
         out: list[FieldReport] = []
+        latest_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME) + 1_000_000_000
         while True:
             try:
                 packet = self._socket.recv(65_536)
             except BlockingIOError:
                 return out
             report = FieldReport.parse(packet)
-            if report is not None:
+            if report is not None and report.boot_ns <= latest_ns:
                 out.append(report)
 
     def close(self) -> None:
@@ -96,10 +97,10 @@ class FieldReport:
                 phase_rad=float(body["phase_rad"]),
                 pulses=tuple(int(pulse) for pulse in body.get("pulses", ())),
             )
+            Stimulation(report.amplitude_ma, report.frequency_hz, report.phase_rad)
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             return None
-        finite = all(math.isfinite(x) for x in (report.amplitude_ma, report.frequency_hz, report.phase_rad))
-        return report if finite and report.frequency_hz >= 0 else None
+        return report
 
 
 @dataclass(slots=True)

@@ -18,6 +18,10 @@ from simulators.head import load_head
 from simulators.ongoing import BANDS, OngoingStretch
 from simulators.settings import BrainSettings
 
+MOST_MA = 100.0
+MOST_HZ = 10_000.0
+"""Beyond these a description of a current is a mistake, whatever the device."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stimulation:
@@ -41,8 +45,8 @@ class Stimulation:
     pulses: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if not all(math.isfinite(x) for x in (self.amplitude_ma, self.frequency_hz, self.phase_rad)) or self.frequency_hz < 0:
-            raise ValueError(f"stimulation {self}: amplitude, frequency and phase must be finite, frequency not negative")
+        if not (abs(self.amplitude_ma) <= MOST_MA and 0 <= self.frequency_hz <= MOST_HZ and math.isfinite(self.phase_rad)):
+            raise ValueError(f"{self}: must be finite, at most {MOST_MA:g} mA either way and 0 to {MOST_HZ:g} Hz")
 
 
 NO_CURRENT = Stimulation()
