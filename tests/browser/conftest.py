@@ -99,6 +99,27 @@ class Service:
         self.line.say(change)
         assert self.line.hear() == {"done": change}
 
+    def sums(self, first: int, last: int) -> int:
+        """Sum of all float32 bit patterns sent in samples [first, last), as the probe counts them."""
+        self.line.say({"sums": [first, last]})
+        before, after = self.line.hear()["sums"]
+        return int(after - before) % 2**32
+
+    def reset(self) -> None:
+        if self.web.process.poll() is not None:
+            self.start_web()
+        self.script(
+            latched=False,
+            session="on",
+            block="sense",
+            mute=False,
+            confirms=True,
+            confirmed_ma="follow",
+            bad={},
+            lose=0,
+            alarms=[],
+        )
+
     def close(self) -> None:
         self.web.kill()
         self.line.kill()
@@ -121,9 +142,20 @@ def make_service() -> Iterator[Callable[..., Service]]:
         shutil.rmtree(folder)
 
 
+@pytest.fixture(scope="session")
+def shared_service() -> Iterator[Service]:
+    folder = tempfile.mkdtemp(prefix="eegl-", dir="/tmp")
+    shared = Service(Path(folder))
+    yield shared
+    shared.close()
+    shutil.rmtree(folder)
+
+
 @pytest.fixture
-def service(make_service: Callable[..., Service]) -> Service:
-    return make_service()
+def service(shared_service: Service) -> Service:
+    """One seat, 8 channels at 250 Hz, a demo session running; back in this state for every test."""
+    shared_service.reset()
+    return shared_service
 
 
 @pytest.fixture(scope="session")
@@ -142,6 +174,7 @@ class Visit:
     def __init__(self, context: BrowserContext) -> None:
         self.context = context
         self.page: Page = context.new_page()
+        self.asked_s = 0.0  # when the address was asked for
         self.faults: list[str] = []
         self.foreign: list[str] = []
         self.page.on("console", self._note)
@@ -178,6 +211,7 @@ def visit(browser: Browser) -> Iterator[Callable[..., Visit]]:
     ) -> Visit:
         contexts.append(browser.new_context(viewport={"width": width, "height": height}, **options))
         made = Visit(contexts[-1])
+        made.asked_s = time.monotonic()
         if before:
             made.page.add_init_script(before)
         made.page.goto(service.url + fragment)

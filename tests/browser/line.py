@@ -1,4 +1,4 @@
-"""A scripted line for the page's tests: the daemon's end of the live socket and the interlock's stop socket (docs/contracts.md 3, 6, 8).
+"""A scripted line behind the page: the daemon's end of the live socket and the interlock's stop socket (contracts 3, 6, 8).
 
 The web process, its fan-out and the page are the real ones; only what they are fed is scripted here, because a
 test must be able to make a headset fall silent or a device not confirm at a chosen moment. One JSON object a line
@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import json
 import math
+import os
 import sys
 import time
 from collections import deque
@@ -51,7 +52,10 @@ class Seat:
         self.session = "on"
         self.latched = False
         self.lost = 0
+        self.sums = {0: 0}  # end sample of every chunk sent: sum of all float32 bit patterns so far
+        self.demo = True
         self.script: dict[str, Any] = {
+            "block": "auto",
             "mute": False,
             "confirms": True,
             "confirmed_ma": "follow",
@@ -61,6 +65,8 @@ class Seat:
         }
 
     def block(self, t_s: float) -> str:
+        if self.script["block"] != "auto":
+            return str(self.script["block"])
         return "sense" if (t_s - self.started_s) % 30 < 18 else "stimulate"
 
     def output_ma(self, t_s: float) -> float:
@@ -97,7 +103,11 @@ class Seat:
             return None
         self.last_sample_s = t_s
         self.window.append(data)
-        return Chunk(data.astype(np.float32), first, t_s, t_s, lost, 0)
+        chunk = Chunk(data.astype(np.float32), first, t_s, t_s, lost, 0)
+        before = self.sums[max(self.sums)]
+        self.sums[first] = before
+        self.sums[chunk.end_sample] = before + int(chunk.data_uv.view(np.uint32).sum(dtype=np.uint64))
+        return chunk
 
     def measure(self, t_s: float) -> None:
         """Band powers of the last window, and once a second a point of the target's history."""
@@ -148,7 +158,7 @@ class Seat:
             block=block if running else "",
             phase_reason="STOP was pressed" if self.latched else "",
             phase_left_s=max(0.0, 1200 - (t_s - self.started_s)) if running else None,
-            demo=True,
+            demo=self.demo,
             stream={
                 "status": "live" if silent_s < 1 else "delayed" if silent_s < 5 else "lost",
                 "age_s": silent_s,
@@ -196,7 +206,7 @@ class Seat:
                 "delivered_s": t_s - self.started_s,
             },
             decision={
-                "sentence": "Alpha at O2 is below its target of 18–40 µV², so the amplitude stays at 0.85 mA until the dwell time is over.",
+                "sentence": "Alpha at O2 is below its target of 18–40 µV², so the amplitude stays at 0.85 mA for now.",
                 "age_s": (t_s - self.started_s) % 2,
                 "proposed_ma": 0.9,
                 "granted_ma": 0.85,
@@ -262,10 +272,16 @@ async def listen(seats: dict[str, Seat]) -> None:
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     while line := await reader.readline():
         change = json.loads(line)
+        if "sums" in change:
+            sums = seats["seat1"].sums
+            print(json.dumps({"sums": [sums[end] for end in change["sums"]]}), flush=True)
+            continue
         for seat in seats.values():
+            seat.latched = change.get("latched", seat.latched)
+            seat.session = change.get("session", seat.session)
             seat.script.update(change)
         print(json.dumps({"done": change}), flush=True)
-    raise SystemExit
+    os._exit(0)
 
 
 async def publish(live: LiveServer, seats: dict[str, Seat]) -> None:
@@ -291,12 +307,15 @@ async def main() -> None:
     parser.add_argument("--channels", type=int, default=8)
     parser.add_argument("--rate", type=float, default=250)
     parser.add_argument("--seats", type=int, default=1)
+    parser.add_argument("--patient", action="store_true", help="no demo: a link is needed to look")
     arguments = parser.parse_args()
     layout = Layout(arguments.data)
     layout.create()
     seats = {f"seat{i + 1}": Seat(f"seat{i + 1}", i, arguments.channels, arguments.rate) for i in range(arguments.seats)}
+    for seat in seats.values():
+        seat.demo = not arguments.patient
     async with LiveServer(layout.live_socket) as live, asyncio.TaskGroup() as group:
-        live.publish_seats([seat.info for seat in seats.values()], demo=True)
+        live.publish_seats([seat.info for seat in seats.values()], demo=not arguments.patient)
         for name, seat in seats.items():
             layout.stop_socket(name).unlink(missing_ok=True)
             await asyncio.start_unix_server(lambda r, w, seat=seat: serve_stop(seat, r, w), str(layout.stop_socket(name)))

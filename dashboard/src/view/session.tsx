@@ -77,13 +77,12 @@ export function SessionPanel({ live }: { live: Live }) {
             key={action.name}
             type="button"
             class={action.blocked === '' ? 'button is-open' : 'button'}
+            aria-label={action.name === 'rearm' ? 'Re-arm after a stop' : `${action.label} session`}
             aria-disabled={action.blocked !== ''}
             aria-describedby={action.blocked === '' ? undefined : `why-${action.name}`}
             onClick={() => void ask(action)}
           >
-            <span>
-              {action.label} <span class="spoken">{action.name === 'rearm' ? 'after a stop' : 'session'}</span>
-            </span>
+            {action.label}
             {action.blocked !== '' && (
               <span class="blocked" id={`why-${action.name}`}>
                 {action.blocked}

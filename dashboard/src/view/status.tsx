@@ -55,7 +55,7 @@ function StatusSpoken() {
 export function Banner() {
   const isDemo = demo.value === true || received.value?.state.demo === true;
   return (
-    <p class="banner" role="note">
+    <aside class="banner" aria-label="What this page may be used for">
       <strong>Research use only</strong> – not a medical device.
       {isDemo && (
         <span>
@@ -63,7 +63,7 @@ export function Banner() {
           <strong>Demo:</strong> virtual person, no real current.
         </span>
       )}
-    </p>
+    </aside>
   );
 }
 
