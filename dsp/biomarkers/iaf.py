@@ -10,6 +10,7 @@ the next peak by a fifth. Channels are joined weighted by how sharp their peaks 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Self
 
 import numpy as np
@@ -72,9 +73,7 @@ def alpha_peak(frequency_hz: F64, density: F64, settings: Settings) -> AlphaPeak
         return None
     p = p / p.mean()
     spacing = float(f[1] - f[0])
-    smooth, slope, bend = (
-        signal.savgol_filter(p, settings.smoothing_bins, settings.smoothing_order, deriv=d, delta=spacing) for d in range(3)
-    )
+    smooth, slope, bend = (matrix @ p for matrix in _smoothers(len(p), settings.smoothing_bins, settings.smoothing_order, spacing))
     line = np.polynomial.Polynomial.fit(f, np.log10(p), 1)
     residual = np.log10(p) - line(f)
     threshold = line(f) + settings.least_sd * residual.std()
@@ -93,6 +92,14 @@ def alpha_peak(frequency_hz: F64, density: F64, settings: Settings) -> AlphaPeak
     width = max(spacing, (outer - inner) * spacing)
     sharpness = float(np.sum(smooth[inner : outer + 1])) * spacing / width
     return AlphaPeak(float(f[top]), float(f[left]), float(f[right]), sharpness)
+
+
+@lru_cache(maxsize=16)
+def _smoothers(n: int, bins: int, order: int, spacing: float) -> tuple[F64, F64, F64]:
+    """The Savitzky-Golay filter and its two derivatives as (n, n) matrices: it is linear, and its edges are slow to fit each time."""
+    one = np.eye(n)
+    smooth, slope, bend = (signal.savgol_filter(one, bins, order, deriv=d, delta=spacing, axis=0) for d in range(3))
+    return smooth, slope, bend
 
 
 def _foot(slope: F64, top: int, step: int, spacing: float) -> int:
