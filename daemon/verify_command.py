@@ -1,0 +1,22 @@
+"""`eegloop verify`: recordings and audit trails against their hash chains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from daemon.verify import verify_dataset
+
+
+def verify_path(path: Path) -> int:
+    """Print every finding; 1 if anything was changed, cut, swapped or removed."""
+    findings = verify_dataset(path)
+    for finding in findings:
+        print(finding)
+    errors = sum(finding.level == "error" for finding in findings)
+    if not findings:
+        print(f"{path}: everything is as it was written")
+    elif not errors:
+        print(f"{path}: nothing was changed; {len(findings)} places cannot be vouched for (see above)")
+    else:
+        print(f"{path}: {errors} places were changed, cut, swapped or removed")
+    return 1 if errors else 0
