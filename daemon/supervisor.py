@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import importlib
 import json
 import os
 import signal
@@ -118,9 +119,13 @@ class Service:
     async def _serve(self) -> None:
         layout, clock = self._layout, self._clock
         names = asyncio.create_task(asyncio.to_thread(check_names), name="names")
+        if self._options.demo:
+            _quiet_lsl(layout)
         signed = {seat.id: build.prescription(seat, layout, self._options.demo, clock.wall_s()) for seat in self._config.seats}
         for seat in self._config.seats:
             await self._start_seat_processes(seat, signed[seat.id])
+        # Seconds of importing, while the children start; every seat's filters need it.
+        filters = asyncio.create_task(asyncio.to_thread(importlib.import_module, "scipy.signal"), name="filters")
         audit = AuditTrail(layout.audit / "daemon.jsonl", clock)
         self._writer.start()
         async with LiveServer(layout.live_socket) as live:
@@ -132,6 +137,7 @@ class Service:
             assert self._web is not None
             port = json_port(await self._web.line(20.0))
             self._say(port)
+            await filters
             try:
                 async with asyncio.TaskGroup() as tasks:
                     for number, loop in enumerate(self._seats):
@@ -273,6 +279,15 @@ class Service:
             print(f"Sign in within 5 minutes, once: {address}\n(another link: eegloop link)", flush=True)
         if self._options.browser and sys.stdout.isatty() and os.environ.get("DISPLAY"):
             webbrowser.open(address)
+
+
+def _quiet_lsl(layout: Layout) -> None:
+    """liblsl tells every start on the terminal; unless the person has a configuration of their own, it keeps to warnings."""
+    own = (Path("lsl_api.cfg"), Path("~/lsl_api/lsl_api.cfg").expanduser(), Path("/etc/lsl_api/lsl_api.cfg"))
+    if "LSLAPICFG" not in os.environ and not any(path.exists() for path in own):
+        file = layout.run / "lsl_api.cfg"
+        build.write_private(file, b"[log]\nlevel = -2\n")
+        os.environ["LSLAPICFG"] = str(file)
 
 
 def sign_in_link(layout: Layout) -> str:

@@ -13,7 +13,6 @@ from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import fft
 
 from dsp.window import Grid
 from eegloop.signal import F64
@@ -85,6 +84,7 @@ def density_scale(need: SpectrumNeed, rate_hz: float, n_bins: int) -> F64:
 
 def psd(samples_uv: F64, need: SpectrumNeed, rate_hz: float) -> F64:
     """Density of (n_channels, n_samples) samples: (n_channels, n_bins) µV²/Hz. The plain definition."""
+    from scipy import fft
     n_bins = len(bin_frequencies(need, rate_hz))
     x = samples_uv - samples_uv.mean(-1, keepdims=True) if need.detrend == "constant" else samples_uv
     spectrum = fft.rfft(x * taper_weights(need.taper, need.n_samples), need.n_fft or need.n_samples, axis=-1)[..., :n_bins]
@@ -224,6 +224,7 @@ class DirectSpectrum:
         """Nothing to prepare: the window brings its samples."""
 
     def density(self, block: int, end_sample: int, window: F64 | None) -> F64:
+        from scipy import fft
         assert window is not None
         x = window - window.mean(-1, keepdims=True) if self._need.detrend == "constant" else window
         spectrum = fft.rfft(x * self._weights, self._need.n_fft or self._need.n_samples, axis=-1)[:, : len(self._scale)]

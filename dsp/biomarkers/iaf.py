@@ -16,7 +16,6 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
-from scipy import signal
 
 from dsp.biomarkers.segments import MeanDensity
 from dsp.hop import Hop
@@ -97,6 +96,7 @@ def alpha_peak(frequency_hz: F64, density: F64, settings: Settings) -> AlphaPeak
 @lru_cache(maxsize=16)
 def _smoothers(n: int, bins: int, order: int, spacing: float) -> tuple[F64, F64, F64]:
     """The Savitzky-Golay filter and its two derivatives as (n, n) matrices: it is linear, and its edges are slow to fit each time."""
+    from scipy import signal
     one = np.eye(n)
     smooth, slope, bend = (signal.savgol_filter(one, bins, order, deriv=d, delta=spacing, axis=0) for d in range(3))
     return smooth, slope, bend
