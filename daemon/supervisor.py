@@ -24,7 +24,7 @@ from daemon.installation import check_names
 from daemon.interlock_link import InterlockLink
 from daemon.live import LiveServer
 from daemon.loop import Line
-from daemon.processes import Child, python
+from daemon.processes import NICE_INTERLOCK, NICE_LOOP, NICE_VIEW, Child, prefer, python
 from daemon.record import RecordWriter, SessionRecorder
 from daemon.seat import SeatLoop
 from daemon.view import loop_state
@@ -100,6 +100,7 @@ class Service:
     async def main(self) -> int:
         """Start, serve until told to stop, take down; 0 = ended as asked."""
         loop = asyncio.get_running_loop()
+        prefer(os.getpid(), NICE_LOOP)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             loop.add_signal_handler(number, self._stopping.set)
         try:
@@ -174,22 +175,22 @@ class Service:
         data = ["--data", str(layout.data), "--seat", seat.id]
         if self._options.demo:
             if seat.stimulator.kind == "simulated":
-                await self._start(Child(f"stimulator {seat.id}", python("-m", "simulators.stimulators.simulated", *data), folder / "stimulator.out"))
+                await self._start(Child(f"stimulator {seat.id}", python("-m", "simulators.stimulators.simulated", *data), folder / "stimulator.out", nice=NICE_INTERLOCK))
             name = getattr(seat.source.settings, "name", None)
             if seat.source.kind == "lsl" and name:
                 argv = python("-m", "simulators.board", *data, "--name", name)
-                await self._start(Child(f"board {seat.id}", argv, folder / "board.out"))
+                await self._start(Child(f"board {seat.id}", argv, folder / "board.out", nice=NICE_LOOP))
         self._interlocks[seat.id] = await self._start(self._interlock(seat, signed))
 
     def _interlock(self, seat: Seat, signed: build.Signed) -> Child:
-        return Child(f"interlock {seat.id}", build.interlock_argv(self._layout, seat, signed), self._layout.seat(seat.id) / "interlock.out")
+        return Child(f"interlock {seat.id}", build.interlock_argv(self._layout, seat, signed), self._layout.seat(seat.id) / "interlock.out", nice=NICE_INTERLOCK)
 
     async def _start_web(self) -> None:
         self._web = await self._start(self._web_child(self._options.port or self._config.web.port))
 
     def _web_child(self, port: int) -> Child:
         argv = python("-m", "daemon.web", "--data", str(self._layout.data), "--port", str(port))
-        return Child("web", argv, self._layout.data / "web.out", stdin=build.web_settings(self._config), wants_stdout=True)
+        return Child("web", argv, self._layout.data / "web.out", stdin=build.web_settings(self._config), wants_stdout=True, nice=NICE_VIEW)
 
     async def _start(self, child: Child) -> Child:
         await child.start()
