@@ -43,7 +43,7 @@ class StreamSeen:
 
     def __str__(self) -> str:
         rate = f"{self.sample_rate_hz:g} Hz" if self.sample_rate_hz else "irregular"
-        return f"{self.name!r} (type {self.type}, source_id {self.source_id!r}, host {self.host}, {self.n_channels} channels, {rate})"
+        return f"{self.name!r} (type {self.type}, source_id {self.source_id!r}, host {self.host}, {self.n_channels} ch, {rate})"
 
 
 @dataclass(frozen=True, slots=True)
