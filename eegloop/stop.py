@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import time
@@ -35,7 +36,8 @@ def stop(path: Path, reason: str, timeout_s: float = 1.5) -> dict[str, Any]:
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             _connect(connection, path, started + timeout_s)
-            connection.sendall(reason.replace("\n", " ").encode("utf-8", "replace")[:200] + b"\n")
+            with contextlib.suppress(OSError):  # answered and closed already: connecting was enough
+                connection.sendall(reason.replace("\n", " ").encode("utf-8", "replace")[:199] + b"\n")
             result |= _read_answer(connection, started + timeout_s)
     except (OSError, ValueError) as error:
         result["error"] = f"{path}: {error}"

@@ -26,6 +26,7 @@ from interlock.loop import Loop, boot_ns
 from interlock.signed import read_prescription
 
 TAKE_OVER_S = 3.0
+LOG_OPENS_S = 0.25
 HELD = 3
 
 
@@ -60,6 +61,9 @@ def main(argv: list[str] | None = None) -> int:
         judge.reason = f"{refusal.field}: {refusal.reason}"
         started["refused"] = judge.reason
     log.put("started", started, boot_ns(), time.time())
+    until = time.monotonic() + LOG_OPENS_S
+    while log.fault(boot_ns()) and time.monotonic() < until:
+        time.sleep(0.002)
 
     def rules_for(limits: Any) -> Any:
         return rules(prescription, unsigned, limits)

@@ -76,6 +76,7 @@ class Chain:
     def __init__(self, path: Path) -> None:
         self._head = path.with_name(path.name + ".head")
         self.torn = ""
+        self.written = False
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
             self._n, self._prev, self._size = self._resume()
@@ -115,6 +116,7 @@ class Chain:
             raise
         self._n, self._prev, self._size = self._n + 1, digest, self._size + len(line)
         write_head(self._head, self._n, digest)
+        self.written = True
 
     def close(self) -> None:
         os.close(self._file)
@@ -140,14 +142,17 @@ def write_head(path: Path, n: int, digest: str) -> None:
 
 
 class LogWriter:
-    """Appends in a thread. `put` never waits; `fault` says what is wrong ("" = every line is on the disk in time)."""
+    """Appends in a thread. `put` never waits; `fault` says what is wrong ("" = every line so far is on the disk in time).
+
+    Until the first line is on the disk that is a fault too: a log is writable once it has been written.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._waiting: deque[tuple[str, dict[str, Any], int, float]] = deque()
         self._wake = threading.Event()
         self._closing = False
-        self._error = ""
+        self._error = "nothing is written yet"
         self._thread = threading.Thread(target=self._run, name="audit log", daemon=True)
         self._thread.start()
 
@@ -183,7 +188,8 @@ class LogWriter:
                 while self._waiting:
                     chain.append(*self._waiting[0])
                     self._waiting.popleft()
-                self._error = ""
+                if chain.written:
+                    self._error = ""
             except (OSError, ValueError) as error:
                 self._error = str(error) or type(error).__name__
             if self._closing:

@@ -56,9 +56,10 @@ class Driver(Protocol):
 class Stopper:
     """Somebody who pressed STOP and waits to hear what the device confirmed."""
 
-    def __init__(self, connection: socket.socket, at_ns: int) -> None:
+    def __init__(self, connection: socket.socket, at_ns: int, named: bool) -> None:
         self.connection = connection
         self.at_ns = at_ns
+        self.named = named  # said why
 
 
 class Loop:
@@ -183,15 +184,11 @@ class Loop:
             at_ns = boot_ns()
             self.driver.zero()
             connection.settimeout(REASON_WITHIN_S)
-            try:
-                said = connection.recv(200)
-            except OSError:
-                said = b""
+            reason = _heard(connection)
             connection.setblocking(False)
-            reason = said.partition(b"\n")[0].decode("utf-8", "replace").strip() or "STOP"
-            self._do(self.judge.stop(reason, at_ns))
+            self._do(self.judge.stop(reason or "STOP", at_ns))
             self._say(connection, {"type": "stopping", "boot_ns": at_ns})
-            self.stoppers.append(Stopper(connection, at_ns))
+            self.stoppers.append(Stopper(connection, at_ns, bool(reason)))
             if len(self.stoppers) > STOPPERS:
                 self.stoppers.pop(0).connection.close()
 
@@ -210,6 +207,9 @@ class Loop:
             else:
                 waiting.append(stopper)
                 continue
+            reason = _heard(stopper.connection)
+            if reason and not stopper.named:
+                self._log(Event("stop_reason", {"reason": reason}))
             self._say(stopper.connection, answer)
             stopper.connection.close()
         self.stoppers = waiting
@@ -337,6 +337,15 @@ class Loop:
 
     def _log(self, event: Event) -> None:
         self.log.put(event.event, event.data, boot_ns(), time.time())
+
+
+def _heard(connection: socket.socket) -> str:
+    """The reason somebody gave with a STOP, "" if none has arrived."""
+    try:
+        said = connection.recv(200)
+    except OSError:
+        return ""
+    return said.partition(b"\n")[0].decode("utf-8", "replace").strip()
 
 
 def _read(packet: bytes) -> StimCommand | PacketError:

@@ -352,7 +352,7 @@ def test_a_set_above_the_limit_trips_through_the_wire(rig: Rig) -> None:
     fault_ns = boot_ns()
     daemon.send("set", amplitude_ma=1.6)
     daemon.stopped("above a limit")
-    assert daemon.answers[-1]["field"] == "amplitude_ma" and daemon.answers[-1]["set_by"] == "prescription"
+    assert [a["set_by"] for a in daemon.answers if a["field"] == "amplitude_ma"] == ["prescription"]
     assert rig.after_s(fault_ns) < 0.3
     daemon.close()
 
@@ -534,7 +534,7 @@ def test_a_cut_log_allows_no_stimulation(rig: Rig) -> None:
     rig.interlock.wait(3)
     path = rig.layout.seat(SEAT) / "interlock.log"
     lines = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(b"".join(lines[:-1]))
+    path.write_bytes(b"".join(lines[:-2]))
     rig.start_interlock()
     refused_to_arm(rig, "audit")
 

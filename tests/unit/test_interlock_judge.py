@@ -322,15 +322,14 @@ def test_out_of_order_is_refused_without_a_trip(kind: str, spoil: dict[str, Any]
     assert seat.judge.state(seat.now_ns).refusal.startswith(field)
 
 
-def test_a_heartbeat_400_ms_old_is_late() -> None:
+def test_a_tick_from_before_the_arming_is_late() -> None:
     seat = Seat()
-    seat.run_at(0.1)
-    seat.send("heartbeat")
-    seat.jump(300)
-    seat.tick_and_report()
-    answer = seat.send("heartbeat", tick_ns=seat.now_ns - 400 * MS + 1)
-    assert answer is not None and answer["field"] == "tick_ns"
-    seat.jump(100)
+    seat.arm()
+    seat.jump(1)
+    answer = seat.send("heartbeat", tick_ns=seat.now_ns - 400 * MS)
+    assert answer is not None and answer["field"] == "tick_ns" and "late" in answer["reason"] and seat.mode == "armed"
+    assert seat.send("heartbeat", tick_ns=seat.now_ns - 400 * MS + 1) is None
+    seat.jump(1)
     seat.tick_and_report()
     stopped(seat, "lease over")
 

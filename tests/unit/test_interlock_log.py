@@ -178,6 +178,10 @@ def test_writer_writes_in_order_and_closes(tmp_path: Path) -> None:
 
 
 def test_a_stalled_fsync_delays_nobody_and_is_a_fault_after_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = LogWriter(tmp_path / "log")
+    assert log.fault(now_ns()) != "", "not writable before it was written"
+    log.put("e", {"i": -1}, now_ns(), 0.0)
+    wait_for(lambda: log.fault(now_ns()) == "")
     real, gate = os.fsync, threading.Event()
 
     def stalled(fd: int) -> None:
@@ -185,7 +189,6 @@ def test_a_stalled_fsync_delays_nobody_and_is_a_fault_after_a_second(tmp_path: P
         real(fd)
 
     monkeypatch.setattr("interlock.log.os.fsync", stalled)
-    log = LogWriter(tmp_path / "log")
     started = time.monotonic()
     at_ns = now_ns()
     for i in range(100):
@@ -196,7 +199,7 @@ def test_a_stalled_fsync_delays_nobody_and_is_a_fault_after_a_second(tmp_path: P
     gate.set()
     wait_for(lambda: log.fault(at_ns + 2 * STALLED_NS) == "")
     log.close(5.0)
-    assert problem(tmp_path / "log") == "" and len((tmp_path / "log").read_bytes().splitlines()) == 100
+    assert problem(tmp_path / "log") == "" and len((tmp_path / "log").read_bytes().splitlines()) == 101
 
 
 def test_writer_says_what_is_wrong_and_recovers(tmp_path: Path) -> None:
