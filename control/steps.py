@@ -8,10 +8,19 @@ from eegloop.stim import StimRequest, finite
 SAME_MA = 0.0005  # half a µA
 
 
+def present(snapshot: Snapshot) -> float:
+    """The present amplitude, 0 if it is no number."""
+    return max(0.0, snapshot.present_ma) if finite(snapshot.present_ma) else 0.0
+
+
 def hold(snapshot: Snapshot, sentence: str) -> StimRequest:
-    """Keep the present amplitude; the number in it is a finite one even if the snapshot's is not."""
-    present_ma = snapshot.present_ma if finite(snapshot.present_ma) else 0.0
-    return StimRequest(amplitude_ma=max(0.0, present_ma), frequency_hz=snapshot.frequency_hz, hold=True, reason=sentence)
+    """Keep the present amplitude."""
+    return StimRequest(amplitude_ma=present(snapshot), frequency_hz=snapshot.frequency_hz, hold=True, reason=sentence)
+
+
+def doubted(snapshot: Snapshot, doubt: str) -> StimRequest:
+    """Keep the present amplitude because the estimate may not move it."""
+    return hold(snapshot, f"Held at {present(snapshot):.2f} mA: {doubt}.")
 
 
 def go_to(snapshot: Snapshot, wanted_ma: float, because: str) -> StimRequest:

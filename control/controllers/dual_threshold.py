@@ -9,7 +9,7 @@ from pydantic import Field
 from pydantic import dataclasses as pydantic_dataclasses
 
 from control.program import STRICT, Target, read_program
-from control.steps import far, go_to, hold
+from control.steps import doubted, far, go_to, hold, present
 from control.watch import Reading, Watch, look
 from eegloop.closed import Closed
 from eegloop.ports import Snapshot
@@ -38,6 +38,10 @@ class Program(Target):
     dwell_n: Annotated[int, Field(ge=3, le=100)] = 3
     step_ua: Annotated[int, Field(ge=1, le=200)] = 50
     refractory_ms: Annotated[int, Field(ge=0, le=3_600_000)] = 60_000
+
+
+# A valid example, which the contract tests run.
+EXAMPLE: dict[str, int | str] = {"biomarker": "relative_power.alpha", "channel": "F3", "step_ua": 50}
 
 
 class Settings(Closed):
@@ -75,14 +79,14 @@ class DualThreshold:
             doubt = "there is no baseline"
         if doubt or band is None or reading.value is None:
             calm = replace(state, side="", agree_n=0)
-            return calm, hold(snapshot, f"Held at {snapshot.present_ma:.2f} mA: {doubt}.")
+            return calm, doubted(snapshot, doubt)
         side = _side(reading.value, band, state.side, program, snapshot)
         if side == state.side and side:
             state = replace(state, agree_n=state.agree_n + 1)
         else:
             state = replace(state, side=side, agree_n=int(side != ""), since_s=reading.t_s)
         if not side:
-            return state, hold(snapshot, f"{program.words()} is in its target band, so {snapshot.present_ma:.2f} mA stay.")
+            return state, hold(snapshot, f"{program.words()} is in its target band, so {present(snapshot):.2f} mA stay.")
         return _act(state, reading.value, band, reading.t_s, snapshot)
 
     def target(self, state: object, snapshot: Snapshot) -> dict[str, float | str | None]:
@@ -130,7 +134,8 @@ def _act(state: State, value: float, band: tuple[float, float], t_s: float, snap
     edge = band[0] if state.side == "under" else band[1]
     outside = value < edge if state.side == "under" else value > edge
     where = f"{far(value, edge, abs(edge))} {state.side} target" if outside else f"only just back from {state.side} target"
-    so_far = f"{program.words()} {where} for {t_s - state.since_s:.0f} s"
+    lasting_s = t_s - state.since_s
+    so_far = f"{program.words()} {where}" + (f" for {lasting_s:.0f} s" if lasting_s >= 0.5 else "")
     if state.agree_n < program.dwell_n:
         return state, hold(snapshot, f"{so_far} ({state.agree_n} of {program.dwell_n} estimates), so it stays for now.")
     wait_s = 0.0 if state.stepped_s is None else program.refractory_ms / 1000.0 - (t_s - state.stepped_s)

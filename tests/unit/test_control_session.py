@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -492,7 +493,7 @@ def test_decisions_use_only_windows_inside_the_confirmed_zero() -> None:
         touched = [s for s in output if t_s - 2.0 <= s <= t_s and output[s] > 0.0]
         assert not touched
     times = [t_s for t_s, _ in seat.verdicts]
-    assert min(b - a for a, b in zip(times, times[1:], strict=False)) >= 0.99
+    assert min(b - a for a, b in itertools.pairwise(times)) >= 0.99
 
 
 def verdict(ma: float, hold: bool = False) -> Verdict:
@@ -505,7 +506,14 @@ def test_permit_holds_outside_sense_and_on_unusable_values_and_bounds_any_verdic
     held = session.permit(seat.state, verdict(0.1), inputs, seat.prescription)
     assert held.present_ma == 0.4 and held.holds == 1 and held.decisions == 0
     seat.sense()
-    for asked, hold, becomes in [(0.3, False, 0.3), (5.0, False, 1.0), (math.nan, False, 0.0), (-1.0, False, 0.0), (0.3, True, 0.3), (0.5, True, 0.4)]:
+    for asked, hold, becomes in [
+        (0.3, False, 0.3),
+        (5.0, False, 1.0),
+        (math.nan, False, 0.0),
+        (-1.0, False, 0.0),
+        (0.3, True, 0.3),
+        (0.5, True, 0.4),
+    ]:
         new = session.permit(seat.state, verdict(asked, hold), seat.inputs(), seat.prescription)
         assert (new.present_ma, new.decisions) == (becomes, seat.state.decisions + 1), asked
     seat.grade = lambda t_s: Grade.SUSPECT
