@@ -334,15 +334,17 @@ def demo_prescription(patient: str, now_s: float) -> Prescription:
         valid_from_s=int(now_s) - 60,
         valid_until_s=int(now_s) + 7 * 86_400,
         signers=("demo",),
+        # Current from F3 to F4 makes the virtual person's asymmetry rise (simulators/response.py).
         settings={
-            "biomarker": "relative_power.alpha",
-            "channel": "F3",
-            "unit": "baseline_milli",
-            "low_milli": 900,
-            "high_milli": 1_100,
+            "biomarker": "faa",
+            "channel": "F3-F4",
+            "unit": "milli",
+            "low_milli": 100,
+            "high_milli": 400,
             "more_moves": "up",
+            "average_n": 9,
             "dwell_n": 3,
-            "step_ua": 50,
+            "step_ua": 100,
             "refractory_ms": 20_000,
         },
     )

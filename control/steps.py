@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from control.estimate import Estimate
+from control.program import Target
 from eegloop.ports import Snapshot
 from eegloop.stim import StimRequest, finite
 
@@ -51,6 +53,19 @@ def amount(ma: float) -> str:
     return f"{ma:.2f}" if round(ma * 1000) % 10 == 0 else f"{ma:.3f}"
 
 
-def far(value: float, edge: float, size: float) -> str:
-    """How far a value is from the edge of its band, in per cent of `size` (the edge itself, mostly)."""
-    return f"{abs(value - edge) / size * 100.0:.0f} %" if size > 0.0 else "just"
+def excursion(target: Target, seen: Estimate, side: str, since_s: float) -> str:
+    """The first half of a sentence about a biomarker outside its band: by how much and for how long.
+
+    In per cent of the band's edge, or of its width where the edge is so near zero that per cent say nothing.
+    """
+    edge = seen.low if side == "under" else seen.high
+    beyond = edge - seen.value if side == "under" else seen.value - edge
+    width = seen.high - seen.low
+    if beyond <= 0.0:
+        how = f"only just back from {side} target"
+    elif abs(edge) >= width:
+        how = f"{beyond / abs(edge) * 100.0:.0f} % {side} target"
+    else:
+        how = f"{beyond / width:.1f} band widths {side} target"
+    lasting_s = seen.t_s - since_s
+    return f"{target.words()} {how}" + (f" for {lasting_s:.0f} s" if lasting_s >= 0.5 else "")

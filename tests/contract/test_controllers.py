@@ -12,13 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from control.prescription import demo_prescription
 from control.watch import FROZEN_HOPS
 from eegloop.plugins import find, kinds
 from eegloop.ports import Snapshot
 from eegloop.signal import Grade
 from eegloop.stim import Prescription, PrescriptionError, StimRequest
-from tests.unit.test_control_seat import rows, state_of
+from tests.unit.test_control_seat import demo_prescription, rows, state_of
 
 KINDS = kinds("controller")
 # Controllers that need no biomarker: they may move on their own clock, whatever the signal is.
@@ -111,7 +110,7 @@ estimates = st.lists(
     max_size=40,
 )
 broken = st.sampled_from(
-    [{}, {}, {}, {"baseline": None}, {"baseline": math.nan}, {"ceiling_ma": 0.3}, {"ceiling_ma": math.nan}, {"floor_ma": math.nan},
+    [{}, {}, {"baseline": None}, {"baseline": math.nan}, {"ceiling_ma": 0.3}, {"ceiling_ma": math.nan}, {"floor_ma": math.nan},
      {"present_ma": math.nan}, {"stim": None}, {"baseline_sd": 0.0}]
 )  # fmt: skip
 

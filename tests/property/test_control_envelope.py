@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from control.envelope import Standing, limit
-from control.prescription import demo_prescription
 from eegloop.stim import Authority, Limit, StimRequest
+from tests.unit.test_control_seat import demo_prescription
 
 anything = st.one_of(st.floats(allow_nan=True, allow_infinity=True), st.floats(-1.0, 5.0))
 standings = st.builds(Standing, anything, anything, anything, anything, anything)

@@ -12,12 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from control import session
-from control.prescription import demo_prescription
 from control.session import Inputs, OperatorEvent, SessionState
 from control.transitions import ALLOWED
 from eegloop.signal import Grade
 from eegloop.stim import Authority, Phase, StimRequest, Verdict
-from tests.unit.test_control_seat import Seat, rows, state_of
+from tests.unit.test_control_seat import Seat, demo_prescription, rows, state_of
 
 anything = st.one_of(st.floats(allow_nan=True, allow_infinity=True), st.floats(0.0, 3.0))
 ages = st.one_of(st.sampled_from([0.0, 0.1, 0.1, 0.1, 0.5, 2.0, 20.0, math.inf, math.nan, -1.0]))
@@ -34,7 +33,8 @@ stims = st.one_of(
     st.none(),
     st.builds(
         lambda mode, reason, granted, commanded, zero, ceiling, ms, uc: state_of(
-            mode=mode, reason=reason, granted_ma=granted, commanded_ma=commanded, zero_since_ns=zero, ceiling_ma=ceiling, delivered_ms=ms, delivered_uc=uc
+            mode=mode, reason=reason, granted_ma=granted, commanded_ma=commanded, zero_since_ns=zero, ceiling_ma=ceiling,
+            delivered_ms=ms, delivered_uc=uc,
         ),
         st.sampled_from(["stopped", "armed", "armed", "fallback", "odd"]),
         st.sampled_from(["session ended", "lease over", ""]),
@@ -55,7 +55,8 @@ def inputs_of(events: st.SearchStrategy[list[OperatorEvent]]) -> st.SearchStrate
     return st.builds(
         Inputs,
         t_s=st.just(0.0), biomarkers=biomarkers, stim=stims, stim_age_s=ages, sample_age_s=ages, supervised_age_s=ages,
-        stream=st.sampled_from(["live", "delayed", "lost"]), recording_ok=st.booleans(), audit_ok=st.booleans(), demo=st.booleans(),
+        stream=st.sampled_from(["live", "delayed", "lost"]), recording_ok=st.booleans(), audit_ok=st.booleans(),
+        demo=st.booleans(),
         channels=st.just(("F3", "F4")), events=events.map(tuple),
     )  # fmt: skip
 

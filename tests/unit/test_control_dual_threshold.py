@@ -10,11 +10,10 @@ from typing import Any
 import pytest
 
 from control.controllers.dual_threshold import DualThreshold, Settings, build
-from control.prescription import demo_prescription
 from eegloop.ports import Snapshot
 from eegloop.signal import Grade
 from eegloop.stim import PrescriptionError, StimRequest
-from tests.unit.test_control_seat import rows
+from tests.unit.test_control_seat import demo_prescription, rows
 
 NUMBERS: dict[str, int | str] = {
     "biomarker": "relative_power.alpha", "channel": "F3", "unit": "baseline_milli", "low_milli": 900, "high_milli": 1100,
@@ -93,6 +92,18 @@ def test_refractory_time_between_steps() -> None:
             times.append(run.t_s)
     assert len(times) == 5 and min(b - a for a, b in itertools.pairwise(times)) >= 20.0
     assert "needs" in run.see(0.1).reason
+
+
+def test_the_median_of_a_few_estimates_decides_and_starts_anew_after_a_step() -> None:
+    run = Run(average_n=5, dwell_n=3, refractory_ms=0)
+    assert moves([run.see(v) for v in (0.2, 0.2, 0.2, 0.1, 0.2, 0.9, 0.1, 0.2, 0.2, 0.2)]) == []
+    assert moves([run.see(0.1) for _ in range(4)]) == [] and moves([run.see(0.1)]) == [0.45]
+    assert run.state.memory.recent == ()  # type: ignore[attr-defined]
+
+
+def test_near_zero_edges_are_said_in_band_widths() -> None:
+    run = Run(unit="milli", low_milli=-100, high_milli=300)
+    assert "0.5 band widths under target" in run.see(-0.3, baseline=None).reason
 
 
 def test_hysteresis_keeps_an_excursion_until_well_back() -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from control import dose
 from control.envelope import Standing, limit
-from control.prescription import demo_prescription
 from eegloop.stim import Limit, StimRequest
+from tests.unit.test_control_seat import demo_prescription
 
 FREE = Standing(present_ma=0.4, block_ma=0.4, ceiling_ma=0.4, left_s=600.0, left_uc=1e6)
 DEVICE = (Limit("amplitude_ma", 2.0, "mA", "device"),)
@@ -37,7 +37,8 @@ def test_a_request_inside_every_limit_is_granted_as_it_is() -> None:
         ({}, {}, DEVICE, 0.7, 0.6, "step_ma", "profile"),
         ({}, {"block_ma": 0.3}, DEVICE, 0.55, 0.5, "step_ma", "profile"),
         ({"pad_mm2": 500}, {}, DEVICE, 0.45, 0.4, "density_ma_per_cm2", "profile"),
-        ({"amplitude_ua": 3000}, {"block_ma": 2.0}, (Limit("amplitude_ma", 4.0, "mA", "device"),), 2.1, 2.0, "amplitude_ma", "profile"),
+        ({"amplitude_ua": 3000}, {"block_ma": 2.0}, (Limit("amplitude_ma", 4.0, "mA", "device"),),
+         2.1, 2.0, "amplitude_ma", "profile"),
         (
             {"amplitude_ua": 3000, "modality": "tacs", "profile": "home", "frequency_millihz": 10_000},
             {"block_ma": 1.0}, DEVICE, 1.1, 1.0, "amplitude_ma", "profile",

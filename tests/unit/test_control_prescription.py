@@ -155,6 +155,11 @@ def test_home_bounds_bind_on_a_real_stimulator(field: str, value: int) -> None:
         sign(dataclasses.replace(home, **{field: value}), [ANN])
 
 
+def test_the_demo_follows_what_the_virtual_brain_and_the_line_have() -> None:
+    settings = demo().settings
+    assert (settings["biomarker"], settings["channel"], settings["more_moves"]) == ("faa", "F3-F4", "up")
+
+
 def test_short_refractory_times_are_for_the_simulated_stimulator() -> None:
     with pytest.raises(PrescriptionError, match="refractory_ms: 20000 must be at least 60000"):
         sign(demo(device="pulse_pal", device_serial="1"), [ANN])
