@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from control.dose import density_ma_per_cm2
 from control.envelope import DENSITY_MA_PER_CM2, PROFILE_MA
-from control.program import read_program
 from eegloop.errors import ConfigError
 from eegloop.plugins import find
 from eegloop.stim import Prescription, PrescriptionError
@@ -72,4 +71,4 @@ def _check_program(prescription: Prescription) -> None:
         module = find("controller", prescription.controller)
     except ConfigError as error:
         raise PrescriptionError(f"prescription.controller: {error}") from None
-    read_program(module.Program, prescription)
+    module.build(module.Settings()).start(prescription)

@@ -16,6 +16,8 @@ from eegloop.stim import Authority, Block, InterlockMode, Phase, Prescription, S
 # How long things may take before the session gives up on them, s.
 ARM_S = 5.0  # from "arm" to `armed`
 SETTLE_S = 5.0  # beyond a ramp's own length until the interlock reports its end
+PLANNED_ENDS = ("session ended", "session time used", "session charge used")  # the interlock's words for no trip
+ARM_REPEAT_S = 2.0  # "arm" again, well below the interlock's ten refusals a minute
 REPEAT_S = 0.5  # a command that the interlock did not follow is sent again
 STIM_FRESH_S = 0.3  # older interlock news says nothing about the output
 STIM_LOST_S = 1.0  # older than this while armed: stop
@@ -198,8 +200,10 @@ def guard(state: SessionState, tick: Tick) -> Result | None:
             return stop(state, "interlock", f"Stopped: the interlock has said nothing for {STIM_LOST_S:g} s.")
         if stim is not None and stim.mode == InterlockMode.FALLBACK:
             return _fall(state, tick, f"The interlock ramps to zero: {stim.reason}.")
-        ended = state.phase == Phase.RAMP_DOWN and stim is not None and "session ended" in stim.reason
-        if stim is not None and stim.mode == InterlockMode.STOPPED and not ended:
+        if stim is not None and stim.reason.removeprefix("on the way down: ") in PLANNED_ENDS:
+            if state.phase != Phase.RAMP_DOWN:
+                return replace(_go(state, Phase.RAMP_DOWN, f"The interlock ends it: {stim.reason}."), sent_s=state.t_s), Effects()
+        elif stim is not None and stim.mode == InterlockMode.STOPPED:
             return stop(state, "interlock", f"The interlock stopped: {stim.reason}.")
     if state.phase == Phase.RAMP_DOWN:
         return None
@@ -310,7 +314,7 @@ def _ramp_up(state: SessionState, tick: Tick) -> Result:
         if waited_s > ARM_S:
             told = stim.refusal or stim.reason if stim is not None else "no answer"
             return stop(state, "interlock", f"Stopped: the interlock did not arm ({told}).")
-        if state.t_s - state.sent_s >= REPEAT_S:
+        if state.t_s - state.sent_s >= ARM_REPEAT_S:
             return replace(state, sent_s=state.t_s), Effects(command="arm", reason="repeated")
         return state, Effects()
     if stim is not None and abs(stim.commanded_ma - state.present_ma) <= _SAME_MA:

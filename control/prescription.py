@@ -29,6 +29,7 @@ from eegloop.stim import Authority, Prescription, PrescriptionError
 DOMAIN = b"eegloop prescription v1\0"
 SIGNED_FORMAT = "eegloop-signed-1"
 _MOST_BYTES = 65_536
+_MOST_BRACKETS = 100
 _DATES = ("valid_from_s", "valid_until_s")
 
 
@@ -53,6 +54,8 @@ def parse_yaml(text: str) -> Prescription:
     PrescriptionError
         Naming the line, the field, the value and what is allowed.
     """
+    if len(text) > _MOST_BYTES or text.count("[") + text.count("{") > _MOST_BRACKETS:
+        raise PrescriptionError(f"prescription: too long or nested too deeply; at most {_MOST_BYTES} characters are read")
     try:
         node = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.YAMLError as error:
@@ -72,20 +75,22 @@ def parse_yaml(text: str) -> Prescription:
     return prescription
 
 
-def _plain(node: yaml.Node, path: str, lines: dict[str, int]) -> Any:
-    """A YAML node as dict, list, int or str; notes each field's line."""
+def _plain(node: yaml.Node, path: str, lines: dict[str, int], depth: int = 0) -> Any:
+    """A YAML node as dict, list, int or str; notes each field's line. At most two levels deep, so that no alias can explode."""
+    if depth > 2:
+        raise PrescriptionError(f"prescription.{path}: nested too deeply")
     if isinstance(node, yaml.MappingNode):
         body: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            key = f"{path}.{key_node.value}".lstrip(".")
-            if not isinstance(key_node, yaml.ScalarNode) or key_node.value in body:
-                lines.setdefault(key, key_node.start_mark.line + 1)
-                raise PrescriptionError(f"prescription.{key}: must be a name that appears once")
+            name = str(key_node.value) if isinstance(key_node, yaml.ScalarNode) else "?"
+            key = f"{path}.{name}".lstrip(".")
             lines[key] = key_node.start_mark.line + 1
-            body[key_node.value] = _plain(value_node, key, lines)
+            if name == "?" or name in body:
+                raise PrescriptionError(f"prescription.{key}: must be a name that appears once")
+            body[name] = _plain(value_node, key, lines, depth + 1)
         return body
     if isinstance(node, yaml.SequenceNode):
-        return [_plain(item, path, lines) for item in node.value]
+        return [_plain(item, path, lines, depth + 1) for item in node.value]
     return _scalar(node, path)
 
 
@@ -106,7 +111,7 @@ def _scalar(node: yaml.Node, path: str) -> int | str:
 
 
 def _with_line(message: str, lines: dict[str, int]) -> str:
-    found = re.match(r"prescription\.([\w.]+)", message)
+    found = re.match(r"prescription\.([\w.?]+?)(?=: )", message)
     line = None if found is None else lines.get(found.group(1))
     return message if line is None else f"line {line}: {message}"
 
@@ -329,15 +334,17 @@ def demo_prescription(patient: str, now_s: float) -> Prescription:
         valid_from_s=int(now_s) - 60,
         valid_until_s=int(now_s) + 7 * 86_400,
         signers=("demo",),
+        # Current from F3 to F4 makes the virtual person's asymmetry rise (simulators/response.py).
         settings={
-            "biomarker": "relative_power.alpha",
-            "channel": "F3",
-            "unit": "baseline_milli",
-            "low_milli": 900,
-            "high_milli": 1_100,
+            "biomarker": "faa",
+            "channel": "F3-F4",
+            "unit": "milli",
+            "low_milli": 100,
+            "high_milli": 400,
             "more_moves": "up",
+            "average_n": 9,
             "dwell_n": 3,
-            "step_ua": 50,
+            "step_ua": 100,
             "refractory_ms": 20_000,
         },
     )

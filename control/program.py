@@ -33,6 +33,8 @@ class Target:
         The target band, -1,000,000 to 1,000,000.
     more_moves : str
         "up" if more stimulation raises the biomarker, "down" if it lowers it.
+    average_n : int
+        The decision is on the median of this many estimates, 1-60, taken since the last change of amplitude.
     """
 
     biomarker: Name
@@ -41,6 +43,7 @@ class Target:
     low_milli: Annotated[int, Field(ge=-1_000_000, le=1_000_000)] = 900
     high_milli: Annotated[int, Field(ge=-1_000_000, le=1_000_000)] = 1_100
     more_moves: Literal["up", "down"] = "up"
+    average_n: Annotated[int, Field(ge=1, le=60)] = 1
 
     def scale(self, snapshot: Snapshot) -> tuple[float, float] | None:
         """(offset, size) such that offset + size·milli/1000 is in the biomarker's unit; None without the baseline it needs."""

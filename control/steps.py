@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from control.estimate import Estimate
+from control.program import Target
 from eegloop.ports import Snapshot
 from eegloop.stim import StimRequest, finite
 
 SAME_MA = 0.0005  # half a µA
 
 
+def present(snapshot: Snapshot) -> float:
+    """The present amplitude, 0 if it is no number."""
+    return max(0.0, snapshot.present_ma) if finite(snapshot.present_ma) else 0.0
+
+
 def hold(snapshot: Snapshot, sentence: str) -> StimRequest:
-    """Keep the present amplitude; the number in it is a finite one even if the snapshot's is not."""
-    present_ma = snapshot.present_ma if finite(snapshot.present_ma) else 0.0
-    return StimRequest(amplitude_ma=max(0.0, present_ma), frequency_hz=snapshot.frequency_hz, hold=True, reason=sentence)
+    """Keep the present amplitude."""
+    return StimRequest(amplitude_ma=present(snapshot), frequency_hz=snapshot.frequency_hz, hold=True, reason=sentence)
+
+
+def doubted(snapshot: Snapshot, doubt: str) -> StimRequest:
+    """Keep the present amplitude because the estimate may not move it."""
+    return hold(snapshot, f"Held at {present(snapshot):.2f} mA: {doubt}.")
 
 
 def go_to(snapshot: Snapshot, wanted_ma: float, because: str) -> StimRequest:
@@ -42,6 +53,19 @@ def amount(ma: float) -> str:
     return f"{ma:.2f}" if round(ma * 1000) % 10 == 0 else f"{ma:.3f}"
 
 
-def far(value: float, edge: float, size: float) -> str:
-    """How far a value is from the edge of its band, in per cent of `size` (the edge itself, mostly)."""
-    return f"{abs(value - edge) / size * 100.0:.0f} %" if size > 0.0 else "just"
+def excursion(target: Target, seen: Estimate, side: str, since_s: float) -> str:
+    """The first half of a sentence about a biomarker outside its band: by how much and for how long.
+
+    In per cent of the band's edge, or of its width where the edge is so near zero that per cent say nothing.
+    """
+    edge = seen.low if side == "under" else seen.high
+    beyond = edge - seen.value if side == "under" else seen.value - edge
+    width = seen.high - seen.low
+    if beyond <= 0.0:
+        how = f"only just back from {side} target"
+    elif abs(edge) >= width:
+        how = f"{beyond / abs(edge) * 100.0:.0f} % {side} target"
+    else:
+        how = f"{beyond / width:.1f} band widths {side} target"
+    lasting_s = seen.t_s - since_s
+    return f"{target.words()} {how}" + (f" for {lasting_s:.0f} s" if lasting_s >= 0.5 else "")

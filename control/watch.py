@@ -69,7 +69,9 @@ def look(watch: Watch, biomarkers: Biomarkers | None, name: str, channel: str) -
     try:
         column = biomarkers.find(name, channel)
     except KeyError as error:
-        return replace(watch, usable=False), Reading(None, "", 0.0, biomarkers.t_s, False, str(error.args[0]))
+        fresh = biomarkers.hop != watch.hop
+        watch = replace(watch, hop=biomarkers.hop, usable=False)
+        return watch, Reading(None, "", 0.0, biomarkers.t_s, fresh, str(error.args[0]))
     value = float(biomarkers.values[column])
     unit = biomarkers.columns[column].unit
     fresh = biomarkers.hop != watch.hop

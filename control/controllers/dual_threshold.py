@@ -8,14 +8,12 @@ from typing import Annotated
 from pydantic import Field
 from pydantic import dataclasses as pydantic_dataclasses
 
+from control.estimate import Estimate, Memory, drawn, estimate
 from control.program import STRICT, Target, read_program
-from control.steps import far, go_to, hold
-from control.watch import Reading, Watch, look
+from control.steps import doubted, excursion, go_to, hold, present
 from eegloop.closed import Closed
 from eegloop.ports import Snapshot
 from eegloop.stim import Prescription, StimRequest
-
-STALE_S = 2.0  # an estimate whose window ended longer ago than this moves nothing
 
 
 @pydantic_dataclasses.dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -40,6 +38,10 @@ class Program(Target):
     refractory_ms: Annotated[int, Field(ge=0, le=3_600_000)] = 60_000
 
 
+# A valid example, which the contract tests run.
+EXAMPLE: dict[str, int | str] = {"biomarker": "relative_power.alpha", "channel": "F3", "step_ua": 50}
+
+
 class Settings(Closed):
     """Nothing: every number of this controller is part of the signed prescription."""
 
@@ -49,7 +51,7 @@ class State:
     """What it remembers: the excursion it is in ("under", "over", ""), its start and length in estimates, the last step."""
 
     program: Program
-    watch: Watch
+    memory: Memory
     side: str = ""
     agree_n: int = 0
     since_s: float = 0.0
@@ -61,86 +63,55 @@ class DualThreshold:
     """See the module."""
 
     def start(self, prescription: Prescription) -> State:
-        return State(program=read_program(Program, prescription), watch=Watch())
+        return State(program=read_program(Program, prescription), memory=Memory())
 
     def decide(self, state: object, snapshot: Snapshot) -> tuple[State, StimRequest]:
         """One estimate: count it, and step if enough of them agree."""
         assert isinstance(state, State)
-        program = state.program
-        watch, reading = look(state.watch, snapshot.biomarkers, program.biomarker, program.channel)
-        state = replace(state, watch=watch)
-        doubt = _doubt(reading, snapshot)
-        band = program.band(snapshot)
-        if not doubt and band is None:
-            doubt = "there is no baseline"
-        if doubt or band is None or reading.value is None:
-            calm = replace(state, side="", agree_n=0)
-            return calm, hold(snapshot, f"Held at {snapshot.present_ma:.2f} mA: {doubt}.")
-        side = _side(reading.value, band, state.side, program, snapshot)
+        memory, seen = estimate(state.memory, state.program, snapshot)
+        state = replace(state, memory=memory)
+        if seen.doubt:
+            return replace(state, side="", agree_n=0), doubted(snapshot, seen.doubt)
+        side = _side(seen, state.side, state.program, snapshot)
         if side == state.side and side:
             state = replace(state, agree_n=state.agree_n + 1)
         else:
-            state = replace(state, side=side, agree_n=int(side != ""), since_s=reading.t_s)
+            state = replace(state, side=side, agree_n=int(side != ""), since_s=seen.t_s)
         if not side:
-            return state, hold(snapshot, f"{program.words()} is in its target band, so {snapshot.present_ma:.2f} mA stay.")
-        return _act(state, reading.value, band, reading.t_s, snapshot)
+            calm = f"{state.program.words()} is in its target band, so {present(snapshot):.2f} mA stay."
+            return state, hold(snapshot, calm)
+        return _act(state, seen, snapshot)
 
     def target(self, state: object, snapshot: Snapshot) -> dict[str, float | str | None]:
         assert isinstance(state, State)
-        program = state.program
-        _, reading = look(state.watch, snapshot.biomarkers, program.biomarker, program.channel)
-        low, high = program.band(snapshot) or (None, None)
-        return {
-            "biomarker": program.biomarker,
-            "channel": program.channel,
-            "unit": reading.unit,
-            "value": reading.value,
-            "low": low,
-            "high": high,
-        }
+        return drawn(state.memory, state.program, snapshot)
 
 
-def _doubt(reading: Reading, snapshot: Snapshot) -> str:
-    """Why this estimate moves nothing, "" if it may."""
-    if reading.value is None:
-        return reading.reason
-    if not reading.fresh:
-        return "no new estimate"
-    age_s = snapshot.t_s - reading.t_s
-    if not -STALE_S <= age_s <= STALE_S:
-        return f"the newest estimate is {age_s:.0f} s old"
-    return ""
-
-
-def _side(value: float, band: tuple[float, float], side: str, program: Program, snapshot: Snapshot) -> str:
+def _side(seen: Estimate, side: str, program: Program, snapshot: Snapshot) -> str:
     """Under, over or inside; an excursion under way ends only `hysteresis_milli` inside the band."""
-    low, high = band
     _, size = program.scale(snapshot) or (0.0, 0.0)
-    back = min(size * program.hysteresis_milli / 1000.0, (high - low) / 2.0)
-    if value < low or (side == "under" and value < low + back):
+    back = min(size * program.hysteresis_milli / 1000.0, (seen.high - seen.low) / 2.0)
+    if seen.value < seen.low or (side == "under" and seen.value < seen.low + back):
         return "under"
-    if value > high or (side == "over" and value > high - back):
+    if seen.value > seen.high or (side == "over" and seen.value > seen.high - back):
         return "over"
     return ""
 
 
-def _act(state: State, value: float, band: tuple[float, float], t_s: float, snapshot: Snapshot) -> tuple[State, StimRequest]:
+def _act(state: State, seen: Estimate, snapshot: Snapshot) -> tuple[State, StimRequest]:
     """Outside the band: wait for the dwell and the refractory time, then step."""
     program = state.program
-    edge = band[0] if state.side == "under" else band[1]
-    outside = value < edge if state.side == "under" else value > edge
-    where = f"{far(value, edge, abs(edge))} {state.side} target" if outside else f"only just back from {state.side} target"
-    so_far = f"{program.words()} {where} for {t_s - state.since_s:.0f} s"
+    so_far = excursion(program, seen, state.side, state.since_s)
     if state.agree_n < program.dwell_n:
         return state, hold(snapshot, f"{so_far} ({state.agree_n} of {program.dwell_n} estimates), so it stays for now.")
-    wait_s = 0.0 if state.stepped_s is None else program.refractory_ms / 1000.0 - (t_s - state.stepped_s)
+    wait_s = 0.0 if state.stepped_s is None else program.refractory_ms / 1000.0 - (seen.t_s - state.stepped_s)
     if wait_s > 0.0:
         return state, hold(snapshot, f"{so_far}, but the last step needs {wait_s:.0f} s more to show, so it stays.")
     more = (state.side == "under") == (program.more_moves == "up")
     wanted_ma = snapshot.present_ma + (program.step_ua if more else -program.step_ua) / 1000.0
     request = go_to(snapshot, wanted_ma, so_far)
     if not request.hold:
-        state = replace(state, agree_n=0, stepped_s=t_s)
+        state = replace(state, agree_n=0, stepped_s=seen.t_s, memory=replace(state.memory, recent=()))
     return state, request
 
 

@@ -9,12 +9,22 @@ from typing import Any
 
 import numpy as np
 
-from control import envelope, session
-from control.prescription import demo_prescription
+from control import envelope, prescription, session
 from control.session import Effects, Inputs, OperatorEvent, SessionState
 from eegloop.plugins import find
 from eegloop.signal import BiomarkerColumn, Biomarkers, Grade, Quality
 from eegloop.stim import Limit, Phase, Prescription, StimState, Verdict
+
+ALPHA: dict[str, int | str] = {
+    "biomarker": "relative_power.alpha", "channel": "F3", "unit": "baseline_milli", "low_milli": 900, "high_milli": 1_100,
+    "more_moves": "up", "dwell_n": 3, "step_ua": 50, "refractory_ms": 20_000,
+}  # fmt: skip
+
+
+def demo_prescription(patient: str, now_s: float) -> Prescription:
+    """The demo's, but following alpha as the rows below have it."""
+    return dataclasses.replace(prescription.demo_prescription(patient, now_s), settings=ALPHA)
+
 
 DEVICE = (Limit("amplitude_ma", 2.0, "mA", "device"),)
 COLUMNS = (
@@ -56,8 +66,8 @@ class Seat:
 
     dt_s = 0.1
 
-    def __init__(self, prescription: Prescription | None = None, demo: bool = False) -> None:
-        self.prescription = prescription or demo_prescription("virtual", 0.0)
+    def __init__(self, signed: Prescription | None = None, demo: bool = False) -> None:
+        self.prescription = signed or demo_prescription("virtual", 0.0)
         self.demo = demo
         self.t_s = 100.0
         self.hop = 0

@@ -1,0 +1,66 @@
+"""The estimate a controller decides on: vetted rows of its biomarker, smoothed by the median of the last few."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import dataclass, field, replace
+
+from control.program import Target
+from control.watch import Watch, look
+from eegloop.ports import Snapshot
+
+STALE_S = 2.0  # an estimate whose window ended longer ago than this moves nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """The watch over the biomarker, and its last usable values (at most `average_n`, since the last change of amplitude)."""
+
+    watch: Watch = field(default_factory=Watch)
+    recent: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """`value` (biomarker's unit) and the target band, or `doubt`: why nothing may move now."""
+
+    value: float
+    low: float
+    high: float
+    t_s: float
+    doubt: str
+
+
+def estimate(memory: Memory, target: Target, snapshot: Snapshot) -> tuple[Memory, Estimate]:
+    """Look at the newest row; a row that may not move a dose leaves `recent` as it was."""
+    watch, reading = look(memory.watch, snapshot.biomarkers, target.biomarker, target.channel)
+    memory = replace(memory, watch=watch)
+    band = target.band(snapshot)
+    age_s = snapshot.t_s - reading.t_s
+    doubt = ""
+    if reading.value is None:
+        doubt = reading.reason
+    elif not reading.fresh:
+        doubt = "no new estimate"
+    elif not -STALE_S <= age_s <= STALE_S:
+        doubt = f"the newest estimate is {age_s:.0f} s old"
+    elif band is None:
+        doubt = "there is no baseline"
+    if doubt or reading.value is None or band is None:
+        return memory, Estimate(0.0, 0.0, 0.0, reading.t_s, doubt)
+    recent = (*memory.recent, reading.value)[-target.average_n :]
+    return replace(memory, recent=recent), Estimate(statistics.median(recent), *band, reading.t_s, "")
+
+
+def drawn(memory: Memory, target: Target, snapshot: Snapshot) -> dict[str, float | str | None]:
+    """What the page draws of the target (`Controller.target`)."""
+    _, reading = look(memory.watch, snapshot.biomarkers, target.biomarker, target.channel)
+    low, high = target.band(snapshot) or (None, None)
+    return {
+        "biomarker": target.biomarker,
+        "channel": target.channel,
+        "unit": reading.unit,
+        "value": reading.value,
+        "low": low,
+        "high": high,
+    }
