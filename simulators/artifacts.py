@@ -194,9 +194,9 @@ class Artifacts:
         return ArtifactStretch(first, out, tuple(sorted(started, key=lambda event: event.t_s)))
 
     def _contact(self, t_s: F64) -> F64:
-        """How many times worse than a good contact each electrode is, (n, n_channels): a bad one comes and goes within minutes."""
+        """(n, n_channels) how many times worse than good each contact is: a bad one comes and goes within minutes."""
         swing = np.sin(2 * np.pi * t_s[:, None, None] / self._contact_s + self._contact_rad).sum(axis=1)
-        return np.asarray(1.0 + (self._worse - 1.0) * np.minimum(np.exp(2.0 * swing - 1.0), 1.0))
+        return np.asarray(1.0 + (self._worse - 1.0) * np.minimum(np.exp(3.0 * swing - 3.0), 1.0))
 
     def _happens(self, event: Event) -> bool:
         if event.kind not in ("blink", "saccade"):
