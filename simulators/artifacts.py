@@ -95,9 +95,11 @@ class Artifacts:
         self._drift_s = draw.uniform(20.0, 120.0, (3, n))
         self._drift_rad = draw.uniform(0.0, 2 * np.pi, (3, n))
         self._drift_uv = draw.uniform(0.3, 1.0, (3, n)) * settings.drift_uv / np.sqrt(3) * np.sqrt(self._worse)
-        self._line_uv = settings.line_uv * draw.lognormal(0.0, 0.4, n) * self._worse
+        self._line_uv = settings.line_uv * draw.lognormal(0.0, 0.4, n)
         self._line_rad = draw.uniform(0.0, 2 * np.pi, 2)
         self._move = draw.normal(0.0, 1.0, n)
+        self._contact_s = draw.uniform(35.0, 85.0, (2, n))
+        self._contact_rad = draw.uniform(0.0, 2 * np.pi, (2, n))
 
         f_hz = ShapedNoise.frequencies(hop, rate_hz)
         contact = slow(f_hz, 3.0, 1.0)
@@ -178,17 +180,23 @@ class Artifacts:
         out += lids_uv[:, None] * self._blink + (gaze_uv + rolling_uv)[:, None] * self._gaze
         out += clenched[:, None] * self._muscle * noise[:, :n]
         out += moving[:, None] * (self._move * noise[:, n : n + 1] + 0.3 * noise[:, n + 1 : 2 * n + 1])
-        out += (self._worse - 1.0) * 0.5 * noise[:, n + 1 : 2 * n + 1]
+        worse = self._contact(t_s)
+        out += (worse - 1.0) * 0.5 * noise[:, n + 1 : 2 * n + 1]
         for period_s, rad, uv in zip(self._drift_s, self._drift_rad, self._drift_uv, strict=True):
             out += uv * np.sin(2 * np.pi * t_s[:, None] / period_s + rad)
         line_rad = 2 * np.pi * settings.line_hz * t_s
         mains = np.sin(line_rad + self._line_rad[0])
         if 3 * settings.line_hz < rate_hz / 2:
             mains = mains + 0.15 * np.sin(3 * line_rad + self._line_rad[1])
-        out += (mains * (1.0 + noise[:, -1]))[:, None] * self._line_uv
+        out += (mains * (1.0 + noise[:, -1]))[:, None] * self._line_uv * worse
         white = np.random.default_rng((settings.seed, 12, k)).standard_normal((hop, n))
-        out += white * (settings.sensor_noise_uv * self._worse)
+        out += white * (settings.sensor_noise_uv * worse)
         return ArtifactStretch(first, out, tuple(sorted(started, key=lambda event: event.t_s)))
+
+    def _contact(self, t_s: F64) -> F64:
+        """(n, n_channels) how many times worse than good each contact is: a bad one comes and goes within minutes."""
+        swing = np.sin(2 * np.pi * t_s[:, None, None] / self._contact_s + self._contact_rad).sum(axis=1)
+        return np.asarray(1.0 + (self._worse - 1.0) * np.minimum(np.exp(3.0 * swing - 3.0), 1.0))
 
     def _happens(self, event: Event) -> bool:
         if event.kind not in ("blink", "saccade"):

@@ -71,6 +71,12 @@ def vigilance(settings: BrainSettings, t_s: F64) -> F64:
     return np.asarray(1.0 - 0.45 * (1.0 - np.cos(2 * np.pi * since_s / settings.drowsy_period_s)))
 
 
+def wandering(settings: BrainSettings, t_s: F64, phases_rad: F64) -> F64:
+    """(n,) what is added to log alpha amplitude over minutes and hours; `phases_rad` (3,) makes each person's own."""
+    minutes = np.sin(2 * np.pi * t_s[:, None] / np.array([170.0, 290.0, 470.0]) + phases_rad).sum(axis=1) * np.sqrt(2 / 3)
+    return np.asarray(settings.alpha_wander * minutes + settings.alpha_drift_per_h * t_s / 3600.0)
+
+
 class Ongoing:
     """`stretch(k)` for k = 0, 1, 2, ... in this order (the phase runs on from one to the next)."""
 
@@ -134,8 +140,7 @@ class Ongoing:
         waxing = modulation[:, 2 * n_regions + 1 :]
         # regions of one group wax together for the most part
         log_amplitude = 0.8 * waxing[:, self._group] + 0.6 * waxing[:, 1:]
-        minutes = np.sin(2 * np.pi * t_s[:, None] / np.array([170.0, 290.0, 470.0]) + self._wander).sum(axis=1) * np.sqrt(2 / 3)
-        log_amplitude += (settings.alpha_wander * minutes + settings.alpha_drift_per_h * t_s / 3600.0)[:, None]
+        log_amplitude += wandering(settings, t_s, self._wander)[:, None]
         opened = eyes_open(settings, t_s)[:, None]
         # opening the eyes blocks posterior alpha fully, the rest half as much
         blocked = 1.0 - opened * (1.0 - settings.alpha_open) * np.where(self._posterior, 1.0, 0.5)

@@ -36,8 +36,8 @@ PATIENTS = MappingProxyType(
             "alpha wanders over minutes and grows over the hour", _brain(alpha_wander=0.25, alpha_drift_per_h=0.8, drift_uv=150.0)
         ),
         "noisy_electrodes": Patient(
-            "two bad contacts, many pops, strong mains",
-            _brain(noisy_electrodes=("F4", "P3"), noisy_gain=15.0, pops_per_min=4.0, line_uv=6.0),
+            "two bad contacts that come and go, many pops, more mains",
+            _brain(noisy_electrodes=("F4", "P3"), noisy_gain=15.0, pops_per_min=4.0, line_uv=2.5),
         ),
         "mover": Patient(
             "moves, clenches the jaw and blinks a lot", _brain(movements_per_min=4.0, clenches_per_min=3.0, blinks_per_min=24.0)

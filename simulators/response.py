@@ -81,6 +81,25 @@ class Answer:
         )
 
 
+def drive_per_ma(settings: BrainSettings) -> tuple[F64, F64]:
+    """(n_regions,) each: drive of excitability by 1 mA of direct and of alternating current, 1 = half-way."""
+    field = load_head().normal_field_v_per_m(settings.anode, settings.cathode)
+    # inward current (negative along the outward normal) depolarizes: anodal stimulation excites;
+    # entrainment leaves alpha larger whatever the polarity, so it acts in the direction that raises alpha
+    direct = -field / settings.half_field_v_per_m
+    return direct, np.asarray(np.sign(settings.alpha_gain) * np.abs(field) / settings.half_field_v_per_m)
+
+
+def saturated(drive: F64) -> F64:
+    """Excitability, -1 to 1: proportional to small drives, 71 % of its limit at drive 1."""
+    return np.asarray(drive / np.sqrt(1.0 + drive * drive))
+
+
+def alpha_factor(settings: BrainSettings, drive: F64) -> F64:
+    """Alpha amplitude over that of the unstimulated brain."""
+    return np.asarray(np.maximum(1.0 + settings.response_gain * settings.alpha_gain * saturated(drive), 0.05))
+
+
 class Response:
     """State of tissue and amplifier under stimulation."""
 
@@ -90,14 +109,9 @@ class Response:
         rate_hz = settings.sample_rate_hz
         self._dt_s = 1.0 / rate_hz
         field = head.normal_field_v_per_m(settings.anode, settings.cathode)
-        # inward current (negative along the outward normal) depolarizes: anodal stimulation excites
-        self._field_per_ma = field
-        self._direct = -field / settings.half_field_v_per_m
-        # entrainment leaves alpha larger whatever the polarity, so it acts in the direction that raises alpha
-        self._alternating = np.sign(settings.alpha_gain) * np.abs(field) / settings.half_field_v_per_m
+        self._direct, self._alternating = drive_per_ma(settings)
         self._site = head.closeness(settings.coil)
         self._gains = settings.response_gain * np.array([0.0, settings.theta_gain, settings.beta_gain])
-        self._alpha_gain = settings.response_gain * settings.alpha_gain
         self._pull_rad = 2 * np.pi * self._dt_s * settings.entrainment_hz_per_v_per_m * np.abs(field)
         # a region whose field has the other sign is pulled to the opposite phase
         self._pull_toward = np.where(field < 0, 0.0, np.pi)
@@ -156,8 +170,8 @@ class Response:
             cosine, sine = np.cos(self._turned_rad), np.sin(self._turned_rad)
 
         drive = direct[:, None] * self._direct + alternating[:, None] * self._alternating + pulsed[:, None] * self._site
-        excitability = drive / np.sqrt(1.0 + drive * drive)
-        alpha = ongoing.alpha_nam[rows] * np.maximum(1.0 + self._alpha_gain * excitability, 0.05)
+        excitability = saturated(drive)
+        alpha = ongoing.alpha_nam[rows] * alpha_factor(self._settings, drive)
         moment = alpha * (ongoing.cos_phase[rows] * cosine - ongoing.sin_phase[rows] * sine)
         for band in range(len(BANDS)):
             if self._gains[band] != 0.0:

@@ -92,7 +92,7 @@ class BrainSettings(Closed):
     onset_s: float = Field(default=20.0, ge=0.1, le=3600.0, description="s, time constant with which the effect builds up")
     washout_s: float = Field(default=60.0, ge=0.1, le=36_000.0, description="s, time constant with which it fades")
     alpha_gain: float = Field(
-        default=-0.25, ge=-0.9, le=0.9, description="relative change of alpha amplitude at the limit of excitability"
+        default=-0.35, ge=-0.9, le=0.9, description="relative change of alpha amplitude at the limit of excitability"
     )
     theta_gain: float = Field(default=-0.1, ge=-0.9, le=0.9, description="the same of theta")
     beta_gain: float = Field(default=0.15, ge=-0.9, le=0.9, description="the same of beta")

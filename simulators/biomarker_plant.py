@@ -1,0 +1,305 @@
+"""The virtual brain at biomarker level: one row of alpha biomarkers a decision, for large numbers of sessions.
+
+The noise is not modeled but measured: a `Profile` holds an hour of windowed log alpha power of the sample-level brain, artifacts
+and all, around its mean; a session strings random stretches of it together. The mean follows stimulation through the same
+equations as the sample level: each region's alpha is scaled in a few hundred measured windows and the log power averaged anew.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eegloop.signal import F64, Bool
+from simulators.brain import Brain, BrainSettings
+from simulators.faults import Gone, parse
+from simulators.head import load_head
+from simulators.ongoing import vigilance, wandering
+from simulators.patients import Patient
+from simulators.response import alpha_factor, drive_per_ma
+
+ALPHA_HZ = (8.0, 13.0)
+STRETCH_ROWS = 120
+"""Rows of measured noise that stay together, so that its memory over seconds is kept."""
+KEPT_WINDOWS = 300
+_CURRENT_MA = np.linspace(-4.0, 4.0, 33)
+_CURRENT_FIRST_MA, _CURRENT_STEP_MA = -4.0, 0.25
+_LN_SCALE = np.linspace(-2.5, 1.5, 9)
+
+Complex = NDArray[np.complex128]
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """What the sample-level brain of one patient shows in windows of `window_s`, every `hop_s`, unstimulated, eyes as set.
+
+    Attributes
+    ----------
+    channels : tuple of str
+    residual : (n_rows, n_channels) float64
+        ln alpha power less its mean over good windows.
+    bad : (n_rows, n_channels) bool
+        More than 30 % of the window beyond `amplitude_uv` after a 1 Hz high pass or at the rail, or mains above `line_ratio`
+        times the power in 1-45 Hz: the line's own rules by default.
+    sources : (n_kept, n_bins, n_regions) complex128
+        Tapered spectra of the regions' alpha in 8-13 Hz of some good windows, scaled so that |x|^2 sums to (nA m)^2.
+    rest : (n_kept, n_bins, n_channels) complex128
+        The same of everything else at the electrodes, uV.
+    mixing : (n_regions, n_channels) float64
+    """
+
+    window_s: float
+    hop_s: float
+    channels: tuple[str, ...]
+    residual: F64
+    bad: Bool
+    sources: Complex
+    rest: Complex
+    mixing: F64
+
+    def ln_alpha(self, factor: F64) -> list[float]:
+        """(n_channels,) mean ln alpha power when regions' alpha amplitudes are `factor` (n_regions,) times what was measured."""
+        seen = self.rest + (self.sources * factor) @ self.mixing
+        mean: list[float] = np.log((np.abs(seen) ** 2).sum(axis=1)).mean(axis=0).tolist()
+        return mean
+
+    def save(self, path: Path) -> None:
+        """Write as .npz."""
+        np.savez_compressed(
+            path,
+            window_s=self.window_s,
+            hop_s=self.hop_s,
+            channels=np.array(self.channels),
+            residual=self.residual,
+            bad=self.bad,
+            sources=self.sources,
+            rest=self.rest,
+            mixing=self.mixing,
+        )
+
+    @staticmethod
+    def load(path: Path) -> Profile:
+        """Read what `save` wrote."""
+        with np.load(path) as file:
+            return Profile(
+                window_s=float(file["window_s"]),
+                hop_s=float(file["hop_s"]),
+                channels=tuple(str(name) for name in file["channels"]),
+                residual=file["residual"],
+                bad=file["bad"],
+                sources=file["sources"],
+                rest=file["rest"],
+                mixing=file["mixing"],
+            )
+
+
+def stationary(settings: BrainSettings) -> BrainSettings:
+    """The same brain without what changes over minutes; that part is known and added to each session by itself."""
+    return settings.model_copy(update={"alpha_wander": 0.0, "alpha_drift_per_h": 0.0, "drowsy_from_s": 86_400.0})
+
+
+def measure(
+    settings: BrainSettings,
+    *,
+    window_s: float = 2.0,
+    hop_s: float = 1.0,
+    seconds: float = 3600.0,
+    amplitude_uv: float = 150.0,
+    line_ratio: float = 0.5,
+) -> Profile:
+    """Run the sample-level brain for `seconds` of its own time and measure what `Profile` holds.
+
+    Raises
+    ------
+    ValueError
+        If eyes alternate (measure each state by itself) or the time is too short.
+    """
+    if settings.eyes == "alternating":
+        raise ValueError("measure: eyes alternate; measure open and closed each by itself")
+    if seconds < 2 * STRETCH_ROWS * hop_s:
+        raise ValueError(f"measure: {seconds:g} s are too few; at least {2 * STRETCH_ROWS * hop_s:g} s")
+    brain = Brain(stationary(settings))
+    rate_hz = settings.sample_rate_hz
+    window, hop = round(window_s * rate_hz), round(hop_s * rate_hz)
+    taper = np.hanning(window + 1)[:-1]
+    f_hz = np.fft.rfftfreq(window, 1 / rate_hz)
+    inside = (f_hz >= ALPHA_HZ[0]) & (f_hz < ALPHA_HZ[1])
+    at_mains, wide = np.abs(f_hz - settings.line_hz) <= 1.0, (f_hz >= 1.0) & (f_hz <= 45.0)
+    # one-sided density of a Hann window, summed over bins, is power: each bin counts 2 / (n * sum of squares)
+    scale = math.sqrt(2.0 / (window * float((taper**2).sum())))
+    mixing = load_head().mixing(settings.montage, settings.reference)
+    # 1 Hz high pass as a moving average taken off: its first zero is at 2.3 Hz, its 3 dB point at about 1 Hz
+    span = round(0.44 * rate_hz)
+
+    ln_power: list[F64] = []
+    bad: list[Bool] = []
+    sources: list[Complex] = []
+    rest: list[Complex] = []
+    keep_every = max(1, round(seconds / hop_s / KEPT_WINDOWS))
+    samples, moments = np.empty((0, len(settings.montage))), np.empty((0, len(brain.regions)))
+    while len(ln_power) < seconds / hop_s:
+        samples = np.vstack((samples, brain.advance(round(60 * rate_hz)).astype(np.float64)))
+        truth = brain.truth()
+        moments = np.vstack((moments, truth.alpha_nam * np.cos(truth.alpha_phase_rad)))
+        sums = np.cumsum(np.vstack((np.zeros(samples.shape[1]), samples)), axis=0)
+        rows = np.arange(len(samples))
+        begin, end = np.maximum(rows - span // 2, 0), np.minimum(rows + span // 2 + 1, len(samples))
+        fast = samples - (sums[end] - sums[begin]) / (end - begin)[:, None]
+        wrong = (np.abs(fast) > amplitude_uv) | (np.abs(samples) >= 0.99 * settings.rail_uv)
+        start = 0
+        while start + window <= len(samples):
+            piece = slice(start, start + window)
+            spectrum = scale * np.fft.rfft((samples[piece] - samples[piece].mean(axis=0)) * taper[:, None], axis=0)
+            power, seen = np.abs(spectrum) ** 2, spectrum[inside]
+            mains = power[at_mains].sum(axis=0) > line_ratio * power[wide].sum(axis=0)
+            ln_power.append(np.log((np.abs(seen) ** 2).sum(axis=0)))
+            bad.append((wrong[piece].mean(axis=0) > 0.3) | mains)
+            if len(ln_power) % keep_every == 0 and not bad[-1].any():
+                region = scale * np.fft.rfft(moments[piece] * taper[:, None], axis=0)[inside]
+                sources.append(region)
+                rest.append(seen - region @ mixing)
+            start += hop
+        samples, moments = samples[start:], moments[start:]
+    if not sources:
+        raise ValueError("measure: every window is bad; there is nothing to measure")
+    powers, dirty = np.array(ln_power), np.array(bad)
+    mean = np.where(dirty, 0.0, powers).sum(axis=0) / np.maximum((~dirty).sum(axis=0), 1)
+    return Profile(window_s, hop_s, settings.montage, powers - mean, dirty, np.array(sources), np.array(rest), mixing)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Alpha biomarkers of one window: ln power in 8-13 Hz (uV^2) by channel, NaN where not good."""
+
+    t_s: float
+    ln_alpha: tuple[float, ...]
+    good: tuple[bool, ...]
+    effect_ma: float
+
+
+class BiomarkerPlant:
+    """One session of one patient; `step` is one decision period of `profile.hop_s`."""
+
+    def __init__(self, patient: Patient, profile: Profile, *, seed: int, settle_s: float = 3.0, rows: int = 3600) -> None:
+        """`settle_s`: how long after the last current a window may begin; `rows`: the longest session in decisions."""
+        settings = patient.settings(montage=profile.channels)
+        self._settings = settings
+        self._profile = profile
+        draw = np.random.default_rng((seed, 40))
+        n_stretches = math.ceil(rows / STRETCH_ROWS)
+        starts = draw.integers(0, len(profile.residual) - STRETCH_ROWS + 1, n_stretches)
+        order = (starts[:, None] + np.arange(STRETCH_ROWS)).ravel()[:rows]
+        t_s: F64 = (np.arange(rows, dtype=np.float64) + 1) * profile.hop_s
+        center_s = np.maximum(t_s - profile.window_s / 2, 0.0)
+        ln_scale = wandering(settings, center_s, draw.uniform(0.0, 2 * np.pi, 3)) + np.log(vigilance(settings, center_s))
+        self._scales = _places(ln_scale, _LN_SCALE)
+        bad = profile.bad[order]
+        for fault in map(parse, patient.faults):
+            if isinstance(fault, Gone):
+                bad |= _touched(fault, t_s, profile.window_s + settle_s)[:, None]
+        self._noise = profile.residual[order].tolist()
+        self._bad = bad.tolist()
+        self._rows = rows
+        self._row = 0
+        hop_s = profile.hop_s
+        self._onset, self._washout = math.exp(-hop_s / settings.onset_s), math.exp(-hop_s / settings.washout_s)
+        self._direct_ma = self._alternating_ma = 0.0
+        self._quiet_rows = 10**9
+        self._settle_rows = math.ceil((settle_s + profile.window_s) / hop_s)
+        lag = max(1, round(profile.window_s / 2 / hop_s))
+        self._past: deque[tuple[float, float]] = deque([(0.0, 0.0)] * lag)
+        self._drive = drive_per_ma(settings)
+        ln_scales = _LN_SCALE if ln_scale.any() else np.zeros(1)
+        # [direct or alternating][scale][current][channel]
+        self._tables = [
+            [[profile.ln_alpha(math.exp(ln) * alpha_factor(settings, ma * drive)) for ma in _CURRENT_MA] for ln in ln_scales]
+            for drive in self._drive
+        ]
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Order of `Reading.ln_alpha`."""
+        return self._profile.channels
+
+    def step(self, amplitude_ma: float, frequency_hz: float = 0.0) -> Reading:
+        """One decision period under a current that stays as given; good is a reading whose window no current could touch.
+
+        Raises
+        ------
+        IndexError
+            After `rows` steps.
+        """
+        row = self._row
+        if row >= self._rows:
+            raise IndexError(f"this session was made for {self._rows} decisions; make it with more rows")
+        self._row = row + 1
+        steady = amplitude_ma if frequency_hz == 0 else 0.0
+        swinging = 0.0
+        if frequency_hz > 0 and amplitude_ma != 0:
+            detuned = (frequency_hz - self._settings.individual_alpha_hz) / 1.5
+            swinging = self._settings.alternating_effect * abs(amplitude_ma) * math.exp(-0.5 * detuned * detuned)
+        direct, alternating = self._direct_ma, self._alternating_ma
+        self._past.append((direct, alternating))
+        seen_direct, seen_alternating = self._past.popleft()
+        keep = self._onset if steady * direct >= 0 and abs(steady) > abs(direct) else self._washout
+        self._direct_ma = steady + (direct - steady) * keep
+        keep = self._onset if swinging > alternating else self._washout
+        self._alternating_ma = swinging + (alternating - swinging) * keep
+        self._quiet_rows = 0 if amplitude_ma != 0 else self._quiet_rows + 1
+
+        expected = self._expected(seen_direct, seen_alternating, row)
+        clean = self._quiet_rows >= self._settle_rows
+        good = tuple(clean and not wrong for wrong in self._bad[row])
+        values = tuple(
+            mean + residual if ok else math.nan for mean, residual, ok in zip(expected, self._noise[row], good, strict=True)
+        )
+        return Reading((row + 1) * self._profile.hop_s, values, good, self._direct_ma)
+
+    def _expected(self, direct_ma: float, alternating_ma: float, row: int) -> list[float]:
+        """Mean ln alpha power at each electrode under these effects, in the state the person is in at this row."""
+        if direct_ma != 0.0 and alternating_ma != 0.0:
+            drive = direct_ma * self._drive[0] + alternating_ma * self._drive[1]
+            j, share = self._scales[row]
+            ln_scale = _LN_SCALE[j] + share * (_LN_SCALE[j + 1] - _LN_SCALE[j])
+            return self._profile.ln_alpha(math.exp(ln_scale) * alpha_factor(self._settings, drive))
+        table = self._tables[0] if alternating_ma == 0.0 else self._tables[1]
+        ma = direct_ma if alternating_ma == 0.0 else alternating_ma
+        place = min(max((ma - _CURRENT_FIRST_MA) / _CURRENT_STEP_MA, 0.0), len(_CURRENT_MA) - 1.0)
+        i = min(int(place), len(_CURRENT_MA) - 2)
+        if len(table) == 1:
+            return _between(table[0][i], table[0][i + 1], place - i)
+        j, share = self._scales[row]
+        low, high = (_between(line[i], line[i + 1], place - i) for line in (table[j], table[j + 1]))
+        return _between(low, high, share)
+
+
+def asymmetry(reading: Reading, left: int, right: int) -> float:
+    """Frontal alpha asymmetry, ln right less ln left; NaN if either is not good."""
+    return reading.ln_alpha[right] - reading.ln_alpha[left]
+
+
+def _touched(fault: Gone, t_s: F64, reach_s: float) -> Bool:
+    """Rows whose window, or the settling before it, overlaps a lost link."""
+    fine_s = np.arange(0.0, float(t_s[-1]), 0.1)
+    since_s = fine_s - fault.at_s
+    inside = np.where(since_s >= 0, np.mod(since_s, fault.every_s) if fault.every_s > 0 else since_s, np.inf) < fault.for_s
+    away = np.concatenate(((0,), np.cumsum(inside)))
+    end = np.minimum(np.round(t_s * 10).astype(int), len(inside))
+    begin = np.maximum(end - round(reach_s * 10), 0)
+    return np.asarray(away[end] > away[begin])
+
+
+def _places(values: F64, grid: F64) -> list[tuple[int, float]]:
+    """For each value the grid point below it and the share of the way to the next, held at the grid's ends."""
+    place = np.clip((values - grid[0]) / (grid[1] - grid[0]), 0.0, len(grid) - 1.0)
+    below = np.minimum(place.astype(int), len(grid) - 2)
+    return list(zip(below.tolist(), (place - below).tolist(), strict=True))
+
+
+def _between(a: list[float], b: list[float], share: float) -> list[float]:
+    return [x + (y - x) * share for x, y in zip(a, b, strict=True)]
