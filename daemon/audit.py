@@ -16,6 +16,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import math
 import os
 import secrets
 import threading
@@ -36,6 +37,7 @@ HEAD_BYTES = 256
 BEHIND_S = 1.0
 RETRY_S = 1.0
 QUEUE_LINES = 100_000
+_Item = tuple[int, float, str, dict[str, Any], float]
 _KEYS = {"n", "boot_ns", "wall_s", "event", "data", "prev", "hash"}
 
 
@@ -74,14 +76,22 @@ def chain_line(n: int, boot_ns: int, wall_s: float, event: str, data: Mapping[st
 
 
 def head_path(chain: Path) -> Path:
-    return chain.with_suffix(".head")
+    """The head beside a chain: `daemon.head` of `daemon.jsonl`, `interlock.log.head` of `interlock.log`."""
+    return chain.with_suffix(".head") if chain.suffix == ".jsonl" else chain.with_name(chain.name + ".head")
 
 
 def read_head(chain: Path) -> Head | None:
-    """The chain's head, None if there is none or it cannot be understood."""
+    """The chain's head, None if there is none or it cannot be understood.
+
+    The interlock writes its own with its own code: the newest line's number from 0, a space, its hash.
+    """
     try:
-        body = json.loads(head_path(chain).read_bytes())
-        return Head(int(body["count"]), str(body["hash"]))
+        text = head_path(chain).read_text(encoding="ascii")
+        if text.startswith("{"):
+            body = json.loads(text)
+            return Head(int(body["count"]), str(body["hash"]))
+        number, digest = text.split()
+        return Head(int(number) + 1, digest)
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -100,14 +110,14 @@ class AuditTrail:
     def __init__(self, path: Path, clock: Clock) -> None:
         self.path = path
         self._clock = clock
-        self._queue: deque[tuple[int, float, str, dict[str, Any]]] = deque()
+        self._queue: deque[_Item] = deque()
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._idle = threading.Condition()
         self._busy = False
         self._failure = ""
         self._refused = 0
-        self._drained_s = time.monotonic()
+        self._oldest_s = math.inf
         make_folder(path.parent)
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._head_fd = -1
@@ -171,7 +181,7 @@ class AuditTrail:
         if len(self._queue) >= QUEUE_LINES:
             self._refused += 1
             return
-        self._queue.append((self._clock.boot_ns(), self._clock.wall_s(), event, json.loads(json_cell(data))))
+        self._queue.append((self._clock.boot_ns(), self._clock.wall_s(), event, json.loads(json_cell(data)), time.monotonic()))
         self._wake.set()
 
     def anchor(self, chain: Path) -> None:
@@ -192,13 +202,20 @@ class AuditTrail:
 
     @property
     def message(self) -> str:
-        """"" while the trail is sound; else what is wrong and what to do."""
+        """ "" while the trail is sound; else what is wrong and what to do."""
         if self._failure:
             return self._failure
-        behind_s = time.monotonic() - self._drained_s
-        if (self._queue or self._busy) and behind_s > BEHIND_S:
+        # Of what is being written, else of what waits first; an empty trail is never behind.
+        behind_s = time.monotonic() - min(self._oldest_s, self._first_waiting_s())
+        if behind_s > BEHIND_S:
             return f"the audit trail is {behind_s:.1f} s behind: the disk of {self.path} is too slow or busy"
         return ""
+
+    def _first_waiting_s(self) -> float:
+        try:
+            return self._queue[0][4]
+        except IndexError:
+            return math.inf
 
     def flush(self, timeout_s: float = 1.0) -> bool:
         """Wait until everything taken so far is durable; blocks, so not for the loop's thread."""
@@ -219,25 +236,29 @@ class AuditTrail:
     # ---- the thread
 
     def _run(self) -> None:
-        waiting: list[tuple[int, float, str, dict[str, Any]]] = []
+        waiting: list[_Item] = []
         while not (self._stop.is_set() and not self._queue):
             if not waiting and not self._queue:
-                self._drained_s = time.monotonic()
                 self._wake.wait(RETRY_S)
                 self._wake.clear()
             self._busy = True
             if self._refused:
                 refused, self._refused = self._refused, 0
-                self._queue.append((self._clock.boot_ns(), self._clock.wall_s(), "events_refused", {"count": refused}))
+                self._queue.append(
+                    (self._clock.boot_ns(), self._clock.wall_s(), "events_refused", {"count": refused}, time.monotonic())
+                )
             waiting += [self._queue.popleft() for _ in range(len(self._queue))]
+            self._oldest_s = waiting[0][4] if waiting else math.inf
             try:
                 if waiting:
                     self._write(waiting)
                 waiting = []
+                self._oldest_s = math.inf
                 self._failure = ""
-                self._drained_s = time.monotonic()
             except OSError as error:
-                self._failure = f"the audit trail cannot be written: {error.strerror} ({self.path}); free some space or make it writable"
+                self._failure = (
+                    f"the audit trail cannot be written: {error.strerror} ({self.path}); free some space or make it writable"
+                )
                 if self._stop.wait(RETRY_S):
                     return
             finally:
@@ -245,11 +266,11 @@ class AuditTrail:
                     self._busy = bool(waiting)
                     self._idle.notify_all()
 
-    def _write(self, items: Sequence[tuple[int, float, str, dict[str, Any]]]) -> None:
+    def _write(self, items: Sequence[_Item]) -> None:
         """Append the lines with one write and one sync, then move the head; all or nothing."""
         head = self._head
         lines: list[bytes] = []
-        for boot_ns, wall_s, event, data in items:
+        for boot_ns, wall_s, event, data, _ in items:
             line, digest = chain_line(head.count, boot_ns, wall_s, event, data, head.hash)
             lines.append(line)
             head = Head(head.count + 1, digest)

@@ -16,8 +16,9 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from eegloop.errors import RecordingError
@@ -40,9 +41,17 @@ RESERVE_BYTES = 32 << 20
 QUEUE_ITEMS = 60_000
 """About ten minutes of one seat (chunks at 50 Hz, states at 20 Hz, hops at 10 Hz); beyond it, memory goes before the record."""
 EARLY_ITEMS = 2_000
-_NOT_OURS = (errno.EBADF, errno.EINVAL, errno.EROFS)
+_NOT_OURS = (errno.EBADF, errno.EINVAL, errno.EROFS, errno.ENOENT)
 
-_CHUNK, _BIOMARKERS, _DECISION, _STIM, _EVENT, _IDLE = range(6)
+_WRITE: dict[str, Callable[..., None]] = {
+    "chunk": Recording.chunk,
+    "biomarkers": Recording.biomarkers,
+    "decision": Recording.decision,
+    "stim": Recording.stim,
+    "event": Recording.event,
+    "idle": Recording.idle,
+}
+_BEFORE_SAMPLES = ("stim", "event", "idle")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +128,8 @@ class SessionRecorder:
         reserve_bytes: int = RESERVE_BYTES,
     ) -> None:
         if len(info.kinds) != info.n_channels or not info.n_channels or not info.sample_rate_hz > 0:
-            raise RecordingError(
-                f"{seat}: a stream of {info.n_channels} channels ({len(info.kinds)} kinds) at {info.sample_rate_hz} Hz cannot be recorded"
-            )
+            what = f"{info.n_channels} channels ({len(info.kinds)} kinds) at {info.sample_rate_hz} Hz"
+            raise RecordingError(f"{seat}: a stream of {what} cannot be recorded")
         self.seat = seat
         self._root = layout.recordings
         self._person = bids.label(person, f"seat {seat}, person")
@@ -149,7 +157,6 @@ class SessionRecorder:
         self._closing = False
         self.closed = threading.Event()
         self.open_fds: tuple[int, ...] = ()
-        self.new_folders: tuple[str, ...] = ()
         self._sync_error: OSError | None = None
         # The writer's side alone.
         self._recording: Recording | None = None
@@ -172,25 +179,25 @@ class SessionRecorder:
         if chunk.arrival_s >= self._wall_due_s:
             self._wall_due_s = chunk.arrival_s + 1.0
             wall_s = self._clock.wall_s() - (self._clock.lsl_s() - chunk.arrival_s)
-        self._put((_CHUNK, tick, chunk, wall_s))
+        self._put(("chunk", tick, chunk, wall_s))
 
     def biomarkers(self, row: Biomarkers) -> None:
-        self._put((_BIOMARKERS, row))
+        self._put(("biomarkers", row))
 
     def decision(self, row: DecisionRow) -> None:
-        self._put((_DECISION, row))
+        self._put(("decision", row))
 
     def stim(self, tick: int, state: StimState) -> None:
         """Every state of the interlock, on the tick that saw it."""
-        self._put((_STIM, tick, state))
+        self._put(("stim", tick, state))
 
     def event(self, tick: int, t_s: float, kind: str, text: str, data: Mapping[str, Any]) -> None:
         """An operator's command, news from the source, a change of phase: whatever else the loop was told or did."""
-        self._put((_EVENT, tick, t_s, kind, text, tables.json_cell(data)))
+        self._put(("event", tick, t_s, kind, text, tables.json_cell(data)))
 
     def idle(self, tick: int, t_s: float) -> None:
         """A tick on which nothing arrived but time passed (staleness is decided on such ticks)."""
-        self._put((_IDLE, tick, t_s))
+        self._put(("idle", tick, t_s))
 
     def _put(self, item: tuple[Any, ...]) -> None:
         if len(self._queue) >= QUEUE_ITEMS:
@@ -218,11 +225,15 @@ class SessionRecorder:
 
     def close(self, timeout_s: float = 1.0) -> bool:
         """Write what is left, close with a manifest; False if that took longer than `timeout_s` (it goes on in the thread)."""
-        self._closing = True
+        self.begin_close()
         if not self._writer.running:
             self.drain()
-        self._writer.wake()
         return self.closed.wait(timeout_s)
+
+    def begin_close(self) -> None:
+        """Ask for closing without waiting."""
+        self._closing = True
+        self._writer.wake()
 
     # ---- the writer's side
 
@@ -248,23 +259,34 @@ class SessionRecorder:
     def _write(self, items: list[tuple[Any, ...]], now_s: float) -> None:
         if now_s >= self._space_due_s or self._failure:
             self._space_due_s = now_s + SPACE_S
-            self._check_space()
+            if self._failure:
+                self._prove_writable()
+            else:
+                self._check_space()
+            if self._recording is not None and self._recording.removed:
+                raise OSError(errno.ENOENT, "the recording was deleted while it was being written", self._session)
         for item in items:
-            if item[0] == _CHUNK:
+            if item[0] == "chunk":
                 recording = self._recording
                 if recording is None or not recording.fits(item[2]):
                     recording = self._open_run(item[1], item[2], item[3])
                 recording.chunk(item[1], item[2], item[3])
             elif self._recording is not None:
-                _write_item(self._recording, item)
-            elif item[0] in (_STIM, _EVENT, _IDLE):
+                _WRITE[item[0]](self._recording, *item[1:])
+            elif item[0] in _BEFORE_SAMPLES:
                 self._early.append(item)
         if self._recording is None:
-            if self._failure:
-                self._prove_writable()
-                self._failure = ""
+            self._failure = ""
             return
+        if self._overflow:
+            overflow, self._overflow = self._overflow, 0
+            text = f"{overflow} entries did not fit into memory while the disk hung"
+            self._recording.event(0, self._clock.lsl_s(), "not_recorded", text, tables.json_cell({"entries": overflow}))
+        new = not self._recording.visible
         self._recording.flush()
+        if new:
+            self.open_fds = tuple(self._recording.fds())
+            self._writer.sync_folders(self, self._recording.folders)
         self._seconds = self._before_s + self._recording.seconds
         if now_s >= self._duration_due_s:
             self._duration_due_s = now_s + DURATION_S
@@ -283,18 +305,18 @@ class SessionRecorder:
         )
         if wall_s is None:
             wall_s = self._clock.wall_s() - (self._clock.lsl_s() - chunk.arrival_s)
-        recording = Recording(plan, chunk.t0_s, wall_s - (chunk.arrival_s - chunk.t0_s))
+        # A source whose times are not of this machine's clock (a file played fast) began when it arrived.
+        delay_s = chunk.arrival_s - chunk.t0_s
+        recording = Recording(plan, chunk.t0_s, wall_s - (delay_s if 0.0 <= delay_s <= 60.0 else 0.0))
         self._recording = recording
-        self.open_fds = tuple(recording.fds())
-        self.new_folders = tuple(str(f) for f in recording.folders)
         self._session = str(recording.header_path.relative_to(self._root))
         self._chain("recording_opened", {"path": self._session})
         for item in self._early:
-            _write_item(recording, item)
+            _WRITE[item[0]](recording, *item[1:])
         self._early.clear()
         if self._run > 1:
             text = f"recording resumed after: {self._failure}" if self._failure else "recording continues after a long gap"
-            recording.event(tick, chunk.t0_s, "recording_resumed", text, tables.json_cell({"not_enqueued": self._overflow}))
+            recording.event(tick, chunk.t0_s, "recording_resumed", text, "{}")
         return recording
 
     def _finish_run(self, reason: str) -> None:
@@ -302,9 +324,12 @@ class SessionRecorder:
         if recording is None:
             return
         self.open_fds = ()
-        self._before_s += recording.seconds
-        self._seconds = self._before_s
-        manifest = recording.close()
+        try:
+            manifest = recording.close()
+        finally:
+            self._before_s += recording.seconds
+            self._seconds = self._before_s
+        self._writer.sync_folders(self, recording.folders)
         self._chain("recording_closed", {"path": self._session, "reason": reason, "manifest": manifest})
 
     def _prove_writable(self) -> None:
@@ -338,7 +363,8 @@ class SessionRecorder:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             with contextlib.suppress(OSError):
                 free = os.statvfs(self._root)
-                with_what += f", {free.f_bavail * free.f_frsize / 1e6:.0f} MB free of the {self._reserve_bytes / 1e6:.0f} MB kept in reserve"
+                free_mb, reserve_mb = free.f_bavail * free.f_frsize / 1e6, self._reserve_bytes / 1e6
+                with_what += f", {free_mb:.0f} MB free, {reserve_mb:.0f} MB are kept in reserve"
             return f"{with_what}; free some space, recording then starts again by itself"
         return f"{with_what}; make it writable, recording then starts again by itself"
 
@@ -348,7 +374,9 @@ class SessionRecorder:
 
     def give_up(self, error: Exception) -> None:
         """An error nobody foresaw: this recorder ends, the other seats' go on."""
-        self._failure = f"recording failed by an internal error ({type(error).__name__}: {error}); please report it, then restart eegloop"
+        self._failure = (
+            f"recording failed by an internal error ({type(error).__name__}: {error}); please report it, then restart eegloop"
+        )
         self._retry_s = math.inf
         recording, self._recording = self._recording, None
         self.open_fds = ()
@@ -361,20 +389,6 @@ class SessionRecorder:
         self._sync_error = error
 
 
-def _write_item(recording: Recording, item: tuple[Any, ...]) -> None:
-    match item[0]:
-        case 1:  # _BIOMARKERS
-            recording.biomarkers(item[1])
-        case 2:  # _DECISION
-            recording.decision(item[1])
-        case 3:  # _STIM
-            recording.stim(item[1], item[2])
-        case 4:  # _EVENT
-            recording.event(item[1], item[2], item[3], item[4], item[5])
-        case _:  # _IDLE
-            recording.idle(item[1], item[2])
-
-
 class RecordWriter:
     """The thread that writes for all seats, and the one that syncs. `with RecordWriter() as writer:`."""
 
@@ -382,6 +396,7 @@ class RecordWriter:
         self._flush_s = flush_s
         self._sync_s = sync_s
         self._recorders: tuple[SessionRecorder, ...] = ()
+        self._folders: deque[tuple[SessionRecorder, tuple[Path, ...]]] = deque()
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stop = threading.Event()
@@ -398,7 +413,10 @@ class RecordWriter:
     def stop(self, timeout_s: float = 1.0) -> None:
         """Close every recorder that is still open and end the threads, within about `timeout_s`."""
         until_s = time.monotonic() + timeout_s
-        for recorder in self._recorders:
+        recorders = self._recorders
+        for recorder in recorders:
+            recorder.begin_close()
+        for recorder in recorders:
             recorder.close(max(0.0, until_s - time.monotonic()))
         self._stop.set()
         self._wake.set()
@@ -438,26 +456,38 @@ class RecordWriter:
             with self._lock:
                 self._recorders = tuple(r for r in self._recorders if not r.closed.is_set())
 
+    def sync_folders(self, recorder: SessionRecorder, folders: Sequence[Path]) -> None:
+        """Have everything in these folders, and the folders themselves, brought to the disk."""
+        self._folders.append((recorder, tuple(folders)))
+
     def _sync_all(self) -> None:
-        while not self._stop.wait(self._sync_s):
+        stopping = False
+        while not stopping:
+            stopping = self._stop.wait(self._sync_s)
+            while self._folders:
+                recorder, folders = self._folders.popleft()
+                for folder in folders:
+                    _sync(recorder, _open_files(folder), close=True)
             for recorder in self._recorders:
-                try:
-                    folders, recorder.new_folders = recorder.new_folders, ()
-                    for folder in folders:
-                        _sync_folder(folder)
-                    for fd in recorder.open_fds:
-                        os.fdatasync(fd)
-                except OSError as error:
-                    # A descriptor closed meanwhile, or a file system without sync, is no failure of the record.
-                    if error.errno not in _NOT_OURS:
-                        recorder.sync_failed(error)
+                _sync(recorder, recorder.open_fds)
 
 
-def _sync_folder(folder: str) -> None:
-    """Sync the small files that stand in a new folder, and the folder itself."""
-    for name in [*os.listdir(folder), "."]:
-        fd = os.open(os.path.join(folder, name), os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fdatasync(fd)
-        finally:
-            os.close(fd)
+def _open_files(folder: Path) -> Iterator[int]:
+    """Descriptors of what stands in a folder, and of the folder itself (its names are on the disk only then)."""
+    for path in [*folder.iterdir(), folder]:
+        yield os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+
+
+def _sync(recorder: SessionRecorder, fds: Iterable[int], *, close: bool = False) -> None:
+    """Bring files to the disk; a failure is the recorder's."""
+    try:
+        for fd in fds:
+            try:
+                os.fdatasync(fd)
+            finally:
+                if close:
+                    os.close(fd)
+    except OSError as error:
+        # A descriptor closed or a file renamed meanwhile, or a file system without sync, is no failure of the record.
+        if error.errno not in _NOT_OURS:
+            recorder.sync_failed(error)

@@ -24,7 +24,7 @@ def verify_dataset(path: Path) -> list[Finding]:
         return [Finding("error", str(path), None, "there is no such file or directory")]
     root = path if (path / "dataset_description.json").exists() else path / "recordings"
     data = root.parent
-    chains = [*sorted((data / "audit").glob("*.jsonl")), *sorted((data / "seats").glob("*/audit/*.jsonl"))]
+    chains = [*sorted((data / "audit").glob("*.jsonl")), *sorted((data / "seats").glob("*/interlock.log"))]
     findings = verify(*chains)
     if not chains:
         findings.append(Finding("notice", str(data), None, "no audit trail here: manifests are not vouched for by a chain"))
@@ -47,16 +47,17 @@ def _verify_recordings(root: Path, events: list[dict[str, Any]] | None) -> list[
         data = line["data"]
         if line["event"] == "recording_closed":
             chained[data["manifest"]["path"]] = data["manifest"]
-        elif not (root / data["path"]).exists():
-            # A run that never got its first samples has no header, and is no loss.
-            if any((root / data["path"]).parent.glob("*_eeg.eeg")) or not (root / data["path"]).parent.exists():
-                findings.append(Finding("error", str(root / data["path"]), None, "this recording is in the audit trail, but its header is gone"))
+        elif _was_removed(root / data["path"]):
+            text = "this recording is in the audit trail, but its header is gone"
+            findings.append(Finding("error", str(root / data["path"]), None, text))
     manifests = {str(p.relative_to(root)): p for p in sorted((root / bids.DERIVATIVES).glob("sub-*/ses-*/eeg/*_manifest.json"))}
     for name, expected in chained.items():
         if name not in manifests:
             findings.append(Finding("error", str(root / name), None, "this manifest is in the audit trail, but it is gone"))
         elif seal_of(manifests[name])["sha256"] != expected["sha256"]:
-            findings.append(Finding("error", str(root / name), None, "this manifest is not the one in the audit trail: it was changed"))
+            findings.append(
+                Finding("error", str(root / name), None, "this manifest is not the one in the audit trail: it was changed")
+            )
     for name, path in manifests.items():
         if events is not None and name not in chained:
             findings.append(Finding("error", str(path), None, "this manifest is not in the audit trail: it was added or swapped"))
@@ -65,9 +66,14 @@ def _verify_recordings(root: Path, events: list[dict[str, Any]] | None) -> list[
         stem = header.name.removesuffix("_eeg.vhdr")
         manifest = bids.DERIVATIVES / header.parent.relative_to(root) / f"{stem}_manifest.json"
         if str(manifest) not in manifests:
-            text = "not closed (still being written, or cut short by a crash or a full disk): readable, but nothing vouches for its content"
+            text = "not closed (still being written, or cut short by a crash or a full disk): readable, but not vouched for"
             findings.append(Finding("notice", str(header), None, text))
     return findings
+
+
+def _was_removed(header: Path) -> bool:
+    """True if a recording that was opened is not there; one that never got its first samples has no header, and is no loss."""
+    return not header.exists() and (not header.parent.exists() or header.with_suffix(".eeg").exists())
 
 
 def _verify_manifest(root: Path, path: Path) -> list[Finding]:

@@ -10,6 +10,7 @@ lets a line cross a page.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterable
@@ -78,6 +79,24 @@ class AppendFile:
         except OSError:
             self.close()
             raise
+
+    @classmethod
+    def begin(cls, path: Path, first: bytes) -> AppendFile:
+        """A file that appears under its name with its first units in it, never empty (an empty file is an error in BIDS)."""
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+        part = path.with_name(f".{path.name}.part")
+        file = cls(part, overwrite=True)
+        try:
+            file.append(first)
+            part.rename(path)
+        except OSError:
+            file.close()
+            with contextlib.suppress(OSError):
+                part.unlink()
+            raise
+        file.path = path
+        return file
 
     def _write(self, data: bytes) -> None:
         try:

@@ -29,8 +29,9 @@ could not be recorded, are NaN, with a BAD_gap event over them. People stand her
 What was computed and decided from the EEG lies in derivatives/eegloop (see the README there).
 Research use only.
 """
-_DERIVATIVES_README = """What eegloop computed, decided and delivered, beside the EEG it came from. Times: `onset` is seconds from the first
-sample of the .eeg file; `t_s`, `t0_s` and `arrival_s` are LSL local_clock seconds; `wall_s` is Unix time.
+_DERIVATIVES_README = """What eegloop computed, decided and delivered, beside the EEG it came from.
+Times: `onset` is seconds from the first sample of the .eeg file; `t_s`, `t0_s` and `arrival_s` are LSL local_clock
+seconds; `wall_s` is Unix time.
 
 *_biomarkers.tsv  one row per second, biomarker and channel; `onset` is the end of the window
 *_biomarkers.npy  every hop: numpy.load() gives named fields; *_biomarkers.json says what each column of `values` is
@@ -211,7 +212,11 @@ def write_derivative_dataset(folder: Path) -> None:
     # These suffixes are eegloop's own; the validator is told so (it reads this file when it is given this folder, not with
     # --recursive from the raw dataset: version 3.0.2 leaves out dot files below the top).
     ignore = b"*_biomarkers.*\n*_decisions.*\n*_stim.*\n*_ticks.*\n*_setup.json\n*_manifest.json\n"
-    for name, data in (("dataset_description.json", description), ("README", _DERIVATIVES_README.encode()), (".bidsignore", ignore)):
+    for name, data in (
+        ("dataset_description.json", description),
+        ("README", _DERIVATIVES_README.encode()),
+        (".bidsignore", ignore),
+    ):
         if not (folder / name).exists():
             replace_file(folder / name, data)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -117,9 +116,11 @@ class Derivatives:
     def chunk(self, tick: int, chunk: Chunk, placement: Placement, wall_s: float | None) -> None:
         onset = placement.file_sample / self.timeline.rate_hz
         self._tick = tick
+        wall = tables.NA if wall_s is None else repr(wall_s)
+        times = f"{float(chunk.t0_s)!r}\t{float(chunk.arrival_s)!r}"
         self._ticks.append(
-            f"{onset:.6f}\t{tick}\tchunk\t{chunk.first_sample}\t{chunk.n_samples}\t{float(chunk.t0_s)!r}\t{float(chunk.arrival_s)!r}"
-            f"\t{chunk.lost_samples}\t{chunk.segment}\t{placement.file_sample}\t{tables.NA if wall_s is None else repr(wall_s)}\tn/a\n"
+            f"{onset:.6f}\t{tick}\tchunk\t{chunk.first_sample}\t{chunk.n_samples}\t{times}\t{chunk.lost_samples}"
+            f"\t{chunk.segment}\t{placement.file_sample}\t{wall}\tn/a\n"
         )
 
     def idle(self, tick: int, t_s: float) -> None:
@@ -133,9 +134,7 @@ class Derivatives:
     def stim(self, tick: int, state: StimState) -> None:
         onset = self.timeline.newest_onset_s
         self._stim.append(tables.stim_line(onset, tick, state))
-        self._ticks.append(
-            f"{onset:.6f}\t{tick}\tstim\tn/a\tn/a\tn/a\tn/a\tn/a\tn/a\tn/a\tn/a\t{self._n_stim}\n"
-        )
+        self._ticks.append(f"{onset:.6f}\t{tick}\tstim\tn/a\tn/a\tn/a\tn/a\tn/a\tn/a\tn/a\tn/a\t{self._n_stim}\n")
         self._n_stim += 1
 
     def _other(self, kind: str, tick: int, t_s: float, row: int | None) -> None:
@@ -200,7 +199,9 @@ class ReplayDerivatives:
         folder = out / bids.DERIVATIVES / entities.folder
         before = folder / f"{entities.stem}_setup.json"
         if before.exists() and not _is_replay(before):
-            raise RecordingError(f"{out}: holds the recording itself, and a replay would overwrite what was decided live; choose another --out")
+            raise RecordingError(
+                f"{out}: holds the recording itself, and a replay would overwrite what was decided live; choose another --out"
+            )
         bids.write_derivative_dataset(out / bids.DERIVATIVES)
         self.folder = folder
         self.timeline = Timeline(info.sample_rate_hz)
@@ -242,4 +243,4 @@ def _is_replay(setup: Path) -> bool:
     try:
         return "replay_of" in json.loads(setup.read_bytes())
     except (OSError, ValueError):
-        return os.path.getsize(setup) == 0
+        return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -64,7 +65,9 @@ class Recording:
         self._plan = plan
         info = plan.info
         if len(info.kinds) != info.n_channels or info.sample_rate_hz <= 0:
-            raise RecordingError(f"{info.name}: {info.n_channels} channels, {len(info.kinds)} kinds, {info.sample_rate_hz} Hz cannot be recorded")
+            raise RecordingError(
+                f"{info.name}: {info.n_channels} channels, {len(info.kinds)} kinds, {info.sample_rate_hz} Hz cannot be recorded"
+            )
         self.timeline = Timeline(info.sample_rate_hz, first_t0_s)
         self._stem = plan.entities.stem
         self._folder = plan.root / plan.entities.folder
@@ -75,7 +78,8 @@ class Recording:
         self._n_markers = 0
         self._n_events = 0
         self._files: list[AppendFile] = []
-        self._visible = False
+        self._sample_file: AppendFile | None = None
+        self.visible = False
         self._derivative_folder = plan.root / bids.DERIVATIVES / plan.entities.folder
         try:
             self._open()
@@ -89,8 +93,14 @@ class Recording:
 
     @property
     def seconds(self) -> float:
-        """Seconds of samples taken, gaps included."""
-        return self.timeline.newest_onset_s
+        """Seconds of samples handed to the kernel, gaps included."""
+        written = self._sample_file.size if self._sample_file is not None else 0
+        return written / (4 * self._plan.info.n_channels) / self.timeline.rate_hz
+
+    @property
+    def removed(self) -> bool:
+        """True if somebody deleted the file that is being written: what follows would reach no name."""
+        return self._sample_file is not None and os.fstat(self._sample_file.fd).st_nlink == 0
 
     def _path(self, suffix: str) -> Path:
         return self._folder / f"{self._stem}_{suffix}"
@@ -99,20 +109,20 @@ class Recording:
         plan = self._plan
         make_folder(self._folder)
         replace_file(self._path("channels.tsv"), bids.channels_tsv(plan.info))
-        # BIDS: electrodes and coordinate system belong to the session, not to a task or run.
+        # In an order that is a valid dataset after each step. BIDS: electrodes and coordinate system belong to the session, not to a task or run.
         place = self._folder / f"sub-{plan.entities.subject}_ses-{plan.entities.session}"
-        replace_file(Path(f"{place}_electrodes.tsv"), bids.electrodes_tsv(plan.info))
         replace_file(Path(f"{place}_coordsystem.json"), bids.to_json(bids.coordsystem_json()))
-        replace_file(self._path("events.json"), bids.to_json(bids.column_texts(tables.EVENTS[2:])))
-        self.write_duration()
+        replace_file(Path(f"{place}_electrodes.tsv"), bids.electrodes_tsv(plan.info))
         self._event_file = self._add(AppendFile(self._path("events.tsv")))
         self._event_file.append(tables.header(tables.EVENTS))
+        replace_file(self._path("events.json"), bids.to_json(bids.column_texts(tables.EVENTS[2:])))
         self._marker_file = self._add(MarkerFile(self._path("eeg.vmrk")))
-        self._sample_file = self._add(AppendFile(self._path("eeg.eeg")))
         self.derivatives = Derivatives(self._derivative_folder, self._stem, plan.info, plan.columns, self.timeline, plan.setup)
-        start = datetime.fromtimestamp(self._first_wall_s, UTC).strftime("%Y%m%d%H%M%S%f")
+        # A clock that stands before 1970 or beyond all calendars must not cost the recording.
+        start = datetime.fromtimestamp(min(max(self._first_wall_s, 0.0), 2.0**36), UTC).strftime("%Y%m%d%H%M%S%f")
         self._marker_file.append(bids.vmrk_head(self._stem))
         self._marker("New Segment", "", 0, 1, start)
+        self.write_duration()
 
     def _add(self, file: AppendFile) -> AppendFile:
         self._files.append(file)
@@ -135,7 +145,9 @@ class Recording:
         n_channels = self._plan.info.n_channels
         data = chunk.data_uv
         if data.ndim != 2 or data.shape[1] != n_channels:
-            raise RecordingError(f"{self._plan.info.name}: a chunk of shape {data.shape} came, {n_channels} channels were announced")
+            raise RecordingError(
+                f"{self._plan.info.name}: a chunk of shape {data.shape} came, {n_channels} channels were announced"
+            )
         place = self.timeline.place(chunk)
         at = place.file_sample
         if place.missing:
@@ -145,7 +157,9 @@ class Recording:
         self.timeline.add(chunk, place)
         if place.new_segment:
             self._marker("New Segment", "", at, 1)
-            self._event_row(at / self.timeline.rate_hz, 0.0, "new_segment", tick, chunk.t0_s, f"segment {chunk.segment} begins", "{}")
+            self._event_row(
+                at / self.timeline.rate_hz, 0.0, "new_segment", tick, chunk.t0_s, f"segment {chunk.segment} begins", "{}"
+            )
         if place.off_grid:
             text = f"the source's sample numbers went back by {place.off_grid}; samples stand in the order of arrival"
             self._event_row(at / self.timeline.rate_hz, 0.0, "off_grid", tick, chunk.t0_s, text, "{}")
@@ -207,14 +221,16 @@ class Recording:
         """
         samples, markers, events = self._samples, self._markers, self._events
         self._samples, self._markers, self._events = [], [], []
-        if samples:
+        if samples and self._sample_file is None:
+            self._sample_file = self._add(AppendFile.begin(self._path("eeg.eeg"), b"".join(samples)))
+        elif samples and self._sample_file is not None:
             self._sample_file.append(b"".join(samples))
         self._marker_file.append_lines(markers)
         self._event_file.append_lines(events)
         self.derivatives.flush()
-        if samples and not self._visible:
+        if samples and not self.visible:
             replace_file(self.header_path, bids.vhdr(self._stem, self._plan.info))
-            self._visible = True
+            self.visible = True
 
     def write_duration(self) -> None:
         """Bring `RecordingDuration` in the sidecar up to date."""
@@ -260,7 +276,7 @@ class Recording:
         for file in self._files:
             yield str(file.path.relative_to(root)), file.seal()
         whole = [self._path(s) for s in ("channels.tsv", "events.json", "eeg.json")]
-        for path in [*whole, *([self.header_path] if self._visible else [])]:
+        for path in [*whole, *([self.header_path] if self.visible else [])]:
             yield str(path.relative_to(root)), seal_of(path)
         for path, seal in self.derivatives.seals():
             yield str(path.relative_to(root)), seal

@@ -85,7 +85,9 @@ class RecordedSession:
             columns = json.loads(self._path("biomarkers.json").read_bytes())["Hops"]["Columns"]
             self.columns = tuple(BiomarkerColumn(**c) for c in columns)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise RecordingError(f"{setup}: cannot be read ({error}); replay needs the derivatives beside the recording") from None
+            raise RecordingError(
+                f"{setup}: cannot be read ({error}); replay needs the derivatives beside the recording"
+            ) from None
 
     @staticmethod
     def is_session(header: Path) -> bool:

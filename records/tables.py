@@ -17,7 +17,8 @@ from eegloop.stim import Limit, StimState
 NA = "n/a"
 BIOMARKERS = ("onset", "biomarker", "channel", "value", "unit", "quality")
 TICKS = (
-    "onset", "tick", "kind", "first_sample", "count", "t0_s", "arrival_s", "lost_samples", "segment", "file_sample", "wall_s", "ref",
+    "onset", "tick", "kind", "first_sample", "count", "t0_s", "arrival_s",
+    "lost_samples", "segment", "file_sample", "wall_s", "ref",
 )  # fmt: skip
 EVENTS = ("onset", "duration", "trial_type", "sample", "tick", "t_s", "text", "data")
 STIM_FIELDS = tuple(f.name for f in fields(StimState))
@@ -121,7 +122,8 @@ def _plain(value: Any) -> Any:
 
 # 20 states a second and seat: how each field is written is looked up once.
 _STIM_VALUES = operator.attrgetter(*STIM_FIELDS)
-_STIM_CELLS: tuple[Callable[[Any], str], ...] = tuple({"str": text_cell, "int": str}.get(str(f.type), number_cell) for f in fields(StimState))
+_CELLS: dict[str, Callable[[Any], str]] = {"str": text_cell, "int": str}
+_STIM_CELLS = tuple(_CELLS.get(str(f.type), number_cell) for f in fields(StimState))
 
 
 def decision_line(onset_s: float, row: DecisionRow) -> str:
@@ -129,7 +131,8 @@ def decision_line(onset_s: float, row: DecisionRow) -> str:
     cells = (
         f"{onset_s:.6f}", str(row.tick), number_cell(row.t_s), str(row.end_sample),
         text_cell(row.phase), text_cell(row.block), text_cell(row.authority), text_cell(row.controller), json_cell(row.inputs),
-        number_cell(row.proposed_ma), number_cell(row.proposed_hz), "true" if row.hold else "false", text_cell(row.proposal_reason),
+        number_cell(row.proposed_ma), number_cell(row.proposed_hz), "true" if row.hold else "false",
+        text_cell(row.proposal_reason),
         json_cell(limits), number_cell(row.granted_ma), number_cell(row.granted_hz), str(row.sequence),
         number_cell(row.confirmed_ma), str(row.delivered_uc), number_cell(row.latency_ms), text_cell(row.sentence),
     )  # fmt: skip

@@ -37,10 +37,13 @@ def grid_uv(first_sample: int, count: int, n_channels: int) -> NDArray[np.float3
 def stream(n_channels: int = 8, rate_hz: float = 250.0) -> StreamInfo:
     names = ("Fp1", "Fp2", "F3", "F4", "C3", "C4", "O1", "VEOG")
     labels = tuple(names[i] if i < 8 else f"X{i}" for i in range(n_channels))
-    return StreamInfo("virtual", "v-1", rate_hz, labels, tuple("eog" if x == "VEOG" else "eeg" for x in labels), 1000.0, "Cz", "eegloop")
+    return StreamInfo(
+        "virtual", "v-1", rate_hz, labels, tuple("eog" if x == "VEOG" else "eeg" for x in labels), 1000.0, "Cz", "eegloop"
+    )
 
 
-COLUMNS = tuple(BiomarkerColumn(f"band_power.{b}", c, "uV2", 2.0) for b in ("theta", "alpha") for c in ("F3", "F4")) + (
+COLUMNS = (
+    *(BiomarkerColumn(f"band_power.{b}", c, "uV2", 2.0) for b in ("theta", "alpha") for c in ("F3", "F4")),
     BiomarkerColumn("faa", "F3-F4", "1", 2.0),
 )
 
@@ -62,9 +65,10 @@ def state(number: int) -> StimState:
 
 def decision(tick: int, t_s: float, end_sample: int) -> DecisionRow:
     return DecisionRow(
-        tick, t_s, end_sample, "on", "sense", "lower_only", "dual_threshold", {"band_power.alpha@F3": 7.25, "faa@F3-F4": float("nan")},
-        1.25, 10.0, False, "alpha above its band", (Limit("amplitude_ma", 1.0, "mA", "prescription"),), 1.0, 10.0, 12, None, 340, 1.5,
-        'Alpha is "high" at 7.3 µV²,\tso the current\nrises to 1.0 mA.',
+        tick, t_s, end_sample, "on", "sense", "lower_only", "dual_threshold",
+        {"band_power.alpha@F3": 7.25, "faa@F3-F4": float("nan")},
+        1.25, 10.0, False, "alpha above its band", (Limit("amplitude_ma", 1.0, "mA", "prescription"),),
+        1.0, 10.0, 12, None, 340, 1.5, 'Alpha is "high" at 7.3 µV²,\tso the current\nrises to 1.0 mA.',
     )  # fmt: skip
 
 

@@ -24,7 +24,9 @@ from records.session import RecordedSession
 from tests.record_stream import COLUMNS, SystemClock, decision, grid_uv, hop, state, stream
 
 
-def _record(layout: Layout, *, seat: str = "seat1", person: str = "virtual", seconds: int = 4, close: bool = True) -> SessionRecorder:
+def _record(
+    layout: Layout, *, seat: str = "seat1", person: str = "virtual", seconds: int = 4, close: bool = True
+) -> SessionRecorder:
     writer = RecordWriter()
     recorder = SessionRecorder(
         writer, layout, seat, person, "rest", stream(), COLUMNS, 50.0, {}, 0.0, SystemClock(), setup={"line": {"hop_s": 0.1}}
@@ -53,7 +55,9 @@ def _validate(dataset: Path) -> list[dict[str, str]]:
     """Errors of the real validator, every row of every table checked; it needs no network."""
     validator = shutil.which("bids-validator-deno")
     assert validator, "bids-validator-deno is a development dependency: run `make setup`"
-    run = subprocess.run([validator, "--format", "json", "--max-rows", "-1", str(dataset)], capture_output=True, text=True, timeout=60)
+    run = subprocess.run(
+        [validator, "--format", "json", "--max-rows", "-1", str(dataset)], capture_output=True, text=True, timeout=60
+    )
     issues = json.loads(run.stdout)["issues"]["issues"]
     assert issues, "the validator always has a recommendation; none means it did not run"
     return [i for i in issues if i["severity"] == "error"]

@@ -52,7 +52,7 @@ def test_any_chunks_come_back_exactly(shapes: list[tuple[int, int, bool, float]]
         for tick, chunk in enumerate(chunks):
             recording.chunk(tick, chunk, None)
             recording.stim(tick, state(tick))
-            recording.event(tick, chunk.t0_s, "operator", f"press {tick}", '{"tick":%d}' % tick)
+            recording.event(tick, chunk.t0_s, "operator", f"press {tick}", f'{{"tick":{tick}}}')
             expected += [
                 ChunkTick(tick, chunk, None),
                 StimTick(tick, state(tick)),
@@ -123,7 +123,11 @@ def test_files_cut_anywhere_give_a_shorter_session_never_a_wrong_one(recorded: P
         if set(cuts) == {"eeg.eeg"}:
             n = len(session.samples())
             chunks = [t.chunk for t in got if isinstance(t, ChunkTick)]
-            assert sum(c.n_samples + c.lost_samples for c in chunks) <= n < sum(c.n_samples + c.lost_samples for c in chunks) + 25 + 5
+            assert (
+                sum(c.n_samples + c.lost_samples for c in chunks)
+                <= n
+                < sum(c.n_samples + c.lost_samples for c in chunks) + 25 + 5
+            )
 
 
 @settings(max_examples=200, deadline=None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -38,7 +39,9 @@ def writer() -> Iterator[RecordWriter]:
         yield writer
 
 
-def _recorder(writer: RecordWriter, layout: Layout, *, seat: str = "seat1", person: str = "virtual", **more: object) -> SessionRecorder:
+def _recorder(
+    writer: RecordWriter, layout: Layout, *, seat: str = "seat1", person: str = "virtual", **more: object
+) -> SessionRecorder:
     return SessionRecorder(
         writer, layout, seat, person, "rest", stream(), COLUMNS, 50.0, {}, 1_700_000_000.0, SystemClock(), reserve_bytes=0, **more
     )  # type: ignore[arg-type]
@@ -72,7 +75,8 @@ def test_what_comes_back_is_what_was_sent_gaps_and_segments_included(writer: Rec
         np.testing.assert_array_equal(back.chunk.data_uv, chunk.data_uv)
         for name in ("first_sample", "t0_s", "arrival_s", "lost_samples", "segment"):
             assert getattr(back.chunk, name) == getattr(chunk, name)
-    assert got[0].wall_s is not None and abs(got[0].wall_s - (time.time() - time.monotonic() + 100.0 + 4)) < 1
+    wall_s = time.time() - time.monotonic() + 104.0
+    assert got[0].wall_s is not None and abs(got[0].wall_s - wall_s) < 1
     samples = session.samples()
     assert samples.shape == (12 + 30 + 6 + 4 + 2 + 3, 8)
     assert np.isnan(samples[12:42]).all() and np.isnan(samples[52:54]).all()
@@ -104,7 +108,8 @@ def test_all_inputs_of_the_loop_come_back_in_their_order(writer: RecordWriter, l
     session = _session(layout, recorder)
     ticks = list(session.ticks())
     assert [(t.tick, type(t)) for t in ticks] == [
-        (0, EventTick), (0, StimTick), (1, ChunkTick), (1, StimTick), (2, IdleTick), (3, ChunkTick), (3, EventTick), (4, StimTick),
+        (0, EventTick), (0, StimTick), (1, ChunkTick), (1, StimTick),
+        (2, IdleTick), (3, ChunkTick), (3, EventTick), (4, StimTick),
     ]  # fmt: skip
     assert ticks[0] == EventTick(0, 49.9, "connected", "virtual", {"battery": 0.5})
     assert [t.state for t in ticks if isinstance(t, StimTick)] == [state(0), state(1), state(2)]
@@ -141,7 +146,11 @@ def test_two_seats_share_the_writer_and_nothing_else(writer: RecordWriter, layou
             recorder.chunk(i, _chunk(1000 * number + 5 * i))
     assert all(r.close(5) for r in recorders)
     sessions = [_session(layout, r) for r in recorders]
-    assert {s.entities.stem for s in sessions} == {"sub-p0_ses-01_task-rest", "sub-p1_ses-01_task-rest", "sub-p0_ses-02_task-rest"}
+    assert {s.entities.stem for s in sessions} == {
+        "sub-p0_ses-01_task-rest",
+        "sub-p1_ses-01_task-rest",
+        "sub-p0_ses-02_task-rest",
+    }
     for number, session in enumerate(sessions):
         np.testing.assert_array_equal(session.samples(), grid_uv(1000 * number, 100, 8))
 
@@ -323,3 +332,51 @@ def test_a_session_of_something_else_is_refused_by_name(tmp_path: Path) -> None:
         RecordedSession(path)
     assert not RecordedSession.is_session(path)
     assert tables.NA == "n/a"
+
+
+def test_a_recording_deleted_under_the_writer_is_an_alarm(
+    writer: RecordWriter, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("daemon.record.SPACE_S", 0.0)
+    monkeypatch.setattr("daemon.record.RETRY_S", 0.02)
+    recorder = _recorder(writer, layout)
+    recorder.chunk(0, _chunk(0))
+    _until(lambda: recorder.status.seconds)
+    shutil.rmtree(layout.recordings)
+    recorder.chunk(1, _chunk(5))
+    _until(lambda: not recorder.ok)
+    assert "deleted" in recorder.status.message
+    tick = 2
+
+    def again() -> bool:
+        nonlocal tick
+        recorder.chunk(tick, _chunk(5 * tick))
+        tick += 1
+        return recorder.ok
+
+    _until(again)
+    assert recorder.close(5)
+    assert len(_session(layout, recorder).samples()) > 0
+
+
+def test_a_clock_far_off_does_not_cost_the_recording(writer: RecordWriter, layout: Layout) -> None:
+    recorder = _recorder(writer, layout)
+    recorder.chunk(0, Chunk(grid_uv(0, 5, 8), 0, -1e12, 1e12))
+    assert recorder.close(5)
+    assert len(_session(layout, recorder).samples()) == 5
+    raw = mne.io.read_raw_brainvision(layout.recordings / recorder.status.session, verbose="error")
+    assert raw.info["meas_date"] is not None
+
+
+def test_the_last_seconds_are_closed_for_every_seat_when_the_service_ends(layout: Layout) -> None:
+    writer = RecordWriter()
+    writer.start()
+    recorders = [_recorder(writer, layout, seat=f"s{i}", person=f"p{i}") for i in range(20)]
+    for i in range(50):
+        for recorder in recorders:
+            recorder.chunk(i, _chunk(5 * i))
+    start_s = time.monotonic()
+    writer.stop(1.0)
+    assert time.monotonic() - start_s < 1.5
+    assert all(r.status.status == "off" and r.status.seconds == 1.0 for r in recorders)
+    assert len(list(layout.recordings.rglob("*_manifest.json"))) == 20

@@ -153,7 +153,9 @@ def test_biomarkers_are_long_and_invalid_ones_are_na(tmp_path: Path) -> None:
 
 
 def test_json_cells_hold_no_nan_tab_or_line_break() -> None:
-    cell = tables.json_cell({"a": float("nan"), "b": np.float32(1.5), "c": "x\ty\nz", "d": (1, None), "e": np.int64(3), "f": object})
+    cell = tables.json_cell(
+        {"a": float("nan"), "b": np.float32(1.5), "c": "x\ty\nz", "d": (1, None), "e": np.int64(3), "f": object}
+    )
     assert "\t" not in cell and "\n" not in cell and "NaN" not in cell
     assert '"a":null' in cell and '"b":1.5' in cell and '"e":3' in cell
 
