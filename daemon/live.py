@@ -262,8 +262,8 @@ class _Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The reader is back: first say what was lost, then the queue, then the newest seats and state."""
         self._paused = False
-        for index, (chunks, samples) in self._lost.items():
-            self._write(_json_frame(EVENT, _gap(self._server.seat_name(index), chunks, samples)))
+        for index, (messages, samples) in self._lost.items():
+            self._write(_json_frame(EVENT, gap(self._server.seat_name(index), messages, samples, "daemon")))
         self._lost.clear()
         while self._queue and not self._paused:
             waiting = self._queue.popleft()
@@ -309,17 +309,18 @@ class _Connection(asyncio.Protocol):
         while self._queue and (self._queue[0].since_s < now_s - QUEUE_S or self._queue_bytes > QUEUE_BYTES):
             oldest = self._queue.popleft()
             self._queue_bytes -= len(oldest.frame)
-            chunks, samples = self._lost.get(oldest.seat_index, (0, 0))
-            self._lost[oldest.seat_index] = (chunks + 1, samples + oldest.n_samples)
+            messages, samples = self._lost.get(oldest.seat_index, (0, 0))
+            self._lost[oldest.seat_index] = (messages + 1, samples + oldest.n_samples)
 
     def _write(self, frame: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(frame)
 
 
-def _gap(seat: str | None, chunks: int, samples: int) -> dict[str, Any]:
-    """What a viewer is told when it was too slow; seat None = events were lost."""
-    return {"type": "gap", "seat": seat, "lost_chunks": chunks, "lost_samples": samples, "where": "daemon"}
+def gap(seat: str | None, messages: int, samples: int, where: str) -> dict[str, Any]:
+    """What a viewer is told when it was too slow; seat None: these were events. `where` is "daemon" or "web"."""
+    chunks, events = (0, messages) if seat is None else (messages, 0)
+    return {"type": "gap", "seat": seat, "lost_chunks": chunks, "lost_samples": samples, "lost_events": events, "where": where}
 
 
 def _json_frame(kind: int, body: dict[str, Any]) -> bytes:

@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-from daemon.live import CHUNK, COMMAND, EVENT, FRAME, MAGIC, RESULT, SAMPLES, SEATS, STATE, VERSION
-from daemon.web.ages import grown
+from daemon.live import CHUNK, COMMAND, EVENT, FRAME, MAGIC, RESULT, SAMPLES, SEATS, STATE, VERSION, gap
+from daemon.web.ages import LOST_S, grown
 
 MAX_FRAME_BYTES = 8 * 1024 * 1024
 STATE_EVERY_S = 0.4  # without a word from the daemon, pages are told at least this often (twice a second is asked for)
@@ -69,8 +69,8 @@ class Page:
         while self._queue and (self._queue[0][0] < now_s - PAGE_QUEUE_S or self._queue_bytes > PAGE_QUEUE_BYTES):
             _, oldest, index, samples = self._queue.popleft()
             self._queue_bytes -= len(oldest)
-            lost_chunks, lost_samples = self._lost.get(index, (0, 0))
-            self._lost[index] = (lost_chunks + 1, lost_samples + samples)
+            lost_messages, lost_samples = self._lost.get(index, (0, 0))
+            self._lost[index] = (lost_messages + 1, lost_samples + samples)
         self._awake.set()
 
     async def messages(self) -> AsyncIterator[bytes | str]:
@@ -83,10 +83,8 @@ class Page:
                 state, self._state = self._state, ""
                 yield state
             elif self._lost:
-                index, (chunks, samples) = self._lost.popitem()
-                seat = self._names.get(index)
-                gap = {"type": "gap", "seat": seat, "lost_chunks": chunks, "lost_samples": samples, "where": "web"}
-                yield json.dumps(gap)
+                index, (messages, samples) = self._lost.popitem()
+                yield json.dumps(gap(self._names.get(index), messages, samples, "web"))
             elif self._queue:
                 _, message, _, _ = self._queue.popleft()
                 self._queue_bytes -= len(message)
@@ -164,8 +162,9 @@ class Feed:
 
     async def command(self, seat: str, name: str, by: str) -> tuple[bool, str]:
         """Pass a person's wish to the daemon; (ok, error)."""
-        if self._writer is None:
-            return False, "the service is not running; start it again"
+        age_s = self.age_s
+        if self._writer is None or not self._current or age_s is None or age_s > LOST_S:
+            return False, "the service does not answer; look at its window, or start it again"
         if len(self._asked) >= MAX_COMMANDS:
             return False, "too many commands at once; try again in a few seconds"
         number = next(self._numbers)
