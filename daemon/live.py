@@ -197,8 +197,9 @@ class LiveServer:
         """One command frame; what cannot be understood is answered, never raised."""
         try:
             body = json.loads(payload)
-            seat, name, by, number = (body[key] for key in ("seat", "name", "by", "id"))
-        except (ValueError, KeyError, TypeError, RecursionError):
+            seat, name, by = (str(body[key]) for key in ("seat", "name", "by"))
+            number = int(body["id"])
+        except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
             logger.warning("live socket: a command that is no command; ignored")
             return
 
@@ -207,12 +208,12 @@ class LiveServer:
 
         known = {info.seat for info in self._seats.values()}
         if seat not in known:
-            answer(False, f"no seat {str(seat)[:40]!r} here")
+            answer(False, f"no seat {seat[:40]!r} here")
         elif name not in COMMANDS:
-            answer(False, f"{str(name)[:40]!r} is no command; there are: {', '.join(COMMANDS)}")
+            answer(False, f"{name[:40]!r} is no command; there are: {', '.join(COMMANDS)}")
         else:
             try:
-                self.commands.put_nowait(LiveCommand(seat, name, str(by)[:80], answer))
+                self.commands.put_nowait(LiveCommand(seat, name, by[:80], answer))
             except asyncio.QueueFull:
                 answer(False, "the daemon is busy with earlier commands; try again in a few seconds")
 

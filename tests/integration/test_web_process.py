@@ -178,7 +178,9 @@ async def test_it_follows_a_daemon_that_is_killed_and_started_again(tmp_path: Pa
         web = WebProcess(layout.data)
         try:
             async with page(web, demo_tokens(web)["token"]) as socket:
-                await next_of(socket, "state")
+                await next_of(socket, "chunk")
+                while not (await next_of(socket, "state"))["seats"]:
+                    pass
                 daemon.kill(signal.SIGKILL)
                 killed = time.monotonic()
                 async with asyncio.timeout(2):
