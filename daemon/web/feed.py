@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-from daemon.live import CHUNK, COMMAND, EVENT, FRAME, MAGIC, RESULT, SAMPLES, SEATS, STATE, VERSION, gap
+from daemon.live import CHALLENGE, CHUNK, COMMAND, EVENT, FRAME, MAGIC, RESULT, SAMPLES, SEATS, STATE, SUPERVISE, VERSION, gap
 from daemon.web.ages import LOST_S, grown
 
 MAX_FRAME_BYTES = 8 * 1024 * 1024
@@ -53,7 +53,7 @@ class Page:
         self.answer(json.dumps({**seats, "type": "welcome", "stop_token": self._stop_token}))
 
     def answer(self, text: str) -> None:
-        """A result of something this page asked for, or its welcome."""
+        """What must not wait behind samples: results, the welcome, a challenge."""
         self._answers.append(text)
         self._awake.set()
 
@@ -113,6 +113,7 @@ class Feed:
         self._current = False  # the newest state came over the present connection
         self._names: dict[int, str] = {}
         self._numbers = itertools.count(1)
+        self._challenge = ""  # the newest that no page has answered yet
         self._asked: dict[int, asyncio.Future[tuple[bool, str]]] = {}
         self.seats: dict[str, Any] = {"type": "seats", "demo": False, "seats": []}
         self.pages: set[Page] = set()
@@ -180,6 +181,14 @@ class Feed:
         finally:
             self._asked.pop(number, None)
 
+    def supervise(self, nonce: object, by: str) -> None:
+        """Pass on a page's answer to the newest challenge; the first is enough. This process never answers by itself."""
+        if self._writer is None or not self._challenge or nonce != self._challenge:
+            return
+        body = json.dumps({"type": "supervise", "nonce": self._challenge, "by": by}).encode()
+        self._challenge = ""
+        self._writer.write(FRAME.pack(len(body), SUPERVISE) + body)
+
     async def _follow(self) -> None:
         attempt = 0
         while True:
@@ -243,6 +252,11 @@ class Feed:
             self._listen(body)
         elif kind == SEATS:
             self._on_seats(body)
+        elif kind == CHALLENGE:
+            self._challenge = str(body["nonce"])
+            text = json.dumps(body)
+            for page in self.pages:
+                page.answer(text)
         elif kind == RESULT:
             future = self._asked.get(body.get("id", 0))
             if future is not None and not future.done():

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ SCHEMAS = {
     for path in (ROOT / "daemon/web/schemas").glob("*.json")
 }
 TOPIC = "eegloop/v1/ward-3/bed_7/seat1/"
+OTHER = "eegloop/v1/ward-3/bed_8/seat1/"
 
 pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed (apt-get install mosquitto)")
 
@@ -74,41 +76,49 @@ class Broker:
             yield client
 
 
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[Broker]:
-    broker = Broker(tmp_path)
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    broker = Broker(tmp_path_factory.mktemp("broker"))
     yield broker
     with contextlib.suppress(ProcessLookupError):
         broker.kill(signal.SIGCONT)
         broker.kill()
 
 
-@pytest.fixture
-def layout(tmp_path: Path) -> Iterator[Layout]:
-    with data_directory(tmp_path) as layout:
+@pytest.fixture(scope="module")
+def layout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Layout]:
+    with data_directory(tmp_path_factory.mktemp("mqtt")) as layout:
         yield layout
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def daemon(layout: Layout) -> Iterator[Process]:
     process = start_daemon(layout.data)
     yield process
     process.end()
 
 
-def settings(port: int) -> dict[str, Any]:
-    return {"mqtt": {"broker": f"mqtt://127.0.0.1:{port}", "site": "ward-3", "device": "bed_7"}}
+def settings(port: int, device: str = "bed_7") -> dict[str, Any]:
+    """Each web process of its own a device of its own: two with one client id push each other out."""
+    return {"mqtt": {"broker": f"mqtt://127.0.0.1:{port}", "site": "ward-3", "device": device}}
 
 
-@pytest.fixture
-def web(layout: Layout, daemon: Process, broker: Broker) -> Iterator[WebProcess]:
-    process = WebProcess(layout.data, settings=settings(broker.port))
+def start_web(layout: Layout, broker: Broker, device: str = "bed_7") -> WebProcess:
+    process = WebProcess(layout.data, settings=settings(broker.port, device))
     until(lambda: health(process)["mqtt"] == "connected", 10, "mqtt connected")
+    return process
+
+
+@pytest.fixture(scope="module")
+def web(layout: Layout, daemon: Process, broker: Broker) -> Iterator[WebProcess]:
+    process = start_web(layout, broker)
     yield process
     process.end()
 
 
-async def first(client: aiomqtt.Client, name: str, true: Callable[[Any], bool] = lambda body: True, timeout_s: float = 5.0) -> Any:
+async def first(
+    client: aiomqtt.Client, name: str, true: Callable[[Any], bool] = lambda body: True, timeout_s: float = 5.0
+) -> Any:
     """The next message on the topic that is as wanted; every message on the way must fit its schema."""
     async with asyncio.timeout(timeout_s):
         async for message in client.messages:
@@ -125,8 +135,16 @@ async def first(client: aiomqtt.Client, name: str, true: Callable[[Any], bool] =
 
 async def test_every_topic_fits_its_schema_and_names_no_person(web: WebProcess, broker: Broker) -> None:
     async with broker.client() as client:
+        await client.subscribe(TOPIC + "state", qos=1)
+        await first(client, "state")  # the broker has one now
+    async with broker.client() as client:
+        await client.subscribe(TOPIC + "state", qos=1)
+        async with asyncio.timeout(5):
+            message = await anext(aiter(client.messages))
+        assert message.retain
+        assert 0 < message.properties.MessageExpiryInterval <= 10  # type: ignore[union-attr]
         await client.subscribe("eegloop/#", qos=1)
-        state = await first(client, "state")
+        state = await first(client, "state", lambda body: body["online"])
         assert state["online"] is True and state["phase"] == "on" and state["output"]["confirmed_ma"] == 0.99
         again = await first(client, "state", lambda body: body["sequence"] > state["sequence"])
         assert again["time"] > state["time"]
@@ -134,31 +152,6 @@ async def test_every_topic_fits_its_schema_and_names_no_person(web: WebProcess, 
         assert (await first(client, "decision"))["sentence"] == "Alpha above target: less."
         assert (await first(client, "event"))["name"] == "marker"
         assert (await first(client, "alarm"))["priority"] == "medium"
-
-
-async def test_state_is_retained_and_the_last_will_says_offline(web: WebProcess, broker: Broker) -> None:
-    async with broker.client() as client:
-        await client.subscribe(TOPIC + "state", qos=1)
-        async with asyncio.timeout(5):
-            message = await anext(aiter(client.messages))
-        assert message.retain
-        assert 0 < message.properties.MessageExpiryInterval <= 10  # type: ignore[union-attr]
-        web.kill(signal.SIGKILL)
-        assert await first(client, "state", lambda body: not body["online"]) == {"format": "eegloop-mqtt-1", "seat": "seat1", "online": False}
-    async with broker.client() as late:
-        await late.subscribe(TOPIC + "state", qos=1)
-        assert (await first(late, "state"))["online"] is False
-
-
-async def test_an_orderly_end_says_offline_too_and_is_quick(web: WebProcess, broker: Broker) -> None:
-    async with broker.client() as client:
-        await client.subscribe(TOPIC + "state", qos=1)
-        await first(client, "state")
-        started = time.monotonic()
-        web.kill(signal.SIGTERM)
-        assert await asyncio.to_thread(web.popen.wait, 5) == 0
-        assert time.monotonic() - started < 1.0
-        await first(client, "state", lambda body: not body["online"])
 
 
 async def test_a_frozen_daemon_is_told_as_lost(web: WebProcess, broker: Broker, daemon: Process) -> None:
@@ -173,11 +166,27 @@ async def test_a_frozen_daemon_is_told_as_lost(web: WebProcess, broker: Broker, 
 
 
 async def test_stop_is_obeyed_always_and_everything_else_refused(web: WebProcess, broker: Broker, layout: Layout) -> None:
-    stops = ['{"command":"stop","id":"1"}', '{"command":"stop","id":"1"}', "stop", " STOP\n", '"stop"', '{"command":"Stop","expires":1,"sequence":-5}']
+    stops = [
+        '{"command":"stop","id":"1"}',
+        '{"command":"stop","id":"1"}',
+        "stop",
+        " STOP\n",
+        '"stop"',
+        '{"command":"Stop","expires":1,"sequence":-5}',
+    ]
     others = [
-        '{"command":"start","id":"9"}', '{"command":"set","amplitude_ma":4}', "start", "", "{}", "[]", "null", '{"command":["stop"]}',
-        '{"command":"unstop"}', "\x00", '{"id":1}',
-    ]  # fmt: skip
+        '{"command":"start","id":"9"}',
+        '{"command":"set","amplitude_ma":4}',
+        "start",
+        "",
+        "{}",
+        "[]",
+        "null",
+        '{"command":["stop"]}',
+        '{"command":"unstop"}',
+        "\x00",
+        '{"id":1}',
+    ]
     async with StopSocket(layout.stop_socket("seat1")) as interlock, broker.client() as client:
         await client.subscribe(TOPIC + "reply", qos=1)
         for number, payload in enumerate(stops):
@@ -197,24 +206,6 @@ async def test_stop_is_obeyed_always_and_everything_else_refused(web: WebProcess
         reply = await first(client, "reply")
         assert (reply["result"], reply["confirmed"]) == ("unknown", None) and "headset" in reply["advice"]
         assert len(interlock.reasons) == len(stops) + 1
-
-
-async def test_a_retained_stop_stops_when_sent_but_not_again_at_every_reconnect(
-    broker: Broker, layout: Layout, daemon: Process
-) -> None:
-    async with StopSocket(layout.stop_socket("seat1")) as interlock, broker.client() as client:
-        await client.publish(TOPIC + "command", '{"command":"stop","id":"old"}', qos=1, retain=True)
-        await client.subscribe(TOPIC + "reply", qos=1)
-        web = WebProcess(layout.data, settings=settings(broker.port))
-        try:
-            reply = await first(client, "reply", timeout_s=10)
-            assert (reply["id"], reply["result"]) == ("old", "refused") and "retain" in reply["reason"]
-            assert interlock.reasons == []
-            await client.publish(TOPIC + "command", '{"command":"stop","id":"new"}', qos=1, retain=True)
-            reply = await first(client, "reply")
-            assert (reply["id"], reply["result"]) == ("new", "stopped")
-        finally:
-            web.end()
 
 
 async def test_a_broker_that_is_killed_and_back_or_frozen_disturbs_no_page(web: WebProcess, broker: Broker) -> None:
@@ -248,6 +239,10 @@ async def test_a_broker_that_is_killed_and_back_or_frozen_disturbs_no_page(web: 
     assert web.errors().count("trying again") < 10  # a change of state is said once
 
 
+def well(web: WebProcess) -> bool:
+    return bool(health(web)["status"] == "ok")
+
+
 def test_an_unreachable_broker_delays_nothing(layout: Layout, daemon: Process) -> None:
     """A port where nobody listens, and one whose connections are never accepted: page and end are as quick as ever."""
     with socket.socket() as deaf:
@@ -260,7 +255,7 @@ def test_an_unreachable_broker_delays_nothing(layout: Layout, daemon: Process) -
         for port in (1, deaf.getsockname()[1]):
             web = WebProcess(layout.data, settings=settings(port))
             try:
-                until(lambda web=web: health(web)["status"] == "ok", 5, "health ok")
+                until(partial(well, web), 5, "health ok")
                 assert health(web)["mqtt"] == "connecting"
                 started = time.monotonic()
                 web.kill(signal.SIGTERM)
@@ -284,3 +279,42 @@ def test_an_open_password_file_leaves_mqtt_off_and_says_so(layout: Layout, daemo
         assert "chmod 600" in web.errors() and "geheim" not in web.errors()
     finally:
         web.end()
+
+
+async def test_state_is_retained_and_both_ends_say_offline(layout: Layout, daemon: Process, broker: Broker) -> None:
+    """Killed: the last will says it. Ended in order (within a second): the process says it itself."""
+    offline = {"format": "eegloop-mqtt-1", "seat": "seat1", "online": False}
+    for end in (signal.SIGKILL, signal.SIGTERM):
+        web = await asyncio.to_thread(start_web, layout, broker, "bed_8")
+        try:
+            async with broker.client() as client:
+                await client.subscribe(OTHER + "state", qos=1)
+                await first(client, "state", lambda body: body["online"])
+                started = time.monotonic()
+                web.kill(end)
+                assert await first(client, "state", lambda body: not body["online"]) == offline
+                await asyncio.to_thread(web.popen.wait, 5)
+                assert time.monotonic() - started < 1.0
+        finally:
+            web.end()
+        async with broker.client() as late:
+            await late.subscribe(OTHER + "state", qos=1)
+            assert await first(late, "state") == offline
+
+
+async def test_a_retained_stop_stops_when_sent_but_not_again_at_every_reconnect(
+    broker: Broker, layout: Layout, daemon: Process
+) -> None:
+    async with StopSocket(layout.stop_socket("seat1")) as interlock, broker.client() as client:
+        await client.publish(OTHER + "command", '{"command":"stop","id":"old"}', qos=1, retain=True)
+        await client.subscribe(OTHER + "reply", qos=1)
+        web = await asyncio.to_thread(WebProcess, layout.data, 0, settings(broker.port, "bed_8"))
+        try:
+            reply = await first(client, "reply", timeout_s=10)
+            assert (reply["id"], reply["result"]) == ("old", "refused") and "retain" in reply["reason"]
+            assert interlock.reasons == []
+            await client.publish(OTHER + "command", '{"command":"stop","id":"new"}', qos=1, retain=True)
+            reply = await first(client, "reply")
+            assert (reply["id"], reply["result"]) == ("new", "stopped")
+        finally:
+            web.end()

@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -60,6 +61,10 @@ def redeem(web: WebProcess, secret: str, **headers: str) -> httpx.Response:
     return httpx.post(f"{web.url}/api/v1/link/redeem", json={"secret": secret}, headers=headers or web.own, timeout=5)
 
 
+def state(web: WebProcess, **options: Any) -> httpx.Response:
+    return httpx.get(f"{web.url}/api/v1/state", **options)
+
+
 @pytest.fixture(scope="module")
 def tokens(web: WebProcess, layout: Layout) -> dict[str, str]:
     response = redeem(web, create_link(layout))
@@ -83,7 +88,9 @@ async def closed_with(web: WebProcess, first: str | bytes | None, origin: str | 
 # ---- a foreign site in the same browser -------------------------------------------------------
 
 
-@pytest.mark.parametrize("host", ["evil.example", "evil.example:{port}", "127.0.0.1", "127.0.0.1:1", "localhost.evil.example:{port}"])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:{port}", "127.0.0.1", "127.0.0.1:1", "localhost.evil.example:{port}"]
+)
 @pytest.mark.parametrize("path", ["/", "/api/v1/health", "/api/v1/state", "/api/v1/openapi.json"])
 def test_a_rebound_name_is_refused(web: WebProcess, host: str, path: str) -> None:
     response = httpx.get(web.url + path, headers={"host": host.format(port=web.port)})
@@ -98,7 +105,9 @@ def test_a_rebound_name_cannot_redeem_even_with_its_own_origin(web: WebProcess, 
     assert redeem(web, secret).status_code == 200
 
 
-@pytest.mark.parametrize("origin", [None, "null", "http://evil.example", "https://127.0.0.1:{port}", "http://127.0.0.1:1", "http://localhost:{port}"])
+@pytest.mark.parametrize(
+    "origin", [None, "null", "http://evil.example", "https://127.0.0.1:{port}", "http://127.0.0.1:1", "http://localhost:{port}"]
+)
 def test_a_write_with_a_foreign_origin_is_refused(web: WebProcess, layout: Layout, origin: str | None) -> None:
     headers = {} if origin is None else {"origin": origin.format(port=web.port)}
     response = httpx.post(f"{web.url}/api/v1/link/redeem", json={"secret": create_link(layout)}, headers=headers)
@@ -121,7 +130,9 @@ async def test_a_socket_without_origin_or_with_a_foreign_host_is_refused(web: We
     # A rebound name: the browser sends the foreign name as Host and as Origin.
     evil = f"evil.example:{web.port}"
     with pytest.raises(websockets.InvalidStatus):
-        async with connect(f"ws://{evil}/api/v1/live", host="127.0.0.1", port=web.port, origin=websockets.Origin(f"http://{evil}")):
+        async with connect(
+            f"ws://{evil}/api/v1/live", host="127.0.0.1", port=web.port, origin=websockets.Origin(f"http://{evil}")
+        ):
             pass
 
 
@@ -162,8 +173,8 @@ async def test_a_token_in_the_address_or_a_cookie_opens_nothing(web: WebProcess,
         await stranger.send('{"type":"hello"}')
         assert await until_closed(stranger) == (4401, [])
     for options in ({"params": {"token": token}}, {"headers": {"cookie": f"token={token}"}}):
-        assert httpx.get(f"{web.url}/api/v1/state", **options).status_code == 401  # type: ignore[arg-type]
-    good = httpx.get(f"{web.url}/api/v1/state", headers={"authorization": f"Bearer {token}"})
+        assert state(web, **options).status_code == 401
+    good = state(web, headers={"authorization": f"Bearer {token}"})
     assert good.status_code == 200 and good.json()["seats"][0]["seat"] == "seat1"
 
 
@@ -172,19 +183,30 @@ async def test_wrong_first_messages_open_nothing(web: WebProcess, tokens: dict[s
     foreign = hmac.new(b"\0" * 32, f"{kind}.{issued}.{number}".encode(), hashlib.sha256).hexdigest()
     old = Tokens(layout, wall_s=lambda: time.time() - 25 * 3600).mint("page")
     wrong: list[object] = [
-        None, 1, "", "x", tokens["stop_token"], f"{kind}.{issued}.{number}.{foreign}", f"{kind}.{int(issued) + 1}.{number}.{proof}",
-        f"page.{issued}.{number}.{proof[:-1]}", old, Tokens(layout).mint("demo"), tokens["token"] + "\n", ["x"], {"a": 1},
-    ]  # fmt: skip
+        None,
+        1,
+        "",
+        "x",
+        tokens["stop_token"],
+        f"{kind}.{issued}.{number}.{foreign}",
+        f"{kind}.{int(issued) + 1}.{number}.{proof}",
+        f"page.{issued}.{number}.{proof[:-1]}",
+        old,
+        Tokens(layout).mint("demo"),
+        tokens["token"] + "\n",
+        ["x"],
+        {"a": 1},
+    ]
     first = [json.dumps({"type": "hello", "token": token}) for token in wrong]
     first += ["", "not json", "[]", "null", '{"type":"stop","seat":"seat1"}', "[" * 4000, tokens["token"]]
     codes = await asyncio.gather(*(closed_with(web, message) for message in first), closed_with(web, b"\x00\x01"))
     assert set(codes) == {4401}
     for token in wrong:
         if isinstance(token, str) and token and token.isprintable():
-            assert httpx.get(f"{web.url}/api/v1/state", headers={"authorization": f"Bearer {token}"}).status_code == 401
+            assert state(web, headers={"authorization": f"Bearer {token}"}).status_code == 401
 
 
-async def test_a_demo_session_is_refused_beside_a_real_seat(web: WebProcess) -> None:
+def test_a_demo_session_is_refused_beside_a_real_seat(web: WebProcess) -> None:
     response = httpx.post(f"{web.url}/api/v1/demo/session", headers=web.own)
     assert response.status_code == 403
 
@@ -277,9 +299,19 @@ def test_health_names_no_person(web: WebProcess) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/../__main__.py", "/..%2f__main__.py", "/%2e%2e/access.py", "/assets/..%5c..%5caccess.py", "//etc/passwd", "/%00", "/static/../app.py",
-     "/....//app.py", "/index.html/../../app.py", "/schemas/state.json"],
-)  # fmt: skip
+    [
+        "/../__main__.py",
+        "/..%2f__main__.py",
+        "/%2e%2e/access.py",
+        "/assets/..%5c..%5caccess.py",
+        "//etc/passwd",
+        "/%00",
+        "/static/../app.py",
+        "/....//app.py",
+        "/index.html/../../app.py",
+        "/schemas/state.json",
+    ],
+)
 def test_paths_out_of_the_static_folder_find_nothing(web: WebProcess, path: str) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", web.port, timeout=5)
     connection.request("GET", path)
@@ -352,7 +384,9 @@ async def test_a_hundred_stops_at_once_are_all_answered(web: WebProcess, layout:
 @pytest.mark.parametrize("seat", ["..%2f..%2fx", "nobody", "SEAT1", "a" * 33, "seat1%00"])
 async def test_stop_for_no_seat_reaches_nothing_and_says_unknown(web: WebProcess, tokens: dict[str, str], seat: str) -> None:
     async with httpx.AsyncClient() as client:
-        answer = await client.post(f"{web.url}/api/v1/seats/{seat}/stop", headers={"x-stop-token": tokens["stop_token"], **web.own})
+        answer = await client.post(
+            f"{web.url}/api/v1/seats/{seat}/stop", headers={"x-stop-token": tokens["stop_token"], **web.own}
+        )
     assert answer.status_code in (200, 404, 405)
     if answer.status_code == 200:
         assert answer.json()["confirmed"] is None
@@ -360,7 +394,11 @@ async def test_stop_for_no_seat_reaches_nothing_and_says_unknown(web: WebProcess
 
 async def test_stop_gets_through_a_flood_of_connections(web: WebProcess, layout: Layout, tokens: dict[str, str]) -> None:
     """400 connections that send half a request, half a body or nothing hold fewer places than there are, and not for long."""
-    halves = [b"", b"GET / HTTP/1.1\r\nHost: x", f"POST /api/v1/link/redeem HTTP/1.1\r\nHost: {web.host}\r\nOrigin: {web.url}\r\n".encode()]
+    halves = [
+        b"",
+        b"GET / HTTP/1.1\r\nHost: x",
+        f"POST /api/v1/link/redeem HTTP/1.1\r\nHost: {web.host}\r\nOrigin: {web.url}\r\n".encode(),
+    ]
     halves[2] += b"Content-Length: 4000\r\n\r\nx"
     flood: list[socket.socket] = []
     try:

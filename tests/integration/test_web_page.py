@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from websockets.asyncio.client import ClientConnection
 
 from eegloop.layout import Layout
 from tests.integration.web_rig import (
@@ -63,7 +64,7 @@ async def test_samples_arrive_as_the_source_sent_them(web: WebProcess) -> None:
         expected: int | None = None
         for _ in range(60):
             message = await next_of(socket, "chunk")
-            magic, version, index, n_channels, sequence, n_samples, first, t0_s = HEADER.unpack_from(message)
+            magic, version, index, n_channels, _, n_samples, first, t0_s = HEADER.unpack_from(message)
             assert (magic, version, n_channels, n_samples) == (b"EEGC", 1, 8, 5)
             assert t0_s == pytest.approx(first / 250.0)
             if index != 0:
@@ -88,7 +89,9 @@ async def test_state_comes_at_least_twice_a_second(web: WebProcess) -> None:
 
 
 @pytest.mark.parametrize(("behavior", "confirmed"), [("confirm", True), ("deny", False), ("hang up", None), ("garbage", None)])
-async def test_stop_tells_what_the_device_confirmed(web: WebProcess, layout: Layout, behavior: str, confirmed: bool | None) -> None:
+async def test_stop_tells_what_the_device_confirmed(
+    web: WebProcess, layout: Layout, behavior: str, confirmed: bool | None
+) -> None:
     tokens = demo_tokens(web)
     async with StopSocket(layout.stop_socket("seat1"), behavior) as stop, page(web, tokens["token"]) as socket:
         await socket.send(json.dumps({"type": "stop", "seat": "seat1", "id": "s1"}))
@@ -126,7 +129,12 @@ async def test_stop_of_a_hanging_interlock_is_unknown_within_two_seconds(web: We
 
 async def test_commands_reach_the_daemon_and_are_answered(web: WebProcess) -> None:
     async with page(web, demo_tokens(web)["token"]) as socket:
-        asked = {"a": ("seat2", "start", True), "b": ("seat2", "rearm", False), "c": ("seat9", "start", False), "d": ("seat2", "raise", False)}
+        asked = {
+            "a": ("seat2", "start", True),
+            "b": ("seat2", "rearm", False),
+            "c": ("seat9", "start", False),
+            "d": ("seat2", "raise", False),
+        }
         for number, (seat, name, _) in asked.items():
             await socket.send(json.dumps({"type": "command", "seat": seat, "name": name, "id": number}))
         for _ in asked:
@@ -136,6 +144,30 @@ async def test_commands_reach_the_daemon_and_are_answered(web: WebProcess) -> No
         async with asyncio.timeout(3):
             while (await next_of(socket, "state"))["seats"][1]["phase"] != "baseline":
                 pass
+
+
+async def test_only_a_page_that_is_awake_supervises(web: WebProcess) -> None:
+    """S13 end to end: daemon asks, page answers, daemon knows; a page that stays silent or answers wrongly does not count."""
+
+    async def told(socket: ClientConnection) -> float:
+        while (event := await next_of(socket, "event"))["name"] != "supervision":
+            pass
+        return float("inf") if event["text"] == "never" else float(event["text"])
+
+    async with page(web, demo_tokens(web)["token"]) as socket:
+        attempts: list[object] = [None, "x", "0" * 32, {}]
+        for wrong in attempts:
+            await next_of(socket, "challenge")
+            await socket.send(json.dumps({"type": "supervise", "nonce": wrong}))
+        assert await told(socket) > 3
+        challenge = await next_of(socket, "challenge")
+        await socket.send(json.dumps({"type": "supervise", "nonce": challenge["nonce"]}))
+        async with asyncio.timeout(3):
+            while await told(socket) > 1.5:
+                pass
+        await socket.send(json.dumps({"type": "supervise", "nonce": challenge["nonce"]}))  # an old nonce counts no more
+        ages = [await told(socket) for _ in range(2)]
+        assert ages[1] > ages[0] + 0.5
 
 
 def _worst(state: dict[str, Any]) -> dict[str, Any]:

@@ -149,8 +149,12 @@ child.wait()
 def test_wrong_settings_end_it_with_one_line(tmp_path: Path, line: bytes, named: str) -> None:
     result = subprocess.run(
         [sys.executable, "-m", "daemon.web", "--data", str(tmp_path / "d"), "--port", "0"],
-        input=line, capture_output=True, cwd=ROOT, timeout=20, check=False,
-    )  # fmt: skip
+        input=line,
+        capture_output=True,
+        cwd=ROOT,
+        timeout=20,
+        check=False,
+    )
     assert result.returncode == 1
     error = result.stderr.decode()
     assert named in error and error.count("\n") == 1
@@ -165,8 +169,12 @@ def test_an_open_key_file_stops_the_start(tmp_path: Path) -> None:
         key.chmod(0o644)
         result = subprocess.run(
             [sys.executable, "-m", "daemon.web", "--data", str(layout.data), "--port", "0"],
-            input=b"{}\n", capture_output=True, cwd=ROOT, timeout=20, check=False,
-        )  # fmt: skip
+            input=b"{}\n",
+            capture_output=True,
+            cwd=ROOT,
+            timeout=20,
+            check=False,
+        )
         assert result.returncode == 1
         assert b"web.key" in result.stderr and b"Traceback" not in result.stderr
 
@@ -214,6 +222,11 @@ def test_the_page_is_served_or_says_that_it_was_not_built(tmp_path: Path) -> Non
             # A link made by another process (`eegloop link`) works at once.
             redeemed = httpx.post(f"{web.url}/api/v1/link/redeem", json={"secret": create_link(layout)}, headers=web.own)
             assert redeemed.status_code == 200
-            assert httpx.get(f"{web.url}/api/v1/state", headers={"authorization": f"Bearer {redeemed.json()['token']}"}).json()["seats"] == []
+            assert (
+                httpx.get(f"{web.url}/api/v1/state", headers={"authorization": f"Bearer {redeemed.json()['token']}"}).json()[
+                    "seats"
+                ]
+                == []
+            )
         finally:
             web.end()

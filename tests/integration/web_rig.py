@@ -142,7 +142,9 @@ def demo_tokens(web: WebProcess) -> dict[str, str]:
 @contextlib.asynccontextmanager
 async def page(web: WebProcess, token: str, **options: Any) -> AsyncIterator[ClientConnection]:
     """A page's WebSocket after its hello."""
-    async with connect(f"ws://{web.host}/api/v1/live", origin=websockets.Origin(web.url), max_size=None, close_timeout=0.2, **options) as socket:
+    async with connect(
+        f"ws://{web.host}/api/v1/live", origin=websockets.Origin(web.url), max_size=None, close_timeout=0.2, **options
+    ) as socket:
         await socket.send(json.dumps({"type": "hello", "token": token}))
         yield socket
 
@@ -174,7 +176,7 @@ async def until_closed(socket: ClientConnection, timeout_s: float = 5.0) -> tupl
 
 
 class StopSocket:
-    """An interlock's stop socket as docs/contracts.md section 3 says. `behavior`: "confirm", "deny", "silent", "hang up", "garbage"."""
+    """An interlock's stop socket (docs/contracts.md section 3). `behavior`: "confirm", "deny", "silent", "hang up", "garbage"."""
 
     def __init__(self, path: Path, behavior: str = "confirm") -> None:
         self.path = path
