@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import os
+import secrets
 import socket
 import stat
 import struct
@@ -33,10 +34,10 @@ CHUNK = struct.Struct("<4sBBHIIQd")  # magic, version, seat index, n_channels, s
 MAGIC = b"EEGC"
 VERSION = 1
 
-STATE, SAMPLES, EVENT, SEATS, RESULT = 1, 2, 3, 4, 5  # daemon -> web
-COMMAND = 16  # web -> daemon
+STATE, SAMPLES, EVENT, SEATS, RESULT, CHALLENGE = 1, 2, 3, 4, 5, 6  # daemon -> web
+COMMAND, SUPERVISE = 16, 17  # web -> daemon
 
-COMMANDS = ("start", "end", "rearm")
+COMMANDS = ("start", "screened", "end", "rearm")
 EVENTS = ("event", "decision", "alarm")
 
 QUEUE_S = 2.0  # what waits longer for a slow reader is dropped
@@ -103,6 +104,8 @@ class LiveServer:
         self._seats: dict[int, SeatInfo] = {}
         self._seats_frame = b""
         self._sequences: dict[int, int] = {}
+        self._challenges: dict[str, int] = {}  # nonce: when it was drawn, CLOCK_BOOTTIME ns; the newest two
+        self._supervised_ns = 0
 
     async def __aenter__(self) -> LiveServer:
         _remove_stale(self.path)
@@ -160,7 +163,7 @@ class LiveServer:
         if not self._connections:
             return
         seats = [{name: getattr(state, name) for name in state.__slots__} for state in states]
-        frame = _json_frame(STATE, {"type": "state", "boot_ns": time.clock_gettime_ns(time.CLOCK_BOOTTIME), "seats": seats})
+        frame = _json_frame(STATE, {"type": "state", "boot_ns": _boot_ns(), "seats": seats})
         for connection in self._connections:
             connection.send_slot(STATE, frame)
 
@@ -173,6 +176,21 @@ class LiveServer:
         frame = _json_frame(EVENT, {**fields, "type": kind, "seat": seat})
         for connection in self._connections:
             connection.send_queued(frame, -1, 0)
+
+    def challenge(self) -> None:
+        """Ask whether somebody's page is awake (DESIGN.md S13: every 2 s). Nobody can answer before it is asked."""
+        nonce = secrets.token_hex(16)
+        self._challenges[nonce] = _boot_ns()
+        if len(self._challenges) > 2:
+            del self._challenges[next(iter(self._challenges))]
+        frame = _json_frame(CHALLENGE, {"type": "challenge", "nonce": nonce})
+        for connection in self._connections:
+            connection.send_slot(CHALLENGE, frame)
+
+    @property
+    def supervision_age_s(self) -> float | None:
+        """Seconds since the newest challenge that a page has answered was *asked*; None = no page ever answered."""
+        return (_boot_ns() - self._supervised_ns) / 1e9 if self._supervised_ns else None
 
     def seat_name(self, index: int) -> str | None:
         """The id of the seat with this index; None for what belongs to no seat."""
@@ -193,12 +211,21 @@ class LiveServer:
         if connection in self._connections:
             self._connections.remove(connection)
 
+    def answered(self, payload: bytes) -> None:
+        """A page's answer to a challenge; old, repeated and invented ones count for nothing."""
+        try:
+            nonce = str(json.loads(payload)["nonce"])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return
+        self._supervised_ns = max(self._supervised_ns, self._challenges.pop(nonce, 0))
+
     def received(self, connection: _Connection, payload: bytes) -> None:
         """One command frame; what cannot be understood is answered, never raised."""
         try:
             body = json.loads(payload)
-            seat, name, by, number = (body[key] for key in ("seat", "name", "by", "id"))
-        except (ValueError, KeyError, TypeError, RecursionError):
+            seat, name, by = (str(body[key]) for key in ("seat", "name", "by"))
+            number = int(body["id"])
+        except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
             logger.warning("live socket: a command that is no command; ignored")
             return
 
@@ -207,12 +234,12 @@ class LiveServer:
 
         known = {info.seat for info in self._seats.values()}
         if seat not in known:
-            answer(False, f"no seat {str(seat)[:40]!r} here")
+            answer(False, f"no seat {seat[:40]!r} here")
         elif name not in COMMANDS:
-            answer(False, f"{str(name)[:40]!r} is no command; there are: {', '.join(COMMANDS)}")
+            answer(False, f"{name[:40]!r} is no command; there are: {', '.join(COMMANDS)}")
         else:
             try:
-                self.commands.put_nowait(LiveCommand(seat, name, str(by)[:80], answer))
+                self.commands.put_nowait(LiveCommand(seat, name, by[:80], answer))
             except asyncio.QueueFull:
                 answer(False, "the daemon is busy with earlier commands; try again in a few seconds")
 
@@ -262,8 +289,8 @@ class _Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """The reader is back: first say what was lost, then the queue, then the newest seats and state."""
         self._paused = False
-        for index, (chunks, samples) in self._lost.items():
-            self._write(_json_frame(EVENT, _gap(self._server.seat_name(index), chunks, samples)))
+        for index, (messages, samples) in self._lost.items():
+            self._write(_json_frame(EVENT, gap(self._server.seat_name(index), messages, samples, "daemon")))
         self._lost.clear()
         while self._queue and not self._paused:
             waiting = self._queue.popleft()
@@ -276,7 +303,7 @@ class _Connection(asyncio.Protocol):
         self._received += data
         while len(self._received) >= FRAME.size:
             length, kind = FRAME.unpack_from(self._received)
-            if length > MAX_COMMAND_BYTES or kind != COMMAND:
+            if length > MAX_COMMAND_BYTES or kind not in (COMMAND, SUPERVISE):
                 logger.warning("live socket: frame of type %d and %d bytes is not understood; connection closed", kind, length)
                 self.close()
                 return
@@ -284,7 +311,10 @@ class _Connection(asyncio.Protocol):
                 return
             payload = bytes(self._received[FRAME.size : FRAME.size + length])
             del self._received[: FRAME.size + length]
-            self._server.received(self, payload)
+            if kind == COMMAND:
+                self._server.received(self, payload)
+            else:
+                self._server.answered(payload)
 
     def close(self) -> None:
         if self._transport is not None:
@@ -309,17 +339,22 @@ class _Connection(asyncio.Protocol):
         while self._queue and (self._queue[0].since_s < now_s - QUEUE_S or self._queue_bytes > QUEUE_BYTES):
             oldest = self._queue.popleft()
             self._queue_bytes -= len(oldest.frame)
-            chunks, samples = self._lost.get(oldest.seat_index, (0, 0))
-            self._lost[oldest.seat_index] = (chunks + 1, samples + oldest.n_samples)
+            messages, samples = self._lost.get(oldest.seat_index, (0, 0))
+            self._lost[oldest.seat_index] = (messages + 1, samples + oldest.n_samples)
 
     def _write(self, frame: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(frame)
 
 
-def _gap(seat: str | None, chunks: int, samples: int) -> dict[str, Any]:
-    """What a viewer is told when it was too slow; seat None = events were lost."""
-    return {"type": "gap", "seat": seat, "lost_chunks": chunks, "lost_samples": samples, "where": "daemon"}
+def gap(seat: str | None, messages: int, samples: int, where: str) -> dict[str, Any]:
+    """What a viewer is told when it was too slow; seat None: these were events. `where` is "daemon" or "web"."""
+    chunks, events = (0, messages) if seat is None else (messages, 0)
+    return {"type": "gap", "seat": seat, "lost_chunks": chunks, "lost_samples": samples, "lost_events": events, "where": where}
+
+
+def _boot_ns() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 def _json_frame(kind: int, body: dict[str, Any]) -> bytes:

@@ -12,8 +12,8 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-from daemon.live import CHUNK, COMMAND, EVENT, FRAME, MAGIC, RESULT, SAMPLES, SEATS, STATE, VERSION
-from daemon.web.ages import grown
+from daemon.live import CHALLENGE, CHUNK, COMMAND, EVENT, FRAME, MAGIC, RESULT, SAMPLES, SEATS, STATE, SUPERVISE, VERSION, gap
+from daemon.web.ages import LOST_S, grown
 
 MAX_FRAME_BYTES = 8 * 1024 * 1024
 STATE_EVERY_S = 0.4  # without a word from the daemon, pages are told at least this often (twice a second is asked for)
@@ -53,7 +53,7 @@ class Page:
         self.answer(json.dumps({**seats, "type": "welcome", "stop_token": self._stop_token}))
 
     def answer(self, text: str) -> None:
-        """A result of something this page asked for, or its welcome."""
+        """What must not wait behind samples: results, the welcome, a challenge."""
         self._answers.append(text)
         self._awake.set()
 
@@ -69,8 +69,8 @@ class Page:
         while self._queue and (self._queue[0][0] < now_s - PAGE_QUEUE_S or self._queue_bytes > PAGE_QUEUE_BYTES):
             _, oldest, index, samples = self._queue.popleft()
             self._queue_bytes -= len(oldest)
-            lost_chunks, lost_samples = self._lost.get(index, (0, 0))
-            self._lost[index] = (lost_chunks + 1, lost_samples + samples)
+            lost_messages, lost_samples = self._lost.get(index, (0, 0))
+            self._lost[index] = (lost_messages + 1, lost_samples + samples)
         self._awake.set()
 
     async def messages(self) -> AsyncIterator[bytes | str]:
@@ -83,10 +83,8 @@ class Page:
                 state, self._state = self._state, ""
                 yield state
             elif self._lost:
-                index, (chunks, samples) = self._lost.popitem()
-                seat = self._names.get(index)
-                gap = {"type": "gap", "seat": seat, "lost_chunks": chunks, "lost_samples": samples, "where": "web"}
-                yield json.dumps(gap)
+                index, (messages, samples) = self._lost.popitem()
+                yield json.dumps(gap(self._names.get(index), messages, samples, "web"))
             elif self._queue:
                 _, message, _, _ = self._queue.popleft()
                 self._queue_bytes -= len(message)
@@ -115,6 +113,7 @@ class Feed:
         self._current = False  # the newest state came over the present connection
         self._names: dict[int, str] = {}
         self._numbers = itertools.count(1)
+        self._challenge = ""  # the newest that no page has answered yet
         self._asked: dict[int, asyncio.Future[tuple[bool, str]]] = {}
         self.seats: dict[str, Any] = {"type": "seats", "demo": False, "seats": []}
         self.pages: set[Page] = set()
@@ -164,8 +163,9 @@ class Feed:
 
     async def command(self, seat: str, name: str, by: str) -> tuple[bool, str]:
         """Pass a person's wish to the daemon; (ok, error)."""
-        if self._writer is None:
-            return False, "the service is not running; start it again"
+        age_s = self.age_s
+        if self._writer is None or not self._current or age_s is None or age_s > LOST_S:
+            return False, "the service does not answer; look at its window, or start it again"
         if len(self._asked) >= MAX_COMMANDS:
             return False, "too many commands at once; try again in a few seconds"
         number = next(self._numbers)
@@ -180,6 +180,14 @@ class Feed:
             return False, "the service has not answered within 5 s; look at the state before trying again"
         finally:
             self._asked.pop(number, None)
+
+    def supervise(self, nonce: object, by: str) -> None:
+        """Pass on a page's answer to the newest challenge; the first is enough. This process never answers by itself."""
+        if self._writer is None or not self._challenge or nonce != self._challenge:
+            return
+        body = json.dumps({"type": "supervise", "nonce": self._challenge, "by": by}).encode()
+        self._challenge = ""
+        self._writer.write(FRAME.pack(len(body), SUPERVISE) + body)
 
     async def _follow(self) -> None:
         attempt = 0
@@ -244,6 +252,11 @@ class Feed:
             self._listen(body)
         elif kind == SEATS:
             self._on_seats(body)
+        elif kind == CHALLENGE:
+            self._challenge = str(body["nonce"])
+            text = json.dumps(body)
+            for page in self.pages:
+                page.answer(text)
         elif kind == RESULT:
             future = self._asked.get(body.get("id", 0))
             if future is not None and not future.done():

@@ -13,6 +13,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 MAX_BODY_BYTES = 4096
+MAX_HEADER_BYTES = 16 * 1024
 BODY_TIMEOUT_S = 5.0
 STOP_PATH = re.compile(r"/api/v1/seats/[^/]*/stop")
 
@@ -58,6 +59,9 @@ class Gate:
             return
         if host is None:
             await _refuse(sending, 421, "this address is not one of allowed_hosts in config.yaml")
+            return
+        if sum(len(key) + len(value) for key, value in scope["headers"]) > MAX_HEADER_BYTES:
+            await _refuse(sending, 431, f"a request's headers may be {MAX_HEADER_BYTES} bytes")
             return
         if scope["method"] not in ("GET", "HEAD", "OPTIONS") and not _same_origin(scope, host):
             await _refuse(sending, 403, "a write needs the page's own Origin")

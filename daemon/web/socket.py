@@ -114,10 +114,12 @@ class Sockets:
                 work = self._stop(message, page, session)
             elif message is not None and kind == "command" and len(asked) < MAX_WAITING:
                 work = self._command(message, page, session)
+            elif message is not None and kind == "supervise":
+                self._feed.supervise(message.get("nonce"), f"{session.kind} {session.id}")
             elif kind == "command" and message is not None:
                 page.answer(_result("command_result", message, {"ok": False, "error": "too many commands at once"}))
             else:
-                await socket.close(BAD_MESSAGE, "not understood: send JSON of type stop or command")
+                await socket.close(BAD_MESSAGE, "not understood: send JSON of type stop, command or supervise")
                 return
             if work is not None:
                 task = asyncio.create_task(work, name=f"page {kind}")

@@ -1,6 +1,7 @@
 """A small daemon for tests of the web process: the real `daemon/live.py`, with generated samples and states instead of a loop.
 
 `python -m tests.integration.live_daemon --data DIR [--seats N] [--real] [--channels N] [--rate HZ]`; prints "ready".
+Once a second it asks for supervision and says, as an event, how long ago a page last gave it.
 Accepts "start" (then says phase baseline) and "end"; refuses "rearm".
 """
 
@@ -39,24 +40,65 @@ def loop_state(seat: str, phase: str = "on", demo: bool = True) -> LoopState:
         phase_reason="",
         phase_left_s=100.0,
         demo=demo,
-        stream={"status": "live", "age_s": 0.01, "rate_hz": 250.0, "lost_samples": 0, "segment": 0, "message": "", "channels": ["E1"]},
+        stream={
+            "status": "live",
+            "age_s": 0.01,
+            "rate_hz": 250.0,
+            "lost_samples": 0,
+            "segment": 0,
+            "message": "",
+            "channels": ["E1"],
+        },
         quality=[{"channel": "E1", "good": True, "reasons": [], "line_ratio": 0.1}],
         biomarkers=[
-            {"name": "band_power.alpha", "channel": "E1", "value": 12.5, "unit": "uV2", "grade": "good", "reason": "", "age_s": 0.05}
+            {
+                "name": "band_power.alpha",
+                "channel": "E1",
+                "value": 12.5,
+                "unit": "uV2",
+                "grade": "good",
+                "reason": "",
+                "age_s": 0.05,
+            }
         ],
         target={
-            "biomarker": "band_power.alpha", "channel": "E1", "unit": "uV2", "value": 12.5, "low": 8.0, "high": 10.0,
-            "grade": "good", "age_s": 0.05, "history": [[1.0, 12.0], [0.0, None]],
+            "biomarker": "band_power.alpha",
+            "channel": "E1",
+            "unit": "uV2",
+            "value": 12.5,
+            "low": 8.0,
+            "high": 10.0,
+            "grade": "good",
+            "age_s": 0.05,
+            "history": [[1.0, 12.0], [0.0, None]],
         },
         output={
-            "commanded_ma": 1.0, "confirmed_ma": 0.99, "granted_ma": 1.0, "ceiling_ma": 1.0, "limit_ma": 2.0, "frequency_hz": 10.0,
-            "mode": "armed", "reason": "", "age_s": 0.02, "latched": False, "zero_confirmed": False, "readback": "measured",
-            "delivered_mc": 3.0, "delivered_s": 60.0,
+            "commanded_ma": 1.0,
+            "confirmed_ma": 0.99,
+            "granted_ma": 1.0,
+            "ceiling_ma": 1.0,
+            "limit_ma": 2.0,
+            "frequency_hz": 10.0,
+            "mode": "armed",
+            "reason": "",
+            "age_s": 0.02,
+            "latched": False,
+            "zero_confirmed": False,
+            "readback": "measured",
+            "delivered_mc": 3.0,
+            "delivered_s": 60.0,
         },
-        decision={"sentence": "Alpha above target: less.", "age_s": 0.5, "proposed_ma": 0.9, "granted_ma": 0.9, "limits": [], "hold": False},
+        decision={
+            "sentence": "Alpha above target: less.",
+            "age_s": 0.5,
+            "proposed_ma": 0.9,
+            "granted_ma": 0.9,
+            "limits": [],
+            "hold": False,
+        },
         recording={"status": "ok", "message": "", "seconds": 60.0, "session": "01"},
         alarms=[],
-    )  # fmt: skip
+    )
 
 
 def chunk(number: int, channels: int = 8, rate_hz: float = 250.0) -> Chunk:
@@ -82,10 +124,17 @@ async def run(arguments: argparse.Namespace) -> None:
             if number % 12 == 0:
                 live.publish_state([loop_state(seat.seat, phases[seat.seat], not arguments.real) for seat in seats])
             if number % 50 == 0:
+                live.challenge()
+                age_s = live.supervision_age_s
+                live.publish_event("event", seats[0].seat, name="supervision", text="never" if age_s is None else f"{age_s:.2f}")
                 decision = loop_state("x").decision
                 live.publish_event("decision", seats[0].seat, t_s=time.monotonic(), **decision)
-                live.publish_event("event", seats[0].seat, t_s=time.monotonic(), name="marker", text="a marker", person="Ada Lovelace")
-                live.publish_event("alarm", seats[0].seat, id="contact", priority="medium", text="E1 is loose", advice="Press it", age_s=0.0)
+                live.publish_event(
+                    "event", seats[0].seat, t_s=time.monotonic(), name="marker", text="a marker", person="Ada Lovelace"
+                )
+                live.publish_event(
+                    "alarm", seats[0].seat, id="contact", priority="medium", text="E1 is loose", advice="Press it", age_s=0.0
+                )
             while not live.commands.empty():
                 command = live.commands.get_nowait()
                 if command.name == "rearm":
