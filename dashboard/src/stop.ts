@@ -101,14 +101,17 @@ export class Stop {
   private send(seat: string): void {
     const id = this.ids.get(seat) ?? '';
     this.sentMs.set(seat, performance.now());
-    this.sendSocket({ type: 'stop', seat, id });
-    void this.post(seat, id);
+    const sent = this.sendSocket({ type: 'stop', seat, id });
+    void this.post(seat, id, sent);
   }
 
-  private async post(seat: string, id: string): Promise<void> {
+  private async post(seat: string, id: string, sent: boolean): Promise<void> {
     try {
       const result = seat === NO_SEAT ? await stopEverySeat(id) : await stopSeat(seat, id);
-      if (result !== null && this.ids.get(seat) === id) this.take({ ...result, seat, id });
+      if (this.ids.get(seat) !== id) return;
+      if (result !== null) this.take({ ...result, seat, id });
+      // Refused on the one road and shut on the other: no use in waiting before the person is told.
+      else if (!sent && stopOf(seat).stage === 'stopping') this.set(seat, { ...stopOf(seat), stage: 'unconfirmed' });
     } catch {
       // No answer is no confirmation; the next try is half a second away.
     }
