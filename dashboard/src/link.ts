@@ -6,18 +6,40 @@ const STOP_TOKEN = 'eegloop.stop_token';
 
 export type SignIn = { ok: true; token: string } | { ok: false; reason: 'no-link' | 'used-link' | 'unreachable' };
 
+/** Used where a browser refuses sessionStorage: the page then works until it is reloaded, STOP included. */
+const memory = new Map<string, string>();
+
+function read(key: string): string | null {
+  try {
+    return sessionStorage.getItem(key) ?? memory.get(key) ?? null;
+  } catch {
+    return memory.get(key) ?? null;
+  }
+}
+
+function write(key: string, value: string | null): void {
+  if (value === null) memory.delete(key);
+  else memory.set(key, value);
+  try {
+    if (value === null) sessionStorage.removeItem(key);
+    else sessionStorage.setItem(key, value);
+  } catch {
+    // Kept in memory alone.
+  }
+}
+
 /** The stop-only token survives everything, also the end of the session it came with. */
 export function stopToken(): string | null {
-  return sessionStorage.getItem(STOP_TOKEN);
+  return read(STOP_TOKEN);
 }
 
 export function keepStopToken(token: string): void {
-  sessionStorage.setItem(STOP_TOKEN, token);
+  write(STOP_TOKEN, token);
 }
 
 /** A token was refused: forget it (never the stop token). */
 export function forgetToken(): void {
-  sessionStorage.removeItem(TOKEN);
+  write(TOKEN, null);
 }
 
 /** Takes the secret out of the address bar before anything else can see it. */
@@ -37,7 +59,7 @@ export async function signIn(secret: string | null): Promise<SignIn> {
     if (redeemed !== 'refused') return keep(redeemed);
     reason = 'used-link';
   }
-  const token = sessionStorage.getItem(TOKEN);
+  const token = read(TOKEN);
   if (token !== null) return { ok: true, token };
   const demo = await ask('/api/v1/demo/session', {});
   if (demo === 'unreachable') return { ok: false, reason: 'unreachable' };
@@ -51,7 +73,7 @@ interface Tokens {
 }
 
 function keep(tokens: Tokens): SignIn {
-  sessionStorage.setItem(TOKEN, tokens.token);
+  write(TOKEN, tokens.token);
   keepStopToken(tokens.stop_token);
   return { ok: true, token: tokens.token };
 }

@@ -39,6 +39,7 @@ export class Live {
   private secret: string | null = takeSecret();
   private readonly waiting = new Map<string, (result: CommandResult) => void>();
   private timer = 0;
+  private signingIn = false;
 
   constructor(private readonly listeners: Listeners) {
     setInterval(() => this.watch(), 500);
@@ -79,7 +80,11 @@ export class Live {
   }
 
   private async connect(): Promise<void> {
-    const result = await signIn(this.secret);
+    if (this.signingIn || this.socket !== null) return;
+    this.signingIn = true;
+    const result = await signIn(this.secret).finally(() => {
+      this.signingIn = false;
+    });
     if (!result.ok) {
       if (result.reason === 'unreachable') {
         link.value = 'lost';

@@ -18,8 +18,13 @@ export interface StopState {
 /** After this long without a confirmation the person is told to help themselves; tries go on. */
 const UNCONFIRMED_MS = 3000;
 const REPEAT_MS = 500;
+/** Once the person has been told, the page asks on, but less often. */
+const SLOW_REPEAT_MS = 2000;
 /** Tries end after this long without success; another press starts them again. */
 const GIVE_UP_MS = 120_000;
+
+/** Half of the last digit shown: less than this is shown as 0.00 mA. */
+const ZERO_MA = 0.005;
 
 const IDLE: StopState = { stage: 'idle', pressedMs: 0, confirmedAt: null };
 
@@ -35,6 +40,9 @@ export const NO_SEAT = '';
 export class Stop {
   private timers = new Map<string, number>();
   private ids = new Map<string, string>();
+  private sentMs = new Map<string, number>();
+  /** Seats whose latch was seen closed after the press. */
+  private latched = new Set<string>();
 
   constructor(private readonly sendSocket: (message: object) => boolean) {
     states.subscribe(() => this.watchStates());
@@ -43,6 +51,7 @@ export class Stop {
   /** Stops a seat. Never waits, never asks, never refuses; a repeat is sent again. */
   press(seat: string): void {
     this.set(seat, { stage: stopOf(seat).stage === 'unconfirmed' ? 'unconfirmed' : 'stopping', pressedMs: performance.now(), confirmedAt: null });
+    this.latched.delete(seat);
     this.ids.set(seat, freshId());
     clearInterval(this.timers.get(seat));
     this.timers.set(
@@ -61,7 +70,7 @@ export class Stop {
     const now = stopOf(result.seat);
     if (now.stage === 'idle') return;
     if (result.id !== undefined && result.id !== this.ids.get(result.seat)) return;
-    if (result.confirmed === true && result.output_ma !== null && Math.abs(result.output_ma) < 0.005) this.confirm(result.seat);
+    if (result.confirmed === true && result.output_ma !== null && Math.abs(result.output_ma) <= ZERO_MA) this.confirm(result.seat);
     else if (result.confirmed === false && now.stage !== 'stopped') this.set(result.seat, { ...now, stage: 'unconfirmed' });
   }
 
@@ -85,19 +94,24 @@ export class Stop {
       this.timers.delete(seat);
       return;
     }
-    this.send(seat);
+    const pause = stopOf(seat).stage === 'unconfirmed' ? SLOW_REPEAT_MS : 0;
+    if (performance.now() - (this.sentMs.get(seat) ?? 0) >= pause) this.send(seat);
   }
 
   private send(seat: string): void {
     const id = this.ids.get(seat) ?? '';
-    this.sendSocket({ type: 'stop', seat, id });
-    void this.post(seat, id);
+    this.sentMs.set(seat, performance.now());
+    const sent = this.sendSocket({ type: 'stop', seat, id });
+    void this.post(seat, id, sent);
   }
 
-  private async post(seat: string, id: string): Promise<void> {
+  private async post(seat: string, id: string, sent: boolean): Promise<void> {
     try {
       const result = seat === NO_SEAT ? await stopEverySeat(id) : await stopSeat(seat, id);
-      if (result !== null && this.ids.get(seat) === id) this.take({ ...result, seat, id });
+      if (this.ids.get(seat) !== id) return;
+      if (result !== null) this.take({ ...result, seat, id });
+      // Refused on the one road and shut on the other: no use in waiting before the person is told.
+      else if (!sent && stopOf(seat).stage === 'stopping') this.set(seat, { ...stopOf(seat), stage: 'unconfirmed' });
     } catch {
       // No answer is no confirmation; the next try is half a second away.
     }
@@ -110,8 +124,10 @@ export class Stop {
       if (received === undefined) continue;
       const output = received.state.output;
       if (stop.stage === 'stopped') {
-        // Somebody re-armed: the report of the last STOP is history.
-        if (output.latched === false && received.atMs > stop.pressedMs + 1000) this.set(seat, IDLE);
+        // Somebody re-armed, or current flows again: the report of the last STOP is history.
+        if (output.latched === true) this.latched.add(seat);
+        const flows = (output.confirmed_ma ?? 0) > ZERO_MA && received.atMs > stop.pressedMs + 1500;
+        if (flows || (output.latched === false && this.latched.has(seat))) this.set(seat, IDLE);
       } else if (stop.stage !== 'idle') {
         const saidMs = received.atMs - 1000 * (output.age_s ?? Infinity);
         if (output.latched === true && output.zero_confirmed === true && output.confirmed_ma === 0 && saidMs > stop.pressedMs) this.confirm(seat);

@@ -99,7 +99,7 @@ def test_after_a_stop_a_person_re_arms_and_starts(service, visit):
     seen.page.get_by_text(STOPPED).wait_for(timeout=3000)
     start = seen.page.get_by_role("button", name="Start")
     assert start.get_attribute("aria-disabled") == "true"
-    assert "re-arm first" in start.inner_text()
+    assert "re-arm first" in seen.page.locator("#why-start").inner_text()
     rearm = seen.page.get_by_role("button", name="Re-arm")
     seen.until("document.querySelectorAll('.button')[2].getAttribute('aria-disabled') === 'false'", 3)
     rearm.click()

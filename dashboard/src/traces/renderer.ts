@@ -268,11 +268,12 @@ export class Renderer {
     const span = this.windowS * this.rateHz;
     const perPx = span / this.width;
     const bucket = perPx > 3 ? Math.max(1, Math.floor(perPx)) : 1;
-    const limit = 0.5 * rowPx + Math.min(rowPx, 40 * this.ratio); // a wild channel may not cover the others
     context.lineWidth = Math.max(1, 1.15 * this.ratio);
     context.lineJoin = 'round';
     for (const good of [true, false]) {
       context.strokeStyle = this.stale ? this.look.stale : good ? this.look.good : this.look.bad;
+      // A large wave may reach into the next row; a bad channel keeps to its own.
+      const limit = good ? 0.5 * rowPx + Math.min(rowPx, 40 * this.ratio) : 0.45 * rowPx;
       context.beginPath();
       for (let c = 0; c < channels; c++) {
         if ((this.good[c] !== false) !== good) continue;

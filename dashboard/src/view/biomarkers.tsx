@@ -111,14 +111,14 @@ function Bar({ band, powers, shares }: { band: string; powers: Biomarker[]; shar
             <Unknown ageS={age} />
           ) : (
             <>
-              n/a{reason !== '' && <small> {reasonWord(reason)}</small>}
+              n/a {reason !== '' && <small>{reasonWord(reason)}</small>}
             </>
           )
         ) : (
           <>
             <b>{formatValue(value)}</b> {formatUnit(powers[0]?.unit ?? 'uV2')}
             <small class="bar-share">{percent !== null && `${percent} %`}</small>
-            <small> {formatAge(age)}</small>
+            <small>{formatAge(age)}</small>
           </>
         )}
       </span>
@@ -210,7 +210,7 @@ function Row({ b }: { b: Biomarker }) {
         ) : (
           <span class={`grade-${grade.mark}`}>
             <Shape mark={grade.mark} /> {grade.word}
-            {b.reason !== '' && b.grade !== 'good' && <small> {reasonWord(b.reason)}</small>}
+            {b.reason !== '' && b.grade !== 'good' && <small>{reasonWord(b.reason)}</small>}
           </span>
         )}
       </td>

@@ -22,10 +22,10 @@ function actions(phase: string, latched: boolean): Action[] {
   return [
     {
       name: 'start',
-      label: 'Start',
+      label: 'Start session',
       blocked: gone || (stopped ? 'stopped: re-arm first' : running ? 'a session is running' : phase === 'ramp_down' || phase === 'fallback' ? 'output is going down' : ''),
     },
-    { name: 'end', label: 'End', blocked: gone || (running ? '' : 'no session is running') },
+    { name: 'end', label: 'End session', blocked: gone || (running ? '' : 'no session is running') },
     { name: 'rearm', label: 'Re-arm', blocked: gone || (stopped ? '' : 'only needed after a stop') },
   ];
 }
@@ -73,22 +73,22 @@ export function SessionPanel({ live }: { live: Live }) {
       )}
       <div class="actions">
         {list.map((action) => (
-          <button
-            key={action.name}
-            type="button"
-            class={action.blocked === '' ? 'button is-open' : 'button'}
-            aria-label={action.name === 'rearm' ? 'Re-arm after a stop' : `${action.label} session`}
-            aria-disabled={action.blocked !== ''}
-            aria-describedby={action.blocked === '' ? undefined : `why-${action.name}`}
-            onClick={() => void ask(action)}
-          >
-            {action.label}
+          <div class="action" key={action.name}>
+            <button
+              type="button"
+              class={action.blocked === '' ? 'button is-open' : 'button'}
+              aria-disabled={action.blocked !== ''}
+              aria-describedby={action.blocked === '' ? undefined : `why-${action.name}`}
+              onClick={() => void ask(action)}
+            >
+              {action.label}
+            </button>
             {action.blocked !== '' && (
               <span class="blocked" id={`why-${action.name}`}>
                 {action.blocked}
               </span>
             )}
-          </button>
+          </div>
         ))}
       </div>
       <p class={asked?.ok === false ? 'answer is-bad' : 'answer'} role="status">

@@ -1,6 +1,6 @@
 // The status pill and the banners: is what I see now, and what is this page allowed to be used for.
 import { demo, dropped, freshness, link, received, reportAgeS, selected, streamAgeS } from '../model';
-import { formatAge, plural } from './format';
+import { formatAge, formatClock, plural } from './format';
 import type { Mark } from './shape';
 import { Shape } from './shape';
 
@@ -90,7 +90,7 @@ export function Notices() {
       <li class={recording?.status === 'failed' ? 'is-bad' : ''}>
         <Shape mark={recording?.status === 'ok' ? 'good' : recording?.status === 'failed' ? 'bad' : 'off'} />
         <span>{recording?.status === 'ok' ? 'Recording' : recording?.status === 'failed' ? 'Recording failed' : 'Not recording'}</span>
-        {recording?.status === 'ok' && recording.seconds !== undefined && <b>{formatAge(recording.seconds)}</b>}
+        {recording?.status === 'ok' && recording.seconds !== undefined && <b>{formatClock(recording.seconds)}</b>}
         {recording?.status === 'failed' && <b>{recording.message}</b>}
       </li>
       {message !== '' && (

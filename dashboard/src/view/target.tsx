@@ -8,7 +8,7 @@ import { useSize } from './width';
 
 const SPAN_S = 120;
 const TOP = { height: 132, pad: 10 };
-const LOW = { height: 46, gap: 10 };
+const LOW = { height: 52, gap: 12 };
 const LEFT = 40;
 const RIGHT = 8;
 const AXIS = 20;
@@ -89,7 +89,7 @@ export function TargetPanel() {
               <Unknown ageS={age} />
             ) : (
               <>
-                <b>n/a</b> <span class="what">{target.grade === 'good' || target.grade === undefined ? 'no clean window' : `graded ${target.grade}`}</span> <Age ageS={age} />
+                <b>n/a</b> <span class="what">{state?.block === 'stimulate' ? 'not judged while stimulating' : 'no valid window'}</span> <Age ageS={age} />
               </>
             )
           ) : (
@@ -164,8 +164,14 @@ function Chart({ width }: { width: number }) {
       {(output.limit_ma ?? 0) > 0 && <line class="chart-limit" x1={LEFT} x2={LEFT + innerWidth} y1={yMa(output.limit_ma!)} y2={yMa(output.limit_ma!)} />}
       <line class="chart-grid" x1={LEFT} x2={LEFT + innerWidth} y1={yMa(0)} y2={yMa(0)} />
       <path class="chart-output" d={path(steps)} />
-      <text class="chart-text" x={LEFT - 6} y={y0 + LOW.height / 2 + 4} text-anchor="end">
+      <text class="chart-text" x={LEFT - 6} y={yMa(output.limit_ma ?? 0) + 4} text-anchor="end">
+        {(output.limit_ma ?? 0) > 0 ? Number(output.limit_ma!.toFixed(2)) : ''}
+      </text>
+      <text class="chart-text" x={LEFT - 6} y={y0 + LOW.height / 2 + 6} text-anchor="end">
         mA
+      </text>
+      <text class="chart-text" x={LEFT - 6} y={yMa(0) + 4} text-anchor="end">
+        0
       </text>
       {marks.map((s) => (
         <text key={s} class="chart-text" x={x(s)} y={full - 4} text-anchor={s === 0 ? 'end' : s === SPAN_S ? 'start' : 'middle'}>
