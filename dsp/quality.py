@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dsp.window import Grid
 from eegloop.line import QualitySettings
-from eegloop.signal import U8, Bool, F64, Grade, Quality
+from eegloop.signal import F64, U8, Bool, Grade, Quality
 
 
 class Code(IntEnum):
@@ -34,7 +34,8 @@ REASONS: tuple[str, ...] = tuple(
     "" if i == 0 else Code(i).name.lower() if i in set(Code) else "unknown" for i in range(max(Code) + 1)
 )
 GRADES: U8 = np.array(
-    [Grade.GOOD if i == 0 else Grade.INVALID if i >= Code.SETTLING else Grade.SUSPECT for i in range(max(Code) + 1)], dtype=np.uint8
+    [Grade.GOOD if i == 0 else Grade.INVALID if i >= Code.SETTLING else Grade.SUSPECT for i in range(max(Code) + 1)],
+    dtype=np.uint8,
 )
 NEVER = 2**62
 
@@ -44,7 +45,17 @@ RAIL_SHARE = 0.99
 LINE_HZ = (50.0, 60.0)
 LINE_S = 1.0
 
-_LISTED = (Code.FLAT, Code.RAIL, Code.AMPLITUDE, Code.LINE_NOISE, Code.GAP, Code.SEGMENT, Code.STIMULATION, Code.LOST, Code.SETTLING)
+_LISTED = (
+    Code.FLAT,
+    Code.RAIL,
+    Code.AMPLITUDE,
+    Code.LINE_NOISE,
+    Code.GAP,
+    Code.SEGMENT,
+    Code.STIMULATION,
+    Code.LOST,
+    Code.SETTLING,
+)
 
 
 class LineNoise:
@@ -97,7 +108,14 @@ class ChannelQuality:
     """Every channel's marks, by block, and the verdict on windows that end with the newest block."""
 
     def __init__(
-        self, settings: QualitySettings, grid: Grid, eeg: Bool, rail_uv: float, has_high_pass: bool, longest_window: int, line_leak: F64
+        self,
+        settings: QualitySettings,
+        grid: Grid,
+        eeg: Bool,
+        rail_uv: float,
+        has_high_pass: bool,
+        longest_window: int,
+        line_leak: F64,
     ) -> None:
         c = len(eeg)
         self._settings, self._grid, self._eeg = settings, grid, eeg
@@ -163,9 +181,8 @@ class ChannelQuality:
         if block - self._last_bridge <= self._depth:
             self._bridged[block % self._depth] = 0
 
-    def unfed(self, block: int, n: int, code: Code) -> None:
+    def unfed(self, block: int, n: int) -> None:
         """`n` samples of this block are missing or not looked at."""
-        self._note(code, None)
         self._marked[block % self._depth] += n
         self._last_mark = block
         self._recent.clear()

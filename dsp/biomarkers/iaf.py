@@ -23,7 +23,7 @@ from dsp.quality import GRADES, REASONS, Code
 from eegloop.closed import Closed
 from eegloop.errors import ConfigError
 from eegloop.line import LineSettings
-from eegloop.signal import BiomarkerColumn, F64, Grade, StreamInfo, U8
+from eegloop.signal import F64, U8, BiomarkerColumn, Grade, StreamInfo
 
 # Posterior sites, where alpha lives; other EEG channels are used only if a montage has none of these.
 POSTERIOR = ("O1", "O2", "Oz", "POz", "PO3", "PO4", "PO7", "PO8", "Pz", "P3", "P4", "P7", "P8", "TP9", "TP10")
@@ -41,7 +41,9 @@ class Settings(Closed):
     least_excess: float = Field(0.2, ge=0, le=1, description="share by which the peak must exceed the next one, 0-1")
     least_sd: float = Field(1.0, ge=0, le=5, description="standard deviations above the regression line a peak needs, 0-5")
     least_channels: int = Field(1, ge=1, le=64, description="channels that must show a peak, 1-64 (published: 3)")
-    channels: tuple[str, ...] | None = Field(None, description="labels to use; null = the posterior ones, or all where there are none")
+    channels: tuple[str, ...] | None = Field(
+        None, description="labels to use; null = the posterior ones, or all where there are none"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -81,7 +83,9 @@ def alpha_peak(frequency_hz: F64, density: F64, settings: Settings) -> AlphaPeak
     falls = np.flatnonzero((slope[:-1] > 0) & (slope[1:] <= 0))
     tops = np.where(smooth[falls] >= smooth[falls + 1], falls, falls + 1)
     low, high = settings.search_hz
-    tops = np.array([i for i in tops if low <= f[i] <= high and smooth[i] > 0 and np.log10(smooth[i]) > threshold[i]], dtype=np.intp)
+    tops = np.array(
+        [i for i in tops if low <= f[i] <= high and smooth[i] > 0 and np.log10(smooth[i]) > threshold[i]], dtype=np.intp
+    )
     if not tops.size:
         return None
     tops = tops[np.argsort(smooth[tops])[::-1]]
@@ -186,7 +190,9 @@ def _channels(info: StreamInfo, settings: Settings) -> tuple[int, ...]:
     if settings.channels is not None:
         for label in settings.channels:
             if label.strip().lower() not in names:
-                raise ConfigError(f"biomarkers: iaf.channels: {label!r} is no EEG channel of this stream; there are: {', '.join(info.channels)}")
+                raise ConfigError(
+                    f"biomarkers: iaf.channels: {label!r} is no EEG channel of this stream; there are: {', '.join(info.channels)}"
+                )
         return tuple(names[label.strip().lower()] for label in settings.channels)
     posterior = tuple(names[label.lower()] for label in POSTERIOR if label.lower() in names)
     return posterior or tuple(eeg)

@@ -12,7 +12,7 @@ from dsp.quality import GRADES, Code
 from dsp.spectrum import SpectrumNeed, Taper
 from dsp.window import Grid, exact
 from eegloop.line import LineSettings
-from eegloop.signal import F64, Grade, StreamInfo, U8
+from eegloop.signal import F64, U8, Grade, StreamInfo
 
 
 class MeanDensity:
@@ -25,7 +25,14 @@ class MeanDensity:
     """
 
     def __init__(
-        self, info: StreamInfo, line: LineSettings, segment_s: float, window_s: float, f_max_hz: float, taper: Taper = "hann", n_fft: int = 0
+        self,
+        info: StreamInfo,
+        line: LineSettings,
+        segment_s: float,
+        window_s: float,
+        f_max_hz: float,
+        taper: Taper = "hann",
+        n_fft: int = 0,
     ) -> None:
         grid = Grid.of(info.sample_rate_hz, line.hop_s)
         n = grid.window_samples(segment_s)
