@@ -94,13 +94,13 @@ class Pipeline:
             )
         if not 1 <= c <= _MOST_CHANNELS or len(info.kinds) != c:
             raise ConfigError(
-                f"source: {info.name!r} has {c} channels and {len(info.kinds)} channel types; 1-{_MOST_CHANNELS} of each are needed"
+                f"source: {info.name!r} has {c} channels and {len(info.kinds)} channel types; needed: 1-{_MOST_CHANNELS} of each"
             )
         self.info, self.settings = info, settings
         self._grid = grid = Grid.of(rate, settings.hop_s)
         if grid.block_length < 2:
             raise ConfigError(
-                f"line.hop_s: {settings.hop_s:g} s is {float(grid.block_length):.2g} samples at {rate:g} Hz; at least 2 are needed"
+                f"line.hop_s: {settings.hop_s:g} s is {float(grid.block_length):.2g} samples at {rate:g} Hz; needed: at least 2"
             )
         self._sos = design(settings, rate)
         self._chain = FilterChain(self._sos, c, grid.block_lengths)
@@ -132,9 +132,9 @@ class Pipeline:
         self._samples = SampleRing(c, max(*direct, grid.block_lengths[-1])) if direct else None
         self._noise = LineNoise(rate, c)
         leak = power_response(self._sos, rate, np.asarray(self._noise.lines_hz))
-        eeg = np.array([kind == "eeg" for kind in info.kinds])
+        eeg, judged = (np.array([kind == "eeg" for kind in info.kinds]), np.array([kind != "misc" for kind in info.kinds]))
         self._quality = ChannelQuality(
-            settings.quality, grid, eeg, info.full_scale_uv, settings.high_pass_hz is not None, longest, leak
+            settings.quality, grid, eeg, judged, info.full_scale_uv, settings.high_pass_hz is not None, longest, leak
         )
         self._hop = Hop(grid, self._engines, self._quality, self._samples)
         frequency = self._engines[self.spectrum_need.key].frequency_hz
@@ -372,9 +372,10 @@ class Pipeline:
         hop, end = self._hop, self._block_end
         hop.open(number, self._block, end, self._fed_from if not self._restart else end + 1)
         need = self.spectrum_need
+        density = hop.density(need)
         if self._noise.fresh:
             self._noise.fresh = False
-            self._quality.line(self._noise.power_uv2, hop.density(need) @ self._total_weights, hop.codes(need.n_samples))
+            self._quality.line(self._noise.power_uv2, density @ self._total_weights, hop.codes(need.n_samples))
         values, grades = np.empty(self._n_columns), np.zeros(self._n_columns, dtype=np.uint8)
         reasons: tuple[str, ...] = ()
         for biomarker, span in zip(self._biomarkers, self._slices, strict=True):

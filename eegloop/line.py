@@ -62,6 +62,6 @@ class LineSettings(Closed):
     def _pass_band_is_open(self) -> Self:
         if self.hop_s > self.window_s:
             raise ValueError(
-                f"hop_s {self.hop_s} s is longer than window_s {self.window_s} s: samples between two windows would never be looked at"
+                f"hop_s {self.hop_s} s is longer than window_s {self.window_s} s: samples between windows would be lost"
             )
         return self

@@ -54,7 +54,7 @@ class Bands:
         highest = max(high for _, high in bands.values())
         if highest > rate / 2:
             raise ConfigError(
-                f"biomarkers: a band up to {highest:g} Hz needs a stream of at least {2 * highest:g} samples per second, not {rate:g}"
+                f"biomarkers: a band up to {highest:g} Hz needs at least {2 * highest:g} samples per second, not {rate:g}"
             )
         n = Grid.of(rate, line.hop_s).window_samples(window_s)
         self.window_s = window_s
@@ -64,7 +64,7 @@ class Bands:
         for name, (low, high) in bands.items():
             if not band_weights(frequency, low, high, line.integration).any():
                 raise ConfigError(
-                    f"biomarkers: band {name} ({low:g}-{high:g} Hz) holds no bin of a {window_s:g} s window; widen one or the other"
+                    f"biomarkers: band {name} ({low:g}-{high:g} Hz) holds no bin of a {window_s:g} s window; widen either"
                 )
 
     def weights(self, frequency_hz: F64) -> F64:

@@ -102,7 +102,7 @@ def streams(draw: st.DrawFn) -> tuple[float, LineSettings, list[tuple[int, np.nd
 
 
 @settings(
-    max_examples=60,
+    max_examples=40,
     deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # shrinking a stream costs minutes and shows little
     report_multiple_bugs=False,
