@@ -13,17 +13,16 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 from scipy import signal
 
-from dsp.biomarkers.segments import MeanDensity
+from dsp.biomarkers.segments import Held, MeanDensity
 from dsp.hop import Hop
-from dsp.quality import GRADES, REASONS, Code
+from dsp.quality import Code
 from eegloop.closed import Closed
 from eegloop.errors import ConfigError
 from eegloop.line import LineSettings
-from eegloop.signal import F64, U8, BiomarkerColumn, Grade, StreamInfo
+from eegloop.signal import F64, U8, BiomarkerColumn, StreamInfo
 
 # Posterior sites, where alpha lives; other EEG channels are used only if a montage has none of these.
 POSTERIOR = ("O1", "O2", "Oz", "POz", "PO3", "PO4", "PO7", "PO8", "Pz", "P3", "P4", "P7", "P8", "TP9", "TP10")
@@ -137,20 +136,15 @@ class IndividualAlphaFrequency:
         self._mean = MeanDensity(info, line, settings.segment_s, settings.window_s, _RANGE_HZ[1], "hamming", n_fft)
         self.needs = (self._mean.need,)
         window_s = self._mean.window_s
-        self._sites: NDArray[np.intp] = np.array([-1, *self._picked] * 2, dtype=np.intp)
         sites = ["n/a", *(info.channels[i] for i in self._picked)]
         self.columns = tuple(BiomarkerColumn(f"iaf.{part}", site, "Hz", window_s) for part in ("peak", "cog") for site in sites)
-        self._values: F64 = np.full(len(self.columns), np.nan)
-        self._codes: NDArray[np.uint8] = np.full(len(self.columns), Code.SETTLING, dtype=np.uint8)
+        self._held = Held([self._picked, *((i,) for i in self._picked)] * 2)
+        self._values, self._codes = self._held.values, self._held.codes
 
     def compute(self, hop: Hop, values: F64, grades: U8) -> tuple[str, ...]:
         if self._mean.update(hop):
             self._refresh(hop)
-        codes = self._mean.now(hop, self._codes, self._sites)
-        values[:] = self._values
-        grades[:] = GRADES[codes]
-        values[grades == Grade.INVALID] = np.nan
-        return tuple(REASONS[code] for code in codes.tolist())
+        return self._held.give(hop, values, grades)
 
     def _refresh(self, hop: Hop) -> None:
         frequency = hop.frequencies(self._mean.need)

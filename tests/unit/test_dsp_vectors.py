@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dsp.biomarkers import band_power, faa, iaf, relative_power
+from dsp.biomarkers import aperiodic, band_power, faa, iaf, relative_power, theta_beta_ratio
 from dsp.biomarkers.faa import asymmetry
 from dsp.biomarkers.iaf import center_of_gravity
 from dsp.pipeline import Pipeline
@@ -126,3 +126,37 @@ def test_simpson_would_be_wrong_and_trapezoid_is_not() -> None:
     frequency = bin_frequencies(need, RATE)
     for integration in ("sum", "trapezoid"):
         assert density @ band_weights(frequency, 8, 13, integration) == pytest.approx(50.0, abs=1e-3)
+
+
+def test_theta_beta_ratio_of_the_four_tones() -> None:
+    row = last_row(
+        {"Fz": tone((10, 2.5), (6, 6), (20, 10), (4, 20)), "O1": tone((1, 6))},
+        [("theta_beta_ratio", theta_beta_ratio.Settings())],
+    )
+    assert value(row, "theta_beta_ratio", "Fz") == pytest.approx(2.25, rel=1e-4)
+    assert len(row.columns) == 1
+
+
+def test_aperiodic_of_an_exact_power_law() -> None:
+    frequency = np.arange(1, 200) * 0.5
+    law = 10**1.5 * frequency**-1.2
+    offset, exponent = aperiodic.fit(frequency, law[np.newaxis], (2, 40), (7, 14))
+    assert exponent[0] == pytest.approx(1.2, abs=1e-12)
+    assert offset[0] == pytest.approx(1.5, abs=1e-12)
+    peak = law * (1 + 8 * np.exp(-(((frequency - 10) / 1.2) ** 2)) + 3 * np.exp(-(((frequency - 20) / 1) ** 2)))
+    _, exponent = aperiodic.fit(frequency, peak[np.newaxis], (2, 40), (7, 14))
+    assert exponent[0] == pytest.approx(1.2, abs=0.02), "peaks in and outside the mask do not tilt it"
+    assert np.isnan(aperiodic.fit(frequency, np.zeros((1, 199)), (2, 40), (7, 14))[1][0])
+
+
+def test_aperiodic_through_the_filters_is_the_raw_signals() -> None:
+    """Noise of exponent 1.2 with alpha, through the default line: 1.2 within the spec's spread, filters undone."""
+    rng = np.random.default_rng(2)
+    n = 60 * 250
+    spectrum = np.fft.rfft(rng.standard_normal((6, n))) * np.maximum(np.fft.rfftfreq(n, 1 / RATE), 0.1) ** -0.6
+    noise = np.fft.irfft(spectrum, n)
+    noise *= 10 / noise.std()
+    rhythm = tone((10, 10.0))
+    row = last_row({f"E{i}": noise[i] + rhythm for i in range(6)}, [("aperiodic", aperiodic.Settings())], LineSettings())
+    exponents = [value(row, "aperiodic.exponent", f"E{i}") for i in range(6)]
+    assert np.mean(exponents) == pytest.approx(1.2, abs=0.06)
