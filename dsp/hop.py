@@ -11,7 +11,7 @@ from dsp.spectrum import SpectrumEngine, SpectrumNeed
 from dsp.window import Grid, SampleRing
 from eegloop.closed import Closed
 from eegloop.line import LineSettings
-from eegloop.signal import BiomarkerColumn, F64, Grade, StreamInfo, U8
+from eegloop.signal import F64, U8, BiomarkerColumn, Grade, StreamInfo
 
 if TYPE_CHECKING:
     from dsp.quality import ChannelQuality
@@ -28,7 +28,11 @@ class Hop:
     """
 
     def __init__(
-        self, grid: Grid, engines: dict[tuple[int, str, str, int], SpectrumEngine], quality: ChannelQuality, samples: SampleRing | None
+        self,
+        grid: Grid,
+        engines: dict[tuple[int, str, str, int], SpectrumEngine],
+        quality: ChannelQuality,
+        samples: SampleRing | None,
     ) -> None:
         self.grid = grid
         self.number = 0

@@ -7,8 +7,9 @@ stream was cut into chunks, and a hop costs a handful of matrix products.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,17 +17,18 @@ from numpy.typing import NDArray
 from dsp.filters import DEFAULT_FULL_SCALE_UV, FilterChain, design, power_response, settle_samples
 from dsp.hop import Biomarker, Hop
 from dsp.quality import ChannelQuality, Code, LineNoise
-from dsp.repair import Repair
+from dsp.repair import ABSURD_UV, Repair, plausible
 from dsp.spectrum import BlockSpectrum, DirectSpectrum, SpectrumEngine, SpectrumNeed, band_weights
 from dsp.window import Grid, SampleRing
 from eegloop import plugins
 from eegloop.closed import Closed
 from eegloop.errors import ConfigError
 from eegloop.line import LineSettings
-from eegloop.signal import Biomarkers, BiomarkerColumn, Bool, Chunk, F64, Quality, StreamInfo
+from eegloop.signal import F64, BiomarkerColumn, Biomarkers, Bool, Chunk, Quality, StreamInfo
 
 BRIDGE_S = 0.05
-# Of one interruption at most this many rows are given, its last ones; hop numbers say how many there were.
+# Of one interruption at most this many rows are given, its last ones (and that of the hop it began in);
+# hop numbers stay those of the grid, so they say how many were left out.
 MOST_GAP_ROWS = 600
 _TOTAL_HZ = (1.0, 45.0)
 _RATES_HZ = (50.0, 20_000.0)
@@ -49,6 +51,17 @@ class Spectrum:
     frequency_hz: F64
     density_uv2_hz: F64
     whole: bool
+
+
+@dataclass(slots=True)
+class _Part:
+    """A stretch of a broken block: fed (`code` GOOD), or not and why. `restart`: the filters start anew at its first sample."""
+
+    start: int
+    stop: int
+    code: Code
+    restart: bool = False
+    bridged: int = 0
 
 
 class Pipeline:
@@ -76,13 +89,19 @@ class Pipeline:
     def __init__(self, info: StreamInfo, settings: LineSettings, biomarkers: Sequence[tuple[str, Closed]]) -> None:
         rate, c = info.sample_rate_hz, info.n_channels
         if not _RATES_HZ[0] <= rate <= _RATES_HZ[1]:
-            raise ConfigError(f"source: {info.name!r} gives {rate:g} samples per second; the line works at {_RATES_HZ[0]:g}-{_RATES_HZ[1]:g}")
+            raise ConfigError(
+                f"source: {info.name!r} gives {rate:g} samples per second; the line works at {_RATES_HZ[0]:g}-{_RATES_HZ[1]:g}"
+            )
         if not 1 <= c <= _MOST_CHANNELS or len(info.kinds) != c:
-            raise ConfigError(f"source: {info.name!r} has {c} channels and {len(info.kinds)} channel types; 1-{_MOST_CHANNELS} of each are needed")
+            raise ConfigError(
+                f"source: {info.name!r} has {c} channels and {len(info.kinds)} channel types; needed: 1-{_MOST_CHANNELS} of each"
+            )
         self.info, self.settings = info, settings
         self._grid = grid = Grid.of(rate, settings.hop_s)
         if grid.block_length < 2:
-            raise ConfigError(f"line.hop_s: {settings.hop_s:g} s is {float(grid.block_length):.2g} samples at {rate:g} Hz; at least 2 are needed")
+            raise ConfigError(
+                f"line.hop_s: {settings.hop_s:g} s is {float(grid.block_length):.2g} samples at {rate:g} Hz; needed: at least 2"
+            )
         self._sos = design(settings, rate)
         self._chain = FilterChain(self._sos, c, grid.block_lengths)
         self.settle_samples = settle_samples(self._sos, info.full_scale_uv if info.full_scale_uv > 0 else DEFAULT_FULL_SCALE_UV)
@@ -97,12 +116,15 @@ class Pipeline:
             at += len(biomarker.columns)
         self._n_columns = at
 
-        self.spectrum_need = SpectrumNeed(grid.window_samples(settings.window_s), min(_TOTAL_HZ[1], rate / 2), settings.taper, settings.detrend)
+        self.spectrum_need = SpectrumNeed(
+            grid.window_samples(settings.window_s), min(_TOTAL_HZ[1], rate / 2), settings.taper, settings.detrend
+        )
         needs: dict[tuple[int, str, str, int], SpectrumNeed] = {self.spectrum_need.key: self.spectrum_need}
         for need in (n for b in self._biomarkers for n in b.needs):
             needs[need.key] = needs[need.key].joined(need) if need.key in needs else need
         self._engines: dict[tuple[int, str, str, int], SpectrumEngine] = {
-            key: BlockSpectrum(need, grid, c) if BlockSpectrum.fits(need, grid) else DirectSpectrum(need, rate) for key, need in needs.items()
+            key: BlockSpectrum(need, grid, c) if BlockSpectrum.fits(need, grid) else DirectSpectrum(need, rate)
+            for key, need in needs.items()
         }
         self._block_engines = [e for e in self._engines.values() if isinstance(e, BlockSpectrum)]
         longest = max(n.n_samples for n in needs.values())
@@ -110,8 +132,10 @@ class Pipeline:
         self._samples = SampleRing(c, max(*direct, grid.block_lengths[-1])) if direct else None
         self._noise = LineNoise(rate, c)
         leak = power_response(self._sos, rate, np.asarray(self._noise.lines_hz))
-        eeg = np.array([kind == "eeg" for kind in info.kinds])
-        self._quality = ChannelQuality(settings.quality, grid, eeg, info.full_scale_uv, settings.high_pass_hz is not None, longest, leak)
+        eeg, judged = (np.array([kind == "eeg" for kind in info.kinds]), np.array([kind != "misc" for kind in info.kinds]))
+        self._quality = ChannelQuality(
+            settings.quality, grid, eeg, judged, info.full_scale_uv, settings.high_pass_hz is not None, longest, leak
+        )
         self._hop = Hop(grid, self._engines, self._quality, self._samples)
         frequency = self._engines[self.spectrum_need.key].frequency_hz
         self._total_weights = band_weights(frequency, *_TOTAL_HZ, "sum")
@@ -125,9 +149,7 @@ class Pipeline:
         self._fed_from = 0
         self._restart = True  # the next fed sample starts the filters
         self._unbroken = False
-        self._pieces: list[tuple[int, int, bool]] = []  # (from, to, restart) fed parts of the block, kept only when it is broken
-        self._bridged_here = 0
-        self._unfed_here: dict[Code, int] = {}
+        self._parts: list[_Part] = []  # of the open block, in order; kept only when it is broken
 
     def _refuse_twins(self) -> None:
         seen: set[tuple[str, str]] = set()
@@ -141,7 +163,9 @@ class Pipeline:
     def spectrum(self) -> Spectrum:
         """The density of the newest hop's `window_s` window (before the first hop: zeros, not whole)."""
         need = self.spectrum_need
-        return Spectrum(self._hop.frequencies(need), self._hop.density(need), self._end is not None and self._hop.whole(need.n_samples))
+        return Spectrum(
+            self._hop.frequencies(need), self._hop.density(need), self._end is not None and self._hop.whole(need.n_samples)
+        )
 
     def power_response(self, frequency_hz: F64) -> F64:
         """|H(f)|² of the filter chain."""
@@ -200,16 +224,16 @@ class Pipeline:
             self._segment = chunk.segment
             self._skip(gap, Code.SEGMENT, chunk, rows)
             self._break()
+            fill = self._end - self._block_start
+            self._parts.append(_Part(fill, fill, Code.SEGMENT))
             self._restart = True
-            self._quality.interrupted(Code.SEGMENT)
         elif gap > self._longest_bridge or self._restart or not first_is_clean:
             self._skip(gap, Code.GAP if first_is_clean and not self._restart else Code.STIMULATION, chunk, rows)
         else:
-            first = first_uv.astype(np.float64)
-            last = self._repair.last_uv
+            fill = self._end - self._block_start
+            last = plausible(self._chain.block[:, fill - 1]) if fill else self._repair.last_uv
             step = np.arange(1, gap + 1) / (gap + 1)
-            self._break()
-            self._feed(last[:, np.newaxis] + (first - last)[:, np.newaxis] * step, chunk, rows, bridging=True)
+            self._feed(last[:, np.newaxis] + (plausible(first_uv) - last)[:, np.newaxis] * step, chunk, rows, bridging=True)
 
     def _open_block(self, block: int) -> None:
         self._block = block
@@ -223,49 +247,42 @@ class Pipeline:
             assert self._end is not None
             fill = self._end - self._block_start
             self._unbroken = False
-            self._bridged_here = 0
-            self._unfed_here = {}
-            self._pieces = [(0, fill, False)] if fill and not self._restart else []
+            self._parts = [_Part(0, fill, Code.GOOD)] if fill else []
 
     def _feed(self, data: NDArray[np.floating], chunk: Chunk, rows: list[Biomarkers], bridging: bool = False) -> None:
         """Samples (n_channels, n) that go into the filters."""
         assert self._end is not None
         n, done, block_in = data.shape[1], 0, self._chain.block
-        if self._restart:
-            self._break()
         while done < n:
+            if bridging or self._restart:
+                self._break()
             fill = self._end - self._block_start
             take = min(n - done, self._block_end - self._end)
             block_in[:, fill : fill + take] = data[:, done : done + take]
             done += take
             self._end += take
             if not self._unbroken:
-                if bridging:
-                    self._bridged_here += take
-                if self._restart or not self._pieces or self._pieces[-1][1] != fill:
-                    self._pieces.append((fill, fill + take, self._restart))
+                if self._restart or not self._parts or self._parts[-1].code != Code.GOOD:
+                    self._parts.append(_Part(fill, fill, Code.GOOD, self._restart))
                     self._restart = False
-                else:
-                    self._pieces[-1] = (self._pieces[-1][0], fill + take, self._pieces[-1][2])
+                part = self._parts[-1]
+                part.stop += take
+                part.bridged += take if bridging else 0
             if self._end == self._block_end:
                 self._finish_block(chunk, rows)
-                if bridging and done < n:
-                    self._break()
 
     def _skip(self, n: int, code: Code, chunk: Chunk, rows: list[Biomarkers]) -> None:
         """`n` samples that are missing, or that nobody may look at."""
         if n == 0:
             return
         assert self._end is not None
-        self._quality.interrupted(code)
-        self._noise.interrupted(self._end + n)
-        self._repair.restart()
-        self._restart = True
         target = self._end + n
         while self._end < target:
             self._break()
             take = min(target, self._block_end) - self._end
-            self._unfed_here[code] = self._unfed_here.get(code, 0) + take
+            fill = self._end - self._block_start
+            self._parts.append(_Part(fill, fill + take, code))
+            self._restart = True
             self._end += take
             if self._end < self._block_end:
                 break
@@ -286,7 +303,7 @@ class Pipeline:
             low, high = np.minimum.reduce(raw, axis=1), np.maximum.reduce(raw, axis=1)
             lowest, highest = float(low.min()), float(high.max())
             calm = self._repair.calm_uv
-            if highest - lowest <= calm or (float((high - low).max()) <= calm if -1e300 < lowest and highest < 1e300 else False):
+            if lowest >= -ABSURD_UV and highest <= ABSURD_UV and float((high - low).max()) <= calm:
                 self._repair.accept(raw[:, -1])
                 self._work(n, raw, low, high, self._chain.run_block(n), whole=True)
                 self._close_block(chunk, rows)
@@ -295,41 +312,45 @@ class Pipeline:
         self._close_block(chunk, rows)
 
     def _finish_broken_block(self, n: int, raw: F64) -> None:
-        """A block with a gap, a restart or a bad sample in it: piece by piece."""
+        """A block with a gap, a restart or a bad sample in it: part by part, in order."""
         whole = self._unbroken
-        pieces = [(0, n, False)] if whole else self._pieces
         filtered = np.zeros_like(raw)
-        for code, missing in ({} if whole else self._unfed_here).items():
-            self._quality.unfed(self._block, missing, code)
-        at = 0
-        for start, stop, restart in pieces:
-            raw[:, at:start] = 0.0
-            at = stop
-            piece = raw[:, start:stop]
-            if restart:
+        fed = False
+        for part in [_Part(0, n, Code.GOOD)] if whole else self._parts:
+            first = self._block_start + part.start
+            if part.code != Code.GOOD:
+                raw[:, part.start : part.stop] = 0.0
+                self._quality.interrupted(part.code)
+                self._quality.unfed(self._block, part.stop - part.start)
+                continue
+            if part.restart:
                 self._repair.restart()
-                self._noise.interrupted(self._block_start + start)
-                self._fed_from = self._block_start + start
+                self._noise.interrupted(first)
+                self._fed_from = first
                 self._chain.restart(np.zeros(len(raw)))
-            mended = self._repair.mend(piece)
-            done = 0
-            for offset, channels in mended.returns:
-                if offset > done:
-                    filtered[:, start + done : start + offset] = self._chain.run(piece[:, done:offset])
-                    done = offset
-                self._chain.restart(piece[:, offset], channels)
-                self._quality.restarted(self._block_start + start + offset, channels, self.settle_samples)
-            filtered[:, start + done : stop] = self._chain.run(piece[:, done:])
-            if mended.replaced.any():
-                self._quality.bridged(self._block, mended.replaced)
-            if mended.out.any():
-                self._quality.out(mended.out)
-                self._chain.restart(np.zeros(len(raw)), mended.out)
-        raw[:, at:] = 0.0
-        if not whole and self._bridged_here:
-            self._quality.bridged(self._block, np.full(len(raw), self._bridged_here))
-        if pieces:
+            self._feed_part(first, raw[:, part.start : part.stop], filtered[:, part.start : part.stop])
+            if part.bridged:
+                self._quality.bridged(self._block, np.full(len(raw), part.bridged))
+            fed = True
+        if fed:
             self._work(n, raw, raw.min(1), raw.max(1), filtered, whole=whole)
+
+    def _feed_part(self, first: int, raw: F64, filtered: F64) -> None:
+        """Mend and filter samples from absolute index `first` on; channels that come back start anew."""
+        mended = self._repair.mend(raw)
+        done = 0
+        for offset, channels in mended.returns:
+            if offset > done:
+                filtered[:, done:offset] = self._chain.run(raw[:, done:offset])
+                done = offset
+            self._chain.restart(raw[:, offset], channels)
+            self._quality.restarted(first + offset, channels, self.settle_samples)
+        filtered[:, done:] = self._chain.run(raw[:, done:])
+        if mended.replaced.any():
+            self._quality.bridged(self._block, mended.replaced)
+        if mended.out.any():
+            self._quality.out(mended.out)
+            self._chain.restart(np.zeros(len(raw)), mended.out)
 
     def _work(self, n: int, raw: F64, low: F64, high: F64, filtered: F64, whole: bool) -> None:
         self._quality.block(self._block, n, raw, low, high, filtered, whole)
@@ -351,9 +372,10 @@ class Pipeline:
         hop, end = self._hop, self._block_end
         hop.open(number, self._block, end, self._fed_from if not self._restart else end + 1)
         need = self.spectrum_need
+        density = hop.density(need)
         if self._noise.fresh:
             self._noise.fresh = False
-            self._quality.line(self._noise.power_uv2, hop.density(need) @ self._total_weights, hop.codes(need.n_samples))
+            self._quality.line(self._noise.power_uv2, density @ self._total_weights, hop.codes(need.n_samples))
         values, grades = np.empty(self._n_columns), np.zeros(self._n_columns, dtype=np.uint8)
         reasons: tuple[str, ...] = ()
         for biomarker, span in zip(self._biomarkers, self._slices, strict=True):
@@ -366,4 +388,4 @@ class Pipeline:
 def _runs(clean: Bool) -> tuple[tuple[int, int, bool], ...]:
     """(start, stop, clean) of every run of equal values."""
     edges = [0, *(np.flatnonzero(clean[1:] != clean[:-1]) + 1).tolist(), len(clean)]
-    return tuple((a, b, bool(clean[a])) for a, b in zip(edges, edges[1:], strict=False))
+    return tuple((a, b, bool(clean[a])) for a, b in itertools.pairwise(edges))

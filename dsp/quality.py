@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dsp.window import Grid
 from eegloop.line import QualitySettings
-from eegloop.signal import U8, Bool, F64, Grade, Quality
+from eegloop.signal import F64, U8, Bool, Grade, Quality
 
 
 class Code(IntEnum):
@@ -34,7 +34,8 @@ REASONS: tuple[str, ...] = tuple(
     "" if i == 0 else Code(i).name.lower() if i in set(Code) else "unknown" for i in range(max(Code) + 1)
 )
 GRADES: U8 = np.array(
-    [Grade.GOOD if i == 0 else Grade.INVALID if i >= Code.SETTLING else Grade.SUSPECT for i in range(max(Code) + 1)], dtype=np.uint8
+    [Grade.GOOD if i == 0 else Grade.INVALID if i >= Code.SETTLING else Grade.SUSPECT for i in range(max(Code) + 1)],
+    dtype=np.uint8,
 )
 NEVER = 2**62
 
@@ -44,7 +45,19 @@ RAIL_SHARE = 0.99
 LINE_HZ = (50.0, 60.0)
 LINE_S = 1.0
 
-_LISTED = (Code.FLAT, Code.RAIL, Code.AMPLITUDE, Code.LINE_NOISE, Code.GAP, Code.SEGMENT, Code.STIMULATION, Code.LOST, Code.SETTLING)
+# Reasons that a channel itself can have, in the order they are listed.
+_LISTED = [
+    Code.FLAT,
+    Code.RAIL,
+    Code.AMPLITUDE,
+    Code.LINE_NOISE,
+    Code.GAP,
+    Code.SEGMENT,
+    Code.STIMULATION,
+    Code.LOST,
+    Code.SETTLING,
+]
+_LISTED_NAMES = [code.name.lower() for code in _LISTED]
 
 
 class LineNoise:
@@ -97,10 +110,18 @@ class ChannelQuality:
     """Every channel's marks, by block, and the verdict on windows that end with the newest block."""
 
     def __init__(
-        self, settings: QualitySettings, grid: Grid, eeg: Bool, rail_uv: float, has_high_pass: bool, longest_window: int, line_leak: F64
+        self,
+        settings: QualitySettings,
+        grid: Grid,
+        eeg: Bool,
+        judged: Bool,
+        rail_uv: float,
+        has_high_pass: bool,
+        longest_window: int,
+        line_leak: F64,
     ) -> None:
         c = len(eeg)
-        self._settings, self._grid, self._eeg = settings, grid, eeg
+        self._settings, self._grid, self._eeg, self._judged = settings, grid, eeg, judged
         self._rail_uv = RAIL_SHARE * rail_uv if rail_uv > 0 else float("inf")
         self._has_high_pass = has_high_pass
         self._line_leak = line_leak[:, np.newaxis]
@@ -114,17 +135,16 @@ class ChannelQuality:
         self.valid_from = np.full(c, NEVER, dtype=np.int64)
         self._why = np.full(c, Code.SETTLING, dtype=np.uint8)
         self._valid_from_all = NEVER
-        self._present = np.zeros((len(Code), c), dtype=np.bool_)
+        self._present: Bool = np.zeros((max(Code) + 1, c), dtype=np.bool_)
         self._any_present = False
-        self._rows = {code: i for i, code in enumerate(Code)}
         self._flat_n = max(1, round(FLAT_S * grid.rate_hz))
         self._recent: list[F64] = []
         self._flat_run = np.zeros(c, dtype=np.int64)
         self._flat_low, self._flat_high = np.zeros(c), np.zeros(c)
         self._was_flat = False
         self.line_ratio: F64 = np.full(c, np.nan)
-        self._noisy = np.zeros(c, dtype=np.bool_)
-        self._leaky = np.zeros(c, dtype=np.bool_)
+        self._noisy: Bool = np.zeros(c, dtype=np.bool_)
+        self._leaky: Bool = np.zeros(c, dtype=np.bool_)
         self._any_noisy = self._any_leaky = False
         self.all_good: U8 = np.zeros(c, dtype=np.uint8)
         self._good: Bool = np.ones(c, dtype=np.bool_)
@@ -163,9 +183,8 @@ class ChannelQuality:
         if block - self._last_bridge <= self._depth:
             self._bridged[block % self._depth] = 0
 
-    def unfed(self, block: int, n: int, code: Code) -> None:
+    def unfed(self, block: int, n: int) -> None:
         """`n` samples of this block are missing or not looked at."""
-        self._note(code, None)
         self._marked[block % self._depth] += n
         self._last_mark = block
         self._recent.clear()
@@ -221,7 +240,7 @@ class ChannelQuality:
         ended = (self._flat_run > 0) & ~goes_on
         self._flat_low, self._flat_high = np.where(goes_on, low_all, low), np.where(goes_on, high_all, high)
         self._flat_run = np.where(goes_on, self._flat_run + n, np.where(still, n, 0))
-        flat = self._flat_run >= self._flat_n
+        flat: Bool = self._flat_run >= self._flat_n
         edge = (still | ended) & ~flat
         if edge.any() and self._recent:
             recent = np.concatenate([*(r[edge] for r in self._recent), raw[edge]], axis=1)
@@ -238,7 +257,7 @@ class ChannelQuality:
         return np.asarray((self.valid_from < NEVER) | (self._why != Code.LOST), dtype=np.bool_)
 
     def _note(self, code: Code, channels: Bool | None) -> None:
-        row = self._present[self._rows[code]]
+        row = self._present[code]
         if channels is None:
             row[:] = True
         else:
@@ -266,8 +285,8 @@ class ChannelQuality:
         np.divide(power_uv2, total_uv2, out=ratio, where=np.broadcast_to(usable, power_uv2.shape))
         self.line_ratio = np.fmax.reduce(ratio, axis=0) if len(ratio) else np.full(len(codes), np.nan)
         with np.errstate(invalid="ignore"):
-            self._noisy = self.line_ratio > self._settings.line_ratio
-            self._leaky = (ratio * self._line_leak > self._settings.line_ratio).any(0)
+            self._noisy = np.greater(self.line_ratio, self._settings.line_ratio)
+            self._leaky = np.any(ratio * self._line_leak > self._settings.line_ratio, axis=0)
         self._any_noisy, self._any_leaky = bool(self._noisy.any()), bool(self._leaky.any())
 
     def codes(self, n_samples: int, block: int, end_sample: int) -> U8:
@@ -311,25 +330,24 @@ class ChannelQuality:
 
     def hop(self, end_sample: int, clean_fraction: float) -> Quality:
         """The state of every channel over the hop that ends here; starts the next."""
-        if end_sample < self._valid_from_all + 1 and self._valid_from_all < NEVER:
-            settling = end_sample <= self.valid_from
-            if settling.any():
-                self._note(Code.SETTLING, settling)
-        elif self._valid_from_all == NEVER:
+        if end_sample <= self._valid_from_all:
             settling = (self.valid_from < NEVER) & (end_sample <= self.valid_from)
             if settling.any():
                 self._note(Code.SETTLING, settling)
-            waiting = (self.valid_from == NEVER) & (self._why == Code.LOST)
-            if waiting.any():
-                self._note(Code.LOST, waiting)
+            if self._valid_from_all == NEVER:
+                lost = (self.valid_from == NEVER) & (self._why == Code.LOST)
+                if lost.any():
+                    self._note(Code.LOST, lost)
         if self._any_noisy:
             self._note(Code.LINE_NOISE, self._noisy)
         if not self._any_present:
             return Quality(self._good, self._no_reasons, clean_fraction, self.line_ratio)
-        present = self._present[[self._rows[code] for code in _LISTED]]
-        names = [code.name.lower() for code in _LISTED]
-        reasons = tuple(tuple(name for name, hit in zip(names, column, strict=True) if hit) for column in present.T.tolist())
-        good = ~present.any(0)
+        present = self._present[_LISTED] & self._judged
+        found = map(self._names, present.T.tolist())
         self._present[:] = False
         self._any_present = False
-        return Quality(good, reasons, clean_fraction, self.line_ratio)
+        return Quality(np.logical_not(present.any(0)), tuple(found), clean_fraction, self.line_ratio)
+
+    @staticmethod
+    def _names(hits: list[bool]) -> tuple[str, ...]:
+        return tuple(name for name, hit in zip(_LISTED_NAMES, hits, strict=True) if hit) if any(hits) else ()

@@ -7,11 +7,17 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from eegloop.signal import Bool, F64
+from eegloop.signal import F64, Bool
 
 # Ten volts: beyond any amplifier's rail, electrode offset or headset glitch (the EPOC's reach 0.7 V).
 ABSURD_UV = 1e7
 _OUT = 2**40
+
+
+def plausible(values_uv: NDArray[np.floating]) -> F64:
+    """The values as float64, NaN where they are no signal."""
+    with np.errstate(invalid="ignore"):
+        return np.where(np.abs(values_uv) <= ABSURD_UV, values_uv, np.nan).astype(np.float64)
 
 
 class Mended(NamedTuple):

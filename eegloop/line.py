@@ -13,33 +13,55 @@ class QualitySettings(Closed):
     """When a channel's signal counts as artifact; measured in blocks of at most 100 ms."""
 
     flat_uv: float = Field(0.5, ge=0.01, le=10, description="µV; less than this peak-to-peak for 200 ms is 'flat', 0.01-10")
-    amplitude_uv: float = Field(150.0, ge=20, le=100_000, description="µV; more than this after the filters is 'amplitude', 20-100000")
-    line_ratio: float = Field(0.5, ge=0.05, le=100, description="power at 50 or 60 Hz / power in 1-45 Hz above which a channel is 'line_noise', 0.05-100")
-    clean_fraction: float = Field(0.7, ge=0, le=1, description="share of a window that must be free of artifact for a value to be good, 0-1")
+    amplitude_uv: float = Field(
+        150.0, ge=20, le=100_000, description="µV; more than this after the filters is 'amplitude', 20-100000"
+    )
+    line_ratio: float = Field(
+        0.5,
+        ge=0.05,
+        le=100,
+        description="power at 50 or 60 Hz / power in 1-45 Hz above which a channel is 'line_noise', 0.05-100",
+    )
+    clean_fraction: float = Field(
+        0.7, ge=0, le=1, description="share of a window that must be free of artifact for a value to be good, 0-1"
+    )
 
 
 class LineSettings(Closed):
     """How samples become spectra. The defaults are the line a seat runs with; null switches a filter off."""
 
-    high_pass_hz: float | None = Field(1.0, ge=0.1, le=5, description="Hz, 0.1-5; Butterworth, causal; null = off")
-    low_pass_hz: float | None = Field(45.0, ge=20, le=100, description="Hz, 20-100 (below half the sample rate); Butterworth, causal; null = off")
+    high_pass_hz: float | None = Field(0.75, ge=0.1, le=5, description="Hz, 0.1-5; Butterworth, causal; null = off")
+    low_pass_hz: float | None = Field(
+        45.0, ge=20, le=100, description="Hz, 20-100 (below half the sample rate); Butterworth, causal; null = off"
+    )
     filter_order: int = Field(2, ge=1, le=6, description="order of the high pass and of the low pass each, 1-6")
-    notch_hz: Literal[50, 60] | None = Field(50, description="Hz, 50 or 60: mains where you live; left out where half the sample rate is below it; null = off")
+    notch_hz: Literal[50, 60] | None = Field(
+        50, description="Hz, 50 or 60: mains where you live; left out where half the sample rate is below it; null = off"
+    )
     notch_q: float = Field(30.0, ge=5, le=60, description="center frequency / bandwidth of the notch, 5-60")
     hop_s: float = Field(0.1, ge=0.02, le=10, description="s between two rows of biomarkers, 0.02-10")
     window_s: float = Field(2.0, ge=0.25, le=30, description="s of signal behind a band power, 0.25-30")
-    taper: Literal["hann", "hamming", "boxcar"] = Field("hann", description="shape of a spectral window (periodic): hann, hamming or boxcar")
-    detrend: Literal["constant", "none"] = Field("constant", description="constant: every window's mean is taken out first; none: not")
+    taper: Literal["hann", "hamming", "boxcar"] = Field(
+        "hann", description="shape of a spectral window (periodic): hann, hamming or boxcar"
+    )
+    detrend: Literal["constant", "none"] = Field(
+        "constant", description="constant: every window's mean is taken out first; none: not"
+    )
     integration: Literal["sum", "trapezoid"] = Field(
         "sum", description="sum: PSD bins of [low, high) times their spacing; trapezoid: over bins of [low, high]"
     )
     glitch_uv: float | None = Field(
-        2000.0, ge=100, le=1_000_000, description="µV, 100-1000000; a single sample that jumps off by more and back is interpolated; null = off"
+        2000.0,
+        ge=100,
+        le=1_000_000,
+        description="µV, 100-1000000; a single sample that jumps off by more and back is interpolated; null = off",
     )
     quality: QualitySettings = QualitySettings()
 
     @model_validator(mode="after")
     def _pass_band_is_open(self) -> Self:
         if self.hop_s > self.window_s:
-            raise ValueError(f"hop_s {self.hop_s} s is longer than window_s {self.window_s} s: samples between two windows would never be looked at")
+            raise ValueError(
+                f"hop_s {self.hop_s} s is longer than window_s {self.window_s} s: samples between windows would be lost"
+            )
         return self

@@ -11,7 +11,7 @@ from dsp.window import Grid
 from eegloop.closed import Closed
 from eegloop.errors import ConfigError
 from eegloop.line import LineSettings
-from eegloop.signal import BiomarkerColumn, F64, StreamInfo, U8
+from eegloop.signal import F64, U8, BiomarkerColumn, StreamInfo
 
 DEFAULT_BANDS: dict[str, tuple[float, float]] = {
     "delta": (1.0, 4.0),
@@ -46,12 +46,16 @@ class Settings(Closed):
 class Bands:
     """The weights that turn a density into band powers; shared with the other band biomarkers."""
 
-    def __init__(self, info: StreamInfo, bands: dict[str, tuple[float, float]], window_s: float | None, line: LineSettings) -> None:
+    def __init__(
+        self, info: StreamInfo, bands: dict[str, tuple[float, float]], window_s: float | None, line: LineSettings
+    ) -> None:
         rate = info.sample_rate_hz
         window_s = line.window_s if window_s is None else window_s
         highest = max(high for _, high in bands.values())
         if highest > rate / 2:
-            raise ConfigError(f"biomarkers: a band up to {highest:g} Hz needs a stream of at least {2 * highest:g} samples per second, not {rate:g}")
+            raise ConfigError(
+                f"biomarkers: a band up to {highest:g} Hz needs at least {2 * highest:g} samples per second, not {rate:g}"
+            )
         n = Grid.of(rate, line.hop_s).window_samples(window_s)
         self.window_s = window_s
         self.need = SpectrumNeed(n, highest, line.taper, line.detrend)
@@ -59,7 +63,9 @@ class Bands:
         frequency = bin_frequencies(self.need, rate)
         for name, (low, high) in bands.items():
             if not band_weights(frequency, low, high, line.integration).any():
-                raise ConfigError(f"biomarkers: band {name} ({low:g}-{high:g} Hz) holds no bin of a {window_s:g} s window; widen one or the other")
+                raise ConfigError(
+                    f"biomarkers: band {name} ({low:g}-{high:g} Hz) holds no bin of a {window_s:g} s window; widen either"
+                )
 
     def weights(self, frequency_hz: F64) -> F64:
         """(n_bands, n_bins), for a density with these bins."""
@@ -76,7 +82,9 @@ class BandPower:
         self._n_bands = len(settings.bands)
         self.needs = (self._bands.need,)
         self.columns = tuple(
-            BiomarkerColumn(f"band_power.{band}", info.channels[i], "uV2", self._bands.window_s) for band in settings.bands for i in channels
+            BiomarkerColumn(f"band_power.{band}", info.channels[i], "uV2", self._bands.window_s)
+            for band in settings.bands
+            for i in channels
         )
         self._weights: F64 | None = None
         self._no_reasons = ("",) * len(self.columns)

@@ -17,7 +17,7 @@ from dsp.hop import Hop, electrode
 from dsp.quality import GRADES, REASONS, Code
 from eegloop.closed import Closed
 from eegloop.line import LineSettings
-from eegloop.signal import BiomarkerColumn, F64, Grade, StreamInfo, U8
+from eegloop.signal import F64, U8, BiomarkerColumn, Grade, StreamInfo
 
 FRONTAL = ("F3", "F4")
 PREFRONTAL = (("AF7", "AF8"), ("AF3", "AF4"), ("Fp1", "Fp2"))

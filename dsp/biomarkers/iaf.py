@@ -14,16 +14,15 @@ from functools import lru_cache
 from typing import Self
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from dsp.biomarkers.segments import MeanDensity
+from dsp.biomarkers.segments import Held, MeanDensity
 from dsp.hop import Hop
-from dsp.quality import GRADES, REASONS, Code
+from dsp.quality import Code
 from eegloop.closed import Closed
 from eegloop.errors import ConfigError
 from eegloop.line import LineSettings
-from eegloop.signal import BiomarkerColumn, F64, Grade, StreamInfo, U8
+from eegloop.signal import F64, U8, BiomarkerColumn, StreamInfo
 
 # Posterior sites, where alpha lives; other EEG channels are used only if a montage has none of these.
 POSTERIOR = ("O1", "O2", "Oz", "POz", "PO3", "PO4", "PO7", "PO8", "Pz", "P3", "P4", "P7", "P8", "TP9", "TP10")
@@ -41,7 +40,9 @@ class Settings(Closed):
     least_excess: float = Field(0.2, ge=0, le=1, description="share by which the peak must exceed the next one, 0-1")
     least_sd: float = Field(1.0, ge=0, le=5, description="standard deviations above the regression line a peak needs, 0-5")
     least_channels: int = Field(1, ge=1, le=64, description="channels that must show a peak, 1-64 (published: 3)")
-    channels: tuple[str, ...] | None = Field(None, description="labels to use; null = the posterior ones, or all where there are none")
+    channels: tuple[str, ...] | None = Field(
+        None, description="labels to use; null = the posterior ones, or all where there are none"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -79,7 +80,9 @@ def alpha_peak(frequency_hz: F64, density: F64, settings: Settings) -> AlphaPeak
     falls = np.flatnonzero((slope[:-1] > 0) & (slope[1:] <= 0))
     tops = np.where(smooth[falls] >= smooth[falls + 1], falls, falls + 1)
     low, high = settings.search_hz
-    tops = np.array([i for i in tops if low <= f[i] <= high and smooth[i] > 0 and np.log10(smooth[i]) > threshold[i]], dtype=np.intp)
+    tops = np.array(
+        [i for i in tops if low <= f[i] <= high and smooth[i] > 0 and np.log10(smooth[i]) > threshold[i]], dtype=np.intp
+    )
     if not tops.size:
         return None
     tops = tops[np.argsort(smooth[tops])[::-1]]
@@ -140,20 +143,15 @@ class IndividualAlphaFrequency:
         self._mean = MeanDensity(info, line, settings.segment_s, settings.window_s, _RANGE_HZ[1], "hamming", n_fft)
         self.needs = (self._mean.need,)
         window_s = self._mean.window_s
-        self._sites: NDArray[np.intp] = np.array([-1, *self._picked] * 2, dtype=np.intp)
         sites = ["n/a", *(info.channels[i] for i in self._picked)]
         self.columns = tuple(BiomarkerColumn(f"iaf.{part}", site, "Hz", window_s) for part in ("peak", "cog") for site in sites)
-        self._values: F64 = np.full(len(self.columns), np.nan)
-        self._codes: NDArray[np.uint8] = np.full(len(self.columns), Code.SETTLING, dtype=np.uint8)
+        self._held = Held([self._picked, *((i,) for i in self._picked)] * 2)
+        self._values, self._codes = self._held.values, self._held.codes
 
     def compute(self, hop: Hop, values: F64, grades: U8) -> tuple[str, ...]:
         if self._mean.update(hop):
             self._refresh(hop)
-        codes = self._mean.now(hop, self._codes, self._sites)
-        values[:] = self._values
-        grades[:] = GRADES[codes]
-        values[grades == Grade.INVALID] = np.nan
-        return tuple(REASONS[code] for code in codes.tolist())
+        return self._held.give(hop, values, grades)
 
     def _refresh(self, hop: Hop) -> None:
         frequency = hop.frequencies(self._mean.need)
@@ -193,7 +191,9 @@ def _channels(info: StreamInfo, settings: Settings) -> tuple[int, ...]:
     if settings.channels is not None:
         for label in settings.channels:
             if label.strip().lower() not in names:
-                raise ConfigError(f"biomarkers: iaf.channels: {label!r} is no EEG channel of this stream; there are: {', '.join(info.channels)}")
+                raise ConfigError(
+                    f"biomarkers: iaf.channels: {label!r} is no EEG channel of this stream; there are: {', '.join(info.channels)}"
+                )
         return tuple(names[label.strip().lower()] for label in settings.channels)
     posterior = tuple(names[label.lower()] for label in POSTERIOR if label.lower() in names)
     return posterior or tuple(eeg)

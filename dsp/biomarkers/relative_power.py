@@ -10,7 +10,7 @@ from dsp.hop import Hop, measured, reasons_of, spread
 from dsp.quality import Code
 from eegloop.closed import Closed
 from eegloop.line import LineSettings
-from eegloop.signal import BiomarkerColumn, F64, StreamInfo, U8
+from eegloop.signal import F64, U8, BiomarkerColumn, StreamInfo
 
 
 class Settings(Closed):
@@ -43,7 +43,9 @@ class RelativePower:
         self._n_bands = len(settings.bands)
         self.needs = (self._bands.need,)
         self.columns = tuple(
-            BiomarkerColumn(f"relative_power.{band}", info.channels[i], "1", self._bands.window_s) for band in settings.bands for i in channels
+            BiomarkerColumn(f"relative_power.{band}", info.channels[i], "1", self._bands.window_s)
+            for band in settings.bands
+            for i in channels
         )
         self._weights: F64 | None = None
         self._no_reasons = ("",) * len(self.columns)

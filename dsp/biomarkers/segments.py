@@ -1,18 +1,19 @@
-"""The running mean of a density over half-overlapping segments (Welch's method), for biomarkers that need many seconds."""
+"""For biomarkers that need many seconds: the running mean of a density over segments, and values held between renewals."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dsp.hop import Hop
+from dsp.hop import Hop, reasons_of, spread
 from dsp.quality import GRADES, Code
 from dsp.spectrum import SpectrumNeed, Taper
 from dsp.window import Grid, exact
 from eegloop.line import LineSettings
-from eegloop.signal import F64, Grade, StreamInfo, U8
+from eegloop.signal import F64, U8, Grade, StreamInfo
 
 
 class MeanDensity:
@@ -21,11 +22,18 @@ class MeanDensity:
     Segments end at hops whose number is a multiple of the step, so they lie on the absolute grid. A channel's
     mean is over its good segments if at least half of a window's are good, else over all that have a value (then it
     is suspect), and there is none if fewer than half have one. Segments outlive an interruption, because none of them
-    holds a sample of it; while it and the filters' settling last, `now` says so.
+    holds a sample of it; while it and the filters' settling last, `Held` gives nothing.
     """
 
     def __init__(
-        self, info: StreamInfo, line: LineSettings, segment_s: float, window_s: float, f_max_hz: float, taper: Taper = "hann", n_fft: int = 0
+        self,
+        info: StreamInfo,
+        line: LineSettings,
+        segment_s: float,
+        window_s: float,
+        f_max_hz: float,
+        taper: Taper = "hann",
+        n_fft: int = 0,
     ) -> None:
         grid = Grid.of(info.sample_rate_hz, line.hop_s)
         n = grid.window_samples(segment_s)
@@ -67,22 +75,41 @@ class MeanDensity:
         code[short] = np.where(codes[-1, short] >= Code.SETTLING, codes[-1, short], np.uint8(Code.SETTLING))
         return mean, code
 
-    @staticmethod
-    def now(hop: Hop, codes: U8, channels: NDArray[np.intp]) -> U8:
-        """A held value's codes at this hop: without value while its channel is interrupted or settling.
 
-        Parameters
-        ----------
-        codes : (n,) uint8
-            Codes as of the last update.
-        channels : (n,) int
-            The channel behind each value, -1 for one of all channels.
-        """
+class Held:
+    """Values that are renewed more rarely than once a hop, and given at every hop.
+
+    Parameters
+    ----------
+    channels : sequence of tuple of int
+        The channels behind each value.
+
+    Attributes
+    ----------
+    values : (n,) float64
+    codes : (n,) uint8
+        `Code` of each value as of its last renewal.
+    """
+
+    def __init__(self, channels: Sequence[tuple[int, ...]]) -> None:
+        self._channels = channels
+        self.values: F64 = np.full(len(channels), np.nan)
+        self.codes: U8 = np.full(len(channels), Code.SETTLING, dtype=np.uint8)
+
+    def give(self, hop: Hop, values: F64, grades: U8) -> tuple[str, ...]:
+        """Fill this hop's slots. While a value's channels are interrupted or settling, it is not there."""
+        codes = self.codes
         present = hop.codes(1)
-        if present is hop.all_good or not (GRADES[present] == Grade.INVALID).any():
-            return codes
-        held = codes.copy()
-        now = np.where(channels >= 0, present[channels], present.min())
-        gone = GRADES[now] == Grade.INVALID
-        held[gone] = now[gone]
-        return held
+        if present is not hop.all_good and (GRADES[present] == Grade.INVALID).any():
+            codes = codes.copy()
+            for i, channels in enumerate(self._channels):
+                now = (
+                    min((int(present[c]) for c in channels), default=0)
+                    if len(channels) > 2
+                    else max(int(present[c]) for c in channels)
+                )
+                if GRADES[now] == Grade.INVALID:
+                    codes[i] = now
+        values[:] = self.values
+        spread(codes, values, grades)
+        return reasons_of(codes)

@@ -1,0 +1,101 @@
+"""Every biomarker there is, found by its file, keeps the port's promises."""
+
+from __future__ import annotations
+
+import importlib
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from dsp.hop import Hop
+from dsp.pipeline import Pipeline
+from eegloop import plugins
+from eegloop.closed import Closed
+from eegloop.line import LineSettings
+from eegloop.signal import Biomarkers, Chunk, Grade, StreamInfo
+
+CAP = ("Fp1", "Fp2", "F3", "Fz", "F4", "C3", "Cz", "C4", "P3", "Pz", "P4", "O1", "O2")
+HEADSETS = {
+    "cap": CAP,
+    "muse": ("TP9", "AF7", "AF8", "TP10"),
+    "one": ("Oz",),
+    "unknown labels": ("a", "b"),
+}
+KINDS = plugins.kinds("biomarker")
+
+
+def rows(
+    kind: str, channels: tuple[str, ...], x: np.ndarray, clean: np.ndarray | None = None
+) -> tuple[Pipeline, list[Biomarkers]]:
+    info = StreamInfo("t", "t", 250.0, channels, ("eeg",) * len(channels))
+    settings = importlib.import_module(f"dsp.biomarkers.{kind}").Settings()
+    pipeline = Pipeline(info, LineSettings(hop_s=0.5), [(kind, settings)])
+    return pipeline, pipeline.push(Chunk(x[:, : len(channels)].astype(np.float32), 0, 0.0, 0.0), clean)
+
+
+def eeg(seconds: float = 75, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    n = int(seconds * 250)
+    spectrum = np.fft.rfft(rng.standard_normal((len(CAP), n))) / np.sqrt(np.maximum(np.fft.rfftfreq(n, 1 / 250), 0.5))
+    pink = np.fft.irfft(spectrum, n)
+    return (pink * (8 / pink.std())).T + 12 * np.sin(2 * np.pi * 10 * np.arange(n) / 250)[:, np.newaxis]
+
+
+def test_there_are_biomarkers() -> None:
+    assert {"band_power", "relative_power", "iaf", "faa"} <= set(KINDS)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_settings_are_closed_with_units_and_defaults(kind: str) -> None:
+    settings = importlib.import_module(f"dsp.biomarkers.{kind}").Settings
+    assert issubclass(settings, Closed)
+    settings()
+    with pytest.raises(ValidationError, match="no_such_key"):
+        settings(no_such_key=1)
+    for name, field in settings.model_fields.items():
+        assert field.description, f"{kind}.{name} has no description with unit and range"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("headset", HEADSETS)
+def test_rows_keep_their_promises_on_any_headset(kind: str, headset: str) -> None:
+    pipeline, found = rows(kind, HEADSETS[headset], eeg())
+    assert pipeline.columns, "a biomarker without columns"
+    for column in pipeline.columns:
+        assert column.name.split(".")[0] == kind or column.name == "prefrontal_asymmetry"
+        assert column.unit
+        assert column.window_s > 0
+    for row in found:
+        assert len(row.values) == len(row.grades) == len(row.reasons) == len(row.columns)
+        np.testing.assert_array_equal(np.isnan(row.values), row.grades == Grade.INVALID)
+        assert not np.isinf(row.values).any()
+        for grade, reason in zip(row.grades, row.reasons, strict=True):
+            assert (reason == "") == (grade == Grade.GOOD)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_full_cap_gives_at_least_one_good_value(kind: str) -> None:
+    _, found = rows(kind, CAP, eeg())
+    assert (found[-1].grades == Grade.GOOD).any(), found[-1].reasons
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_nothing_is_good_while_stimulation_is_on_or_settling(kind: str) -> None:
+    x = eeg()
+    clean = np.ones(len(x), dtype=bool)
+    clean[15_000:16_000] = False
+    pipeline, found = rows(kind, CAP, x, clean)
+    for row in found:
+        if 15_000 < row.end_sample <= 16_000 + pipeline.settle_samples:
+            assert (row.grades == Grade.INVALID).all(), (row.end_sample, row.reasons)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_zeros_give_no_good_value_and_no_exception(kind: str) -> None:
+    _, found = rows(kind, CAP, np.zeros((15_000, len(CAP))))
+    assert not (found[-1].grades == Grade.GOOD).any()
+
+
+def test_the_port_is_what_the_pipeline_hands_over() -> None:
+    assert {"density", "codes", "frequencies", "whole"} <= set(dir(Hop))

@@ -1,0 +1,162 @@
+"""The published test vectors of biomarkers (250 Hz, 60 s) through the whole line."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from dsp.biomarkers import aperiodic, band_power, faa, iaf, relative_power, theta_beta_ratio
+from dsp.biomarkers.faa import asymmetry
+from dsp.biomarkers.iaf import center_of_gravity
+from dsp.pipeline import Pipeline
+from dsp.spectrum import SpectrumNeed, band_weights, bin_frequencies, psd
+from eegloop.closed import Closed
+from eegloop.line import LineSettings
+from eegloop.signal import Biomarkers, Chunk, StreamInfo
+
+RATE = 250.0
+UNFILTERED = LineSettings(high_pass_hz=None, low_pass_hz=None, notch_hz=None, window_s=2, hop_s=1)
+
+
+def tone(*parts: tuple[float, float], seconds: float = 60) -> np.ndarray:
+    """Sum of (amplitude µV, frequency Hz) sines."""
+    t = np.arange(int(seconds * RATE)) / RATE
+    return np.sum([a * np.sin(2 * np.pi * f * t + f) for a, f in parts], axis=0)
+
+
+def last_row(signals: dict[str, np.ndarray], marks: list[tuple[str, Closed]], line: LineSettings = UNFILTERED) -> Biomarkers:
+    info = StreamInfo("vector", "vector", RATE, tuple(signals), ("eeg",) * len(signals))
+    pipeline = Pipeline(info, line, marks)
+    data = np.column_stack(list(signals.values())).astype(np.float32)
+    return pipeline.push(Chunk(data, 0, 0.0, 0.0))[-1]
+
+
+def value(row: Biomarkers, name: str, channel: str = "n/a") -> float:
+    return float(row.values[row.find(name, channel)])
+
+
+def test_alpha_of_a_sinusoid_is_half_its_square() -> None:
+    row = last_row({"Pz": tone((10, 10)), "Oz": tone((10, 10.13))}, [("band_power", band_power.Settings())])
+    assert value(row, "band_power.alpha", "Pz") == pytest.approx(50.000, abs=1e-3)
+    assert value(row, "band_power.alpha", "Oz") == pytest.approx(49.9998, abs=2e-3)
+
+
+def test_density_peak() -> None:
+    need = SpectrumNeed(500, 45.0)
+    density = psd(tone((10, 10))[np.newaxis, :500], need, RATE)[0]
+    assert density.max() == pytest.approx(66.667, abs=1e-3)
+    assert bin_frequencies(need, RATE)[density.argmax()] == 10.0
+
+
+def test_four_tones_split_into_their_bands() -> None:
+    row = last_row(
+        {"Cz": tone((10, 2.5), (6, 6), (20, 10), (4, 20))},
+        [("band_power", band_power.Settings()), ("relative_power", relative_power.Settings(total_hz=(1, 45)))],
+    )
+    powers = {"delta": 50, "theta": 18, "alpha": 200, "beta": 8}
+    for band, power in powers.items():
+        assert value(row, f"band_power.{band}", "Cz") == pytest.approx(power, rel=1e-4)
+    shares = {"delta": 0.18116, "theta": 0.06522, "alpha": 0.72464, "beta": 0.02899}
+    for band, share in shares.items():
+        assert value(row, f"relative_power.{band}", "Cz") == pytest.approx(share, abs=1e-5)
+
+
+def test_a_tone_on_a_band_edge_splits() -> None:
+    """0.5 Hz bins, a sine at 8 Hz: the half-open bands take 41.67 and 8.33 µV²."""
+    row = last_row({"Cz": tone((10, 8))}, [("band_power", band_power.Settings())])
+    assert value(row, "band_power.alpha", "Cz") == pytest.approx(41.667, abs=0.01)
+    assert value(row, "band_power.theta", "Cz") == pytest.approx(8.333, abs=0.01)
+
+
+def test_asymmetry_is_ln_4_and_flips_with_the_sides() -> None:
+    marks = [("faa", faa.Settings())]
+    row = last_row({"F3": tone((10, 10)), "F4": tone((20, 10))}, marks)
+    assert value(row, "faa", "F3-F4") == pytest.approx(1.386294, abs=1e-5)
+    row = last_row({"F3": tone((20, 10)), "F4": tone((10, 10))}, marks)
+    assert value(row, "faa", "F3-F4") == pytest.approx(-1.386294, abs=1e-5)
+    row = last_row({"f3": tone((70, 10)), "F4": tone((140, 10))}, marks)
+    assert value(row, "faa", "F3-F4") == pytest.approx(1.386294, abs=1e-5)
+    assert np.isnan(asymmetry(0.0, 1.0))
+    assert np.isnan(asymmetry(1.0, 0.0))
+
+
+def test_asymmetry_of_prefrontal_pairs_has_its_own_name() -> None:
+    row = last_row({"AF7": tone((10, 10)), "AF8": tone((20, 10))}, [("faa", faa.Settings())])
+    assert value(row, "prefrontal_asymmetry", "AF7-AF8") == pytest.approx(1.386294, abs=1e-5)
+    with pytest.raises(KeyError, match="prefrontal_asymmetry@AF7-AF8"):
+        row.find("faa", "F3-F4")
+
+
+def test_asymmetry_without_a_pair_says_what_it_needs() -> None:
+    row = last_row({"O1": tone((10, 10)), "O2": tone((20, 10))}, [("faa", faa.Settings())])
+    i = row.find("faa", "F3-F4")
+    assert np.isnan(row.values[i])
+    assert "F3 and F4" in row.reasons[i]
+
+
+def test_center_of_gravity_and_peak() -> None:
+    need = SpectrumNeed(1000, 45.0)
+    density = psd(tone((10, 9), (20, 11))[np.newaxis, :1000], need, RATE)[0]
+    frequency = bin_frequencies(need, RATE)
+    assert center_of_gravity(frequency, density, 7, 13) == pytest.approx(10.600, abs=1e-3)
+    assert frequency[density.argmax()] == 11.0
+    assert np.isnan(center_of_gravity(frequency, np.zeros_like(density), 7, 13))
+
+
+def test_iaf_finds_a_peak_and_says_so_when_there_is_none() -> None:
+    rng = np.random.default_rng(3)
+    pink = np.fft.irfft(
+        np.fft.rfft(rng.standard_normal((4, 15000))) / np.sqrt(np.maximum(np.fft.rfftfreq(15000, 1 / RATE), 0.5)), 15000
+    )
+    pink *= 10 / pink.std()
+    rhythm = tone((8, 10.4))
+    marks = [("iaf", iaf.Settings(window_s=30))]
+    row = last_row({name: pink[i] + rhythm for i, name in enumerate(("O1", "O2", "Pz"))}, marks)
+    assert value(row, "iaf.peak") == pytest.approx(10.4, abs=0.15)
+    assert value(row, "iaf.cog") == pytest.approx(10.4, abs=0.3)
+    row = last_row({name: pink[i] for i, name in enumerate(("O1", "O2", "Pz"))}, marks)
+    i = row.find("iaf.peak")
+    assert np.isnan(row.values[i])
+    assert row.reasons[i] == "no_peak"
+
+
+def test_simpson_would_be_wrong_and_trapezoid_is_not() -> None:
+    need = SpectrumNeed(500, 45.0)
+    density = psd(tone((10, 10))[np.newaxis, :500], need, RATE)[0]
+    frequency = bin_frequencies(need, RATE)
+    for integration in ("sum", "trapezoid"):
+        assert density @ band_weights(frequency, 8, 13, integration) == pytest.approx(50.0, abs=1e-3)
+
+
+def test_theta_beta_ratio_of_the_four_tones() -> None:
+    row = last_row(
+        {"Fz": tone((10, 2.5), (6, 6), (20, 10), (4, 20)), "O1": tone((1, 6))},
+        [("theta_beta_ratio", theta_beta_ratio.Settings())],
+    )
+    assert value(row, "theta_beta_ratio", "Fz") == pytest.approx(2.25, rel=1e-4)
+    assert len(row.columns) == 1
+
+
+def test_aperiodic_of_an_exact_power_law() -> None:
+    frequency = np.arange(1, 200) * 0.5
+    law = 10**1.5 * frequency**-1.2
+    offset, exponent = aperiodic.fit(frequency, law[np.newaxis], (2, 40), (7, 14))
+    assert exponent[0] == pytest.approx(1.2, abs=1e-12)
+    assert offset[0] == pytest.approx(1.5, abs=1e-12)
+    peak = law * (1 + 8 * np.exp(-(((frequency - 10) / 1.2) ** 2)) + 3 * np.exp(-(((frequency - 20) / 1) ** 2)))
+    _, exponent = aperiodic.fit(frequency, peak[np.newaxis], (2, 40), (7, 14))
+    assert exponent[0] == pytest.approx(1.2, abs=0.02), "peaks in and outside the mask do not tilt it"
+    assert np.isnan(aperiodic.fit(frequency, np.zeros((1, 199)), (2, 40), (7, 14))[1][0])
+
+
+def test_aperiodic_through_the_filters_is_the_raw_signals() -> None:
+    """Noise of exponent 1.2 with alpha, through the default line: 1.2 within the spec's spread, filters undone."""
+    rng = np.random.default_rng(2)
+    n = 60 * 250
+    spectrum = np.fft.rfft(rng.standard_normal((6, n))) * np.maximum(np.fft.rfftfreq(n, 1 / RATE), 0.1) ** -0.6
+    noise = np.fft.irfft(spectrum, n)
+    noise *= 10 / noise.std()
+    rhythm = tone((10, 10.0))
+    row = last_row({f"E{i}": noise[i] + rhythm for i in range(6)}, [("aperiodic", aperiodic.Settings())], LineSettings())
+    exponents = [value(row, "aperiodic.exponent", f"E{i}") for i in range(6)]
+    assert np.mean(exponents) == pytest.approx(1.2, abs=0.06)
