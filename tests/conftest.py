@@ -1,0 +1,36 @@
+"""Fixtures every test may use: the shared recordings, and an LSL session of the tests' own."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of real recordings; tests that need it skip where it is absent."""
+    named = os.environ.get("EEGLOOP_DATA")
+    folder = Path(named) if named else ROOT.parent / "shared" / "data"
+    if not (folder / "ground_truth.json").exists():
+        pytest.skip(f"real recordings are not here ({folder}); set EEGLOOP_DATA to the folder that holds ground_truth.json")
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def lsl_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A liblsl configuration of this run's own: own SessionID, this machine only. Must be set before liblsl loads."""
+    file = tmp_path_factory.mktemp("lsl") / "lsl_api.cfg"
+    file.write_text(f"[multicast]\nResolveScope = machine\n[lab]\nSessionID = eegloop-test-{uuid.uuid4().hex[:12]}\n[log]\nlevel = -3\n")
+    before = os.environ.get("LSLAPICFG")
+    os.environ["LSLAPICFG"] = str(file)
+    yield file
+    if before is None:
+        del os.environ["LSLAPICFG"]
+    else:
+        os.environ["LSLAPICFG"] = before
