@@ -199,7 +199,7 @@ def _describe(settings: Settings) -> _Described:
         names = tuple(n.strip() for n in str(said["eeg_names"]).split(","))
     if names is None:
         raise SourceError(
-            f"{where}: its description names no electrodes; add channels: [...] with {len(rows)} names (e.g. Fp1, Cz) to the source"
+            f"{where}: its description names no electrodes; add channels: [...] with {len(rows)} names (Fp1, Cz, ...) to it"
         )
     if len(names) != len(rows):
         raise SourceError(f"{where}: has {len(rows)} EEG channels, but {len(names)} names are given under channels")
@@ -335,9 +335,8 @@ class _Session:
         if not now_s - 60.0 < stamps[0] <= stamps[-1] < now_s + 0.1:
             # The wall clock was set between the board's stamp and now, or the board has no stamps: arrival is what is left.
             stamps = now_s - np.arange(len(stamps) - 1, -1, -1) / described.info.sample_rate_hz
-        counts = (
-            rows[described.count_row].astype(np.int64) if described.counter is not None and described.count_row >= 0 else None
-        )
+        counted = described.counter is not None and described.count_row >= 0
+        counts = rows[described.count_row].astype(np.int64) if counted else None
         data = np.ascontiguousarray(rows[described.rows].T, dtype=np.float32)
         return _Delivery(data, stamps, counts, now_s)
 

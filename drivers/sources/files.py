@@ -5,7 +5,9 @@ BrainVision (also one still being written), EDF, BDF, FIF, XDF, OpenBCI text, Mu
 
 from __future__ import annotations
 
+import struct
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,10 +20,10 @@ from eegloop.signal import F32, F64, Bool, Chunk, StreamInfo
 
 IN_MEMORY_BYTES = 2 << 30  # formats that must be decoded as a whole are refused above this
 BLOCK_BYTES = 8 << 20  # read at a time
-# What NumPy, MNE and pyxdf raise on files that are not what they claim to be.
+# What NumPy, MNE, pyxdf and the XML parser raise on files that are not what they claim to be.
 READER_ERRORS = (
     OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, EOFError, AssertionError,
-    ArithmeticError, MemoryError, NotImplementedError, zipfile.BadZipFile,
+    ArithmeticError, MemoryError, NotImplementedError, SyntaxError, struct.error, zlib.error, zipfile.BadZipFile,
 )  # fmt: skip
 
 
@@ -235,16 +237,28 @@ def counter_gaps(
     step = int(values[how_often.argmax()])
     if step == 0 or how_often.max() < 0.9 * len(steps):
         return ()
+    turn = modulus // step
+    suspects = steps != step
+    if stamps_s is not None:
+        suspects = suspects | (np.diff(stamps_s) * rate_hz > 0.75 * turn)
     gaps = []
-    for i in np.flatnonzero(steps != step).tolist():
+    for i in np.flatnonzero(suspects).tolist():
         lost = max(int(steps[i]) // step - 1, 0)
         if stamps_s is not None:
-            passed = (float(stamps_s[i + 1]) - float(stamps_s[i])) * rate_hz - 1 - lost
-            turn = modulus // step
+            passed = _passed_s(stamps_s, i, rate_hz) * rate_hz - 1 - lost
             lost += turn * max(round(passed / turn), 0)
         if lost:
             gaps.append(Gap(i + 1, lost))
     return tuple(gaps)
+
+
+def _passed_s(stamps_s: F64, i: int, rate_hz: float) -> float:
+    """Time from row i to row i + 1 by the earliest stamps of the half second on each side (late ones are bursts)."""
+    reach = max(int(0.5 * rate_hz), 1)
+    before = stamps_s[max(0, i + 1 - reach) : i + 1]
+    after = stamps_s[i + 1 : i + 1 + reach]
+    first = float((before + np.arange(len(before) - 1, -1, -1) / rate_hz).min())
+    return float((after - np.arange(len(after)) / rate_hz).min()) - first
 
 
 def _open_brainvision(path: Path, stream: str | None) -> Recording:
