@@ -45,7 +45,7 @@ class Tick:
     events : tuple of OperatorEvent
         What people did since the last tick.
     supervised_s : float
-        LSL seconds at which a supervising page last answered; -inf = never.
+        LSL seconds at which a supervising page last answered; -inf = never, inf = none is needed (demo, replay of other files).
     """
 
     number: int
@@ -186,7 +186,7 @@ class Line:
             stim=self.stim,
             stim_age_s=math.inf if self.stim is None else max(0.0, tick.t_s - (self.stim.boot_ns * 1e-9 + self.boot_to_lsl_s)),
             sample_age_s=max(0.0, tick.t_s - self.sample_s),
-            supervised_age_s=max(0.0, tick.t_s - tick.supervised_s) if math.isfinite(tick.supervised_s) else 0.0,
+            supervised_age_s=max(0.0, tick.t_s - tick.supervised_s),
             stream=conditions.stream,
             recording_ok=conditions.recording_ok,
             audit_ok=conditions.audit_ok,

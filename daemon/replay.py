@@ -183,6 +183,7 @@ def _biomarker(entry: dict[str, Any]) -> tuple[str, Closed]:
 def _recorded_ticks(recorded: RecordedSession) -> Iterator[Tick]:
     """The loop's ticks again: everything one tick saw, together."""
     conditions, last_s = Conditions(), float("-inf")
+    supervised_s = float("inf") if recorded.setup.get("demo") else float("-inf")
     number: int | None = None
     tick = Tick(0, last_s, None)
     for item in recorded.ticks():
@@ -191,7 +192,7 @@ def _recorded_ticks(recorded: RecordedSession) -> Iterator[Tick]:
                 yield tick
                 last_s = tick.t_s
             number = item.tick
-            tick = Tick(number, float("-inf"), None, conditions=conditions)
+            tick = Tick(number, float("-inf"), None, conditions=conditions, supervised_s=supervised_s)
         match item:
             case session.ChunkTick(chunk=chunk):
                 tick = replace(tick, chunk=chunk, t_s=max(chunk.arrival_s, last_s))
@@ -202,6 +203,9 @@ def _recorded_ticks(recorded: RecordedSession) -> Iterator[Tick]:
             case session.EventTick(kind="conditions", data=data):
                 conditions = Conditions(**data)
                 tick = replace(tick, conditions=conditions)
+            case session.EventTick(kind="supervised", data=data):
+                supervised_s = float(data["supervised_s"])
+                tick = replace(tick, supervised_s=supervised_s)
             case session.EventTick(kind="operator", data=data):
                 tick = replace(tick, events=(*tick.events, OperatorEvent(**data)))
     if tick.t_s > float("-inf"):

@@ -57,8 +57,8 @@ class SeatLoop:
     ----------
     make_line, make_recorder : callables
         Called once the source has said what it is.
-    supervised : bool
-        Whether a supervising page is demanded (S13).
+    demo : bool
+        The virtual person's seat: it may start itself, and needs no supervising page.
     """
 
     def __init__(
@@ -91,6 +91,7 @@ class SeatLoop:
         self._clock = clock
         self._events: list[OperatorEvent] = []
         self._conditions = Conditions()
+        self._supervised_s = -math.inf
         self._tick = 0
         self._heartbeat_s = -math.inf
         self._worked_s = -math.inf
@@ -200,13 +201,25 @@ class SeatLoop:
             stream=self.stream_status,
             demo=self.demo,
         )
-        tick = Tick(self._tick, t_s, chunk, self.link.take(), events, conditions)
+        tick = Tick(self._tick, t_s, chunk, self.link.take(), events, conditions, self._supervised(recorder, t_s))
         outcome = line.step(tick)
         self._command(line, outcome, made_ns)
         if recorder is not None:
             self._write(recorder, line, tick, outcome)
         self._remember(line, outcome, t_s)
         self.vitals.tick_ms_worst = max(self.vitals.tick_ms_worst * 0.999, (self._clock.boot_ns() - made_ns) * 1e-6)
+
+    def _supervised(self, recorder: SessionRecorder | None, t_s: float) -> float:
+        """When a page that somebody looks at last answered, LSL s (S13). The demo is watched by the terminal it runs in."""
+        if self.demo:
+            return math.inf
+        age_s = self._live.supervision_age_s
+        at_s = -math.inf if age_s is None else round(self._clock.lsl_s() - age_s, 2)
+        if at_s > self._supervised_s + 0.1 or not math.isfinite(self._supervised_s):
+            self._supervised_s = at_s
+            if recorder is not None and math.isfinite(at_s):
+                recorder.event(self._tick, t_s, "supervised", "", {"supervised_s": at_s})
+        return self._supervised_s
 
     def _command(self, line: Line, outcome: Outcome, made_ns: int) -> None:
         for phase, _block, _reason in outcome.changed:

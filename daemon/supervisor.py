@@ -38,6 +38,7 @@ from eegloop.stop import stop as stop_now
 log = structlog.get_logger()
 
 STATE_EVERY_S = 0.25
+CHALLENGE_EVERY_S = 2.0
 RESTART_AFTER_S = (0.5, 1.0, 2.0, 5.0, 10.0)
 ADDRESS = "address"
 
@@ -147,6 +148,7 @@ class Service:
                         tasks.create_task(self._watch_interlock(self._config.seats[number], signed[loop.seat], loop), name=f"interlock {loop.seat}")
                     tasks.create_task(self._publish(live), name="state")
                     tasks.create_task(self._commands(live), name="commands")
+                    tasks.create_task(self._challenge(live), name="supervision")
                     tasks.create_task(self._watch_web(port), name="web")
             finally:
                 await self._take_down(audit)
@@ -223,6 +225,12 @@ class Service:
             if live.n_connections:
                 live.publish_state([loop_state(loop, self._clock) for loop in self._seats])
             await asyncio.sleep(STATE_EVERY_S)
+
+    async def _challenge(self, live: LiveServer) -> None:
+        """Ask every two seconds whether a page is awake that could stop (S13)."""
+        while True:
+            live.challenge()
+            await asyncio.sleep(CHALLENGE_EVERY_S)
 
     async def _commands(self, live: LiveServer) -> None:
         """What people ask for on the page."""
