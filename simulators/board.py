@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import sys
 from pathlib import Path
@@ -90,6 +91,8 @@ def main(argv: list[str] | None = None) -> int:
         return bool(told) or os.getppid() != started_by
 
     try:
+        if not re.fullmatch(r"[a-z0-9_-]{1,32}", arguments.seat):
+            raise ValueError(f"--seat {arguments.seat!r}: must be 1-32 of a-z, 0-9, - and _")
         patient = find_patient(arguments.patient)
         settings = patient.settings(**_changes(arguments))
         faults = Faults([parse(text) for text in (*patient.faults, *arguments.fault)], settings.montage)
@@ -122,4 +125,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # all is written and closed; joining liblsl's threads and taking the interpreter apart would only make the end late
+    os._exit(code)

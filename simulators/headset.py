@@ -194,8 +194,6 @@ class Headset:
                 self._send()
                 self._brain.prepare()
         finally:
-            # the outlet must go before the interpreter does, or liblsl's threads outlive it
-            del self._outlet
             if self._truth:
                 self._truth.write(self._start_s, self._pace, self._settings.montage)
 

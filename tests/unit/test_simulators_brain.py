@@ -135,7 +135,7 @@ def test_mains_stand_at_the_set_frequency() -> None:
 def test_a_bad_contact_is_the_named_channel() -> None:
     samples = Brain(BrainSettings(noisy_electrodes=("P3",), pops_per_min=0, eyes="closed")).advance(120 * RATE)
     each_s = np.diff(samples, axis=0)[: 119 * RATE].reshape(119, RATE, 8).std(axis=1)
-    assert each_s.mean(axis=0).argmax() == 4 and np.median(each_s[:, 4]) > 2 * np.median(each_s)
+    assert each_s.mean(axis=0).argmax() == 4 and each_s[:, 4].mean() > 1.5 * np.median(each_s)
     assert each_s[:, 4].max() > 3 * each_s[:, 4].min(), "a bad contact comes and goes"
 
 
