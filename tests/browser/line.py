@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from daemon.live import LiveServer, SeatInfo
 
+from daemon.live import LiveServer, SeatInfo
 from eegloop.layout import Layout
 from eegloop.signal import Chunk
 from eegloop.stim import LoopState
@@ -126,6 +126,12 @@ class Seat:
             return None
         return float(self.powers["alpha"][-2:].mean())
 
+    def sentence(self, value: float | None) -> str:
+        if value is None:
+            return "Stimulating: the next look at alpha comes when the output is off."
+        place = "below" if value < LOW else "above" if value > HIGH else "within"
+        return f"Alpha at {self.info.channels[-1]} is {place} its target of {LOW:.0f}–{HIGH:.0f} µV², so the amplitude stays at 0.85 mA for now."
+
     def state(self, t_s: float) -> LoopState:
         silent_s = t_s - self.last_sample_s
         block = self.block(t_s)
@@ -206,7 +212,7 @@ class Seat:
                 "delivered_s": t_s - self.started_s,
             },
             decision={
-                "sentence": "Alpha at O2 is below its target of 18–40 µV², so the amplitude stays at 0.85 mA for now.",
+                "sentence": self.sentence(value),
                 "age_s": (t_s - self.started_s) % 2,
                 "proposed_ma": 0.9,
                 "granted_ma": 0.85,

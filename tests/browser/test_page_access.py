@@ -87,7 +87,7 @@ def test_a_link_opens_the_page_once_and_leaves_the_address(make_service: Callabl
     assert stranger.page.evaluate("sessionStorage.length") == 0
     assert violations(stranger) == []
     stranger.page.keyboard.press("Escape")
-    stranger.page.get_by_text("NOT CONFIRMED").wait_for(timeout=10_000)
+    stranger.until("document.querySelector('.stop-report').innerText.includes('NOT CONFIRMED')", 10)
 
     secret = create_link(Layout(service.data))
     seen = visit(service, fragment=f"#link={secret}")
