@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from dsp.quality import GRADES, REASONS
-from dsp.spectrum import SpectrumEngine, SpectrumNeed
+from dsp.spectrum import C128, SpectrumEngine, SpectrumNeed, transform
 from dsp.window import Grid, SampleRing
 from eegloop.closed import Closed
 from eegloop.line import LineSettings
@@ -42,6 +43,7 @@ class Hop:
         self._engines = engines
         self._quality = quality
         self._densities: dict[tuple[int, str, str, int], F64] = {}
+        self._transforms: dict[tuple[int, str, str, int], C128] = {}
         self._codes: dict[int, U8] = {}
         self._fed_from = 0
         self.all_good = quality.all_good
@@ -50,6 +52,7 @@ class Hop:
         """Move on to the hop that ends with `block`; samples from `fed_from` on are unbroken."""
         self.number, self._block, self.end_sample, self._fed_from = number, block, end_sample, fed_from
         self._densities.clear()
+        self._transforms.clear()
         self._codes.clear()
 
     def frequencies(self, need: SpectrumNeed) -> F64:
@@ -68,12 +71,31 @@ class Hop:
             self._densities[need.key] = density
         return density
 
+    def transform(self, need: SpectrumNeed) -> C128:
+        """(n_channels, n_bins) complex bins of the window that ends here, |.|² their density; for `complex_bins` needs."""
+        bins = self._transforms.get(need.key)
+        if bins is None:
+            bins = self._transforms[need.key] = transform(self.window(need.n_samples), need, self.grid.rate_hz)
+        return bins
+
+    def window(self, n_samples: int) -> F64:
+        """(n_channels, n_samples) filtered samples that end here (`SampleNeed` only); valid until the next hop."""
+        assert self.samples is not None
+        return self.samples.window(n_samples)
+
     def codes(self, n_samples: int) -> U8:
         """`dsp.quality.Code` of each channel for the window that ends here; `all_good` itself when nothing is wrong."""
         codes = self._codes.get(n_samples)
         if codes is None:
             codes = self._codes[n_samples] = self._quality.codes(n_samples, self._block, self.end_sample)
         return codes
+
+
+@dataclass(frozen=True, slots=True)
+class SampleNeed:
+    """Filtered samples some biomarker asks for: the newest `n_samples` at any hop."""
+
+    n_samples: int
 
 
 class Biomarker(Protocol):
@@ -84,7 +106,7 @@ class Biomarker(Protocol):
     """
 
     columns: tuple[BiomarkerColumn, ...]
-    needs: tuple[SpectrumNeed, ...]
+    needs: tuple[SpectrumNeed | SampleNeed, ...]
 
     def compute(self, hop: Hop, values: F64, grades: U8) -> tuple[str, ...]:
         """Fill this hop's values and grades (a slot a column); returns the reasons. NaN exactly where INVALID."""

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsp.filters import DEFAULT_FULL_SCALE_UV, FilterChain, design, power_response, settle_samples
-from dsp.hop import Biomarker, Hop
+from dsp.hop import Biomarker, Hop, SampleNeed
 from dsp.quality import ChannelQuality, Code, LineNoise
 from dsp.repair import ABSURD_UV, Repair, plausible
 from dsp.spectrum import BlockSpectrum, DirectSpectrum, SpectrumEngine, SpectrumNeed, band_weights
@@ -120,16 +120,18 @@ class Pipeline:
             grid.window_samples(settings.window_s), min(_TOTAL_HZ[1], rate / 2), settings.taper, settings.detrend
         )
         needs: dict[tuple[int, str, str, int], SpectrumNeed] = {self.spectrum_need.key: self.spectrum_need}
-        for need in (n for b in self._biomarkers for n in b.needs):
+        asked = [need for b in self._biomarkers for need in b.needs]
+        for need in (n for n in asked if isinstance(n, SpectrumNeed)):
             needs[need.key] = needs[need.key].joined(need) if need.key in needs else need
         self._engines: dict[tuple[int, str, str, int], SpectrumEngine] = {
             key: BlockSpectrum(need, grid, c) if BlockSpectrum.fits(need, grid) else DirectSpectrum(need, rate)
             for key, need in needs.items()
         }
         self._block_engines = [e for e in self._engines.values() if isinstance(e, BlockSpectrum)]
-        longest = max(n.n_samples for n in needs.values())
-        direct = [n.n_samples for n in needs.values() if isinstance(self._engines[n.key], DirectSpectrum)]
-        self._samples = SampleRing(c, max(*direct, grid.block_lengths[-1])) if direct else None
+        kept = [n.n_samples for n in asked if isinstance(n, SampleNeed)]
+        longest = max([n.n_samples for n in needs.values()] + kept)
+        kept += [n.n_samples for n in needs.values() if n.complex_bins or isinstance(self._engines[n.key], DirectSpectrum)]
+        self._samples = SampleRing(c, max(*kept, grid.block_lengths[-1])) if kept else None
         self._noise = LineNoise(rate, c)
         leak = power_response(self._sos, rate, np.asarray(self._noise.lines_hz))
         eeg, judged = (np.array([kind == "eeg" for kind in info.kinds]), np.array([kind != "misc" for kind in info.kinds]))

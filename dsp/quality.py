@@ -28,6 +28,7 @@ class Code(IntEnum):
     LOST = 20
     NO_POWER = 21
     NO_PEAK = 22
+    TOO_FEW = 23
 
 
 REASONS: tuple[str, ...] = tuple(

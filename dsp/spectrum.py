@@ -20,6 +20,7 @@ from eegloop.signal import F64
 Taper = Literal["hann", "hamming", "boxcar"]
 Detrend = Literal["constant", "none"]
 Integration = Literal["sum", "trapezoid"]
+C128 = NDArray[np.complex128]
 
 # w[n] = a - b cos(2 pi n / N), periodic.
 _COSINES: dict[str, tuple[float, float]] = {"hann": (0.5, 0.5), "hamming": (0.54, 0.46), "boxcar": (1.0, 0.0)}
@@ -40,6 +41,8 @@ class SpectrumNeed:
         Computed when the hop's number is a multiple of this.
     n_fft : int
         Transform length, >= n_samples (zeros are appended); 0 = n_samples.
+    complex_bins : bool
+        Asks for `Hop.transform`, the complex bins, as well as the density.
     """
 
     n_samples: int
@@ -48,6 +51,7 @@ class SpectrumNeed:
     detrend: Detrend = "constant"
     every_hops: int = 1
     n_fft: int = 0
+    complex_bins: bool = False
 
     @property
     def key(self) -> tuple[int, str, str, int]:
@@ -56,7 +60,8 @@ class SpectrumNeed:
     def joined(self, other: SpectrumNeed) -> SpectrumNeed:
         """One need that serves both (same key)."""
         every = self.every_hops if self.every_hops == other.every_hops else int(np.gcd(self.every_hops, other.every_hops))
-        return replace(self, f_max_hz=max(self.f_max_hz, other.f_max_hz), every_hops=every)
+        complex_bins = self.complex_bins or other.complex_bins
+        return replace(self, f_max_hz=max(self.f_max_hz, other.f_max_hz), every_hops=every, complex_bins=complex_bins)
 
 
 def taper_weights(taper: Taper, n: int) -> F64:
@@ -82,13 +87,19 @@ def density_scale(need: SpectrumNeed, rate_hz: float, n_bins: int) -> F64:
     return scale
 
 
-def psd(samples_uv: F64, need: SpectrumNeed, rate_hz: float) -> F64:
-    """Density of (n_channels, n_samples) samples: (n_channels, n_bins) µV²/Hz. The plain definition."""
+def transform(samples_uv: F64, need: SpectrumNeed, rate_hz: float) -> C128:
+    """Complex bins of (n_channels, n_samples) samples, scaled so that |.|² is the density: (n_channels, n_bins)."""
     from scipy import fft
+
     n_bins = len(bin_frequencies(need, rate_hz))
     x = samples_uv - samples_uv.mean(-1, keepdims=True) if need.detrend == "constant" else samples_uv
-    spectrum = fft.rfft(x * taper_weights(need.taper, need.n_samples), need.n_fft or need.n_samples, axis=-1)[..., :n_bins]
-    return np.asarray((spectrum.real**2 + spectrum.imag**2) * density_scale(need, rate_hz, n_bins), dtype=np.float64)
+    bins = fft.rfft(x * taper_weights(need.taper, need.n_samples), need.n_fft or need.n_samples, axis=-1)[..., :n_bins]
+    return np.asarray(bins * np.sqrt(density_scale(need, rate_hz, n_bins)), dtype=np.complex128)
+
+
+def psd(samples_uv: F64, need: SpectrumNeed, rate_hz: float) -> F64:
+    """Density of (n_channels, n_samples) samples: (n_channels, n_bins) µV²/Hz. The plain definition."""
+    return np.asarray(np.abs(transform(samples_uv, need, rate_hz)) ** 2, dtype=np.float64)
 
 
 def band_weights(frequency_hz: F64, low_hz: float, high_hz: float, integration: Integration) -> F64:
@@ -146,7 +157,7 @@ class BlockSpectrum:
         self._detrend = need.detrend == "constant"
         self._plan(grid.whole_blocks(self._n), (n_channels, 2 * len(k)))
         self._total = np.empty((n_channels, 2 * len(k)))
-        self._bins: NDArray[np.complex128] = self._total.view(np.complex128)
+        self._bins: C128 = self._total.view(np.complex128)
         self._mixed = np.empty((n_channels, n_bins), dtype=np.complex128)
         self._side = np.empty_like(self._mixed)
 
@@ -196,7 +207,7 @@ class BlockSpectrum:
             part = self._total
         if self._detrend:
             self._bins[:, 1] = 0.0  # a mean is bin 0 alone as long as no taper is on
-        mixed: NDArray[np.complex128] = self._bins[:, 1:-1]
+        mixed: C128 = self._bins[:, 1:-1]
         if self._neighbors:
             turn = complex(np.exp(2j * np.pi * ((end_sample - self._n) % self._n) / self._n)) * self._neighbors
             np.multiply(self._bins[:, :-2], turn.conjugate(), out=self._side)
