@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import inspect
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,6 +120,16 @@ def test_errors_name_line_field_value_and_what_is_allowed(find: str, put: str, s
 def test_files_that_are_no_prescription(text: str) -> None:
     with pytest.raises(PrescriptionError, match="prescription"):
         parse_yaml(text)
+
+
+def test_a_stack_that_is_nearly_full_ends_in_the_same_line() -> None:
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack(0)) + 120)
+    try:
+        with pytest.raises(PrescriptionError, match="nested too deeply"):
+            parse_yaml(DEEP)
+    finally:
+        sys.setrecursionlimit(before)
 
 
 @pytest.mark.parametrize(
