@@ -20,8 +20,14 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import yaml
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from control.bounds import check
 from eegloop.stim import Authority, Prescription, PrescriptionError
@@ -119,6 +125,32 @@ def _with_line(message: str, lines: dict[str, int]) -> str:
 def new_key() -> bytes:
     """A new private key: 32 bytes of seed. Keep it where the bedside machine cannot read it."""
     return Ed25519PrivateKey.generate().private_bytes_raw()
+
+
+def lock_key(private_key: bytes, passphrase: str) -> bytes:
+    """The private key as encrypted PEM (PKCS #8), the only form for a disk, and for the clinic's only."""
+    if not passphrase:
+        raise PrescriptionError("private key: needs a passphrase")
+    return Ed25519PrivateKey.from_private_bytes(private_key).private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(passphrase.encode())
+    )
+
+
+def unlock_key(pem: bytes, passphrase: str) -> bytes:
+    """The 32-byte seed inside an encrypted PEM.
+
+    Raises
+    ------
+    PrescriptionError
+        If the passphrase is wrong or this is no Ed25519 key.
+    """
+    try:
+        key = load_pem_private_key(pem, passphrase.encode())
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise PrescriptionError("private key: wrong passphrase, or not an encrypted private key") from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise PrescriptionError("private key: must be an Ed25519 key")
+    return key.private_bytes_raw()
 
 
 def public_key(private_key: bytes) -> bytes:
