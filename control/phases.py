@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from control.dose import charge_uc, left, ramp_s, ramp_uc
+from control.screening import Level
 from control.state import Effects, Inputs, SessionState
 from control.transitions import ALLOWED, CONTACT_S, LIVE
 from control.watch import Reading
@@ -122,6 +123,8 @@ def obstacles(tick: Tick) -> str:
         return "nothing is being recorded"
     if not inputs.audit_ok:
         return "the audit trail is not being written"
+    if inputs.findings:
+        return inputs.findings[0].text.rstrip(".")
     if not within(inputs.supervised_age_s, prescription.supervision_ms / 1000):
         return "no page is watching"
     if not within(inputs.sample_age_s, prescription.stale_ms / 1000):
@@ -205,8 +208,15 @@ def guard(state: SessionState, tick: Tick) -> Result | None:
                 return replace(_go(state, Phase.RAMP_DOWN, f"The interlock ends it: {stim.reason}."), sent_s=state.t_s), Effects()
         elif stim is not None and stim.mode == InterlockMode.STOPPED:
             return stop(state, "interlock", f"The interlock stopped: {stim.reason}.")
+    gravest = max((finding.level for finding in inputs.findings), default=Level.BLOCK)
+    if gravest == Level.STOP:
+        return stop(state, "report", f"Stopped: {inputs.findings[0].text}")
     if state.phase == Phase.RAMP_DOWN:
         return None
+    if gravest == Level.PAUSE:
+        return _fall(state, tick, f"{inputs.findings[0].text} The output ramps to zero.")
+    if gravest == Level.HOLD:
+        return _enter_ramp_down(state, tick, inputs.findings[0].text)
     if not within(inputs.supervised_age_s, tick.prescription.supervision_ms / 1000):
         return _fall(state, tick, "No page is watching, so the output ramps to zero.")
     if not within(inputs.sample_age_s, tick.prescription.stale_ms / 1000):

@@ -20,8 +20,14 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import yaml
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from control.bounds import check
 from eegloop.stim import Authority, Prescription, PrescriptionError
@@ -119,6 +125,32 @@ def _with_line(message: str, lines: dict[str, int]) -> str:
 def new_key() -> bytes:
     """A new private key: 32 bytes of seed. Keep it where the bedside machine cannot read it."""
     return Ed25519PrivateKey.generate().private_bytes_raw()
+
+
+def lock_key(private_key: bytes, passphrase: str) -> bytes:
+    """The private key as encrypted PEM (PKCS #8), the only form for a disk, and for the clinic's only."""
+    if not passphrase:
+        raise PrescriptionError("private key: needs a passphrase")
+    return Ed25519PrivateKey.from_private_bytes(private_key).private_bytes(
+        Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(passphrase.encode())
+    )
+
+
+def unlock_key(pem: bytes, passphrase: str) -> bytes:
+    """The 32-byte seed inside an encrypted PEM.
+
+    Raises
+    ------
+    PrescriptionError
+        If the passphrase is wrong or this is no Ed25519 key.
+    """
+    try:
+        key = load_pem_private_key(pem, passphrase.encode())
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        raise PrescriptionError("private key: wrong passphrase, or not an encrypted private key") from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise PrescriptionError("private key: must be an Ed25519 key")
+    return key.private_bytes_raw()
 
 
 def public_key(private_key: bytes) -> bytes:
@@ -326,7 +358,7 @@ def demo_prescription(patient: str, now_s: float) -> Prescription:
         lockout_ms=0,
         pad_mm2=3_500,
         baseline_ms=15_000,
-        sense_ms=10_000,
+        sense_ms=14_000,
         stimulate_ms=20_000,
         stale_ms=10_000,
         artifact_ms=60_000,
@@ -339,11 +371,11 @@ def demo_prescription(patient: str, now_s: float) -> Prescription:
             "biomarker": "faa",
             "channel": "F3-F4",
             "unit": "milli",
-            "low_milli": 100,
-            "high_milli": 400,
+            "low_milli": 200,
+            "high_milli": 600,
             "more_moves": "up",
-            "average_n": 9,
-            "dwell_n": 3,
+            "average_n": 15,
+            "dwell_n": 5,
             "step_ua": 100,
             "refractory_ms": 20_000,
         },

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from control.screening import Finding
 from control.watch import Watch
 from eegloop.signal import Biomarkers
 from eegloop.stim import Phase, StimState
@@ -50,6 +51,9 @@ class Inputs:
         Labels in the order of `biomarkers.quality.good`.
     events : tuple of OperatorEvent
         What people did since the last tick, in order.
+    findings : tuple of Finding
+        What the forms' answers forbid now (`screening.assess`), gravest first: any of them keeps stimulation from
+        beginning; while it runs, HOLD ends it in order, PAUSE is a fallback and STOP stops.
     """
 
     t_s: float
@@ -64,6 +68,7 @@ class Inputs:
     demo: bool = False
     channels: tuple[str, ...] = ()
     events: tuple[OperatorEvent, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +132,7 @@ class SessionState:
     reason : str
         Why it is in this phase, in one plain sentence.
     latched_by : str
-        In `stopped`: "restart", "person", "interlock", "record", "fallbacks", "output", "clock"; else "".
+        In `stopped`: "restart", "person", "interlock", "record", "report", "fallbacks", "output", "clock"; else "".
     started_by : str
         Who started the session.
     quiet_since_s : float or None

@@ -66,6 +66,6 @@ def excursion(target: Target, seen: Estimate, side: str, since_s: float) -> str:
     elif abs(edge) >= width:
         how = f"{beyond / abs(edge) * 100.0:.0f} % {side} target"
     else:
-        how = f"{beyond / width:.1f} band widths {side} target"
+        how = f"{max(0.1, beyond / width):.1f} band widths {side} target"
     lasting_s = seen.t_s - since_s
     return f"{target.words()} {how}" + (f" for {lasting_s:.0f} s" if lasting_s >= 0.5 else "")

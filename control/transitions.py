@@ -8,6 +8,8 @@ CONTACT_S = 5.0  # every channel good for this long before the session goes on
 LIVE = (Phase.RAMP_UP, Phase.ON, Phase.RAMP_DOWN)
 BEFORE = (Phase.SCREEN, Phase.CONTACT, Phase.BASELINE)
 
+_WHY_FALLBACK = "no supervision, stale or missing biomarker, pain or strong tingling, or the interlock fell back"
+
 # (from, to, because)
 TRANSITIONS: tuple[tuple[Phase, Phase, str], ...] = (
     (Phase.STOPPED, Phase.OFF, "a person re-arms: cause cleared, interlock stopped, zero confirmed"),
@@ -22,15 +24,15 @@ TRANSITIONS: tuple[tuple[Phase, Phase, str], ...] = (
     (Phase.BASELINE, Phase.RAMP_UP, "enough clean values; recording, audit trail, supervision and interlock in order"),
     (Phase.BASELINE, Phase.ON, "as above, under authority `observe`: nothing to ramp"),
     (Phase.RAMP_UP, Phase.ON, "the interlock reports the start amplitude"),
-    (Phase.RAMP_UP, Phase.RAMP_DOWN, "a person ends the session"),
-    (Phase.ON, Phase.RAMP_DOWN, "a person ends the session, or its time or charge is used up"),
+    (Phase.RAMP_UP, Phase.RAMP_DOWN, "a person ends the session, or an answer calls for a clinician"),
+    (Phase.ON, Phase.RAMP_DOWN, "a person ends it, its time or charge is used up, or an answer calls for a clinician"),
     (Phase.RAMP_DOWN, Phase.POST, "zero confirmed"),
     *((phase, Phase.OFF, "a person ends the session before it stimulated") for phase in BEFORE),
-    (Phase.POST, Phase.OFF, "a person ends the session"),
-    *((phase, Phase.FALLBACK, "no supervision, stale or missing biomarker, or the interlock fell back") for phase in LIVE),
+    (Phase.POST, Phase.OFF, "a person ends the session, or an answer calls for a clinician"),
+    *((phase, Phase.FALLBACK, _WHY_FALLBACK) for phase in LIVE),
     (Phase.FALLBACK, Phase.CONTACT, "a person re-arms: cause cleared, zero confirmed (first fallback only)"),
     *(
-        (phase, Phase.STOPPED, "STOP, interlock tripped or silent, no recording or audit trail, or the clock ran backwards")
+        (phase, Phase.STOPPED, "STOP, a grave symptom, interlock tripped or silent, no recording or audit trail, clock backwards")
         for phase in (Phase.OFF, *BEFORE, *LIVE, Phase.POST)
     ),
     (Phase.FALLBACK, Phase.STOPPED, "STOP, zero not confirmed in time, or the second fallback reached zero"),

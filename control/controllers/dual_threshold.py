@@ -78,7 +78,7 @@ class DualThreshold:
         else:
             state = replace(state, side=side, agree_n=int(side != ""), since_s=seen.t_s)
         if not side:
-            calm = f"{state.program.words()} is in its target band, so {present(snapshot):.2f} mA stay."
+            calm = f"{state.program.words()} is in its target band, so it stays at {present(snapshot):.2f} mA."
             return state, hold(snapshot, calm)
         return _act(state, seen, snapshot)
 

@@ -80,7 +80,7 @@ class OnOff:
         state = replace(state, side=side, agree_n=agree_n, since_s=state.since_s if agree_n > 1 else seen.t_s)
         if not side:
             return state, hold(
-                snapshot, f"{state.program.words()} is between the thresholds, so {present(snapshot):.2f} mA stay."
+                snapshot, f"{state.program.words()} is between the thresholds, so it stays at {present(snapshot):.2f} mA."
             )
         return _switch(state, seen, snapshot)
 

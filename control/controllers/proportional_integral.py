@@ -94,7 +94,7 @@ class ProportionalIntegral:
         agree_n = state.agree_n + 1 if side == state.side else 1
         state = replace(state, side=side, agree_n=agree_n, since_s=state.since_s if agree_n > 1 else seen.t_s)
         if not side:
-            calm = f"{state.program.words()} is in its target band, so {present(snapshot):.2f} mA stay."
+            calm = f"{state.program.words()} is in its target band, so it stays at {present(snapshot):.2f} mA."
             return replace(state, error=0.0), hold(snapshot, calm)
         return _update(state, seen, error, snapshot)
 

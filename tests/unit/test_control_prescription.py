@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import inspect
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 
 from control.prescription import (
     DOMAIN,
     TrustedKey,
     demo_prescription,
+    lock_key,
     new_key,
     parse_trusted,
     parse_yaml,
     public_key,
     sign,
     trusted_bytes,
+    unlock_key,
     verify,
 )
 from eegloop.stim import Prescription, PrescriptionError
@@ -120,6 +126,16 @@ def test_files_that_are_no_prescription(text: str) -> None:
         parse_yaml(text)
 
 
+def test_a_stack_that_is_nearly_full_ends_in_the_same_line() -> None:
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack(0)) + 120)
+    try:
+        with pytest.raises(PrescriptionError, match="nested too deeply"):
+            parse_yaml(DEEP)
+    finally:
+        sys.setrecursionlimit(before)
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
@@ -179,6 +195,20 @@ def test_keys_are_random_seeds() -> None:
     # RFC 8032, section 7.1, test 1
     seed = bytes.fromhex("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
     assert public_key(seed).hex() == "d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a"
+
+
+def test_private_keys_are_kept_under_a_passphrase() -> None:
+    locked = lock_key(ANN, "correct horse")
+    assert locked.startswith(b"-----BEGIN ENCRYPTED PRIVATE KEY-----") and ANN not in locked
+    assert unlock_key(locked, "correct horse") == ANN
+    other = ec.generate_private_key(ec.SECP256R1())
+    not_ours = other.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"correct horse"))
+    bare = other.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    for pem, passphrase in ((locked, "wrong"), (locked, ""), (b"x", "correct horse"), (not_ours, "correct horse"), (bare, "x")):
+        with pytest.raises(PrescriptionError, match="private key"):
+            unlock_key(pem, passphrase)
+    with pytest.raises(PrescriptionError, match="passphrase"):
+        lock_key(ANN, "")
 
 
 def refused(

@@ -23,7 +23,7 @@ ALPHA: dict[str, int | str] = {
 
 def demo_prescription(patient: str, now_s: float) -> Prescription:
     """The demo's, but following alpha as the rows below have it."""
-    return dataclasses.replace(prescription.demo_prescription(patient, now_s), settings=ALPHA)
+    return dataclasses.replace(prescription.demo_prescription(patient, now_s), sense_ms=10_000, settings=ALPHA)
 
 
 DEVICE = (Limit("amplitude_ma", 2.0, "mA", "device"),)
