@@ -1,8 +1,11 @@
-"""Recording beside the loop: the loop enqueues, one thread writes for all seats, another one syncs to the disk.
+"""Recording beside the loop: the loop enqueues, one thread writes for all seats.
+
+Two more threads keep it free: one opens and closes files (a busy file system can hold that up for seconds, and nobody's
+session may suffer because another one begins), one syncs to the disk.
 
 How much a crash can cost: the writer hands everything to the kernel every 0.25 s (a kill -9 loses no more than that and
 the write in progress), the sync thread brings it to the disk every 2 s (a power failure loses about that; more on a disk
-that is slower than its seats). Neither ever runs on the loop's thread. Nothing is dropped: when the writer is more than
+that is slower than its seats). None of them ever runs on the loop's thread. Nothing is dropped: when the writer is more than
 1 s behind, or the disk is full or cannot be written, `status` says "failed", the loop stops the stimulation, and
 recording starts again by itself, in a new run of the same session, as soon as it can.
 """
@@ -19,6 +22,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, Protocol
 
 from eegloop.errors import RecordingError
@@ -158,6 +162,7 @@ class SessionRecorder:
         self.closed = threading.Event()
         self.open_fds: tuple[int, ...] = ()
         self._sync_error: OSError | None = None
+        self.busy = False
         # The writer's side alone.
         self._recording: Recording | None = None
         self._session_label = ""
@@ -237,8 +242,12 @@ class SessionRecorder:
 
     # ---- the writer's side
 
+    def touches_names(self) -> bool:
+        """True if the next `drain` may make, rename or remove files, which is not for the thread that all seats share."""
+        return self._closing or self._recording is None or bool(self._failure) or time.monotonic() >= self._duration_due_s
+
     def drain(self) -> None:
-        """Write everything enqueued so far; only the writer's thread calls this."""
+        """Write everything enqueued so far; for one of the writer's threads at a time."""
         started_s = time.monotonic()
         closing = self._closing
         items = [self._queue.popleft() for _ in range(len(self._queue))]
@@ -287,6 +296,7 @@ class SessionRecorder:
         if new:
             self.open_fds = tuple(self._recording.fds())
             self._writer.sync_folders(self, self._recording.folders)
+            self._chain("recording_opened", {"path": self._session})
         self._seconds = self._before_s + self._recording.seconds
         if now_s >= self._duration_due_s:
             self._duration_due_s = now_s + DURATION_S
@@ -308,9 +318,9 @@ class SessionRecorder:
         # A source whose times are not of this machine's clock (a file played fast) began when it arrived.
         delay_s = chunk.arrival_s - chunk.t0_s
         recording = Recording(plan, chunk.t0_s, wall_s - (delay_s if 0.0 <= delay_s <= 60.0 else 0.0))
+        self._duration_due_s = time.monotonic() + DURATION_S
         self._recording = recording
         self._session = str(recording.header_path.relative_to(self._root))
-        self._chain("recording_opened", {"path": self._session})
         for item in self._early:
             _WRITE[item[0]](recording, *item[1:])
         self._early.clear()
@@ -329,8 +339,9 @@ class SessionRecorder:
         finally:
             self._before_s += recording.seconds
             self._seconds = self._before_s
-        self._writer.sync_folders(self, recording.folders)
-        self._chain("recording_closed", {"path": self._session, "reason": reason, "manifest": manifest})
+        if manifest is not None:
+            self._writer.sync_folders(self, recording.folders)
+            self._chain("recording_closed", {"path": self._session, "reason": reason, "manifest": manifest})
 
     def _prove_writable(self) -> None:
         bids.write_dataset(self._root, self._person)
@@ -390,19 +401,21 @@ class SessionRecorder:
 
 
 class RecordWriter:
-    """The thread that writes for all seats, and the one that syncs. `with RecordWriter() as writer:`."""
+    """The threads that write for all seats. `with RecordWriter() as writer:`."""
 
     def __init__(self, flush_s: float = FLUSH_S, sync_s: float = SYNC_S) -> None:
         self._flush_s = flush_s
         self._sync_s = sync_s
         self._recorders: tuple[SessionRecorder, ...] = ()
         self._folders: deque[tuple[SessionRecorder, tuple[Path, ...]]] = deque()
+        self._with_names: SimpleQueue[SessionRecorder | None] = SimpleQueue()
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stop = threading.Event()
         # Daemon threads: a disk that hangs must not keep the process from ending.
         self._threads = (
             threading.Thread(target=self._write_all, name="record-write", daemon=True),
+            threading.Thread(target=self._open_and_close, name="record-files", daemon=True),
             threading.Thread(target=self._sync_all, name="record-sync", daemon=True),
         )
 
@@ -420,6 +433,7 @@ class RecordWriter:
             recorder.close(max(0.0, until_s - time.monotonic()))
         self._stop.set()
         self._wake.set()
+        self._with_names.put(None)
         for thread in self._threads:
             thread.join(max(0.0, until_s - time.monotonic()))
 
@@ -447,14 +461,26 @@ class RecordWriter:
             self._wake.wait(self._flush_s)
             self._wake.clear()
             for recorder in self._recorders:
-                if recorder.closed.is_set():
+                if recorder.closed.is_set() or recorder.busy:
                     continue
-                try:
-                    recorder.drain()
-                except Exception as error:  # this thread supervises every seat's record: one seat's fault stays its own
-                    recorder.give_up(error)
+                if recorder.touches_names():
+                    recorder.busy = True
+                    self._with_names.put(recorder)
+                else:
+                    self._drain(recorder)
             with self._lock:
                 self._recorders = tuple(r for r in self._recorders if not r.closed.is_set())
+
+    def _open_and_close(self) -> None:
+        while (recorder := self._with_names.get()) is not None:
+            self._drain(recorder)
+            recorder.busy = False
+
+    def _drain(self, recorder: SessionRecorder) -> None:
+        try:
+            recorder.drain()
+        except Exception as error:  # these threads supervise every seat's record: one seat's fault stays its own
+            recorder.give_up(error)
 
     def sync_folders(self, recorder: SessionRecorder, folders: Sequence[Path]) -> None:
         """Have everything in these folders, and the folders themselves, brought to the disk."""

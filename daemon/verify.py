@@ -47,7 +47,7 @@ def _verify_recordings(root: Path, events: list[dict[str, Any]] | None) -> list[
         data = line["data"]
         if line["event"] == "recording_closed":
             chained[data["manifest"]["path"]] = data["manifest"]
-        elif _was_removed(root / data["path"]):
+        elif not (root / data["path"]).exists():
             text = "this recording is in the audit trail, but its header is gone"
             findings.append(Finding("error", str(root / data["path"]), None, text))
     manifests = {str(p.relative_to(root)): p for p in sorted((root / bids.DERIVATIVES).glob("sub-*/ses-*/eeg/*_manifest.json"))}
@@ -69,11 +69,6 @@ def _verify_recordings(root: Path, events: list[dict[str, Any]] | None) -> list[
             text = "not closed (still being written, or cut short by a crash or a full disk): readable, but not vouched for"
             findings.append(Finding("notice", str(header), None, text))
     return findings
-
-
-def _was_removed(header: Path) -> bool:
-    """True if a recording that was opened is not there; one that never got its first samples has no header, and is no loss."""
-    return not header.exists() and (not header.parent.exists() or header.with_suffix(".eeg").exists())
 
 
 def _verify_manifest(root: Path, path: Path) -> list[Finding]:

@@ -53,10 +53,15 @@ def replace_file(path: Path, data: bytes) -> None:
     part = path.with_name(f".{path.name}.part")
     fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        write_all(fd, data)
-    finally:
-        os.close(fd)
-    part.replace(path)
+        try:
+            write_all(fd, data)
+        finally:
+            os.close(fd)
+        part.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise
 
 
 class AppendFile:

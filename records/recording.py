@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -70,7 +71,9 @@ class Recording:
             )
         self.timeline = Timeline(info.sample_rate_hz, first_t0_s)
         self._stem = plan.entities.stem
-        self._folder = plan.root / plan.entities.folder
+        # A session's folder is made under a dot name and renamed with its first samples in it, so BIDS never sees half of one.
+        self._home = plan.root / plan.entities.folder
+        self._folder = self._home if self._home.exists() else self._home.with_name(".eeg.part")
         self._first_wall_s = first_wall_s
         self._samples: list[bytes] = []
         self._markers: list[str] = []
@@ -81,6 +84,10 @@ class Recording:
         self._sample_file: AppendFile | None = None
         self.visible = False
         self._derivative_folder = plan.root / bids.DERIVATIVES / plan.entities.folder
+        for folder in (self._home, self._derivative_folder):
+            if any(folder.glob(f"{self._stem}_*")):
+                # Before anything is made, since what fails later is cleaned away: never somebody else's recording.
+                raise FileExistsError(errno.EEXIST, "there is a recording of this name already", str(folder / self._stem))
         try:
             self._open()
         except OSError:
@@ -89,7 +96,7 @@ class Recording:
 
     @property
     def header_path(self) -> Path:
-        return self._path("eeg.vhdr")
+        return self._home / f"{self._stem}_eeg.vhdr"
 
     @property
     def seconds(self) -> float:
@@ -109,20 +116,18 @@ class Recording:
         plan = self._plan
         make_folder(self._folder)
         replace_file(self._path("channels.tsv"), bids.channels_tsv(plan.info))
-        # In an order that is a valid dataset after each step. BIDS: electrodes and coordinate system belong to the session, not to a task or run.
-        place = self._folder / f"sub-{plan.entities.subject}_ses-{plan.entities.session}"
-        replace_file(Path(f"{place}_coordsystem.json"), bids.to_json(bids.coordsystem_json()))
-        replace_file(Path(f"{place}_electrodes.tsv"), bids.electrodes_tsv(plan.info))
-        self._event_file = self._add(AppendFile(self._path("events.tsv")))
-        self._event_file.append(tables.header(tables.EVENTS))
+        self._event_file = self._add(AppendFile.begin(self._path("events.tsv"), tables.header(tables.EVENTS)))
         replace_file(self._path("events.json"), bids.to_json(bids.column_texts(tables.EVENTS[2:])))
-        self._marker_file = self._add(MarkerFile(self._path("eeg.vmrk")))
+        self._marker_file = self._add(MarkerFile.begin(self._path("eeg.vmrk"), bids.vmrk_head(self._stem)))
         self.derivatives = Derivatives(self._derivative_folder, self._stem, plan.info, plan.columns, self.timeline, plan.setup)
         # A clock that stands before 1970 or beyond all calendars must not cost the recording.
         start = datetime.fromtimestamp(min(max(self._first_wall_s, 0.0), 2.0**36), UTC).strftime("%Y%m%d%H%M%S%f")
-        self._marker_file.append(bids.vmrk_head(self._stem))
         self._marker("New Segment", "", 0, 1, start)
         self.write_duration()
+        # BIDS: electrodes and coordinate system belong to the session, not to a task or run.
+        place = self._folder / f"sub-{plan.entities.subject}_ses-{plan.entities.session}"
+        replace_file(Path(f"{place}_coordsystem.json"), bids.to_json(bids.coordsystem_json()))
+        replace_file(Path(f"{place}_electrodes.tsv"), bids.electrodes_tsv(plan.info))
 
     def _add(self, file: AppendFile) -> AppendFile:
         self._files.append(file)
@@ -229,7 +234,12 @@ class Recording:
         self._event_file.append_lines(events)
         self.derivatives.flush()
         if samples and not self.visible:
-            replace_file(self.header_path, bids.vhdr(self._stem, self._plan.info))
+            replace_file(self._path("eeg.vhdr"), bids.vhdr(self._stem, self._plan.info))
+            if self._folder != self._home:
+                self._folder.rename(self._home)
+                self._folder = self._home
+                for file in self._files:
+                    file.path = self._home / file.path.name
             self.visible = True
 
     def write_duration(self) -> None:
@@ -249,8 +259,10 @@ class Recording:
             yield file.fd
         yield from self.derivatives.fds()
 
-    def close(self) -> dict[str, Any]:
-        """Flush, bring the sidecar up to date, write and return the manifest (paths are relative to the dataset).
+    def close(self) -> dict[str, Any] | None:
+        """Flush, bring the sidecar up to date, write the manifest; return its path (relative to the dataset), size and hash.
+
+        None if the run never had a sample: nothing of it stays.
 
         Raises
         ------
@@ -259,6 +271,8 @@ class Recording:
         """
         try:
             self.flush()
+            if not self.visible:
+                return None
             self.write_duration()
             manifest = {"format": "eegloop-manifest-1", "seconds": round(self.seconds, 3), "files": dict(self._seals())}
             path = self._derivative_folder / f"{self._stem}_manifest.json"
@@ -266,10 +280,14 @@ class Recording:
             return {"path": str(path.relative_to(self._plan.root)), **seal_of(path)}
         finally:
             self._close_files()
+            if not self.visible:
+                self._remove_traces()
 
     def abandon(self) -> None:
         """Close the files as they are, after an error."""
         self._close_files()
+        if not self.visible:
+            self._remove_traces()
 
     def _seals(self) -> Iterator[tuple[str, dict[str, int | str]]]:
         root = self._plan.root
@@ -290,7 +308,10 @@ class Recording:
         """Take away the sidecars of a run that could not be opened; it never had a sample."""
         for file in self._files:
             file.close()
-        for folder in (self._folder, self._derivative_folder):
-            for path in folder.glob(f"{self._stem}_*"):
-                with contextlib.suppress(OSError):
-                    path.unlink()
+        born = self._folder == self._home  # else the whole folder is this run's
+        for path in [*self._folder.glob(f"{self._stem}_*" if born else "*"), *self._derivative_folder.glob(f"{self._stem}_*")]:
+            with contextlib.suppress(OSError):
+                path.unlink()
+        if not born:
+            with contextlib.suppress(OSError):
+                self._folder.rmdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import shutil
@@ -19,7 +20,8 @@ from daemon.record import RecordWriter, SessionRecorder
 from eegloop.errors import RecordingError
 from eegloop.layout import Layout
 from eegloop.signal import Chunk
-from records import append, tables
+from records import append, bids, tables
+from records.recording import Recording, RecordingPlan
 from records.session import ChunkTick, EventTick, IdleTick, RecordedSession, StimTick
 from tests.record_stream import COLUMNS, SystemClock, decision, grid_uv, hop, state, stream
 
@@ -380,3 +382,47 @@ def test_the_last_seconds_are_closed_for_every_seat_when_the_service_ends(layout
     assert time.monotonic() - start_s < 1.5
     assert all(r.status.status == "off" and r.status.seconds == 1.0 for r in recorders)
     assert len(list(layout.recordings.rglob("*_manifest.json"))) == 20
+
+
+def test_a_run_that_never_had_a_sample_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = append.write_all
+    plan = RecordingPlan(tmp_path, bids.Entities("a", "01", "rest"), stream(), COLUMNS, 50.0, {}, {})
+    bids.write_dataset(tmp_path, "a")
+    for allowed in range(100):
+        left = allowed
+
+        def full(fd: int, data: bytes) -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            real(fd, data)
+
+        recording = None
+        try:
+            with monkeypatch.context() as patch:
+                patch.setattr(append, "write_all", full)
+                recording = Recording(plan, 0.0, 0.0)
+                recording.chunk(0, _chunk(0), None)
+                recording.flush()
+            break
+        except OSError:
+            if recording is not None:
+                with contextlib.suppress(OSError):
+                    recording.close()
+                if recording.visible:
+                    break
+        assert not list((tmp_path / "sub-a").rglob("*eeg*")), f"after {allowed} writes"
+        assert not list((tmp_path / "derivatives" / "eegloop" / "sub-a").rglob("*.*")), f"after {allowed} writes"
+    assert allowed > 10
+
+
+def test_a_recording_that_is_there_is_never_touched(tmp_path: Path) -> None:
+    plan = RecordingPlan(tmp_path, bids.Entities("a", "01", "rest"), stream(), COLUMNS, 50.0, {}, {})
+    recording = Recording(plan, 0.0, 0.0)
+    recording.chunk(0, _chunk(0), None)
+    recording.close()
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    with pytest.raises(FileExistsError, match="already"):
+        Recording(plan, 0.0, 0.0)
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
