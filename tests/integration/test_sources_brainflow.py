@@ -1,0 +1,129 @@
+"""BrainFlow's synthetic, playback and streaming boards, run for real."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from drivers.sources.brainflow import BrainflowSource, Settings, board_names, build, describe
+from eegloop.errors import SourceError
+from eegloop.signal import Chunk, SourceNews
+
+pytestmark = pytest.mark.timeout(90)
+
+
+class MachineTimes:
+    def boot_ns(self) -> int:
+        return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+    def lsl_s(self) -> float:
+        return time.monotonic()
+
+    def wall_s(self) -> float:
+        return time.time()
+
+
+def source(**settings: object) -> BrainflowSource:
+    return build(Settings.model_validate(settings), MachineTimes())
+
+
+async def read(
+    items: AsyncIterator[Chunk | SourceNews], until: Callable[[list[Chunk], list[SourceNews]], bool], limit_s: float = 20.0
+):
+    chunks: list[Chunk] = []
+    news: list[SourceNews] = []
+
+    async def collect() -> None:
+        async for item in items:
+            (chunks if isinstance(item, Chunk) else news).append(item)  # type: ignore[arg-type]
+            if until(chunks, news):
+                return
+
+    await asyncio.wait_for(collect(), limit_s)
+    return chunks, news
+
+
+def samples(n: int) -> Callable[[list[Chunk], list[SourceNews]], bool]:
+    return lambda chunks, _: sum(c.n_samples for c in chunks) >= n
+
+
+async def test_synthetic_board() -> None:
+    async with source(board="SYNTHETIC_BOARD") as board:
+        assert board.info.channels[:3] == ("Fz", "C3", "Cz") and board.info.n_channels == 16
+        chunks, news = await read(board.chunks(), samples(500))
+        assert board.clock_state.lost_samples == 0
+    assert news[0].kind == "connected"
+    assert all(c.data_uv.dtype == np.float32 and c.data_uv.shape[1] == 16 for c in chunks)
+    assert chunks[-1].end_sample == sum(c.n_samples for c in chunks)
+    assert max(c.n_samples for c in chunks) <= 5
+    assert all(a.end_sample == b.first_sample and b.t0_s > a.t0_s for a, b in zip(chunks, chunks[1:], strict=False))
+
+
+async def test_playback_board_plays_a_file_exactly_and_ends(tmp_path: Path) -> None:
+    """A file in BrainFlow's format, with a hole of ten packets in the counter."""
+    counts = np.delete(np.arange(300), np.arange(150, 160))
+    rows = np.zeros((32, len(counts)))
+    rows[0] = counts % 256
+    rows[1:17] = counts + np.arange(16)[:, None] * 1000.0
+    rows[30] = 1.7e9 + counts / 250
+    path = tmp_path / "board.csv"
+    np.savetxt(path, rows.T, fmt="%.6f", delimiter="\t")
+    async with source(board="PLAYBACK_FILE_BOARD", master_board="SYNTHETIC_BOARD", file=str(path)) as board:
+        chunks, news = await read(board.chunks(), lambda _, news: any(n.kind == "ended" for n in news))
+    data = np.concatenate([c.data_uv for c in chunks])
+    assert np.array_equal(data[:, 3], rows[4, : len(data)].astype(np.float32)) and len(data) >= 289
+    assert [c.lost_samples for c in chunks if c.lost_samples] == [10]
+    assert news[-1].kind == "ended"
+
+
+async def test_streaming_board_hears_another_board() -> None:
+    from drivers.sources.brainflow import _library
+
+    library = _library()
+    sender = library.BoardShim(-1, library.BrainFlowInputParams())
+    sender.prepare_session()
+    try:
+        sender.add_streamer("streaming_board://225.1.1.1:16677")
+        sender.start_stream(45000)
+        wanted = {"board": "STREAMING_BOARD", "master_board": "SYNTHETIC_BOARD", "ip_address": "225.1.1.1", "ip_port": 16677}
+        async with source(**wanted, lost_after_s=0.5) as board:
+            items = board.chunks()
+            chunks, _ = await read(items, samples(250))
+            assert board.clock_state.lost_samples == 0
+            sender.stop_stream()
+            _, news = await read(items, lambda _, news: any(n.kind == "lost" for n in news))
+            assert news[-1].text == "The headset stopped sending. Check that its light is on."
+            sender.add_streamer("streaming_board://225.1.1.1:16677")  # BrainFlow forgets its streamers when it stops
+            sender.start_stream(45000)
+            again, news = await read(items, samples(100))
+        assert [n.kind for n in news][-2:] == ["restarted", "connected"]
+        assert again[0].segment == chunks[-1].segment + 1 and again[0].lost_samples > 0
+    finally:
+        sender.release_session()
+
+
+async def test_wrong_boards_get_one_clear_line() -> None:
+    for settings, expected in (
+        ({"board": "CYTN_BOARD"}, "did you mean CYTON_BOARD"),
+        ({"board": "CYTON_BOARD", "serial_port": "/dev/absent"}, "serial_port"),
+        ({"board": "CYTON_BOARD"}, "parameter is missing"),
+        ({"board": "GANGLION_BOARD"}, "add channels: [...] with 4 names"),
+        ({"board": "GANGLION_BOARD", "channels": ["A"]}, "4 EEG channels, but 1"),
+        ({"board": "STREAMING_BOARD"}, "needs master_board"),
+        ({"board": "PLAYBACK_FILE_BOARD", "master_board": "SYNTHETIC_BOARD", "file": "/absent"}, "cannot be opened"),
+    ):
+        with pytest.raises(SourceError, match="BrainFlow") as caught:
+            async with source(**settings):
+                pass
+        assert expected in str(caught.value).replace("\\", "") and "\n" not in str(caught.value)
+
+
+def test_boards_without_names_are_known() -> None:
+    names = board_names()
+    assert {"CYTON_BOARD", "MUSE_S_BOARD", "SYNTHETIC_BOARD"} <= set(names)
+    assert describe("CYTON_BOARD")["sampling_rate"] == 250
