@@ -43,6 +43,7 @@ def main() -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # until it is known who decides about Ctrl-C; no traceback before
     arguments = _arguments()
     logging.basicConfig(level=logging.WARNING, format="web: %(message)s", stream=sys.stderr)
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # a stranger's broken requests must not fill the log
     _end_with_parent()
     try:
         handover = _read_settings()

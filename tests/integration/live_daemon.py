@@ -1,7 +1,7 @@
 """A small daemon for tests of the web process: the real `daemon/live.py`, with generated samples and states instead of a loop.
 
 `python -m tests.integration.live_daemon --data DIR [--seats N] [--real] [--channels N] [--rate HZ]`; prints "ready".
-Once a second it asks for supervision and says, as an event, how long ago a page last gave it.
+Twice a second it asks for supervision and says, as an event, how long ago a page last gave it.
 Accepts "start" (then says phase baseline) and "end"; refuses "rearm".
 """
 
@@ -123,10 +123,11 @@ async def run(arguments: argparse.Namespace) -> None:
                 live.publish_chunk(seat.index, chunk(number, arguments.channels, arguments.rate))
             if number % 12 == 0:
                 live.publish_state([loop_state(seat.seat, phases[seat.seat], not arguments.real) for seat in seats])
-            if number % 50 == 0:
+            if number % 25 == 0:
                 live.challenge()
                 age_s = live.supervision_age_s
                 live.publish_event("event", seats[0].seat, name="supervision", text="never" if age_s is None else f"{age_s:.2f}")
+            if number % 50 == 0:
                 decision = loop_state("x").decision
                 live.publish_event("decision", seats[0].seat, t_s=time.monotonic(), **decision)
                 live.publish_event(

@@ -11,7 +11,6 @@ import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -239,12 +238,8 @@ async def test_a_broker_that_is_killed_and_back_or_frozen_disturbs_no_page(web: 
     assert web.errors().count("trying again") < 10  # a change of state is said once
 
 
-def well(web: WebProcess) -> bool:
-    return bool(health(web)["status"] == "ok")
-
-
 def test_an_unreachable_broker_delays_nothing(layout: Layout, daemon: Process) -> None:
-    """A port where nobody listens, and one whose connections are never accepted: page and end are as quick as ever."""
+    """A port whose connections are never accepted: page and end are as quick as ever."""
     with socket.socket() as deaf:
         deaf.bind(("127.0.0.1", 0))
         deaf.listen(0)
@@ -252,33 +247,18 @@ def test_an_unreachable_broker_delays_nothing(layout: Layout, daemon: Process) -
         for sock in fill:
             sock.setblocking(False)
             sock.connect_ex(deaf.getsockname())
-        for port in (1, deaf.getsockname()[1]):
-            web = WebProcess(layout.data, settings=settings(port))
-            try:
-                until(partial(well, web), 5, "health ok")
-                assert health(web)["mqtt"] == "connecting"
-                started = time.monotonic()
-                web.kill(signal.SIGTERM)
-                assert web.popen.wait(5) == 0
-                assert time.monotonic() - started < 1.0
-            finally:
-                web.end()
+        web = WebProcess(layout.data, settings=settings(deaf.getsockname()[1]))
+        try:
+            until(lambda: health(web)["status"] == "ok", 5, "health ok")
+            assert health(web)["mqtt"] == "connecting"
+            started = time.monotonic()
+            web.kill(signal.SIGTERM)
+            assert web.popen.wait(5) == 0
+            assert time.monotonic() - started < 1.0
+        finally:
+            web.end()
         for sock in fill:
             sock.close()
-
-
-def test_an_open_password_file_leaves_mqtt_off_and_says_so(layout: Layout, daemon: Process, tmp_path: Path) -> None:
-    secret = tmp_path / "password"
-    secret.write_text("geheim\n")
-    secret.chmod(0o644)
-    body = settings(1)
-    body["mqtt"]["password_file"] = str(secret)
-    web = WebProcess(layout.data, settings=body)
-    try:
-        until(lambda: health(web)["mqtt"] == "failed", 10, "mqtt failed")
-        assert "chmod 600" in web.errors() and "geheim" not in web.errors()
-    finally:
-        web.end()
 
 
 async def test_state_is_retained_and_both_ends_say_offline(layout: Layout, daemon: Process, broker: Broker) -> None:

@@ -41,7 +41,7 @@ def test_every_route_answers_as_documented(web: WebProcess) -> None:
         operation = result.ok()
 
         @hypothesis_settings(
-            max_examples=15,
+            max_examples=10,
             deadline=None,
             derandomize=True,
             database=None,

@@ -32,7 +32,25 @@ from tests.integration.web_rig import (
 )
 
 
-def test_a_taken_port_is_replaced_and_named(tmp_path: Path) -> None:
+def _check_page(web: WebProcess) -> None:
+    """It is served, or says that it was not built; nothing inline, which the policy would block."""
+    built = (ROOT / "daemon/web/static/index.html").exists()
+    answer = httpx.get(web.url)
+    assert answer.status_code == 200 and answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert built or "was not built" in answer.text
+    assert "<script>" not in answer.text and "style=" not in answer.text
+    assert httpx.get(web.url, headers={"if-none-match": answer.headers["etag"]}).status_code == 304
+    assert httpx.head(f"{web.url}/index.html").status_code == 200
+
+
+def _check_link(web: WebProcess, secret: str) -> None:
+    redeemed = httpx.post(f"{web.url}/api/v1/link/redeem", json={"secret": secret}, headers=web.own)
+    assert redeemed.status_code == 200
+    headers = {"authorization": f"Bearer {redeemed.json()['token']}"}
+    assert httpx.get(f"{web.url}/api/v1/state", headers=headers).json()["seats"] == []
+
+
+def test_without_a_daemon_it_serves_on_a_free_port_and_leaves_ctrl_c_to_its_supervisor(tmp_path: Path) -> None:
     with data_directory(tmp_path) as layout, socket.create_server(("127.0.0.1", 0)) as taken:
         asked = taken.getsockname()[1]
         web = WebProcess(layout.data, asked)
@@ -43,6 +61,16 @@ def test_a_taken_port_is_replaced_and_named(tmp_path: Path) -> None:
             addresses = {line.split()[1] for line in Path("/proc/net/tcp").read_text().splitlines() if line.split()[3] == "0A"}
             assert f"0100007F:{web.port:04X}" in addresses
             assert f"00000000:{web.port:04X}" not in addresses
+            _check_page(web)
+            _check_link(web, create_link(layout))  # by another process, as `eegloop link` does
+            for name in (
+                signal.SIGINT,
+                signal.SIGHUP,
+                signal.SIGINT,
+            ):  # Ctrl-C and a closed terminal are the supervisor's to judge
+                web.kill(name)
+            assert health(web)["version"]
+            assert web.popen.poll() is None
         finally:
             web.end()
 
@@ -82,19 +110,7 @@ async def test_it_ends_within_a_second_with_pages_open_and_comes_back_to_them(tm
                 again.end()
 
 
-def test_it_ignores_ctrl_c_and_a_closed_terminal_under_a_supervisor(tmp_path: Path) -> None:
-    with data_directory(tmp_path) as layout:
-        web = WebProcess(layout.data)
-        try:
-            for name in (signal.SIGINT, signal.SIGHUP, signal.SIGINT):
-                web.kill(name)
-            assert health(web)["version"]
-            assert web.popen.poll() is None
-        finally:
-            web.end()
-
-
-@pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("name", [signal.SIGINT, signal.SIGTERM])
 def test_started_by_a_person_it_ends_on_any_of_them_without_a_traceback(tmp_path: Path, name: signal.Signals) -> None:
     with data_directory(tmp_path) as layout:
         web = Process("-m", "daemon.web", "--data", str(layout.data), "--port", "0", stdin=b"", keep_stdin=False)
@@ -206,27 +222,3 @@ async def test_it_follows_a_daemon_that_is_killed_and_started_again(tmp_path: Pa
         finally:
             web.end()
             daemon.end()
-
-
-def test_the_page_is_served_or_says_that_it_was_not_built(tmp_path: Path) -> None:
-    built = (ROOT / "daemon/web/static/index.html").exists()
-    with data_directory(tmp_path) as layout:
-        web = WebProcess(layout.data)
-        try:
-            answer = httpx.get(web.url)
-            assert answer.status_code == 200 and answer.headers["content-type"] == "text/html; charset=utf-8"
-            assert built or "was not built" in answer.text
-            assert "<script>" not in answer.text and "style=" not in answer.text
-            assert httpx.get(web.url, headers={"if-none-match": answer.headers["etag"]}).status_code == 304
-            assert httpx.head(f"{web.url}/index.html").status_code == 200
-            # A link made by another process (`eegloop link`) works at once.
-            redeemed = httpx.post(f"{web.url}/api/v1/link/redeem", json={"secret": create_link(layout)}, headers=web.own)
-            assert redeemed.status_code == 200
-            assert (
-                httpx.get(f"{web.url}/api/v1/state", headers={"authorization": f"Bearer {redeemed.json()['token']}"}).json()[
-                    "seats"
-                ]
-                == []
-            )
-        finally:
-            web.end()
