@@ -130,7 +130,8 @@ class Seat:
         if value is None:
             return "Stimulating: the next look at alpha comes when the output is off."
         place = "below" if value < LOW else "above" if value > HIGH else "within"
-        return f"Alpha at {self.info.channels[-1]} is {place} its target of {LOW:.0f}–{HIGH:.0f} µV², so the amplitude stays at 0.85 mA for now."
+        target = f"its target of {LOW:.0f}–{HIGH:.0f} µV²"
+        return f"Alpha at {self.info.channels[-1]} is {place} {target}, so the amplitude stays at 0.85 mA for now."
 
     def state(self, t_s: float) -> LoopState:
         silent_s = t_s - self.last_sample_s

@@ -11,6 +11,14 @@ STOPPED = "Stopped – confirmed 0.00 mA"
 NOT_CONFIRMED = "NOT CONFIRMED"
 
 
+REMEMBER_REPORTS = """() => {
+  const report = document.querySelector('.stop-report');
+  window.reports = [];
+  const remember = () => { if (report.innerText !== '') window.reports.push(report.innerText) };
+  new MutationObserver(remember).observe(report, { childList: true, subtree: true, characterData: true });
+}"""
+
+
 def stop_box(seen) -> dict[str, float]:
     box = seen.page.locator("#stop").bounding_box()
     assert box is not None
@@ -57,9 +65,11 @@ def test_a_device_that_does_not_confirm_is_not_called_stopped(service, visit):
     service.script(confirms=False, confirmed_ma=0.85)
     seen = visit(service)
     seen.until_live()
+    seen.page.evaluate(REMEMBER_REPORTS)
     seen.page.keyboard.press("Escape")
-    seen.page.get_by_text("Stopping…").wait_for(timeout=500)
     seen.page.get_by_text(NOT_CONFIRMED).wait_for(timeout=10_000)
+    reports = seen.page.evaluate("window.reports")
+    assert "Stopping…" in reports[0] and NOT_CONFIRMED in reports[-1]
     report = seen.page.locator(".stop-report").inner_text()
     assert "take the headset off" in report and "switch the stimulator off" in report
     assert seen.page.get_by_text(STOPPED).count() == 0
