@@ -155,15 +155,15 @@ class SampleClock:
             self._begin(self._next + n - 1, last)
         elif self._resume:
             self._rejoin(n, last, arrival_s)
+        unit = self.counter.period if counts is not None and self.counter is not None else 1
+        if n > 1 and last - float(stamps_s[0]) > (n - 1) * self._period + self._threshold(unit):
+            cut = int(np.argmax(np.diff(stamps_s))) + 1  # the hole is inside this delivery
+            return [
+                *self.feed(data_uv[:cut], stamps_s[:cut], arrival_s, counts[:cut] if counts is not None else None),
+                *self.feed(data_uv[cut:], stamps_s[cut:], arrival_s, counts[cut:] if counts is not None else None),
+            ]
         if counts is not None and self.counter is not None:
             return self._feed_counted(data_uv, stamps_s, arrival_s, counts, self.counter)
-        first = float(stamps_s[0])
-        if n > 1 and last - first > (n - 1) * self._period + self._threshold(1):
-            cut = int(np.argmax(np.diff(stamps_s))) + 1
-            return [
-                *self.feed(data_uv[:cut], stamps_s[:cut], arrival_s),
-                *self.feed(data_uv[cut:], stamps_s[cut:], arrival_s),
-            ]
         return self._take(_Piece(data_uv, last, arrival_s, 0), 1)
 
     def flush(self) -> list[Chunk]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -61,7 +62,7 @@ async def test_synthetic_board() -> None:
     assert all(c.data_uv.dtype == np.float32 and c.data_uv.shape[1] == 16 for c in chunks)
     assert chunks[-1].end_sample == sum(c.n_samples for c in chunks)
     assert max(c.n_samples for c in chunks) <= 5
-    assert all(a.end_sample == b.first_sample and b.t0_s > a.t0_s for a, b in zip(chunks, chunks[1:], strict=False))
+    assert all(a.end_sample == b.first_sample and b.t0_s > a.t0_s for a, b in pairwise(chunks))
 
 
 async def test_playback_board_plays_a_file_exactly_and_ends(tmp_path: Path) -> None:

@@ -25,7 +25,8 @@ pytestmark = pytest.mark.timeout(90)
 # A sender: sample k holds k on channel 0 and k + c on channel c, in the stream's unit. One JSON object of options.
 OUTLET = """
 import json, sys, time, numpy as np, pylsl
-o = dict(type="EEG", n=4, rate=250.0, chunk=5, unit="microvolts", factor=1.0, format="float32", source_id="s1", labels=None, nan=0)
+o = dict(type="EEG", n=4, rate=250.0, chunk=5, unit="microvolts", factor=1.0, format="float32")
+o.update(source_id="s1", labels=None, nan=0)
 o.update(json.loads(sys.argv[1]))
 info = pylsl.StreamInfo(o["name"], o["type"], o["n"], o["rate"], o["format"], o["source_id"])
 channels = info.desc().append_child("channels")
@@ -264,13 +265,16 @@ async def test_a_recording_through_the_mne_lsl_player(tmp_path: Path, name: str)
     data = np.random.default_rng(5).normal(0, 40, (5000, 3)).astype(np.float32)
     data.tofile(tmp_path / "p.eeg")
     (tmp_path / "p.vhdr").write_text(
-        "Brain Vision Data Exchange Header File Version 1.0\n\n[Common Infos]\nCodepage=UTF-8\nDataFile=p.eeg\nDataFormat=BINARY\n"
+        "Brain Vision Data Exchange Header File Version 1.0\n\n[Common Infos]\nCodepage=UTF-8\nDataFile=p.eeg\n"
+        "DataFormat=BINARY\n"
         "DataOrientation=MULTIPLEXED\nNumberOfChannels=3\nSamplingInterval=4000\n\n[Binary Infos]\nBinaryFormat=IEEE_FLOAT_32\n\n"
         "[Channel Infos]\nCh1=Fp1,,1,µV\nCh2=Cz,,1,µV\nCh3=O2,,1,µV\n",
         encoding="utf-8",
     )
     command = [sys.executable, "-c", PLAYER, str(tmp_path / "p.vhdr"), name]
-    player = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    player = await asyncio.to_thread(
+        lambda: subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    )
     try:
         assert player.stdout is not None
         while player.stdout.readline() not in ("ready\n", ""):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,14 @@ class Run:
     """Feed a sender's samples (index, true time) through a clock; one stamp a delivery, its earlier samples at true spacing."""
 
     def __init__(
-        self, clock: SampleClock, rate: float, seconds: float, delay: Delay, missing: list[tuple[int, int]] = [], chunk: int = 5
-    ):  # noqa: B006
+        self,
+        clock: SampleClock,
+        rate: float,
+        seconds: float,
+        delay: Delay,
+        missing: tuple[tuple[int, int], ...] = (),
+        chunk: int = 5,
+    ):
         keep = np.ones(int(seconds * rate), bool)
         for at, n in missing:
             keep[at : at + n] = False
@@ -71,7 +78,7 @@ def test_rate_within_50_ppm_and_times_within_1_ms_after_a_minute(rate: float, ki
 def test_losses_are_exact_by_counter_under_bursts_and_stalls() -> None:
     rng = np.random.default_rng(2)
     clock = SampleClock(250.0, Counter(256))
-    missing = [(2000, 1), (5000, 3), (10000, 200), (12000, 256), (15001, 700)]
+    missing = ((2000, 1), (5000, 3), (10000, 200), (12000, 256), (15001, 700))
     run = Run(clock, 250.1, 80.0, stalls(lambda t: rng.uniform(0, 0.035), (30.0, 32.0), (50.0, 54.0)), missing)
     assert run.is_on_grid()
     assert clock.lost_samples == sum(n for _, n in missing)
@@ -81,7 +88,7 @@ def test_losses_are_exact_by_counter_under_bursts_and_stalls() -> None:
 
 def test_losses_are_exact_by_time_when_stamps_are_even() -> None:
     clock = SampleClock(250.0)
-    run = Run(clock, 250.1, 80.0, lambda t: 0.0, [(9000, 3), (12000, 50), (15001, 1), (17000, 700)])
+    run = Run(clock, 250.1, 80.0, lambda t: 0.0, ((9000, 3), (12000, 50), (15001, 1), (17000, 700)))
     assert run.is_on_grid() and clock.lost_samples == 754
 
 
@@ -160,7 +167,7 @@ def test_any_deliveries_keep_order_and_every_sample(
             assert chunk.first_sample == int(chunk.data_uv[0, 0]) - first
     starts = [(c.segment, c.t0_s) for c in out]
     assert starts == sorted(starts, key=lambda s: s[0])
-    assert all(b[1] > a[1] for a, b in zip(starts, starts[1:], strict=False) if a[0] == b[0])
+    assert all(b[1] > a[1] for a, b in pairwise(starts) if a[0] == b[0])
 
 
 @pytest.mark.parametrize(("chunk", "counted"), [(1, False), (5, False), (5, True)])
@@ -180,7 +187,7 @@ def test_cyton_file(shared_data: Path, chunk: int, counted: bool) -> None:
 
 @pytest.mark.parametrize(("name", "off_s", "ppm"), [("17s", 1e-3, 20), ("9s", 5e-3, 600)])
 def test_muse_xdf_agrees_with_pyxdf(shared_data: Path, name: str, off_s: float, ppm: float) -> None:
-    """pyxdf fits all stamps, later ones included; ours knows only the past and lies under the stamps, which in the 9 s file wander by 6 ms."""
+    """pyxdf fits all stamps, later ones included; ours knows only the past (in the 9 s file they wander by 6 ms)."""
     import pyxdf
 
     path = shared_data / "extras" / f"muse_lsl_4streams_{name}.xdf"

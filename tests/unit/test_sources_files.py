@@ -30,7 +30,8 @@ def brainvision(
         encoding="utf-8",
     )
     (folder / f"{name}.vmrk").write_text(
-        f"Brain Vision Data Exchange Marker File, Version 1.0\n[Common Infos]\nCodepage=UTF-8\nDataFile={name}.eeg\n[Marker Infos]\n"
+        f"Brain Vision Data Exchange Marker File, Version 1.0\n[Common Infos]\nCodepage=UTF-8\n"
+        f"DataFile={name}.eeg\n[Marker Infos]\n"
         "Mk1=New Segment,,1,1,0,20260506070809123456\nMk2=Comment,eyes\\1 closed,11,5,0\n",
         encoding="utf-8",
     )

@@ -31,7 +31,8 @@ def recording(tmp_path: Path) -> tuple[Path, np.ndarray]:
     data[50:60] = np.nan
     data.tofile(tmp_path / "r.eeg")
     (tmp_path / "r.vhdr").write_text(
-        "Brain Vision Data Exchange Header File Version 1.0\n[Common Infos]\nDataFile=r.eeg\nMarkerFile=r.vmrk\nDataFormat=BINARY\n"
+        "Brain Vision Data Exchange Header File Version 1.0\n[Common Infos]\nDataFile=r.eeg\nMarkerFile=r.vmrk\n"
+        "DataFormat=BINARY\n"
         "DataOrientation=MULTIPLEXED\nNumberOfChannels=2\nSamplingInterval=4000\n[Binary Infos]\nBinaryFormat=IEEE_FLOAT_32\n"
         "[Channel Infos]\nCh1=Fp1,,1,uV\nCh2=Cz,,1,uV\n"
     )
