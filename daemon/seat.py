@@ -96,6 +96,7 @@ class SeatLoop:
         self._heartbeat_s = -math.inf
         self._worked_s = -math.inf
         self._sessions = 0
+        self._started_s = int(clock.wall_s())
         self._news_lost = False
 
     @property
@@ -229,7 +230,8 @@ class SeatLoop:
         for effects in outcome.effects:
             match effects.command:
                 case "arm":
-                    self.link.arm(f"{self.seat}-{self._sessions}-{int(self._clock.wall_s())}")
+                    # The same name for every arm of a session: a re-arm goes on with its budget.
+                    self.link.arm(f"{self.seat}-{self._started_s}-{self._sessions}")
                 case "set":
                     # A set renews the lease like a heartbeat, and one tick may renew it once.
                     renewed = self.link.set(self._tick, made_ns, effects.block, effects.amplitude_ma, effects.frequency_hz)

@@ -59,6 +59,7 @@ def run(options: Options) -> int:
     layout = Layout(options.data.resolve())
     config = load(options.config)
     layout.create()
+    sys.setswitchinterval(0.001)  # the writer's thread must not keep the interpreter from the loop for 5 ms at a time
     structlog.configure(
         processors=[structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso"), structlog.dev.ConsoleRenderer(colors=False)],
         logger_factory=structlog.WriteLoggerFactory((layout.data / "eegloop.log").open("a", encoding="utf-8")),
@@ -136,6 +137,7 @@ class Service:
             audit.append("start", {"pid": os.getpid(), "demo": self._options.demo, "config": str(self._config.path)})
             for index, seat in enumerate(self._config.seats):
                 self._seats.append(await self._seat(index, seat, signed[seat.id], audit, live))
+                audit.anchor(layout.seat(seat.id) / "interlock.log")
             assert self._web is not None
             port = json_port(await self._web.line(20.0))
             self._say(port)
@@ -168,6 +170,8 @@ class Service:
                 loop.close("the service ends")
             loop.link.close()
         self._writer.stop(1.0)
+        for loop in self._seats:
+            audit.anchor(self._layout.seat(loop.seat) / "interlock.log")
         audit.append("end", {})
         audit.close()
 
