@@ -275,11 +275,8 @@ class _Session:
     # ------------------------------------------------------------------ in the thread
 
     def _run(self) -> None:
-        library = _library()
         try:
-            with _board(library, self._settings, self._described) as board:
-                self._say(self._started, None)
-                over = self._poll(board)
+            over = self._once(restarted=False)
         except SourceError as error:
             self._say(self._started, error)
             return
@@ -287,14 +284,20 @@ class _Session:
         while not (over or self._stop.wait(BACK_OFF_S[min(tries, len(BACK_OFF_S) - 1)])):
             tries += 1
             try:
-                with _board(library, self._settings, self._described) as board:
-                    tries = 0
-                    over = self._poll(board, restarted=True)
+                over = self._once(restarted=True)
+                tries = 0
             except SourceError as error:
                 if str(error) != said:
                     said = str(error)
                     self._say(self._put, SourceNews("warning", said, self._clock.lsl_s()))
         self._say(self._finish)
+
+    def _once(self, restarted: bool) -> bool:
+        """One session of the board. A function of its own: BrainFlow's object, when it is collected, releases whatever
+        session has its parameters, so none may outlive its session."""
+        with _board(_library(), self._settings, self._described) as board:
+            self._say(self._started, None)
+            return self._poll(board, restarted)
 
     def _poll(self, board: Any, restarted: bool = False) -> bool:
         """Read until told to stop or the board falls silent; True when there is nothing more to come."""

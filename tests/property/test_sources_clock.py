@@ -16,6 +16,7 @@ from eegloop.signal import Chunk
 
 START_S = 1000.0
 Delay = Callable[[float], float]
+Missing = tuple[tuple[int, int], ...]  # (first index, how many)
 
 
 class Run:
