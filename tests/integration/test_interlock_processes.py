@@ -554,6 +554,35 @@ def test_a_torn_last_line_is_cut_off_and_named(rig: Rig) -> None:
     daemon.close()
 
 
+# ---- the dose ledger (S5) ------------------------------------------------------------------------------------------------
+
+
+def test_a_killed_interlock_has_already_written_down_the_dose(rig: Rig) -> None:
+    daemon = Daemon(rig)
+    daemon.run_at(1.0, 0.05)
+    given_uc = daemon.state["delivered_uc"]
+    rig.interlock.kill()
+    rig.interlock.wait(5)
+    daemon.close()
+    rig.start_interlock()
+    again = Daemon(rig)
+    again.arm()
+    assert given_uc <= again.state["delivered_uc"] <= given_uc + 10_000
+    again.close()
+
+
+def test_a_seat_whose_ledger_is_gone_gives_nothing(rig: Rig) -> None:
+    daemon = Daemon(rig)
+    daemon.run_at(1.0, 0.01)
+    daemon.close()
+    rig.interlock.terminate()
+    assert rig.interlock.wait(3) == 0
+    for name in ("ledger.log", "ledger.log.head"):
+        (rig.layout.seat(SEAT) / name).unlink()
+    rig.start_interlock()
+    refused_to_arm(rig, "ledger")
+
+
 # ---- the process itself ----------------------------------------------------------------------------------------------------
 
 ALLOWED_OWN = {
@@ -569,6 +598,7 @@ ALLOWED_OWN = {
     "interlock.ed25519",
     "interlock.judge",
     "interlock.launch",
+    "interlock.ledger",
     "interlock.limits",
     "interlock.log",
     "interlock.loop",
