@@ -74,7 +74,8 @@ def test_daemon_fault(tmp_path: Path, name: str, fault: Callable[[DaemonProcess,
             still_latched(rig)
             assert rig.last_nonzero_ns() < fault_ns + 10**9
         path = rig.layout.seat(SEAT) / "interlock.log"
-        assert check_chain(path.read_bytes(), read_head(path.with_name("interlock.log.head"))) == ""
+        head = read_head(path.with_name("interlock.log.head"))
+        assert check_chain(path.read_bytes(), head) == ""
     table(name, times_s)
 
 
