@@ -96,17 +96,18 @@ class Book:
         if name in self.sessions:
             return None
         now_s = self.counted_s(boot_ns, wall_s)
-        begun = [now_s - session.first_s for session in self.sessions.values()]
-        course = sum(session.course == rules.course for session in self.sessions.values())
+        course = [session for session in self.sessions.values() if session.course == rules.course]
+        counted = list(self.sessions.values()) if rules.worn else course
+        begun = [now_s - session.first_s for session in counted]
         counts = (
             ("day_sessions", sum(ago_s < DAY_S for ago_s in begun), rules.day_sessions),
             ("week_sessions", sum(ago_s < 7 * DAY_S for ago_s in begun), rules.week_sessions),
-            ("course_sessions", course, rules.course_sessions),
+            ("course_sessions", len(course), rules.course_sessions),
         )
         for field, had, limit in counts:
             if not had < limit:
                 return Refusal(f"prescription.{field}", had, limit, "prescription", "as many sessions as signed have been given")
-        since_s = min((now_s - session.last_s for session in self.sessions.values()), default=math.inf)
+        since_s = min((now_s - session.last_s for session in counted), default=math.inf)
         if not since_s * 1000 >= rules.lockout_ms:
             return Refusal(
                 "prescription.lockout_ms",

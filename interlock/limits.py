@@ -154,6 +154,8 @@ class Rules:
         The stimulator's serial number as signed, "*" = any.
     course : str
         Which prescription: the beginning of the SHA-256 of its bytes.
+    worn : bool
+        A person wears it: sessions under any prescription count towards its day, week and lockout.
     """
 
     refusal: Refusal | None
@@ -169,6 +171,7 @@ class Rules:
     valid_from_s: int
     valid_until_s: int
     course: str
+    worn: bool
     day_sessions: int
     week_sessions: int
     course_sessions: int
@@ -186,7 +189,7 @@ def rules(p: Prescription | None, unsigned: Refusal | None, device: tuple[Limit,
     if p is None:
         none = unsigned or Refusal("prescription", None, "a signed one", "interlock", "there is no prescription")
         nothing = Limit("amplitude_ma", 0.0, "mA", "prescription")
-        return Rules(none, (nothing, device_ma), 0.0, True, 0.0, math.inf, 0.001, 0, 0, "", 0, 0, "", 0, 0, 0, 0)
+        return Rules(none, (nothing, device_ma), 0.0, True, 0.0, math.inf, 0.001, 0, 0, "", 0, 0, "", True, 0, 0, 0, 0)
     hard = HARD.get((p.modality, p.profile))
     limits = (
         Limit("amplitude_ma", p.amplitude_ma, "mA", "prescription"),
@@ -208,6 +211,7 @@ def rules(p: Prescription | None, unsigned: Refusal | None, device: tuple[Limit,
         valid_from_s=p.valid_from_s,
         valid_until_s=p.valid_until_s,
         course=hashlib.sha256(p.to_bytes()).hexdigest()[:32],
+        worn=p.device != SIMULATED,
         day_sessions=p.day_sessions,
         week_sessions=p.week_sessions,
         course_sessions=p.course_sessions,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ def entry(book: Book, name: str, at_s: float, course: str = COURSE, **changes: A
 
 def refusal(book: Book, at_s: float, name: str = "new", wall_s: float | None = None, **changes: Any) -> str:
     limits = rules(make_prescription(**changes), None, DEVICE)
+    if changes.get("device") is None and all(s.course == COURSE for s in book.sessions.values()):
+        limits = replace(limits, course=COURSE)
     found = book.refusal(limits, name, round(START_NS + at_s * 1e9), WALL_S + at_s if wall_s is None else wall_s)
     return found.field if found is not None else ""
 
@@ -65,7 +68,9 @@ def test_sessions_a_week_and_a_course() -> None:
 def test_another_prescription_does_not_free_the_day() -> None:
     book = Book("b", True)
     entry(book, "a", 0.0, course="an older prescription")
-    assert refusal(book, 10.0, day_sessions=1) == "prescription.day_sessions"
+    assert refusal(book, 10.0, day_sessions=1, device="p24") == "prescription.day_sessions"
+    assert refusal(book, 10.0, lockout_ms=43_200_000, device="p24") == "prescription.lockout_ms"
+    assert refusal(book, 10.0, day_sessions=1, lockout_ms=43_200_000) == "", "nobody wears the simulated stimulator"
 
 
 def test_lockout_runs_from_the_last_debit() -> None:
@@ -97,7 +102,7 @@ def test_a_clock_set_forward_frees_nothing() -> None:
 def test_over_a_reboot_only_vouched_time_or_uptime_counts(then: bool, now: bool, uptime_s: int, free: bool) -> None:
     book = Book("boot-2", now)
     entry(book, "a", 0.0, boot_id="boot-1", synchronized=then)
-    limits = rules(make_prescription(day_sessions=1), None, DEVICE)
+    limits = replace(rules(make_prescription(day_sessions=1), None, DEVICE), course=COURSE)
     found = book.refusal(limits, "b", uptime_s * 10**9, WALL_S + 2 * DAY_S)
     assert (found is None) is free
 
