@@ -653,13 +653,14 @@ def test_runs_in_a_session_of_its_own(rig: Rig) -> None:
     assert os.getsid(rig.interlock.pid) == rig.interlock.pid
 
 
-def test_both_start_quickly(tmp_path: Path) -> None:
-    with Rig(tmp_path, start=False) as rig:
-        started = time.monotonic()
-        rig.start_stimulator()
-        middle = time.monotonic()
-        rig.start_interlock()
-        assert middle - started < 1.0 and time.monotonic() - middle < 1.0
+def cpu_s(pid: int) -> float:
+    """User and system time of a process so far: what its start costs, however busy the machine is."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_both_start_in_less_than_300_ms_of_work(rig: Rig) -> None:
+    assert cpu_s(rig.stimulator.pid) < 0.3 and cpu_s(rig.interlock.pid) < 0.3
 
 
 def test_device_limit_of_the_driver_is_the_simulators() -> None:
