@@ -27,7 +27,7 @@ from interlock.loop import Loop, boot_ns
 from interlock.signed import read_prescription
 
 TAKE_OVER_S = 3.0
-LOG_OPENS_S = 0.25
+LOG_OPENS_S = 1.0
 HELD = 3
 
 
