@@ -20,13 +20,14 @@ from typing import Any
 from eegloop.layout import Layout
 from eegloop.stim import Prescription, PrescriptionError
 from interlock.judge import Judge
+from interlock.ledger import Book, load
 from interlock.limits import KINDS, Refusal, rules
 from interlock.log import LogWriter
 from interlock.loop import Loop, boot_ns
 from interlock.signed import read_prescription
 
 TAKE_OVER_S = 3.0
-LOG_OPENS_S = 0.25
+LOG_OPENS_S = 1.0
 HELD = 3
 
 
@@ -53,22 +54,21 @@ def main(argv: list[str] | None = None) -> int:
     module = importlib.import_module(f"drivers.stimulators.{arguments.stimulator}")
     driver = module.build(module.Settings(**arguments.settings), str(layout.stimulator_socket(arguments.seat)))
     prescription, unsigned = _prescription(arguments, layout)
-    judge = Judge(rules(prescription, unsigned, driver.limits), arguments.stimulator, driver.readback, boot_ns())
-    log = LogWriter(folder / "interlock.log")
+    book = _book(folder)
+    judge = Judge(rules(prescription, unsigned, driver.limits), arguments.stimulator, driver.readback, book, boot_ns())
+    log, ledger = LogWriter(folder / "interlock.log"), LogWriter(folder / "ledger.log")
     started: dict[str, Any] = {"pid": os.getpid(), "prescription": prescription.id if prescription else None}
     refusal = judge.rules.refusal
     if refusal is not None:
         judge.reason = f"{refusal.field}: {refusal.reason}"
         started["refused"] = judge.reason
     log.put("started", started, boot_ns(), time.time())
-    until = time.monotonic() + LOG_OPENS_S
-    while log.fault(boot_ns()) and time.monotonic() < until:
-        time.sleep(0.002)
 
     def rules_for(limits: Any) -> Any:
         return rules(prescription, unsigned, limits)
 
-    loop = Loop(judge, driver, log, layout.control_socket(arguments.seat), layout.stop_socket(arguments.seat), rules_for)
+    loop = Loop(judge, driver, log, ledger, layout.control_socket(arguments.seat), layout.stop_socket(arguments.seat), rules_for)
+    loop.open(LOG_OPENS_S)
     print(json.dumps({"type": "ready", "pid": os.getpid(), "refused": started.get("refused", "")}), flush=True)
     try:
         return loop.run()
@@ -99,6 +99,16 @@ def _prescription(arguments: argparse.Namespace, layout: Layout) -> tuple[Prescr
         field, _, reason = str(error).partition(": ")
         return None, Refusal(field, None, None, "prescription", reason)
     return found, None
+
+
+def _book(folder: Path) -> Book:
+    """The dose ledger. A seat that has a history but no ledger lost it: nothing may be given."""
+    lost = (folder / "interlock.log").exists() and not (folder / "ledger.log").exists()
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    book = load(folder / "ledger.log", boot_id, synchronized=Path("/run/systemd/timesync/synchronized").exists())
+    if lost:
+        book.fault = "the dose ledger is missing"
+    return book
 
 
 def _lock(path: Path, take_over: bool) -> int:

@@ -16,6 +16,7 @@ from collections import deque
 from typing import Any, NamedTuple
 
 from eegloop.stim import Block, DeviceReport, InterlockMode, Limit, StimCommand, StimState, within
+from interlock.ledger import Book
 from interlock.limits import Refusal, Rules
 from interlock.wire import PacketError
 
@@ -34,6 +35,8 @@ ZERO_MA = 0.005
 TOLERANCE_MA = 0.1
 TOLERANCE_SHARE = 0.05
 FREQUENCY_TOLERANCE_HZ = 1e-6
+SLICE_MS = 8_000
+SLICE_LEFT_MS = 4_000
 
 
 class Order(NamedTuple):
@@ -58,22 +61,34 @@ class Event(NamedTuple):
     data: dict[str, Any]
 
 
+class Entry(NamedTuple):
+    """To the dose ledger; `number` counts from 1. Once it is on the disk the judge hears `written(number)`."""
+
+    number: int
+    event: str
+    data: dict[str, Any]
+    boot_ns: int
+    wall_s: float
+
+
 class Changed(NamedTuple):
     """The state changed in a way the daemon must hear of now."""
 
 
-Effect = Order | Reply | Event | Changed
+Effect = Order | Reply | Event | Entry | Changed
 
 
 class Account:
-    """What one session has had; a re-arm in the same session goes on with it."""
+    """What one session has had, and up to where the ledger has it as paid; a re-arm in the same session goes on with it."""
 
-    __slots__ = ("charge_uc", "first_ns", "on_ns", "sequence")
+    __slots__ = ("charge_uc", "first_ns", "on_ns", "paid_ms", "paid_uc", "sequence")
 
-    def __init__(self) -> None:
-        self.charge_uc = 0.0
-        self.on_ns = 0
-        self.first_ns = 0  # of the first nonzero output; 0 = none yet
+    def __init__(self, charge_uc: float = 0.0, on_ns: int = 0, first_ns: int | None = None) -> None:
+        self.charge_uc = charge_uc
+        self.on_ns = on_ns
+        self.first_ns = first_ns  # of the first nonzero output; None = none yet
+        self.paid_uc = charge_uc
+        self.paid_ms = on_ns / MS
         self.sequence = -1
 
 
@@ -86,14 +101,20 @@ class Judge:
         The verified prescription and the device's limits as numbers.
     readback : str
         "measured", "acknowledged" or "none": with "none" there is nothing to compare with.
+    book : Book
+        The dose ledger as it was read at the start.
     """
 
-    def __init__(self, rules: Rules, kind: str, readback: str, now_ns: int) -> None:
+    def __init__(self, rules: Rules, kind: str, readback: str, book: Book, now_ns: int) -> None:
         self.rules = rules
+        self.book = book
+        self.entries = 0
+        self.unwritten: deque[tuple[int, Account, float, float]] = deque()
+        self.unclosed = False
         self.kind = kind
         self.serial = ""
         self.readback = readback
-        self.ceiling_ma = rules.ceiling_ma
+        self.ceiling_ma = min(rules.ceiling_ma, book.ceilings_ma.get(rules.course, math.inf))
         self.now_ns = now_ns
         self.wall_offset_ns = 0
         self.suspended_ns = 0
@@ -135,6 +156,13 @@ class Judge:
         self.serial = serial
         self.rules = rules
 
+    def open(self, now_ns: int, wall_ns: int) -> list[Effect]:
+        """The first thing to happen: this run's first entry in the ledger, which shows that it can be written."""
+        self._advance(now_ns)
+        self.wall_offset_ns = wall_ns - now_ns
+        self._enter("opened", {"course": self.rules.course})
+        return self._take()
+
     def tick(self, now_ns: int, wall_ns: int, monotonic_ns: int) -> list[Effect]:
         """Time went on. `wall_ns` is Unix time; `monotonic_ns` CLOCK_MONOTONIC, which stands still in suspend."""
         self._advance(now_ns)
@@ -148,6 +176,8 @@ class Judge:
                 self._effects.append(Order("output", self.level_ma, self.frequency_hz, lease_ms))
         elif self.connected and (self.zero_since_ns == 0 or self.reported_armed):
             self._make_zero()
+        elif self.unclosed and self.zero_since_ns != 0:
+            self._close()
         return self._take()
 
     def report(self, report: DeviceReport, now_ns: int) -> list[Effect]:
@@ -205,6 +235,12 @@ class Judge:
             return []
         return self.trip(f"the audit log cannot be written: {reason}", now_ns)
 
+    def written(self, number: int) -> None:
+        """All ledger entries up to this number are on the disk: what they debit may be given."""
+        while self.unwritten and self.unwritten[0][0] <= number:
+            _, account, uc, ms = self.unwritten.popleft()
+            account.paid_uc, account.paid_ms = uc, ms
+
     def state(self, now_ns: int) -> StimState:
         """What the daemon is told."""
         fresh = self.connected and now_ns - self.report_ns <= SILENT_NS
@@ -252,10 +288,11 @@ class Judge:
         self._debit(max(before_ma, self.level_ma), since_ns)
         if self.mode != InterlockMode.STOPPED:
             self._watch_budget()
+            self._pay_ahead()
 
     def _ramp(self, step_ns: int) -> None:
         """One step of the ramp, on this clock: up at most at the signed rate, down by the way that was chosen."""
-        if not self.device_armed:
+        if not self.device_armed or (self.level_ma == 0.0 and not self._paid_for(SLICE_LEFT_MS / 2)):
             return
         step_s = step_ns / 1e9
         if self.level_ma < self.target_ma:
@@ -278,13 +315,14 @@ class Judge:
         effective = math.sqrt(0.5) if self.frequency_hz > 0.0 else 1.0
         account.charge_uc += told_ma * effective * step_ns / 1e6
         account.on_ns += step_ns
-        if account.first_ns == 0:
+        self.unclosed = True
+        if account.first_ns is None:
             account.first_ns = self.now_ns - step_ns
 
     def _watch_budget(self) -> None:
         """Start the planned ramp down so early that its end is still inside the session's time and charge."""
         account = self.account
-        if account.first_ns == 0:
+        if account.first_ns is None:
             return
         down_s = self.level_ma / self.rules.ramp_ma_per_s
         down_uc = self.level_ma * down_s * 500
@@ -296,6 +334,53 @@ class Judge:
             self._end("session time used")
         elif not self.ending and charge_left_uc - self.level_ma * LONGEST_STEP_NS / MS <= down_uc:
             self._end("session charge used")
+
+    # ---- the ledger ---------------------------------------------------------------------------------------------
+
+    def _paid_for(self, ms: float) -> bool:
+        """True if the ledger on the disk has this session's next `ms` at the present target, or all that is left of it."""
+        account = self.account
+        most_ma = max(self.level_ma, self.target_ma)
+        ms_needed = min(account.on_ns / MS + ms, self.rules.session_ms)
+        uc_needed = min(account.charge_uc + most_ma * ms, self.rules.session_uc)
+        return account.paid_ms >= ms_needed and account.paid_uc >= uc_needed
+
+    def _pay_ahead(self) -> None:
+        """Debit the next slice before it is given; output that was not paid for in time is a trip."""
+        account = self.account
+        most_ma = max(self.level_ma, self.target_ma)
+        if most_ma == 0.0:
+            return
+        if self.level_ma > 0.0 and not (account.charge_uc <= account.paid_uc and account.on_ns / MS <= account.paid_ms):
+            self._trip("the dose ledger was not written in time")
+        elif not self.unwritten and not self._paid_for(SLICE_LEFT_MS):
+            uc = min(account.charge_uc + most_ma * SLICE_MS, float(self.rules.session_uc))
+            ms = min(account.on_ns / MS + SLICE_MS, float(self.rules.session_ms))
+            uc, ms = max(uc, account.paid_uc), max(ms, account.paid_ms)
+            self._enter("debit", {"session": self.session, "course": self.rules.course, "uc": uc, "ms": ms})
+            self.unwritten.append((self.entries, account, uc, ms))
+            self.unclosed = True
+
+    def _close(self) -> None:
+        """Zero is confirmed: what was debited and not given is free again."""
+        account = self.account
+        self.unclosed = False
+        if not self.session:
+            return
+        uc, ms = float(math.ceil(account.charge_uc)), float(-(-account.on_ns // MS))
+        self._enter("close", {"session": self.session, "course": self.rules.course, "uc": uc, "ms": ms})
+        self.unwritten.clear()  # a debit that reaches the disk before this close no longer pays for anything
+        account.paid_uc, account.paid_ms = uc, ms
+
+    def _enter(self, event: str, data: dict[str, Any]) -> None:
+        self.entries += 1
+        data |= {"boot_id": self.book.boot_id, "synchronized": self.book.synchronized}
+        wall_s = self._wall_s()
+        self.book.apply(event, data, self.now_ns, wall_s)
+        self._effects.append(Entry(self.entries, event, data, self.now_ns, wall_s))
+
+    def _wall_s(self) -> float:
+        return (self.now_ns + self.wall_offset_ns) / 1e9
 
     def _compare_clocks(self) -> None:
         wall, suspended = self.reference_ns
@@ -353,7 +438,9 @@ class Judge:
         if refusal is not None:
             self._refuse(c.sequence, refusal)
             return
-        self.account = self.accounts.setdefault(c.session, Account())
+        if self.unclosed:
+            self._close()
+        self.account = self.accounts.setdefault(c.session, self._account(c.session))
         self.account.sequence = c.sequence
         self.session = c.session
         self.nonce = nonce
@@ -389,10 +476,10 @@ class Judge:
         late = self._late(c)
         if late is not None:
             return late
-        account = self.accounts.get(c.session, Account())
+        account = self.accounts.get(c.session) or self._account(c.session)
         if c.sequence <= account.sequence:
             return Refusal("sequence", c.sequence, account.sequence, "interlock", "repeated or out of order")
-        wall_s = (self.now_ns + self.wall_offset_ns) / 1e9
+        wall_s = self._wall_s()
         if not rules.valid_from_s <= wall_s <= rules.valid_until_s:
             return Refusal("prescription.valid_until_s", int(wall_s), rules.valid_until_s, "prescription", "have it signed anew")
         if not self.connected or not self.now_ns - self.report_ns <= SILENT_NS:
@@ -409,10 +496,18 @@ class Judge:
             return Refusal("device", self.device_fault, "no fault", "device", "the stimulator reports a fault")
         if self.zero_since_ns == 0 or self.reported_armed:
             return Refusal("output_ma", self.reported_ma, 0.0, "device", "the stimulator has not confirmed zero and disarmed")
-        return self._budget_gone(account)
+        return self._budget_gone(account) or self.book.refusal(rules, c.session, self.now_ns, wall_s)
+
+    def _account(self, name: str) -> Account:
+        """A session's account, from the ledger if an earlier process had it."""
+        session = self.book.sessions.get(name)
+        if session is None:
+            return Account()
+        since_ns = round((self.book.counted_s(self.now_ns, self._wall_s()) - session.first_s) * 1e9)
+        return Account(session.uc, math.ceil(session.ms) * MS, self.now_ns - since_ns)
 
     def _budget_gone(self, account: Account) -> Refusal | None:
-        used_ms = (self.now_ns - account.first_ns) / MS if account.first_ns else 0.0
+        used_ms = (self.now_ns - account.first_ns) / MS if account.first_ns is not None else 0.0
         if not used_ms < self.rules.session_ms:
             return Refusal(
                 "prescription.session_ms",
@@ -488,6 +583,8 @@ class Judge:
             self._trip(f"a command was above a limit: {beyond.reason}")
             return
         if c.block == Block.STIMULATE and self.rules.lower_only:
+            if c.amplitude_ma < self.ceiling_ma:
+                self._enter("ceiling", {"course": self.rules.course, "amplitude_ma": c.amplitude_ma})
             self.ceiling_ma = c.amplitude_ma
         if c.amplitude_ma != self.target_ma:
             self.target_ma = c.amplitude_ma

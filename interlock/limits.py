@@ -5,6 +5,7 @@ A plug-in never extends this table: a new modality or device kind is refused unt
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass
 
@@ -151,6 +152,10 @@ class Rules:
         What the authority allows before anything was set: nothing (observe), the start (lower_only), the signed amplitude.
     serial : str
         The stimulator's serial number as signed, "*" = any.
+    course : str
+        Which prescription: the beginning of the SHA-256 of its bytes.
+    worn : bool
+        A person wears it: sessions under any prescription count towards its day, week and lockout.
     """
 
     refusal: Refusal | None
@@ -165,6 +170,12 @@ class Rules:
     serial: str
     valid_from_s: int
     valid_until_s: int
+    course: str
+    worn: bool
+    day_sessions: int
+    week_sessions: int
+    course_sessions: int
+    lockout_ms: int
 
     @property
     def amplitude_ma(self) -> float:
@@ -178,7 +189,7 @@ def rules(p: Prescription | None, unsigned: Refusal | None, device: tuple[Limit,
     if p is None:
         none = unsigned or Refusal("prescription", None, "a signed one", "interlock", "there is no prescription")
         nothing = Limit("amplitude_ma", 0.0, "mA", "prescription")
-        return Rules(none, (nothing, device_ma), 0.0, True, 0.0, math.inf, 0.001, 0, 0, "", 0, 0)
+        return Rules(none, (nothing, device_ma), 0.0, True, 0.0, math.inf, 0.001, 0, 0, "", 0, 0, "", True, 0, 0, 0, 0)
     hard = HARD.get((p.modality, p.profile))
     limits = (
         Limit("amplitude_ma", p.amplitude_ma, "mA", "prescription"),
@@ -199,4 +210,10 @@ def rules(p: Prescription | None, unsigned: Refusal | None, device: tuple[Limit,
         serial=p.device_serial,
         valid_from_s=p.valid_from_s,
         valid_until_s=p.valid_until_s,
+        course=hashlib.sha256(p.to_bytes()).hexdigest()[:32],
+        worn=p.device != SIMULATED,
+        day_sessions=p.day_sessions,
+        week_sessions=p.week_sessions,
+        course_sessions=p.course_sessions,
+        lockout_ms=p.lockout_ms,
     )

@@ -152,6 +152,7 @@ class LogWriter:
         self._waiting: deque[tuple[str, dict[str, Any], int, float]] = deque()
         self._wake = threading.Event()
         self._closing = False
+        self.written = 0
         self._error = "nothing is written yet"
         self._thread = threading.Thread(target=self._run, name="audit log", daemon=True)
         self._thread.start()
@@ -188,6 +189,7 @@ class LogWriter:
                 while self._waiting:
                     chain.append(*self._waiting[0])
                     self._waiting.popleft()
+                    self.written += 1
                 if chain.written:
                     self._error = ""
             except (OSError, ValueError) as error:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from eegloop.errors import DeviceError
 from eegloop.stim import DeviceReport, InterlockMode, Limit, StimCommand
-from interlock.judge import MS, SILENT_NS, Changed, Effect, Event, Judge, Order, Reply
+from interlock.judge import MS, SILENT_NS, Changed, Effect, Entry, Event, Judge, Order, Reply
 from interlock.limits import Rules
 from interlock.log import LogWriter
 from interlock.wire import MOST_BYTES, PacketError, read_command
@@ -70,6 +70,7 @@ class Loop:
         judge: Judge,
         driver: Driver,
         log: LogWriter,
+        ledger: LogWriter,
         control_path: Path,
         stop_path: Path,
         rules_for: Callable[[tuple[Limit, ...]], Rules],
@@ -77,6 +78,7 @@ class Loop:
         self.judge = judge
         self.driver = driver
         self.log = log
+        self.ledger = ledger
         self.rules_for = rules_for
         self.paths = (stop_path, control_path)
         self.selector = selectors.DefaultSelector()
@@ -98,6 +100,13 @@ class Loop:
         self.errors = 0
 
     # ---- life ---------------------------------------------------------------------------------------------------
+
+    def open(self, wait_s: float) -> None:
+        """Write the first lines of log and ledger, and give the disk a moment to take them."""
+        self._do(self.judge.open(boot_ns(), time.time_ns()))
+        until = time.monotonic() + wait_s
+        while (self.log.fault(boot_ns()) or self.ledger.fault(boot_ns())) and time.monotonic() < until:
+            time.sleep(0.002)
 
     def run(self) -> int:
         """Turn until it may leave. An internal error is zero and latch; a fifth one ends the process."""
@@ -140,7 +149,9 @@ class Loop:
 
     def _tick(self, now_ns: int) -> None:
         monotonic_ns = time.monotonic_ns()
-        fault = self.log.fault(now_ns)
+        self.judge.written(self.ledger.written)
+        owed = self.ledger.fault(now_ns)
+        fault = self.log.fault(now_ns) or (f"dose ledger: {owed}" if owed else "")
         if fault != self.judge.log_fault:
             self._do(self.judge.log_failed(fault, now_ns))
         if self.device_fd < 0 and now_ns >= self.next_connect_ns:
@@ -163,7 +174,8 @@ class Loop:
         self.driver.disarm()
         self.driver.close()
         self._log(Event("left", {"why": why}))
-        self.log.close(1.0)
+        self.log.close(0.5)
+        self.ledger.close(0.5)
         for path in self.paths:
             path.unlink(missing_ok=True)
 
@@ -330,6 +342,8 @@ class Loop:
                 self._order(effect)
             elif isinstance(effect, Event):
                 self._log(effect)
+            elif isinstance(effect, Entry):
+                self.ledger.put(effect.event, effect.data, effect.boot_ns, effect.wall_s)
             elif isinstance(effect, Changed):
                 self.changed = True
             elif isinstance(effect, Reply) and self.client is not None and not self._say_packet(self.client, effect.body):

@@ -11,7 +11,8 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from eegloop.stim import DeviceReport, Limit, Prescription, StimCommand
-from interlock.judge import MS, Event, Judge, Order, Reply
+from interlock.judge import MS, Entry, Event, Judge, Order, Reply
+from interlock.ledger import Book
 from interlock.limits import rules
 from interlock.wire import PacketError
 
@@ -62,16 +63,21 @@ def make_prescription(**changes: Any) -> Prescription:
 class Seat:
     """A judge, its clock, and a stimulator; `outputs` holds every output order as (ns, mA, Hz, lease ms)."""
 
-    def __init__(self, device: tuple[Limit, ...] = DEVICE, readback: str = "measured", **changes: Any) -> None:
+    def __init__(
+        self, device: tuple[Limit, ...] = DEVICE, readback: str = "measured", book: Book | None = None, **changes: Any
+    ) -> None:
         self.prescription = make_prescription(**changes)
         self.now_ns = START_NS
         self.wall_ns = WALL_S * 10**9
         self.monotonic_ns = START_NS
-        self.judge = Judge(rules(self.prescription, None, device), "simulated", readback, START_NS)
+        self.judge = Judge(rules(self.prescription, None, device), "simulated", readback, book or Book("boot-1", True), START_NS)
         self.outputs: list[tuple[int, float, float, int]] = []
         self.orders: list[tuple[int, str]] = []
         self.replies: list[dict[str, Any]] = []
         self.events: list[Event] = []
+        self.entries: list[Entry] = []
+        self.on_disk = 0
+        self.disk_works = True
         self.device_ma = 0.0
         self.device_armed = False
         self.obeys = True
@@ -79,6 +85,7 @@ class Seat:
         self.tick = 0
         self.nonce = ""
         self.nonces = 0
+        self.perform(self.judge.open(self.now_ns, self.wall_ns))
         self.tick_and_report()
 
     @property
@@ -95,12 +102,21 @@ class Seat:
             elif isinstance(effect, Event):
                 json.dumps(effect.data, allow_nan=False)
                 self.events.append(effect)
+            elif isinstance(effect, Entry):
+                json.dumps(effect.data, allow_nan=False)
+                self.entries.append(effect)
+                assert effect.number == len(self.entries)
             elif isinstance(effect, Order):
                 self.orders.append((self.now_ns, effect.do))
                 if effect.do == "output":
                     self.outputs.append((self.now_ns, effect.amplitude_ma, effect.frequency_hz, effect.lease_ms))
                 if self.obeys:
                     self._obey(effect)
+
+    def sync(self) -> None:
+        """The disk takes what the ledger wrote."""
+        self.on_disk = len(self.entries)
+        self.judge.written(self.on_disk)
 
     def _obey(self, order: Order) -> None:
         if order.do == "output":
@@ -117,6 +133,8 @@ class Seat:
         self.perform(self.judge.report(DeviceReport(**{**fields, **changes}), self.now_ns))
 
     def tick_and_report(self, reports: bool = True) -> None:
+        if self.disk_works:
+            self.sync()
         self.perform(self.judge.tick(self.now_ns, self.wall_ns, self.monotonic_ns))
         if reports:
             self.report()

@@ -46,6 +46,7 @@ class Rig:
     """`with Rig(tmp_path) as rig:` both processes run, the stimulator is connected; all are killed at the end."""
 
     def __init__(self, folder: Path, *stimulator: str, prescription: Prescription | None = None, start: bool = True) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
         self.layout = Layout(folder / "data")
         self.layout.create()
         self.folder = folder

@@ -15,6 +15,7 @@ from tests.interlock_rig import SEAT, Daemon, DaemonProcess, Rig, boot_ns, wait_
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 TIMES = 20
+A_DAY = 10  # sessions the ledger allows one seat
 
 
 def table(name: str, times_s: list[float]) -> None:
@@ -62,19 +63,21 @@ def press(daemon: DaemonProcess, rig: Rig) -> int:
 )
 def test_daemon_fault(tmp_path: Path, name: str, fault: Callable[[DaemonProcess, Rig], int]) -> None:
     times_s = []
-    with Rig(tmp_path) as rig:
-        for i in range(TIMES):
-            daemon = DaemonProcess(rig, session=f"s{i}", wait_ma=0.02)
-            fault_ns = fault(daemon, rig)
-            times_s.append(rig.after_s(fault_ns))
-            if fault is freeze:
-                daemon.signal(signal.SIGCONT)
-            if fault is not kill:
-                daemon.finish()
-            still_latched(rig)
-            assert rig.last_nonzero_ns() < fault_ns + 10**9
-        path = rig.layout.seat(SEAT) / "interlock.log"
-        assert check_chain(path.read_bytes(), read_head(path.with_name("interlock.log.head"))) == ""
+    for block in range(TIMES // A_DAY):
+        with Rig(tmp_path / str(block)) as rig:
+            for i in range(A_DAY):
+                daemon = DaemonProcess(rig, session=f"s{i}", wait_ma=0.02)
+                fault_ns = fault(daemon, rig)
+                times_s.append(rig.after_s(fault_ns))
+                if fault is freeze:
+                    daemon.signal(signal.SIGCONT)
+                if fault is not kill:
+                    daemon.finish()
+                still_latched(rig)
+                assert rig.last_nonzero_ns() < fault_ns + 10**9
+            path = rig.layout.seat(SEAT) / "interlock.log"
+            head = read_head(path.with_name("interlock.log.head"))
+            assert check_chain(path.read_bytes(), head) == ""
     table(name, times_s)
 
 
@@ -83,22 +86,23 @@ def test_daemon_fault(tmp_path: Path, name: str, fault: Callable[[DaemonProcess,
 )
 def test_interlock_fault(tmp_path: Path, name: str, number: int) -> None:
     times_s = []
-    with Rig(tmp_path) as rig:
-        for i in range(TIMES):
-            daemon = Daemon(rig, f"s{i}")
-            daemon.run_at(1.0, 0.02)
-            fault_ns = boot_ns()
-            rig.interlock.send_signal(number)
-            times_s.append(rig.after_s(fault_ns))
-            if number == signal.SIGSTOP:
-                rig.interlock.send_signal(signal.SIGCONT)
-                daemon.stopped("")
-                daemon.close()
-            else:
-                daemon.close()
-                rig.interlock.wait(5)
-                rig.interlock = rig.start_interlock()
-            still_latched(rig)
+    for block in range(TIMES // A_DAY):
+        with Rig(tmp_path / str(block)) as rig:
+            for i in range(A_DAY):
+                daemon = Daemon(rig, f"s{i}")
+                daemon.run_at(1.0, 0.02)
+                fault_ns = boot_ns()
+                rig.interlock.send_signal(number)
+                times_s.append(rig.after_s(fault_ns))
+                if number == signal.SIGSTOP:
+                    rig.interlock.send_signal(signal.SIGCONT)
+                    daemon.stopped("")
+                    daemon.close()
+                else:
+                    daemon.close()
+                    rig.interlock.wait(5)
+                    rig.interlock = rig.start_interlock()
+                still_latched(rig)
     table(name, times_s)
 
 
@@ -137,19 +141,20 @@ def test_full_disk(tmp_path: Path) -> None:
     import resource
 
     times_s = []
-    with Rig(tmp_path) as rig:
-        for i in range(TIMES):
-            daemon = Daemon(rig, f"s{i}")
-            daemon.run_at(1.0, 0.02)
-            wait_for(lambda i=i: rig.event_names().count("set") == i + 1)  # type: ignore[misc]
-            size = (rig.layout.seat(SEAT) / "interlock.log").stat().st_size
-            _, most = resource.prlimit(rig.interlock.pid, resource.RLIMIT_FSIZE)
-            resource.prlimit(rig.interlock.pid, resource.RLIMIT_FSIZE, (size, most))
-            fault_ns = boot_ns()
-            daemon.send("set", amplitude_ma=0.9, block="stimulate")
-            daemon.stopped("audit log cannot be written")
-            times_s.append(rig.after_s(fault_ns))
-            resource.prlimit(rig.interlock.pid, resource.RLIMIT_FSIZE, (most, most))
-            wait_for(lambda i=i: rig.event_names().count("stopped") == i + 1)  # type: ignore[misc]
-            daemon.close()
+    for block in range(TIMES // A_DAY):
+        with Rig(tmp_path / str(block)) as rig:
+            for i in range(A_DAY):
+                daemon = Daemon(rig, f"s{i}")
+                daemon.run_at(1.0, 0.02)
+                wait_for(lambda i=i: rig.event_names().count("set") == i + 1)  # type: ignore[misc]
+                size = (rig.layout.seat(SEAT) / "interlock.log").stat().st_size
+                _, most = resource.prlimit(rig.interlock.pid, resource.RLIMIT_FSIZE)
+                resource.prlimit(rig.interlock.pid, resource.RLIMIT_FSIZE, (size, most))
+                fault_ns = boot_ns()
+                daemon.send("set", amplitude_ma=0.9, block="stimulate")
+                daemon.stopped("audit log cannot be written")
+                times_s.append(rig.after_s(fault_ns))
+                resource.prlimit(rig.interlock.pid, resource.RLIMIT_FSIZE, (most, most))
+                wait_for(lambda i=i: rig.event_names().count("stopped") == i + 1)  # type: ignore[misc]
+                daemon.close()
     table("audit log's disk full", times_s)

@@ -35,7 +35,8 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
 
 def log_is_whole(rig: Rig) -> None:
     path = rig.layout.seat(SEAT) / "interlock.log"
-    assert check_chain(path.read_bytes(), read_head(path.with_name("interlock.log.head"))) == ""
+    head = read_head(path.with_name("interlock.log.head"))  # first: the interlock may be writing
+    assert check_chain(path.read_bytes(), head) == ""
 
 
 def latched(rig: Rig, because: str) -> None:
@@ -554,6 +555,35 @@ def test_a_torn_last_line_is_cut_off_and_named(rig: Rig) -> None:
     daemon.close()
 
 
+# ---- the dose ledger (S5) ------------------------------------------------------------------------------------------------
+
+
+def test_a_killed_interlock_has_already_written_down_the_dose(rig: Rig) -> None:
+    daemon = Daemon(rig)
+    daemon.run_at(1.0, 0.05)
+    given_uc = daemon.state["delivered_uc"]
+    rig.interlock.kill()
+    rig.interlock.wait(5)
+    daemon.close()
+    rig.start_interlock()
+    again = Daemon(rig)
+    again.arm()
+    assert given_uc <= again.state["delivered_uc"] <= given_uc + 10_000
+    again.close()
+
+
+def test_a_seat_whose_ledger_is_gone_gives_nothing(rig: Rig) -> None:
+    daemon = Daemon(rig)
+    daemon.run_at(1.0, 0.01)
+    daemon.close()
+    rig.interlock.terminate()
+    assert rig.interlock.wait(3) == 0
+    for name in ("ledger.log", "ledger.log.head"):
+        (rig.layout.seat(SEAT) / name).unlink()
+    rig.start_interlock()
+    refused_to_arm(rig, "ledger")
+
+
 # ---- the process itself ----------------------------------------------------------------------------------------------------
 
 ALLOWED_OWN = {
@@ -569,6 +599,7 @@ ALLOWED_OWN = {
     "interlock.ed25519",
     "interlock.judge",
     "interlock.launch",
+    "interlock.ledger",
     "interlock.limits",
     "interlock.log",
     "interlock.loop",
@@ -622,13 +653,14 @@ def test_runs_in_a_session_of_its_own(rig: Rig) -> None:
     assert os.getsid(rig.interlock.pid) == rig.interlock.pid
 
 
-def test_both_start_quickly(tmp_path: Path) -> None:
-    with Rig(tmp_path, start=False) as rig:
-        started = time.monotonic()
-        rig.start_stimulator()
-        middle = time.monotonic()
-        rig.start_interlock()
-        assert middle - started < 1.0 and time.monotonic() - middle < 1.0
+def cpu_s(pid: int) -> float:
+    """User and system time of a process so far: what its start costs, however busy the machine is."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def test_both_start_in_less_than_300_ms_of_work(rig: Rig) -> None:
+    assert cpu_s(rig.stimulator.pid) < 0.3 and cpu_s(rig.interlock.pid) < 0.3
 
 
 def test_device_limit_of_the_driver_is_the_simulators() -> None:

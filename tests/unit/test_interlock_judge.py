@@ -11,6 +11,7 @@ import pytest
 
 from eegloop.stim import Limit, StimState
 from interlock.judge import MS, Judge
+from interlock.ledger import Book
 from interlock.limits import rules
 from interlock.wire import PacketError
 from tests.interlock_bench import DEVICE, START_NS, WALL_S, Seat
@@ -783,6 +784,6 @@ def test_unknown_kind_is_refused_when_armed() -> None:
 
 
 def test_judge_is_told_its_readback() -> None:
-    judge = Judge(rules(None, None, DEVICE), "simulated", "none", START_NS)
+    judge = Judge(rules(None, None, DEVICE), "simulated", "none", Book("b", False), START_NS)
     assert judge.state(START_NS).readback == "none" and judge.state(START_NS).device == "simulated"
     assert WALL_S > 0

@@ -1,0 +1,137 @@
+"""The dose ledger (S5): what each session was allowed before it was given, and what a new one may have. Pure but for `load`.
+
+Entries are lines of an append-only chain like the audit log's (interlock/log.py), written and fsynced by its thread:
+`debit` = the session may reach these totals (at most 8 s ahead of what was given), `close` = these totals were
+given. A debit that was never closed counts as given. `ceiling` = `lower_only` fell to this.
+
+Time is counted, not read: only seconds that certainly passed free anything. Within one boot these are CLOCK_BOOTTIME's;
+across a reboot the new boot's uptime, or the wall clock's difference if a synchronized clock vouched for both ends.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from interlock.limits import Refusal, Rules
+from interlock.log import Chain, check_line
+
+DAY_S = 86_400.0
+BACKWARDS_S = 1.0
+
+
+class Session:
+    """One session's totals: charge (µC) and time with output (ms), and when it began and last had a debit (counted s)."""
+
+    __slots__ = ("course", "first_s", "last_s", "ms", "uc")
+
+    def __init__(self, course: str, at_s: float) -> None:
+        self.course = course
+        self.first_s = at_s
+        self.last_s = at_s
+        self.uc = 0.0
+        self.ms = 0.0
+
+
+class Book:
+    """The ledger's content.
+
+    Parameters
+    ----------
+    boot_id : str
+        The running boot (/proc/sys/kernel/random/boot_id).
+    synchronized : bool
+        A synchronized clock vouches for the wall time of this boot.
+    """
+
+    def __init__(self, boot_id: str, synchronized: bool) -> None:
+        self.boot_id = boot_id
+        self.synchronized = synchronized
+        self.fault = ""
+        self.sessions: dict[str, Session] = {}
+        self.ceilings_ma: dict[str, float] = {}
+        self.highest_wall_s = -math.inf
+        self._at_s = 0.0
+        self._last: tuple[str, int, float, bool] | None = None
+
+    def apply(self, event: str, data: dict[str, Any], boot_ns: int, wall_s: float) -> None:
+        """One entry, read from the disk or just made."""
+        boot_id, synchronized = str(data["boot_id"]), bool(data["synchronized"])
+        self._at_s = self._counted_s(boot_id, boot_ns, wall_s, synchronized)
+        if self._last is not None and self._last[0] == boot_id:
+            boot_ns = max(boot_ns, self._last[1])
+        self._last = (boot_id, boot_ns, wall_s, synchronized)
+        self.highest_wall_s = max(self.highest_wall_s, wall_s)
+        if event in ("debit", "close"):
+            session = self.sessions.setdefault(data["session"], Session(data["course"], self._at_s))
+            session.uc, session.ms, session.last_s = float(data["uc"]), float(data["ms"]), self._at_s
+        elif event == "ceiling":
+            before_ma = self.ceilings_ma.get(data["course"], math.inf)
+            self.ceilings_ma[data["course"]] = min(before_ma, float(data["amplitude_ma"]))
+
+    def counted_s(self, boot_ns: int, wall_s: float) -> float:
+        """Seconds that certainly passed since the first entry."""
+        return self._counted_s(self.boot_id, boot_ns, wall_s, self.synchronized)
+
+    def _counted_s(self, boot_id: str, boot_ns: int, wall_s: float, synchronized: bool) -> float:
+        if self._last is None:
+            return self._at_s
+        last_id, last_ns, last_wall_s, last_synchronized = self._last
+        if boot_id == last_id:
+            return self._at_s + max(0.0, (boot_ns - last_ns) / 1e9)
+        vouched_s = wall_s - last_wall_s if synchronized and last_synchronized else 0.0
+        return self._at_s + max(boot_ns / 1e9, vouched_s)
+
+    def refusal(self, rules: Rules, name: str, boot_ns: int, wall_s: float) -> Refusal | None:
+        """Why this session may not begin (or go on) now."""
+        if self.fault:
+            return Refusal(
+                "ledger", self.fault, "whole", "interlock", "the dose ledger is damaged; have the prescription signed anew"
+            )
+        if wall_s < self.highest_wall_s - BACKWARDS_S:
+            return Refusal(
+                "clock", int(wall_s), int(self.highest_wall_s), "interlock", "the clock is behind the ledger; set it right"
+            )
+        if name in self.sessions:
+            return None
+        now_s = self.counted_s(boot_ns, wall_s)
+        course = [session for session in self.sessions.values() if session.course == rules.course]
+        counted = list(self.sessions.values()) if rules.worn else course
+        begun = [now_s - session.first_s for session in counted]
+        counts = (
+            ("day_sessions", sum(ago_s < DAY_S for ago_s in begun), rules.day_sessions),
+            ("week_sessions", sum(ago_s < 7 * DAY_S for ago_s in begun), rules.week_sessions),
+            ("course_sessions", len(course), rules.course_sessions),
+        )
+        for field, had, limit in counts:
+            if not had < limit:
+                return Refusal(f"prescription.{field}", had, limit, "prescription", "as many sessions as signed have been given")
+        since_s = min((now_s - session.last_s for session in counted), default=math.inf)
+        if not since_s * 1000 >= rules.lockout_ms:
+            return Refusal(
+                "prescription.lockout_ms",
+                int(since_s * 1000),
+                rules.lockout_ms,
+                "prescription",
+                "too soon after the last session",
+            )
+        return None
+
+
+def load(path: Path, boot_id: str, synchronized: bool) -> Book:
+    """The book on the disk; a ledger that is damaged, cut or cannot be read gives a book that refuses everything."""
+    book = Book(boot_id, synchronized)
+    try:
+        Chain(path).close()
+        prev, n = "0" * 64, -1
+        for line in path.read_bytes().split(b"\n")[:-1]:
+            number, before, digest, body = check_line(line)
+            if (number, before) != (n + 1, prev):
+                raise ValueError(f"line {n + 2} does not follow the line before")
+            n, prev = number, digest
+            if body["event"] != "torn_tail":
+                book.apply(body["event"], body["data"], body["boot_ns"], body["wall_s"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        book.fault = str(error) or type(error).__name__
+    return book
