@@ -15,7 +15,7 @@ from eegloop.closed import Closed
 from eegloop.line import LineSettings
 from eegloop.signal import Biomarkers, Chunk, Grade, StreamInfo
 
-CAP = ("Fp1", "Fp2", "F3", "Fz", "F4", "C3", "Cz", "C4", "P3", "Pz", "P4", "O1", "O2")
+CAP = ("Fp1", "Fp2", "F7", "F3", "Fz", "F4", "F8", "T7", "C3", "Cz", "C4", "T8", "P7", "P3", "Pz", "P4", "P8", "O1", "O2")
 HEADSETS = {
     "cap": CAP,
     "muse": ("TP9", "AF7", "AF8", "TP10"),
