@@ -97,5 +97,19 @@ def test_zeros_give_no_good_value_and_no_exception(kind: str) -> None:
     assert not (found[-1].grades == Grade.GOOD).any()
 
 
+def test_together_they_give_what_each_gives_alone() -> None:
+    """Shared spectra are computed once; who else asks must not change a value."""
+    x = eeg()[:, : len(CAP)].astype(np.float32)
+    info = StreamInfo("t", "t", 250.0, CAP, ("eeg",) * len(CAP))
+    marks = [(kind, importlib.import_module(f"dsp.biomarkers.{kind}").Settings()) for kind in KINDS]
+    together = Pipeline(info, LineSettings(hop_s=0.5), marks).push(Chunk(x, 0, 0.0, 0.0))[-1]
+    for kind in KINDS:
+        _, found = rows(kind, CAP, eeg())
+        for i, column in enumerate(found[-1].columns):
+            j = together.find(column.name, column.channel)
+            np.testing.assert_allclose(together.values[j], found[-1].values[i], rtol=1e-9)
+            assert together.reasons[j] == found[-1].reasons[i]
+
+
 def test_the_port_is_what_the_pipeline_hands_over() -> None:
     assert {"density", "codes", "frequencies", "whole"} <= set(dir(Hop))
