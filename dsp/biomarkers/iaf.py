@@ -10,6 +10,7 @@ the next peak by a fifth. Channels are joined weighted by how sharp their peaks 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Self
 
 import numpy as np
@@ -65,6 +66,13 @@ class AlphaPeak:
     sharpness: float
 
 
+@lru_cache(maxsize=16)
+def _smoothers(n: int, spacing: float, bins: int, order: int) -> tuple[F64, F64, F64]:
+    """Matrices that give n bins' Savitzky-Golay value, slope and curvature: the filter of unit vectors."""
+    value, slope, bend = (signal.savgol_filter(np.eye(n), bins, order, deriv=d, delta=spacing, axis=-1) for d in range(3))
+    return value, slope, bend
+
+
 def alpha_peaks(frequency_hz: F64, density: F64, settings: Settings) -> list[AlphaPeak | None]:
     """Corcoran's rule for each row of (n_channels, n_bins) density; None where there is no peak (a slope, two alike, small)."""
     inside = (frequency_hz >= _RANGE_HZ[0]) & (frequency_hz <= _RANGE_HZ[1])
@@ -77,8 +85,7 @@ def alpha_peaks(frequency_hz: F64, density: F64, settings: Settings) -> list[Alp
     p = p[alive] / p[alive].mean(1, keepdims=True)
     spacing = float(f[1] - f[0])
     smooth, slope, bend = (
-        signal.savgol_filter(p, settings.smoothing_bins, settings.smoothing_order, deriv=d, delta=spacing, axis=-1)
-        for d in range(3)
+        p @ matrix for matrix in _smoothers(len(f), spacing, settings.smoothing_bins, settings.smoothing_order)
     )
     log_power = np.log10(p)
     basis = np.column_stack([np.ones_like(f), f])

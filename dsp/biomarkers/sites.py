@@ -72,10 +72,10 @@ class SiteValue:
         if not self._sites:
             values[:], grades[:] = np.nan, Grade.INVALID
             return ("needs an EEG channel",)
-        if hop.number % self._every == 0:
-            codes = hop.codes(self._n)
-            for j, i in enumerate(self._sites):
-                code = int(codes[i])
+        for j, i in enumerate(self._sites):
+            # Sites take turns, so that no hop bears the cost of all.
+            if (hop.number + j) % self._every == 0:
+                code = int(hop.codes(self._n)[i])
                 value = math.nan if GRADES[code] == Grade.INVALID else self._measure(hop, i)
                 self._held.values[j] = value
                 self._held.codes[j] = Code.NO_POWER if math.isnan(value) and GRADES[code] != Grade.INVALID else code
