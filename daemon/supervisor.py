@@ -181,7 +181,7 @@ class Service:
         data = ["--data", str(layout.data), "--seat", seat.id]
         if self._options.demo:
             if seat.stimulator.kind == "simulated":
-                await self._start(Child(f"stimulator {seat.id}", python("-m", "simulators.stimulators.simulated", *data), folder / "stimulator.out", nice=NICE_INTERLOCK))
+                await self._start(Child(f"stimulator {seat.id}", python("-m", "simulators.stimulators.simulated", *data, "--exit-alone-s", "5"), folder / "stimulator.out", nice=NICE_INTERLOCK))
             name = getattr(seat.source.settings, "name", None)
             if seat.source.kind == "lsl" and name:
                 argv = python("-m", "simulators.board", *data, "--name", name)

@@ -1,4 +1,7 @@
-"""Where 10-10 electrodes lie: directions from the center of a spherical head (x right, y front, z up), from MNE's standard_1005."""
+"""Where 10-10 electrodes lie: directions from the center of a spherical head (x right, y front, z up).
+
+From MNE's standard_1005 template, about the center of the sphere fitted to these electrodes.
+"""
 
 from __future__ import annotations
 
@@ -99,7 +102,12 @@ OLDER = {"T3": "T7", "T4": "T8", "T5": "P7", "T6": "P8"}
 _BY_LOWER = {label.lower(): label for label in POSITIONS} | {old.lower(): new for old, new in OLDER.items()}
 
 
+def canonical(label: str) -> str | None:
+    """The 10-10 name of a label in any case or of the older nomenclature; None if it is none."""
+    return _BY_LOWER.get(label.strip().lower())
+
+
 def direction(label: str) -> F64 | None:
-    """Unit vector (3,) of an electrode by its label in any case, None if it is no 10-10 name."""
-    known = _BY_LOWER.get(label.strip().lower())
+    """Unit vector (3,) of an electrode, None if its label is no 10-10 name."""
+    known = canonical(label)
     return None if known is None else np.array(POSITIONS[known])

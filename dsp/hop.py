@@ -31,6 +31,7 @@ class Hop:
     def __init__(
         self,
         grid: Grid,
+        needs: dict[tuple[int, str, str, int], SpectrumNeed],
         engines: dict[tuple[int, str, str, int], SpectrumEngine],
         quality: ChannelQuality,
         samples: SampleRing | None,
@@ -40,7 +41,7 @@ class Hop:
         self.end_sample = 0
         self.samples = samples
         self._block = 0
-        self._engines = engines
+        self._needs, self._engines = needs, engines
         self._quality = quality
         self._densities: dict[tuple[int, str, str, int], F64] = {}
         self._transforms: dict[tuple[int, str, str, int], C128] = {}
@@ -63,7 +64,10 @@ class Hop:
         return self.end_sample - n_samples >= self._fed_from
 
     def density(self, need: SpectrumNeed) -> F64:
-        """(n_channels, n_bins) µV²/Hz of the need's window that ends here; only meaningful if `whole`."""
+        """(n_channels, n_bins) µV²/Hz of the need's window that ends here; only meaningful if `whole`.
+
+        Bins go from 0 Hz to the need's `f_max_hz` or beyond (another biomarker may have asked for more): `frequencies`.
+        """
         density = self._densities.get(need.key)
         if density is None:
             window = self.samples.window(need.n_samples) if self.samples is not None else None
@@ -72,10 +76,10 @@ class Hop:
         return density
 
     def transform(self, need: SpectrumNeed) -> C128:
-        """(n_channels, n_bins) complex bins of the window that ends here, |.|² their density; for `complex_bins` needs."""
+        """(n_channels, n_bins) complex bins of the window that ends here, |.|² = `density`; for `complex_bins` needs."""
         bins = self._transforms.get(need.key)
         if bins is None:
-            bins = self._transforms[need.key] = transform(self.window(need.n_samples), need, self.grid.rate_hz)
+            bins = self._transforms[need.key] = transform(self.window(need.n_samples), self._needs[need.key], self.grid.rate_hz)
         return bins
 
     def window(self, n_samples: int) -> F64:

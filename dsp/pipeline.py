@@ -138,7 +138,7 @@ class Pipeline:
         self._quality = ChannelQuality(
             settings.quality, grid, eeg, judged, info.full_scale_uv, settings.high_pass_hz is not None, longest, leak
         )
-        self._hop = Hop(grid, self._engines, self._quality, self._samples)
+        self._hop = Hop(grid, needs, self._engines, self._quality, self._samples)
         frequency = self._engines[self.spectrum_need.key].frequency_hz
         self._total_weights = band_weights(frequency, *_TOTAL_HZ, "sum")
 

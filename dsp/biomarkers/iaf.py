@@ -65,24 +65,49 @@ class AlphaPeak:
     sharpness: float
 
 
-def alpha_peak(frequency_hz: F64, density: F64, settings: Settings) -> AlphaPeak | None:
-    """Corcoran's rule for one channel; None where there is no peak (a steady slope, two alike, too small)."""
+@lru_cache(maxsize=16)
+def _smoothers(n: int, spacing: float, bins: int, order: int) -> tuple[F64, F64, F64]:
+    """Matrices that give n bins' Savitzky-Golay value, slope and curvature: the filter of unit vectors."""
+    value, slope, bend = (signal.savgol_filter(np.eye(n), bins, order, deriv=d, delta=spacing, axis=-1) for d in range(3))
+    return value, slope, bend
+
+
+def alpha_peaks(frequency_hz: F64, density: F64, settings: Settings) -> list[AlphaPeak | None]:
+    """Corcoran's rule for each row of (n_channels, n_bins) density; None where there is no peak (a slope, two alike, small)."""
     inside = (frequency_hz >= _RANGE_HZ[0]) & (frequency_hz <= _RANGE_HZ[1])
-    f, p = frequency_hz[inside], density[inside]
-    if len(f) < settings.smoothing_bins or not p.min() > 0:
-        return None
-    p = p / p.mean()
+    f = frequency_hz[inside]
+    p = np.asarray(density[:, inside], dtype=np.float64)
+    peaks: list[AlphaPeak | None] = [None] * len(p)
+    alive = np.flatnonzero(np.all(p > 0, axis=1))
+    if len(f) < settings.smoothing_bins or not alive.size:
+        return peaks
+    p = p[alive] / p[alive].mean(1, keepdims=True)
     spacing = float(f[1] - f[0])
+<<<<<<< HEAD
     smooth, slope, bend = (matrix @ p for matrix in _smoothers(len(p), settings.smoothing_bins, settings.smoothing_order, spacing))
     line = np.polynomial.Polynomial.fit(f, np.log10(p), 1)
     residual = np.log10(p) - line(f)
     threshold = line(f) + settings.least_sd * residual.std()
+=======
+    smooth, slope, bend = (
+        p @ matrix for matrix in _smoothers(len(f), spacing, settings.smoothing_bins, settings.smoothing_order)
+    )
+    log_power = np.log10(p)
+    basis = np.column_stack([np.ones_like(f), f])
+    line = basis @ np.linalg.lstsq(basis, log_power.T, rcond=None)[0]
+    threshold = line.T + settings.least_sd * (log_power - line.T).std(1, keepdims=True)
+    for row, channel in enumerate(alive):
+        peaks[channel] = _peak(f, smooth[row], slope[row], bend[row], threshold[row], settings)
+    return peaks
+
+
+def _peak(f: F64, smooth: F64, slope: F64, bend: F64, threshold: F64, settings: Settings) -> AlphaPeak | None:
+    spacing = float(f[1] - f[0])
+>>>>>>> dsp
     falls = np.flatnonzero((slope[:-1] > 0) & (slope[1:] <= 0))
     tops = np.where(smooth[falls] >= smooth[falls + 1], falls, falls + 1)
     low, high = settings.search_hz
-    tops = np.array(
-        [i for i in tops if low <= f[i] <= high and smooth[i] > 0 and np.log10(smooth[i]) > threshold[i]], dtype=np.intp
-    )
+    tops = tops[(f[tops] >= low) & (f[tops] <= high) & (smooth[tops] > 10 ** threshold[tops])]
     if not tops.size:
         return None
     tops = tops[np.argsort(smooth[tops])[::-1]]
@@ -157,12 +182,17 @@ class IndividualAlphaFrequency:
         frequency = hop.frequencies(self._mean.need)
         density, channel_codes = self._mean.density()
         n = len(self._picked)
-        peaks: list[AlphaPeak | None] = []
-        codes = np.empty(n, dtype=np.uint8)
-        for j, i in enumerate(self._picked):
-            found = alpha_peak(frequency, density[i], self._settings) if channel_codes[i] < Code.SETTLING else None
-            peaks.append(found)
-            codes[j] = Code.NO_PEAK if found is None and channel_codes[i] < Code.SETTLING else channel_codes[i]
+        picked_codes = channel_codes[list(self._picked)]
+        usable = [j for j in range(n) if picked_codes[j] < Code.SETTLING]
+        peaks: list[AlphaPeak | None] = [None] * n
+        codes = picked_codes.copy()
+        if usable:
+            for j, found in zip(
+                usable, alpha_peaks(frequency, density[[self._picked[j] for j in usable]], self._settings), strict=True
+            ):
+                peaks[j] = found
+                if found is None:
+                    codes[j] = Code.NO_PEAK
         self._values[:] = np.nan
         shown = [(j, p) for j, p in enumerate(peaks) if p is not None]
         for j, p in shown:
@@ -172,12 +202,11 @@ class IndividualAlphaFrequency:
             weights = np.array([p.sharpness for _, p in shown])
             self._values[0] = float(np.average([p.peak_hz for _, p in shown], weights=weights))
             low, high = (float(np.mean(bound)) for bound in zip(*((p.low_hz, p.high_hz) for _, p in shown), strict=True))
-            usable = [j for j in range(n) if channel_codes[self._picked[j]] < Code.SETTLING]
             for j in usable:
                 self._values[n + 2 + j] = center_of_gravity(frequency, density[self._picked[j]], low, high)
             self._values[n + 1] = float(np.mean(self._values[[n + 2 + j for j in usable]]))
             whole = max(int(codes[j]) for j, _ in shown)
-            cog = np.where(codes == Code.NO_PEAK, channel_codes[list(self._picked)], codes)
+            cog = np.where(codes == Code.NO_PEAK, picked_codes, codes)
         else:
             whole = Code.NO_PEAK if whole < Code.SETTLING else whole
             cog = np.where(codes < Code.SETTLING, np.uint8(Code.NO_PEAK), codes)

@@ -20,6 +20,7 @@ from eegloop.signal import F64, U8, BiomarkerColumn, Grade, StreamInfo
 
 USUAL = ("Fz", "Cz", "Pz", "Oz", "F3", "F4", "O1", "O2", "AF7", "AF8", "TP9", "TP10", "Fp1", "Fp2")
 _MOST_BY_ITSELF = 4
+ANALYSIS_RATE_HZ = 250.0
 
 
 class SiteSettings(Closed):
@@ -71,14 +72,22 @@ class SiteValue:
         if not self._sites:
             values[:], grades[:] = np.nan, Grade.INVALID
             return ("needs an EEG channel",)
-        if hop.number % self._every == 0:
-            codes = hop.codes(self._n)
-            for j, i in enumerate(self._sites):
-                code = int(codes[i])
+        for j, i in enumerate(self._sites):
+            # Sites take turns, so that no hop bears the cost of all.
+            if (hop.number + j) % self._every == 0:
+                code = int(hop.codes(self._n)[i])
                 value = math.nan if GRADES[code] == Grade.INVALID else self._measure(hop, i)
                 self._held.values[j] = value
                 self._held.codes[j] = Code.NO_POWER if math.isnan(value) and GRADES[code] != Grade.INVALID else code
         return self._held.give(hop, values, grades)
+
+
+def analysis_step(info: StreamInfo, line: LineSettings) -> int:
+    """Take every so manieth sample to come near 250 per second, so that values of different headsets mean the same.
+
+    1 where no low pass keeps the rest from folding back.
+    """
+    return max(1, round(info.sample_rate_hz / ANALYSIS_RATE_HZ)) if line.low_pass_hz is not None else 1
 
 
 def window_samples(info: StreamInfo, line: LineSettings, window_s: float) -> int:

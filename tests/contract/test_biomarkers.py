@@ -15,7 +15,7 @@ from eegloop.closed import Closed
 from eegloop.line import LineSettings
 from eegloop.signal import Biomarkers, Chunk, Grade, StreamInfo
 
-CAP = ("Fp1", "Fp2", "F3", "Fz", "F4", "C3", "Cz", "C4", "P3", "Pz", "P4", "O1", "O2")
+CAP = ("Fp1", "Fp2", "F7", "F3", "Fz", "F4", "F8", "T7", "C3", "Cz", "C4", "T8", "P7", "P3", "Pz", "P4", "P8", "O1", "O2")
 HEADSETS = {
     "cap": CAP,
     "muse": ("TP9", "AF7", "AF8", "TP10"),
@@ -95,6 +95,20 @@ def test_nothing_is_good_while_stimulation_is_on_or_settling(kind: str) -> None:
 def test_zeros_give_no_good_value_and_no_exception(kind: str) -> None:
     _, found = rows(kind, CAP, np.zeros((15_000, len(CAP))))
     assert not (found[-1].grades == Grade.GOOD).any()
+
+
+def test_together_they_give_what_each_gives_alone() -> None:
+    """Shared spectra are computed once; who else asks must not change a value."""
+    x = eeg()[:, : len(CAP)].astype(np.float32)
+    info = StreamInfo("t", "t", 250.0, CAP, ("eeg",) * len(CAP))
+    marks = [(kind, importlib.import_module(f"dsp.biomarkers.{kind}").Settings()) for kind in KINDS]
+    together = Pipeline(info, LineSettings(hop_s=0.5), marks).push(Chunk(x, 0, 0.0, 0.0))[-1]
+    for kind in KINDS:
+        _, found = rows(kind, CAP, eeg())
+        for i, column in enumerate(found[-1].columns):
+            j = together.find(column.name, column.channel)
+            np.testing.assert_allclose(together.values[j], found[-1].values[i], rtol=1e-9)
+            assert together.reasons[j] == found[-1].reasons[i]
 
 
 def test_the_port_is_what_the_pipeline_hands_over() -> None:
