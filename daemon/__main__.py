@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from types import FrameType
@@ -15,11 +16,12 @@ def _quiet(number: int, frame: FrameType | None) -> None:
 if __name__ == "__main__" or sys.argv[0].endswith("eegloop"):
     signal.signal(signal.SIGINT, _quiet)
     signal.signal(signal.SIGTERM, _quiet)
+    # The line's matrix products are small: handing them to other threads costs more than it saves. Read when NumPy loads.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import difflib
 import importlib
 import json
-import os
 import pkgutil
 from pathlib import Path
 from typing import Annotated

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import gc
 import importlib
 import json
 import os
@@ -142,6 +143,8 @@ class Service:
             port = json_port(await self._web.line(20.0))
             self._say(port)
             await filters
+            gc.collect()
+            gc.freeze()  # what exists by now stays: the collector need not look at it again while the loop runs
             try:
                 async with asyncio.TaskGroup() as tasks:
                     for number, loop in enumerate(self._seats):

@@ -68,6 +68,8 @@ class AlphaPeak:
 @lru_cache(maxsize=16)
 def _smoothers(n: int, spacing: float, bins: int, order: int) -> tuple[F64, F64, F64]:
     """Matrices that give n bins' Savitzky-Golay value, slope and curvature: the filter of unit vectors."""
+    from scipy import signal  # seconds to import; not when a configuration is only read
+
     value, slope, bend = (signal.savgol_filter(np.eye(n), bins, order, deriv=d, delta=spacing, axis=-1) for d in range(3))
     return value, slope, bend
 
@@ -83,12 +85,6 @@ def alpha_peaks(frequency_hz: F64, density: F64, settings: Settings) -> list[Alp
         return peaks
     p = p[alive] / p[alive].mean(1, keepdims=True)
     spacing = float(f[1] - f[0])
-<<<<<<< HEAD
-    smooth, slope, bend = (matrix @ p for matrix in _smoothers(len(p), settings.smoothing_bins, settings.smoothing_order, spacing))
-    line = np.polynomial.Polynomial.fit(f, np.log10(p), 1)
-    residual = np.log10(p) - line(f)
-    threshold = line(f) + settings.least_sd * residual.std()
-=======
     smooth, slope, bend = (
         p @ matrix for matrix in _smoothers(len(f), spacing, settings.smoothing_bins, settings.smoothing_order)
     )
@@ -103,7 +99,6 @@ def alpha_peaks(frequency_hz: F64, density: F64, settings: Settings) -> list[Alp
 
 def _peak(f: F64, smooth: F64, slope: F64, bend: F64, threshold: F64, settings: Settings) -> AlphaPeak | None:
     spacing = float(f[1] - f[0])
->>>>>>> dsp
     falls = np.flatnonzero((slope[:-1] > 0) & (slope[1:] <= 0))
     tops = np.where(smooth[falls] >= smooth[falls + 1], falls, falls + 1)
     low, high = settings.search_hz
@@ -119,15 +114,6 @@ def _peak(f: F64, smooth: F64, slope: F64, bend: F64, threshold: F64, settings: 
     width = max(spacing, (outer - inner) * spacing)
     sharpness = float(np.sum(smooth[inner : outer + 1])) * spacing / width
     return AlphaPeak(float(f[top]), float(f[left]), float(f[right]), sharpness)
-
-
-@lru_cache(maxsize=16)
-def _smoothers(n: int, bins: int, order: int, spacing: float) -> tuple[F64, F64, F64]:
-    """The Savitzky-Golay filter and its two derivatives as (n, n) matrices: it is linear, and its edges are slow to fit each time."""
-    from scipy import signal
-    one = np.eye(n)
-    smooth, slope, bend = (signal.savgol_filter(one, bins, order, deriv=d, delta=spacing, axis=0) for d in range(3))
-    return smooth, slope, bend
 
 
 def _foot(slope: F64, top: int, step: int, spacing: float) -> int:

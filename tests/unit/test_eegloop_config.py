@@ -26,7 +26,7 @@ def test_the_shipped_file_is_accepted() -> None:
     config = load(ROOT / "config.yaml")
     assert [seat.id for seat in config.seats] == ["seat1"]
     assert config.seats[0].source.kind == "lsl"
-    assert config.seats[0].line.high_pass_hz == 1.0
+    assert config.seats[0].line.high_pass_hz == 0.75
 
 
 def test_every_key_of_the_shipped_file_is_explained_beside_it() -> None:
@@ -44,8 +44,8 @@ def test_every_key_of_the_shipped_file_is_explained_beside_it() -> None:
         ("  port: 8765", "  prot: 8765", "prot: 8765", ["web.prot", "unknown key", "did you mean 'port'"]),
         ("  port: 8765", "  port: 80", "port: 80", ["web.port", "found 80", "1024"]),
         ("kind: lsl ", "kind: lls ", "kind: lls", ["'lls' is no source", "did you mean 'lsl'"]),
-        ("high_pass_hz: 1.0", "high_pas_hz: 1.0", "high_pas_hz", ["seats[0].line.high_pas_hz", "did you mean 'high_pass_hz'"]),
-        ("high_pass_hz: 1.0", "high_pass_hz: fast", "high_pass_hz", ["seats[0].line.high_pass_hz", "found 'fast'", "Hz"]),
+        ("high_pass_hz: 0.75", "high_pas_hz: 0.75", "high_pas_hz", ["seats[0].line.high_pas_hz", "did you mean 'high_pass_hz'"]),
+        ("high_pass_hz: 0.75", "high_pass_hz: fast", "high_pass_hz", ["seats[0].line.high_pass_hz", "found 'fast'", "Hz"]),
         ("flat_uv: 0.5", "flat_uv: .nan", "flat_uv", ["seats[0].line.quality.flat_uv", "nan"]),
         ("person: virtual", "person: Ana Ruiz", "person:", ["seats[0].person", "'Ana Ruiz'", "letters and digits"]),
         ("kind: simulated", "kind: simulatde", "kind: simulatde", ["no stimulator", "did you mean 'simulated'"]),
