@@ -156,5 +156,7 @@ def test_full_disk(tmp_path: Path) -> None:
                 times_s.append(rig.after_s(fault_ns))
                 resource.prlimit(rig.interlock.pid, resource.RLIMIT_FSIZE, (most, most))
                 wait_for(lambda i=i: rig.event_names().count("stopped") == i + 1)  # type: ignore[misc]
+                ledger = rig.layout.seat(SEAT) / "ledger.log"
+                wait_for(lambda i=i, path=ledger: path.read_text().count('"close"') == i + 1)  # type: ignore[misc]
                 daemon.close()
     table("audit log's disk full", times_s)
