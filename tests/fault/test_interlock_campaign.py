@@ -146,7 +146,7 @@ def test_full_disk(tmp_path: Path) -> None:
             for i in range(A_DAY):
                 daemon = Daemon(rig, f"s{i}")
                 daemon.run_at(1.0, 0.02)
-                wait_for(lambda i=i: rig.event_names().count("set") == i + 1)  # type: ignore[misc]
+                wait_for(lambda i=i: rig.event_names().count("set") == 2 * i + 1)  # type: ignore[misc]
                 size = (rig.layout.seat(SEAT) / "interlock.log").stat().st_size
                 _, most = resource.prlimit(rig.interlock.pid, resource.RLIMIT_FSIZE)
                 resource.prlimit(rig.interlock.pid, resource.RLIMIT_FSIZE, (size, most))
