@@ -71,7 +71,7 @@ class RunningService:
             body["seats"].append({**seat, "id": name, "prescription": str(path), "source": source})
         self.config = folder / "config.yaml"
         self.config.write_text(yaml.safe_dump(body))
-        start = "import sys; from daemon.__main__ import main; sys.argv[0] = 'eegloop'; main()"
+        start = "import sys; sys.argv[0] = 'eegloop'; from daemon.__main__ import main; main()"
         arguments = ["demo", "--config", str(self.config), "--data", str(self.layout.data), "--port", str(self.port), "--no-browser"]
         self.process = subprocess.Popen(
             [sys.executable, "-c", f"{before}\n{start}", *arguments],
@@ -113,6 +113,16 @@ class RunningService:
             except OSError:
                 continue
         raise AssertionError(f"no process of this service has {word!r} in its command line")
+
+    def until_signals_are_taken_over(self) -> None:
+        """The first thing our own code does; before it the interpreter is still starting."""
+
+        def taken() -> bool:
+            status = (Path("/proc") / str(self.process.pid) / "status").read_text()
+            caught = int(next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt")), 16)
+            return bool(caught >> (signal.SIGTERM - 1) & 1)
+
+        wait_for(taken, 10, "signal handlers")
 
     def output(self) -> str:
         self._log.flush()
