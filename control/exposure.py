@@ -46,12 +46,7 @@ def commanded(exposure: Exposure, t_s: float) -> Exposure:
 def heard(exposure: Exposure, state: StimState, boot_to_lsl_s: float) -> Exposure:
     """Take in what the interlock said."""
     at_s = state.boot_ns * 1e-9 + boot_to_lsl_s
-    zero = (
-        state.zero_since_ns > 0
-        and state.confirmed_ma == 0.0
-        and state.commanded_ma == 0.0
-        and state.granted_ma == 0.0
-    )
+    zero = state.zero_since_ns > 0 and state.confirmed_ma == 0.0 and state.commanded_ma == 0.0 and state.granted_ma == 0.0
     if not zero:
         return replace(exposure, clean_from_s=math.inf, heard_s=at_s)
     zero_s = state.zero_since_ns * 1e-9 + boot_to_lsl_s

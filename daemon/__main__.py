@@ -89,11 +89,15 @@ def stop(
 
 @app.command(epilog="Example: eegloop replay recording.vhdr --out out/")
 def replay(
-    recording: Annotated[Path, typer.Argument(help="BrainVision, EDF/BDF, FIF, XDF, OpenBCI text or Muse CSV file; or a session of ours.")],
+    recording: Annotated[
+        Path, typer.Argument(help="BrainVision, EDF/BDF, FIF, XDF, OpenBCI text or Muse CSV file; or a session of ours.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="Directory for the derivatives.")],
     config: ConfigFile = None,
     controller: Annotated[str | None, typer.Option(help="Another controller: what would it have done?")] = None,
-    seat: Annotated[str | None, typer.Option(help="Take the settings of this seat of the configuration [default: the first].")] = None,
+    seat: Annotated[
+        str | None, typer.Option(help="Take the settings of this seat of the configuration [default: the first].")
+    ] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print a JSON summary instead of text.")] = False,
 ) -> None:
     """Run the same line over a recording, as fast as it can."""
@@ -145,7 +149,9 @@ def simulate_board(context: typer.Context) -> None:
 
 
 @simulate.command("stimulator", context_settings=PASS_ON, epilog="Example: eegloop simulate stimulator simulated --seat seat1")
-def simulate_stimulator(context: typer.Context, kind: Annotated[str, typer.Argument(help="Kind of stimulator, e.g. simulated.")]) -> None:
+def simulate_stimulator(
+    context: typer.Context, kind: Annotated[str, typer.Argument(help="Kind of stimulator, e.g. simulated.")]
+) -> None:
     """A stimulator emulator on its true wire."""
     known = sorted(m.name for m in pkgutil.iter_modules(importlib.import_module("simulators.stimulators").__path__))
     if kind not in known:

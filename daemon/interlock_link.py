@@ -56,7 +56,9 @@ class InterlockLink:
             except (FileNotFoundError, ConnectionRefusedError, BlockingIOError):
                 candidate.close()
                 if self._clock.lsl_s() > end_s:
-                    raise InterlockError(f"the interlock does not answer at {self._path}; its log is in the seat's folder") from None
+                    raise InterlockError(
+                        f"the interlock does not answer at {self._path}; its log is in the seat's folder"
+                    ) from None
                 await asyncio.sleep(0.01)
         loop.add_reader(self._socket.fileno(), self._read)
         while self.state is None:

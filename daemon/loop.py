@@ -150,7 +150,9 @@ class Line:
         """The biomarker that is kept in its band, as the page draws it; empty before the first row."""
         if self.row is None:
             return {}
-        return self.controller.target(self._controller_state, session.snapshot(self.session, self._inputs_now(self.row), self.prescription))
+        return self.controller.target(
+            self._controller_state, session.snapshot(self.session, self._inputs_now(self.row), self.prescription)
+        )
 
     def _session(self, tick: Tick, events: tuple[OperatorEvent, ...], now_s: float, result: _Collected) -> None:
         inputs = self._inputs(tick, events, now_s)
@@ -164,7 +166,9 @@ class Line:
             self.session = session.permit(self.session, verdict, inputs, self.prescription)
             target = self.controller.target(self._controller_state, snapshot)
             result.decisions.append(
-                Decision(tick.number, now_s, self.row.end_sample, self.session.decisions, target, snapshot, verdict, self.session.phase)
+                Decision(
+                    tick.number, now_s, self.row.end_sample, self.session.decisions, target, snapshot, verdict, self.session.phase
+                )
             )
         if effects.command == "set" and effects.block == Block.STIMULATE:
             self.exposure = exposure.commanded(self.exposure, max(now_s, tick.t_s))

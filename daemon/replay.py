@@ -47,7 +47,13 @@ class Replay:
 
 
 def replay_recording(
-    recording: Path, out: Path, config: Path | None, controller: str | None, seat: str | None, default_config: Path, progress: bool
+    recording: Path,
+    out: Path,
+    config: Path | None,
+    controller: str | None,
+    seat: str | None,
+    default_config: Path,
+    progress: bool,
 ) -> dict[str, Any]:
     """Run a recording through the line and write the derivatives under `out`.
 
@@ -160,7 +166,9 @@ def _own(recorded: RecordedSession, config: Path | None, controller: str | None,
         boot_to_lsl_s, started_s = float(setup["boot_to_lsl_s"]), float(setup["line_started_s"])
         limits: tuple[Limit, ...] = find("stimulator", str(setup["stimulator"])).LIMITS
     except (KeyError, TypeError, ValueError) as error:
-        raise RecordingError(f"{recorded.header}: its settings cannot be read ({error}); was it written by a newer eegloop?") from None
+        raise RecordingError(
+            f"{recorded.header}: its settings cannot be read ({error}); was it written by a newer eegloop?"
+        ) from None
     if config is not None:
         chosen_seat = _seat(load(config), seat)
         settings = chosen_seat.line
@@ -245,9 +253,7 @@ def _identical(made: Replay, controller: str | None, config: Path | None) -> int
     """How many decisions are those of the recording; None if another controller or configuration was asked for."""
     if made.recorded is None or controller is not None or config is not None:
         return None
-    recorded = [
-        (d["end_sample"], d["granted_ma"], d["granted_hz"], d["hold"], d["sentence"]) for d in made.recorded.decisions()
-    ]
+    recorded = [(d["end_sample"], d["granted_ma"], d["granted_hz"], d["hold"], d["sentence"]) for d in made.recorded.decisions()]
     return sum(a == b for a, b in zip(recorded, made.decided, strict=False))
 
 
@@ -256,4 +262,3 @@ def _bar(wanted: bool) -> AbstractContextManager[Progress | None]:
         return nullcontext(None)
     console = Console(stderr=True, force_terminal=sys.stderr.isatty())
     return Progress(TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), console=console)
-

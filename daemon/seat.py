@@ -167,7 +167,9 @@ class SeatLoop:
                 f"seat {self.seat}: the stream changed (now {info.n_channels} channels at {info.sample_rate_hz:g} Hz, "
                 f"before {self.line.info.n_channels} at {self.line.info.sample_rate_hz:g}); restart eegloop to use it"
             )
-        self._audit.append("source", {"seat": self.seat, "name": info.name, "source_id": info.source_id, "channels": list(info.channels)})
+        self._audit.append(
+            "source", {"seat": self.seat, "name": info.name, "source_id": info.source_id, "channels": list(info.channels)}
+        )
 
     def _source_news(self, news: SourceNews) -> None:
         self._news_lost = news.kind in ("lost", "ended") or (self._news_lost and news.kind not in ("connected", "restarted"))
@@ -290,7 +292,9 @@ class SeatLoop:
             second = math.floor(outcome.rows[-1].t_s)
             if not self.vitals.history or math.floor(self.vitals.history[-1][0]) != second:
                 value = line.target().get("value")
-                self.vitals.history.append((outcome.rows[-1].t_s, value if isinstance(value, float) and math.isfinite(value) else None))
+                self.vitals.history.append(
+                    (outcome.rows[-1].t_s, value if isinstance(value, float) and math.isfinite(value) else None)
+                )
 
 
 def _fields(thing: Any) -> dict[str, Any]:

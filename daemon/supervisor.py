@@ -62,7 +62,11 @@ def run(options: Options) -> int:
     layout.create()
     sys.setswitchinterval(0.001)  # the writer's thread must not keep the interpreter from the loop for 5 ms at a time
     structlog.configure(
-        processors=[structlog.processors.add_log_level, structlog.processors.TimeStamper(fmt="iso"), structlog.dev.ConsoleRenderer(colors=False)],
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso"),
+            structlog.dev.ConsoleRenderer(colors=False),
+        ],
         logger_factory=structlog.WriteLoggerFactory((layout.data / "eegloop.log").open("a", encoding="utf-8")),
     )
     with _only_one(layout):
@@ -150,7 +154,10 @@ class Service:
                     for number, loop in enumerate(self._seats):
                         tasks.create_task(loop.acquire(), name=f"acquire {loop.seat}")
                         tasks.create_task(loop.idle(), name=f"idle {loop.seat}")
-                        tasks.create_task(self._watch_interlock(self._config.seats[number], signed[loop.seat], loop), name=f"interlock {loop.seat}")
+                        tasks.create_task(
+                            self._watch_interlock(self._config.seats[number], signed[loop.seat], loop),
+                            name=f"interlock {loop.seat}",
+                        )
                     tasks.create_task(self._publish(live), name="state")
                     tasks.create_task(self._commands(live), name="commands")
                     tasks.create_task(self._challenge(live), name="supervision")
@@ -162,12 +169,17 @@ class Service:
         """Stimulation to zero first, then the recording closed; each wait is bounded."""
         for loop in self._seats:
             loop.link.stop("the service ends")
-        stops = [asyncio.to_thread(stop_now, self._layout.stop_socket(loop.seat), "the service ends", 1.0) for loop in self._seats]
+        stops = [
+            asyncio.to_thread(stop_now, self._layout.stop_socket(loop.seat), "the service ends", 1.0) for loop in self._seats
+        ]
         for loop, result in zip(self._seats, await asyncio.gather(*stops, return_exceptions=True), strict=True):
             confirmed = isinstance(result, dict) and bool(result.get("confirmed"))
             audit.append("stopped", {"seat": loop.seat, "confirmed": confirmed})
             if not confirmed and any(child.running for child in self._interlocks.values()):
-                print(f"{loop.label}: zero output is NOT CONFIRMED - take the headset off, switch the stimulator off", file=sys.stderr)
+                print(
+                    f"{loop.label}: zero output is NOT CONFIRMED - take the headset off, switch the stimulator off",
+                    file=sys.stderr,
+                )
         for loop in self._seats:
             with contextlib.suppress(OSError):
                 loop.close("the service ends")
@@ -184,7 +196,14 @@ class Service:
         data = ["--data", str(layout.data), "--seat", seat.id]
         if self._options.demo:
             if seat.stimulator.kind == "simulated":
-                await self._start(Child(f"stimulator {seat.id}", python("-m", "simulators.stimulators.simulated", *data, "--exit-alone-s", "5"), folder / "stimulator.out", nice=NICE_INTERLOCK))
+                await self._start(
+                    Child(
+                        f"stimulator {seat.id}",
+                        python("-m", "simulators.stimulators.simulated", *data, "--exit-alone-s", "5"),
+                        folder / "stimulator.out",
+                        nice=NICE_INTERLOCK,
+                    )
+                )
             name = getattr(seat.source.settings, "name", None)
             if seat.source.kind == "lsl" and name:
                 argv = python("-m", "simulators.board", *data, "--name", name)
@@ -192,14 +211,21 @@ class Service:
         self._interlocks[seat.id] = await self._start(self._interlock(seat, signed))
 
     def _interlock(self, seat: Seat, signed: build.Signed) -> Child:
-        return Child(f"interlock {seat.id}", build.interlock_argv(self._layout, seat, signed), self._layout.seat(seat.id) / "interlock.out", nice=NICE_INTERLOCK)
+        return Child(
+            f"interlock {seat.id}",
+            build.interlock_argv(self._layout, seat, signed),
+            self._layout.seat(seat.id) / "interlock.out",
+            nice=NICE_INTERLOCK,
+        )
 
     async def _start_web(self) -> None:
         self._web = await self._start(self._web_child(self._options.port or self._config.web.port))
 
     def _web_child(self, port: int) -> Child:
         argv = python("-m", "daemon.web", "--data", str(self._layout.data), "--port", str(port))
-        return Child("web", argv, self._layout.data / "web.out", stdin=build.web_settings(self._config), wants_stdout=True, nice=NICE_VIEW)
+        return Child(
+            "web", argv, self._layout.data / "web.out", stdin=build.web_settings(self._config), wants_stdout=True, nice=NICE_VIEW
+        )
 
     async def _start(self, child: Child) -> Child:
         await child.start()
@@ -216,10 +242,16 @@ class Service:
             return build.line(seat, info, signed, boot_to_lsl_s, clock.lsl_s())
 
         def make_recorder(info: StreamInfo, line: Line) -> SessionRecorder | None:
-            return build.recorder(seat, self._layout, self._writer, audit, info, line, clock, self._options.demo) if seat.recording.enabled else None
+            return (
+                build.recorder(seat, self._layout, self._writer, audit, info, line, clock, self._options.demo)
+                if seat.recording.enabled
+                else None
+            )
 
         source = build.source(seat, clock)
-        return SeatLoop(seat.id, index, seat.label, self._options.demo, source, make_line, make_recorder, link, audit, live, clock)
+        return SeatLoop(
+            seat.id, index, seat.label, self._options.demo, source, make_line, make_recorder, link, audit, live, clock
+        )
 
     async def _publish(self, live: LiveServer) -> None:
         """The state of every seat, four times a second; the seats themselves when they become known."""
@@ -279,7 +311,9 @@ class Service:
     async def _end_children(self) -> None:
         """The web and the simulators first, then the interlocks, which have latched at zero by now."""
         interlocks = set(map(id, self._interlocks.values()))
-        await asyncio.gather(*(child.end(0.7) for child in self._children if child.name == "web" or child.name.startswith("board")))
+        await asyncio.gather(
+            *(child.end(0.7) for child in self._children if child.name == "web" or child.name.startswith("board"))
+        )
         await asyncio.gather(*(child.end(0.7) for child in self._children if id(child) in interlocks))
         await asyncio.gather(*(child.end(0.5) for child in self._children))
 

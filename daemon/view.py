@@ -33,7 +33,9 @@ def loop_state(seat: SeatLoop, clock: Clock) -> LoopState:
         biomarkers=_biomarkers(seat, now_s),
         target=_target(seat, now_s),
         output=_output(seat, now_s),
-        decision=decision_view(seat.vitals.decision, now_s - seat.vitals.decision_at_s) if seat.vitals.decision is not None else {},
+        decision=decision_view(seat.vitals.decision, now_s - seat.vitals.decision_at_s)
+        if seat.vitals.decision is not None
+        else {},
         recording=_recording(seat),
         alarms=_alarms(seat, status),
     )
@@ -62,7 +64,12 @@ def _quality(seat: SeatLoop) -> list[dict[str, Any]]:
         return []
     quality = line.row.quality
     return [
-        {"channel": name, "good": bool(quality.good[i]), "reasons": list(quality.reasons[i]), "line_ratio": _number(float(quality.line_ratio[i]))}
+        {
+            "channel": name,
+            "good": bool(quality.good[i]),
+            "reasons": list(quality.reasons[i]),
+            "line_ratio": _number(float(quality.line_ratio[i])),
+        }
         for i, name in enumerate(line.info.channels)
     ]
 
@@ -140,7 +147,10 @@ def _recording(seat: SeatLoop) -> dict[str, Any]:
 def _alarms(seat: SeatLoop, status: str) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     if seat.line is not None:
-        found += [{"id": a.id, "priority": a.priority, "text": a.text, "advice": a.advice, "age_s": 0.0} for a in seat.line.effects.alarms]
+        found += [
+            {"id": a.id, "priority": a.priority, "text": a.text, "advice": a.advice, "age_s": 0.0}
+            for a in seat.line.effects.alarms
+        ]
     if seat.link.silent:
         found.append(_alarm("interlock_silent", "high", "The interlock does not answer; the output is unknown.",
                             "Take the headset off and switch the stimulator off."))  # fmt: skip
@@ -148,7 +158,9 @@ def _alarms(seat: SeatLoop, status: str) -> list[dict[str, Any]]:
         found.append(_alarm("stream_lost", "technical", f"No data for more than {LOST_AFTER_S:g} s.",
                             "The headset stopped sending. Check that its light is on."))  # fmt: skip
     if seat.recorder is not None and seat.recorder.status.status == "failed":
-        found.append(_alarm("recording_failed", "high", seat.recorder.status.message, "Stimulation stays off until the recording works."))
+        found.append(
+            _alarm("recording_failed", "high", seat.recorder.status.message, "Stimulation stays off until the recording works.")
+        )
     known: dict[str, dict[str, Any]] = {}
     for alarm in found:
         known.setdefault(alarm["id"], alarm)

@@ -26,9 +26,13 @@ Word = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_\
 class WebSettings(Closed):
     """The local page."""
 
-    host: Literal["127.0.0.1", "::1", "localhost"] = Field("127.0.0.1", description="address served on; loopback only in this version")
+    host: Literal["127.0.0.1", "::1", "localhost"] = Field(
+        "127.0.0.1", description="address served on; loopback only in this version"
+    )
     port: int = Field(8765, ge=1024, le=65535, description="TCP port")
-    allowed_hosts: tuple[Host, ...] = Field(("127.0.0.1", "localhost"), min_length=1, description="names a browser may call this machine by")
+    allowed_hosts: tuple[Host, ...] = Field(
+        ("127.0.0.1", "localhost"), min_length=1, description="names a browser may call this machine by"
+    )
 
 
 class MqttSettings(Closed):
@@ -157,11 +161,22 @@ def _seat(document: _Document, at: tuple[str | int, ...], raw: object) -> Seat |
     raw_biomarkers = raw.get("biomarkers")
     biomarkers: list[PluginChoice | None] = []
     if not isinstance(raw_biomarkers, list) or not raw_biomarkers:
-        document.say((*at, "biomarkers") if "biomarkers" in raw else at, f"{where}.biomarkers: found {raw_biomarkers!r}; must be a list of at least one")
+        document.say(
+            (*at, "biomarkers") if "biomarkers" in raw else at,
+            f"{where}.biomarkers: found {raw_biomarkers!r}; must be a list of at least one",
+        )
     else:
         biomarkers = [document.plugin((*at, "biomarkers", i), "biomarker", entry) for i, entry in enumerate(raw_biomarkers)]
     source, controller, stimulator = chosen["source"], chosen["controller"], chosen["stimulator"]
-    if head is None or line is None or recording is None or source is None or controller is None or stimulator is None or None in biomarkers:
+    if (
+        head is None
+        or line is None
+        or recording is None
+        or source is None
+        or controller is None
+        or stimulator is None
+        or None in biomarkers
+    ):
         return None
     return Seat(
         head.id, head.label, head.person, head.prescription, source, line, tuple(b for b in biomarkers if b is not None),
@@ -264,7 +279,10 @@ class _Document:
             return None
         kind = raw.get("kind")
         if not isinstance(kind, str):
-            self.say((*at, "kind") if "kind" in raw else at, f"{_dotted(at)}.kind: found {kind!r}; must name a {port}: {', '.join(kinds(port))}")
+            self.say(
+                (*at, "kind") if "kind" in raw else at,
+                f"{_dotted(at)}.kind: found {kind!r}; must name a {port}: {', '.join(kinds(port))}",
+            )
             return None
         try:
             module = find(port, kind)

@@ -6,6 +6,7 @@ import difflib
 import importlib
 import importlib.util
 import pkgutil
+from pathlib import Path
 from types import ModuleType
 
 from eegloop.errors import ConfigError
@@ -32,8 +33,7 @@ def _is_plugin(module_name: str) -> bool:
     spec = importlib.util.find_spec(module_name)
     if spec is None or spec.origin is None:
         return False
-    with open(spec.origin, encoding="utf-8") as file:
-        text = file.read()
+    text = Path(spec.origin).read_text(encoding="utf-8")
     return "\nclass Settings" in text and "\ndef build(" in text
 
 

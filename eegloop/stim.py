@@ -296,7 +296,9 @@ class Prescription:
             Naming the field, its value and what is allowed.
         """
         try:
-            body = json.loads(payload.decode("utf-8"), object_pairs_hook=_no_duplicates, parse_constant=_no_constants, parse_float=_no_floats)
+            body = json.loads(
+                payload.decode("utf-8"), object_pairs_hook=_no_duplicates, parse_constant=_no_constants, parse_float=_no_floats
+            )
         except UnicodeDecodeError as error:
             raise PrescriptionError(f"prescription: not UTF-8 ({error})") from None
         except RecursionError:
@@ -329,7 +331,9 @@ class Prescription:
         if body["modality"] not in ("tdcs", "tacs"):
             raise PrescriptionError(f"prescription.modality: {body['modality']!r} must be 'tdcs' or 'tacs'")
         if (body["modality"] == "tdcs") != (body["frequency_millihz"] == 0):
-            raise PrescriptionError(f"prescription.frequency_millihz: {body['frequency_millihz']} does not fit modality {body['modality']!r} (tdcs: 0)")
+            raise PrescriptionError(
+                f"prescription.frequency_millihz: {body['frequency_millihz']} does not fit modality {body['modality']!r} (tdcs: 0)"
+            )
         if body["start_ua"] > body["amplitude_ua"]:
             raise PrescriptionError(f"prescription.start_ua: {body['start_ua']} is above amplitude_ua {body['amplitude_ua']}")
         if body["valid_until_s"] <= body["valid_from_s"]:

@@ -72,7 +72,16 @@ class RunningService:
         self.config = folder / "config.yaml"
         self.config.write_text(yaml.safe_dump(body))
         start = "import sys; sys.argv[0] = 'eegloop'; from daemon.__main__ import main; main()"
-        arguments = ["demo", "--config", str(self.config), "--data", str(self.layout.data), "--port", str(self.port), "--no-browser"]
+        arguments = [
+            "demo",
+            "--config",
+            str(self.config),
+            "--data",
+            str(self.layout.data),
+            "--port",
+            str(self.port),
+            "--no-browser",
+        ]
         self.process = subprocess.Popen(
             [sys.executable, "-c", f"{before}\n{start}", *arguments],
             stdout=self._log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, cwd=ROOT, start_new_session=True,

@@ -26,7 +26,9 @@ WALL_NS = 1_750_000_000_000_000_000
 
 
 def info_of(settings: BrainSettings) -> StreamInfo:
-    return StreamInfo("virtual", "virtual", settings.sample_rate_hz, settings.montage, ("eeg",) * len(settings.montage), settings.rail_uv)
+    return StreamInfo(
+        "virtual", "virtual", settings.sample_rate_hz, settings.montage, ("eeg",) * len(settings.montage), settings.rail_uv
+    )
 
 
 def line_for(info: StreamInfo, prescription: Prescription, boot_to_lsl_s: float = BOOT_TO_LSL_S) -> Line:
@@ -98,7 +100,12 @@ class VirtualLoop:
                     self._send("arm", now_ns, tick.number)
                 case "set":
                     self._send(
-                        "set", now_ns, tick.number, block=effects.block, amplitude_ma=effects.amplitude_ma, frequency_hz=effects.frequency_hz
+                        "set",
+                        now_ns,
+                        tick.number,
+                        block=effects.block,
+                        amplitude_ma=effects.amplitude_ma,
+                        frequency_hz=effects.frequency_hz,
                     )
                 case "fallback" | "end" | "stop" as kind:
                     self._send(kind, now_ns, tick.number, reason=effects.reason)
@@ -110,7 +117,14 @@ class VirtualLoop:
     def _send(self, kind: str, now_ns: int, tick: int, **fields: object) -> None:
         self._sequence += 1
         command = StimCommand(
-            kind, self._sequence, self._session, self._nonce, now_ns + 300_000_000, tick, now_ns, **fields  # type: ignore[arg-type]
+            kind,
+            self._sequence,
+            self._session,
+            self._nonce,
+            now_ns + 300_000_000,
+            tick,
+            now_ns,
+            **fields,  # type: ignore[arg-type]
         )
         self._handle(self.judge.command(command, f"nonce{self._sequence}", now_ns))
 

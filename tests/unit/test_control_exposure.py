@@ -49,7 +49,8 @@ def test_after_a_command_nothing_is_clean_until_zero_is_confirmed_after_it() -> 
 
 
 @pytest.mark.parametrize(
-    "fields", [{"granted_ma": 0.1}, {"commanded_ma": 0.1}, {"confirmed_ma": None}, {"confirmed_ma": 0.1}, {"confirmed_ma": math.nan}]
+    "fields",
+    [{"granted_ma": 0.1}, {"commanded_ma": 0.1}, {"confirmed_ma": None}, {"confirmed_ma": 0.1}, {"confirmed_ma": math.nan}],
 )
 def test_zero_that_is_not_wholly_zero_is_no_zero(fields: dict[str, object]) -> None:
     exposure = heard(Exposure(), state(5.0, zero_since_s=4.0, **fields), 0.0)

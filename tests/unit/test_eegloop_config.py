@@ -30,7 +30,18 @@ def test_the_shipped_file_is_accepted() -> None:
 
 
 def test_every_key_of_the_shipped_file_is_explained_beside_it() -> None:
-    sections = {"web:", "mqtt:", "seats:", "source:", "line:", "quality:", "biomarkers:", "controller:", "stimulator:", "recording:"}
+    sections = {
+        "web:",
+        "mqtt:",
+        "seats:",
+        "source:",
+        "line:",
+        "quality:",
+        "biomarkers:",
+        "controller:",
+        "stimulator:",
+        "recording:",
+    }
     for number, line in enumerate(TEXT.splitlines(), 1):
         key = line.split("#")[0].strip()
         if key.startswith("- kind:") or not key or key.lstrip("- ") in sections:
