@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib
 import json
+import sys
 
 from eegloop.errors import SetupError
+
+COLUMNS = (("ours", 10), ("reference", 10), ("ratio", 7), ("goal", 6))
 
 
 def bench_table(json_output: bool) -> int:
@@ -17,14 +20,16 @@ def bench_table(json_output: bool) -> int:
         If this installation came without the benchmarks (they lie beside the packages in a checkout).
     """
     try:
-        runner = importlib.import_module("benchmarks.run")
+        tables = [importlib.import_module(name) for name in ("benchmarks.run", "benchmarks.line")]
     except ModuleNotFoundError:
         raise SetupError("the benchmarks are part of a checkout, not of an installed package: run `make bench` there") from None
-    rows = runner.rows()
+    sys.setswitchinterval(0.001)  # as the daemon has it
+    rows = [row for table in tables for row in table.rows()]
     if json_output:
         print(json.dumps(rows, ensure_ascii=False))
     else:
-        print(f"{'':78} {'ours':>10} {'reference':>10} {'ratio':>7} {'goal':>6}")
+        print(f"{'':84} {'ours':>10} {'reference':>10} {'ratio':>7} {'goal':>6}")
         for row in rows:
-            print(f"{row['name']:78} {row['ours']:>10} {row['reference']:>10} {row['ratio']:>7} {row['goal']:>6} {'ok' if row['ok'] else 'MISSED'}")
+            cells = [("-" if row[key] is None else str(row[key])).rjust(width) for key, width in COLUMNS]
+            print(f"{row['name']:84} {' '.join(cells)} {'ok' if row['ok'] else 'MISSED'}")
     return 0 if all(row["ok"] for row in rows) else 1
