@@ -22,7 +22,7 @@ import httpx
 import numpy as np
 import psutil
 import yaml
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
 
 from control.prescription import TrustedKey, demo_prescription, new_key, public_key, sign, trusted_bytes
 from eegloop.layout import Layout
@@ -91,37 +91,35 @@ def sign_prescriptions(data: Path, seats: Sequence[dict[str, Any]], authority: s
         seat["prescription"] = str(file)
 
 
-class Sender:
-    """A process of its own that sends the rows of an .npy file over LSL at real speed (tests/send_samples.py)."""
+class Script:
+    """A script of the tests as a process of its own, which prints "ready"."""
 
-    def __init__(self, rows_uv: np.ndarray, labels: Sequence[str], rate_hz: float, name: str, folder: Path) -> None:
+    def __init__(self, name: str, script: str, *arguments: str) -> None:
         self.name = name
-        file = folder / f"{name}.npy"
-        np.save(file, np.ascontiguousarray(rows_uv, dtype=np.float32))
         self.popen = subprocess.Popen(
-            [sys.executable, str(ROOT / "tests/send_samples.py"), str(file), name, str(rate_hz), ",".join(labels)],
+            [sys.executable, str(ROOT / "tests" / script), *arguments],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
         )  # fmt: skip
+        self._said: queue.Queue[str] = queue.Queue()
+        threading.Thread(target=self._read, daemon=True).start()
 
-    def wait_ready(self) -> None:
+    def _read(self) -> None:
         assert self.popen.stdout is not None
-        assert self.popen.stdout.readline() == "ready\n"
+        for line in self.popen.stdout:
+            self._said.put(line.strip())
+        self._said.put("")
 
-    def send(self, stop: int | None = None) -> None:
-        """Begin, or go on, up to row `stop` (None = all)."""
-        assert self.popen.stdin is not None
-        self.popen.stdin.write(f"{-1 if stop is None else stop}\n")
-        self.popen.stdin.flush()
-
-    def wait_sent(self, timeout_s: float) -> None:
-        """Until the rows asked for are sent."""
-        assert self.popen.stdout is not None
-        said: queue.Queue[str] = queue.Queue()
-        threading.Thread(target=lambda: said.put(self.popen.stdout.readline()), daemon=True).start()  # type: ignore[union-attr]
-        try:
-            assert said.get(timeout=timeout_s) == "sent\n", f"{self.name}: the sender died"
-        except queue.Empty:
-            raise AssertionError(f"{self.name}: not sent within {timeout_s:g} s") from None
+    def wait(self, word: str, timeout_s: float) -> None:
+        """Until it has said `word`; other lines are not of ours."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                said = self._said.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                raise AssertionError(f"{self.name}: did not say {word!r} within {timeout_s:g} s") from None
+            assert said, f"{self.name}: ended before it said {word!r}"
+            if said == word:
+                return
 
     def end(self) -> None:
         if self.popen.poll() is None:
@@ -131,6 +129,28 @@ class Sender:
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
+
+
+class Player(Script):
+    """MNE-LSL's player with recordings, each under a stream name (tests/play_recording.py)."""
+
+    def __init__(self, files: Mapping[str, Path]) -> None:
+        super().__init__("player", "play_recording.py", *(f"{file}={name}" for name, file in files.items()))
+
+
+class Sender(Script):
+    """Rows of samples over LSL at real speed, stamped when they are sent (tests/send_samples.py)."""
+
+    def __init__(self, rows_uv: np.ndarray, labels: Sequence[str], rate_hz: float, name: str, folder: Path) -> None:
+        file = folder / f"{name}.npy"
+        np.save(file, np.ascontiguousarray(rows_uv, dtype=np.float32))
+        super().__init__(name, "send_samples.py", str(file), name, str(rate_hz), ",".join(labels))
+
+    def send(self, stop: int | None = None) -> None:
+        """Begin, or go on, up to row `stop` (None = all)."""
+        assert self.popen.stdin is not None
+        self.popen.stdin.write(f"{-1 if stop is None else stop}\n")
+        self.popen.stdin.flush()
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +201,9 @@ class PageClient:
         self.seats: list[dict[str, Any]] = []
         self.answers: queue.Queue[dict[str, Any]] = queue.Queue()
         self._answer_challenges = answer_challenges
-        self._socket: ClientConnection = connect(
-            url.replace("http", "ws", 1) + "/api/v1/live", origin=url, max_size=None, close_timeout=0.5  # type: ignore[arg-type]
-        )
+        self._stack = contextlib.ExitStack()
+        address = url.replace("http", "ws", 1) + "/api/v1/live"
+        self._socket = self._stack.enter_context(connect(address, origin=url, max_size=None, close_timeout=0.5))  # type: ignore[arg-type]
         self._socket.send(json.dumps({"type": "hello", "token": tokens["token"]}))
         self._thread = threading.Thread(target=self._collect, daemon=True)
         self._thread.start()
@@ -240,7 +260,7 @@ class PageClient:
         return found
 
     def close(self) -> None:
-        self._socket.close()
+        self._stack.close()
         self._thread.join(2.0)
 
 
