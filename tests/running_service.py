@@ -92,14 +92,13 @@ def sign_prescriptions(data: Path, seats: Sequence[dict[str, Any]], authority: s
 
 
 class Script:
-    """A script of the tests as a process of its own, which prints "ready"."""
+    """A process of its own beside the service; what it prints is waited for."""
 
-    def __init__(self, name: str, script: str, *arguments: str) -> None:
+    def __init__(self, name: str, *arguments: str) -> None:
         self.name = name
         self.popen = subprocess.Popen(
-            [sys.executable, str(ROOT / "tests" / script), *arguments],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1,
-        )  # fmt: skip
+            [sys.executable, *arguments], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+        )
         self._said: queue.Queue[str] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
 
@@ -110,7 +109,7 @@ class Script:
         self._said.put("")
 
     def wait(self, word: str, timeout_s: float) -> None:
-        """Until it has said `word`; other lines are not of ours."""
+        """Until a line of it is or ends with `word`."""
         deadline = time.monotonic() + timeout_s
         while True:
             try:
@@ -118,8 +117,13 @@ class Script:
             except queue.Empty:
                 raise AssertionError(f"{self.name}: did not say {word!r} within {timeout_s:g} s") from None
             assert said, f"{self.name}: ended before it said {word!r}"
-            if said == word:
+            if said.endswith(word):
                 return
+
+    def tell(self, line: str) -> None:
+        assert self.popen.stdin is not None
+        self.popen.stdin.write(f"{line}\n")
+        self.popen.stdin.flush()
 
     def end(self) -> None:
         if self.popen.poll() is None:
@@ -135,7 +139,7 @@ class Player(Script):
     """MNE-LSL's player with recordings, each under a stream name (tests/play_recording.py)."""
 
     def __init__(self, files: Mapping[str, Path]) -> None:
-        super().__init__("player", "play_recording.py", *(f"{file}={name}" for name, file in files.items()))
+        super().__init__("player", "tests/play_recording.py", *(f"{file}={name}" for name, file in files.items()))
 
 
 class Sender(Script):
@@ -144,7 +148,18 @@ class Sender(Script):
     def __init__(self, rows_uv: np.ndarray, labels: Sequence[str], rate_hz: float, name: str, folder: Path) -> None:
         file = folder / f"{name}.npy"
         np.save(file, np.ascontiguousarray(rows_uv, dtype=np.float32))
-        super().__init__(name, "send_samples.py", str(file), name, str(rate_hz), ",".join(labels))
+        super().__init__(name, "tests/send_samples.py", str(file), name, str(rate_hz), ",".join(labels))
+
+    def send(self, stop: int | None = None) -> None:
+        """Begin, or go on, up to row `stop` (None = all); says "sent" then."""
+        self.tell(str(-1 if stop is None else stop))
+
+
+class Stimulator(Script):
+    """A seat's simulated stimulator, started by a person (only the demo starts them itself)."""
+
+    def __init__(self, data: Path, seat: str) -> None:
+        super().__init__(f"stimulator {seat}", "-m", "simulators.stimulators.simulated", "--data", str(data), "--seat", seat)
 
     def send(self, stop: int | None = None) -> None:
         """Begin, or go on, up to row `stop` (None = all)."""

@@ -20,6 +20,7 @@ from running_service import (
     Recorded,
     RunningService,
     Sender,
+    Stimulator,
     bids_errors,
     run_command,
     running,
@@ -174,9 +175,12 @@ def play(shared_data: Path, folder: Path, seconds: float | None) -> Iterator[Run
         for case in CASES if not case.player
     }  # fmt: skip
     player = Player({case.seat: shared_data / f"{case.file}.vhdr" for case in CASES if case.player})
+    stimulators = [Stimulator(data, str(seat["id"])) for seat in seats]
     try:
         for script in (player, *senders.values()):
             script.wait("ready", 60)
+        for script in stimulators:
+            script.wait(".stimulator", 60)
         with running("run", config, data) as service:
             page = service.page()
             lsl_seats = {seat["id"] for seat in seats if seat["source"]["kind"] == "lsl"}
@@ -206,7 +210,7 @@ def play(shared_data: Path, folder: Path, seconds: float | None) -> Iterator[Run
                 firsts[seat] = int(at[0])
             yield Run(service, sources, firsts, page, service.log(), health, code)
     finally:
-        for script in (player, *senders.values()):
+        for script in (player, *senders.values(), *stimulators):
             script.end()
 
 
@@ -270,6 +274,9 @@ def check_truth(run: Run, seat: str, truth_code: ModuleType, print_table: bool =
     for pair in (c for name, c in columns if name in ("faa", "prefrontal_asymmetry")):
         left, right = pair.split("-")
         name = next(name for name, c in columns if c == pair)
+        if left not in source.labels:
+            assert np.isnan(whole["values"][:, columns.index((name, pair))]).all()
+            continue
         alpha = {c: whole["values"][:, columns.index(("band_power.alpha", c))] for c in (left, right)}
         np.testing.assert_allclose(whole["values"][:, columns.index((name, pair))], np.log(alpha[right] / alpha[left]), atol=1e-9)
 
@@ -317,21 +324,24 @@ def test_the_page_was_sent_what_was_recorded(excerpts: Run, seat: str) -> None:
 
 @pytest.mark.parametrize("seat", [case.seat for case in CASES if case.default_line])
 def test_alpha_frequency_of_the_default_line(excerpts: Run, seat: str, truth_code: ModuleType) -> None:
-    """Each channel's individual alpha frequency within 0.5 Hz of the truth's own peak on the same 16 s."""
+    """Individual alpha frequency of a channel with a clear peak: within 0.5 Hz of the truth's own on the same 16 s."""
     source, recorded = excerpts.sources[seat], excerpts.recorded(f"{seat}-default")
     hops, columns = recorded.hops(), recorded.columns()
     n = int(16 * source.rate_hz)
+    full = hops[hops["end_sample"] >= n]
     for channel in source.case.alpha_channels:
-        values = hops["values"][:, columns.index(("iaf.peak", channel))]
-        shown = np.flatnonzero(np.isfinite(values))
-        assert len(shown), f"{channel}: no individual alpha frequency"
-        misses = []
-        for i in shown[:: max(1, len(shown) // 5)]:
-            end = int(hops["end_sample"][i])
-            span = excerpts.sent(f"{seat}-default", end)[end - n :, source.labels.index(channel)]
-            f, density, _ = truth_code.psd(span[np.newaxis].astype(float), source.rate_hz)
-            misses.append(abs(values[i] - truth_code.alpha_stats(f, density[0])["cog_hz_7_13"]))
-        print(seat, channel, f"worst distance from the truth's center of gravity {max(misses):.2f} Hz")
+        x = excerpts.sent(f"{seat}-default", int(hops["end_sample"][-1]))[:, source.labels.index(channel)].astype(float)
+        for part, truths_name in (("peak", "peak_hz_parabolic"), ("cog", "cog_hz_7_13")):
+            values = full["values"][:, columns.index((f"iaf.{part}", channel))]
+            shown = np.flatnonzero(np.isfinite(values))
+            assert len(shown) >= len(full) / 2, f"{channel}: no individual alpha frequency"
+            misses = []
+            for i in shown[:: max(1, len(shown) // 8)]:
+                end = int(full["end_sample"][i])
+                f, density, _ = truth_code.psd(x[np.newaxis, end - n : end], source.rate_hz)
+                misses.append(values[i] - truth_code.alpha_stats(f, density[0])[truths_name])
+            print(f"{seat} {channel} iaf.{part}: {np.median(values[shown]):.2f} Hz, off by at most {np.abs(misses).max():.2f} Hz")
+            assert np.abs(misses).max() <= 0.5
 
 
 def test_health_names_every_seat_and_no_person(excerpts: Run) -> None:
