@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,10 +75,12 @@ def write_config(path: Path, seats: Sequence[Mapping[str, Any]], **sections: Any
     return path
 
 
-def sign_prescriptions(data: Path, seats: Sequence[dict[str, Any]], authority: str = "observe") -> None:
-    """Give every seat a prescription, signed by a key that this data directory trusts, as `eegloop run` wants it."""
-    from dataclasses import replace
+# The demo's prescription with shorter blocks: a decision within half a minute.
+SHORT_BLOCKS = {"baseline_ms": 8_000, "sense_ms": 8_000, "stimulate_ms": 5_000}
 
+
+def sign_prescriptions(data: Path, seats: Sequence[dict[str, Any]], **changes: Any) -> None:
+    """Give every seat the demo's prescription with `changes`, signed by a key that this data directory trusts."""
     layout = Layout(data)
     layout.create()
     now_s = time.time()
@@ -87,7 +89,7 @@ def sign_prescriptions(data: Path, seats: Sequence[dict[str, Any]], authority: s
     (layout.keys / "trusted.json").write_bytes(trusted_bytes((trusted,)))
     for seat in seats:
         file = data / f"{seat['id']}.json"
-        file.write_bytes(sign(replace(demo_prescription(seat["person"], now_s), authority=authority), [key]))
+        file.write_bytes(sign(replace(demo_prescription(seat["person"], now_s), **changes), [key]))
         seat["prescription"] = str(file)
 
 
@@ -401,6 +403,31 @@ class RunningService:
                 process.kill()
         psutil.wait_procs(list(self._family.values()), timeout=5)
         shutil.rmtree(self.layout.run, ignore_errors=True)
+
+
+def check_parity(recorded: Recorded, out: Path, at_least: int = 1) -> dict[str, Any]:
+    """Replay a session of ours: every hop and every decision must come out the same, bit for bit.
+
+    A session that was killed may hold up to a second of samples or rows more than the other side has.
+    """
+    done = run_command("replay", str(recorded.header), "--out", str(out), "--json")
+    assert done.returncode == 0, done.stderr
+    summary: dict[str, Any] = json.loads(done.stdout)
+    replayed = Recorded(recorded.header, Path(summary["folder"]))
+    live, again = recorded.hops(), replayed.hops()
+    n = min(len(live), len(again))
+    assert n and abs(len(live) - len(again)) <= 10
+    for name in live.dtype.names:
+        assert live[name][:n].tobytes() == again[name][:n].tobytes(), f"{name} differs"
+    rows, rows_again = recorded.table("decisions.tsv"), replayed.table("decisions.tsv")
+    n_rows = min(len(rows), len(rows_again))
+    assert n_rows >= at_least and abs(len(rows) - len(rows_again)) <= 1
+    for one, other in zip(rows[:n_rows], rows_again[:n_rows], strict=True):
+        # The command's number and the time to the interlock belong to the run that commanded.
+        assert {k: v for k, v in one.items() if k not in ("sequence", "latency_ms")} == {
+            k: v for k, v in other.items() if k not in ("sequence", "latency_ms")
+        }
+    return {**summary, "hops_compared": n, "decisions_compared": n_rows}
 
 
 def run_command(*arguments: str, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:

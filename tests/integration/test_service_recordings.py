@@ -165,7 +165,7 @@ def play(shared_data: Path, folder: Path, seconds: float | None) -> Iterator[Run
         "channels": list(cyton.labels),
     }  # fmt: skip
     seats.append(seat_config(BRAINFLOW, board, line=TRUTHS_LINE, biomarkers=[{"kind": "band_power"}]))
-    sign_prescriptions(data, seats)
+    sign_prescriptions(data, seats, authority="observe")
     config = write_config(folder / "config.yaml", seats)
     senders = {
         case.seat: Sender(
