@@ -26,7 +26,7 @@ from eegloop.errors import RecordingError
 from eegloop.line import LineSettings
 from eegloop.plugins import find
 from eegloop.signal import StreamInfo
-from eegloop.stim import Limit, Prescription
+from eegloop.stim import Limit, Prescription, PrescriptionError
 from records import session
 from records.derivatives import ReplayDerivatives
 from records.session import RecordedSession
@@ -81,32 +81,15 @@ def replay_recording(
     else:
         made = _foreign(open_recording(recording), _seat(load(config or default_config), seat), controller)
     line = made.line
-    derivatives = ReplayDerivatives(out, header or recording, line.info, line.pipeline.columns, made.setup)
     started_s = time.perf_counter()
-    n_hops = n_samples = 0
     try:
-        with _bar(progress) as bar:
-            task = bar.add_task(recording.name, total=max(1, made.n_samples)) if bar is not None else None
-            for tick in made.ticks:
-                outcome = line.step(tick)
-                for state in tick.states:
-                    derivatives.stim(tick.number, state)
-                if tick.chunk is not None:
-                    derivatives.chunk(tick.number, tick.chunk)
-                    n_samples += tick.chunk.n_samples + tick.chunk.lost_samples
-                    if bar is not None and task is not None:
-                        bar.update(task, completed=n_samples)
-                for row in outcome.rows:
-                    n_hops += 1
-                    derivatives.biomarkers(row)
-                for decision in outcome.decisions:
-                    row_ = decision_row(decision, line, 0, None)
-                    made.decided.append((row_.end_sample, row_.granted_ma, row_.granted_hz, row_.hold, row_.sentence))
-                    derivatives.decision(row_)
+        derivatives = ReplayDerivatives(out, header or recording, line.info, line.pipeline.columns, made.setup)
+        try:
+            n_samples, n_hops = _run(made, derivatives, recording.name, progress)
+        finally:
+            derivatives.close()
     except OSError as error:
         raise RecordingError(f"{out}: cannot be written ({error.strerror or error}); choose another --out") from None
-    finally:
-        derivatives.close()
     if n_samples == 0:
         raise RecordingError(f"{recording}: holds no samples; nothing was replayed")
     took_s = time.perf_counter() - started_s
@@ -115,7 +98,7 @@ def replay_recording(
     text = (
         f"{recording.name}: {seconds:.1f} s, {line.info.n_channels} channels at {line.info.sample_rate_hz:g} Hz in {took_s:.1f} s "
         f"({seconds / took_s:.0f} x real time); {n_hops} hops, {len(made.decided)} decisions"
-        + ("" if identical is None else f", {identical} identical to the recorded ones")
+        + ("" if identical is None or made.recorded is None else f", {identical} of the {_n_decisions(made.recorded)} recorded ones identical")
         + f"\n{derivatives.folder}"
     )
     return {
@@ -127,6 +110,31 @@ def replay_recording(
         "decisions": len(made.decided),
         "identical": identical,
     }
+
+
+def _run(made: Replay, derivatives: ReplayDerivatives, name: str, progress: bool) -> tuple[int, int]:
+    """Every tick through the line; samples (lost ones included) and hops."""
+    line = made.line
+    n_samples = n_hops = 0
+    with _bar(progress) as bar:
+        task = bar.add_task(name, total=max(1, made.n_samples)) if bar is not None else None
+        for tick in made.ticks:
+            outcome = line.step(tick)
+            for state in tick.states:
+                derivatives.stim(tick.number, state)
+            if tick.chunk is not None:
+                derivatives.chunk(tick.number, tick.chunk)
+                n_samples += tick.chunk.n_samples + tick.chunk.lost_samples
+                if bar is not None and task is not None:
+                    bar.update(task, completed=n_samples)
+            for row in outcome.rows:
+                n_hops += 1
+                derivatives.biomarkers(row)
+            for decision in outcome.decisions:
+                row_ = decision_row(decision, line, 0, None)
+                made.decided.append((row_.end_sample, row_.granted_ma, row_.granted_hz, row_.hold, row_.sentence))
+                derivatives.decision(row_)
+    return n_samples, n_hops
 
 
 def _session_header(recording: Path) -> Path | None:
@@ -175,11 +183,37 @@ def _own(recorded: RecordedSession, config: Path | None, controller: str | None,
         biomarkers = [(b.kind, b.settings) for b in chosen_seat.biomarkers]
     kind = controller or chosen.pop("kind")
     chosen.pop("kind", None)
-    pipeline = Pipeline(recorded.info, settings, biomarkers)
-    built = _controller(kind, {} if controller else chosen)
-    line = Line(recorded.info, pipeline, settings.hop_s, built, prescription, limits, boot_to_lsl_s, started_s)
-    setup = {**setup, "line": settings.model_dump(mode="json"), "controller": {"kind": kind, **({} if controller else chosen)}}
+    line = _line(recorded.info, settings, biomarkers, kind, {} if controller else chosen, prescription, limits, boot_to_lsl_s, started_s)
+    setup = {
+        **setup,
+        "line": settings.model_dump(mode="json"),
+        "biomarkers": [{"kind": name, **one.model_dump(mode="json")} for name, one in biomarkers],
+        "controller": {"kind": kind, **({} if controller else chosen)},
+        "prescription": line.prescription.to_bytes().decode(),
+    }
     return Replay(line, _recorded_ticks(recorded), len(recorded.samples()), setup, recorded)
+
+
+def _line(
+    info: StreamInfo,
+    settings: LineSettings,
+    biomarkers: list[tuple[str, Closed]],
+    kind: str,
+    controller_settings: dict[str, Any],
+    prescription: Prescription,
+    limits: tuple[Limit, ...],
+    boot_to_lsl_s: float,
+    started_s: float,
+) -> Line:
+    """The line; its decisions and errors name the controller that runs, whichever the prescription was signed for."""
+    prescription = replace(prescription, controller=kind)
+    controller = _controller(kind, controller_settings)
+    try:
+        return Line(info, Pipeline(info, settings, biomarkers), settings.hop_s, controller, prescription, limits, boot_to_lsl_s, started_s)
+    except PrescriptionError as error:
+        raise RecordingError(
+            f"controller {kind!r} does not fit the prescription of this replay ({error}); choose a controller that does"
+        ) from None
 
 
 def _biomarker(entry: dict[str, Any]) -> tuple[str, Closed]:
@@ -226,16 +260,15 @@ def _foreign(recording: Recording, seat: Seat, controller: str | None) -> Replay
     observed: Prescription = replace(demo_prescription(seat.person, 0.0), authority="observe")
     kind = controller or seat.controller.kind
     settings = {} if controller else seat.controller.settings.model_dump()
-    pipeline = Pipeline(info, seat.line, [(b.kind, b.settings) for b in seat.biomarkers])
-    limits: tuple[Limit, ...] = seat.stimulator.module.LIMITS
-    line = Line(info, pipeline, seat.line.hop_s, _controller(kind, settings), observed, limits, 0.0, 0.0)
+    biomarkers = [(b.kind, b.settings) for b in seat.biomarkers]
+    line = _line(info, seat.line, biomarkers, kind, settings, observed, seat.stimulator.module.LIMITS, 0.0, 0.0)
     setup: dict[str, Any] = {
         "demo": True,
         "line": seat.line.model_dump(mode="json"),
         "biomarkers": [{"kind": b.kind, **b.settings.model_dump(mode="json")} for b in seat.biomarkers],
         "controller": {"kind": kind, **json.loads(json.dumps(settings, default=str))},
         "stimulator": seat.stimulator.kind,
-        "prescription": observed.to_bytes().decode(),
+        "prescription": line.prescription.to_bytes().decode(),
         "boot_to_lsl_s": 0.0,
         "line_started_s": 0.0,
     }
@@ -255,6 +288,10 @@ def _identical(made: Replay, controller: str | None, config: Path | None) -> int
         return None
     recorded = [(d["end_sample"], d["granted_ma"], d["granted_hz"], d["hold"], d["sentence"]) for d in made.recorded.decisions()]
     return sum(a == b for a, b in zip(recorded, made.decided, strict=False))
+
+
+def _n_decisions(recorded: RecordedSession) -> int:
+    return sum(1 for _ in recorded.decisions())
 
 
 def _bar(wanted: bool) -> AbstractContextManager[Progress | None]:

@@ -27,8 +27,8 @@ def open_edf(path: Path) -> Recording:
         signature = head[:8]
         right = signature[:1] == b"\xff" and signature[1:8] == b"BIOSEMI" if is_bdf else signature.strip() == b"0"
         if len(head) < 256 or not right:
-            kind = "BDF" if is_bdf else "EDF"
-            raise SourceError(f"{path}: does not start with an {kind} header; is it another format under this name?")
+            kind = "a BDF" if is_bdf else "an EDF"
+            raise SourceError(f"{path}: does not start with {kind} header; is it another format under this name?")
         try:
             header_bytes, records = int(head[184:192]), int(head[236:244])
             record_s, n_signals = float(head[244:252]), int(head[252:256])
