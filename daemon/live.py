@@ -37,7 +37,7 @@ VERSION = 1
 STATE, SAMPLES, EVENT, SEATS, RESULT, CHALLENGE = 1, 2, 3, 4, 5, 6  # daemon -> web
 COMMAND, SUPERVISE = 16, 17  # web -> daemon
 
-COMMANDS = ("start", "screened", "end", "rearm")
+COMMANDS = ("start", "screened", "end", "rearm", "stop")
 EVENTS = ("event", "decision", "alarm")
 
 QUEUE_S = 2.0  # what waits longer for a slow reader is dropped
@@ -74,7 +74,7 @@ class SeatInfo:
 
 @dataclass(frozen=True, slots=True)
 class LiveCommand:
-    """A person's wish from a page: `name` is "start", "end" or "rearm". `answer(ok, error)` reports back once."""
+    """A person's wish from a page: `name` is one of COMMANDS. `answer(ok, error)` reports back once."""
 
     seat: str
     name: str

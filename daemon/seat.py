@@ -47,6 +47,7 @@ class Vitals:
     decision_at_s: float = -math.inf
     row_at_s: float = -math.inf
     tick_ms_worst: float = 0.0
+    alarms_since_s: dict[str, float] = field(default_factory=dict)  # id: LSL s
     history: deque[tuple[float, float | None]] = field(default_factory=lambda: deque(maxlen=HISTORY_S))
 
 
@@ -210,6 +211,9 @@ class SeatLoop:
         if recorder is not None:
             self._write(recorder, line, tick, outcome)
         self._remember(line, outcome, t_s)
+        if events and not outcome.changed and any(event.kind != "stop" for event in events):
+            # Asked in vain: the sentence that says why stands for this one tick only, too short for a viewer's 4 Hz.
+            self._live.publish_event("event", self.seat, name="refused", text=outcome.effects[0].sentence)
         self.vitals.tick_ms_worst = max(self.vitals.tick_ms_worst * 0.999, (self._clock.boot_ns() - made_ns) * 1e-6)
 
     def _supervised(self, recorder: SessionRecorder | None, t_s: float) -> float:

@@ -37,7 +37,7 @@ def loop_state(seat: SeatLoop, clock: Clock) -> LoopState:
         if seat.vitals.decision is not None
         else {},
         recording=_recording(seat),
-        alarms=_alarms(seat, status),
+        alarms=_alarms(seat, status, now_s),
     )
 
 
@@ -144,13 +144,11 @@ def _recording(seat: SeatLoop) -> dict[str, Any]:
     return {"status": status.status, "message": status.message, "seconds": status.seconds, "session": status.session}
 
 
-def _alarms(seat: SeatLoop, status: str) -> list[dict[str, Any]]:
+def _alarms(seat: SeatLoop, status: str, now_s: float) -> list[dict[str, Any]]:
+    """Every alarm that stands now, aged since it was first seen to stand."""
     found: list[dict[str, Any]] = []
     if seat.line is not None:
-        found += [
-            {"id": a.id, "priority": a.priority, "text": a.text, "advice": a.advice, "age_s": 0.0}
-            for a in seat.line.effects.alarms
-        ]
+        found += [{"id": a.id, "priority": a.priority, "text": a.text, "advice": a.advice} for a in seat.line.effects.alarms]
     if seat.link.silent:
         found.append(_alarm("interlock_silent", "high", "The interlock does not answer; the output is unknown.",
                             "Take the headset off and switch the stimulator off."))  # fmt: skip
@@ -164,8 +162,10 @@ def _alarms(seat: SeatLoop, status: str) -> list[dict[str, Any]]:
     known: dict[str, dict[str, Any]] = {}
     for alarm in found:
         known.setdefault(alarm["id"], alarm)
-    return list(known.values())
+    since_s = {name: seat.vitals.alarms_since_s.get(name, now_s) for name in known}
+    seat.vitals.alarms_since_s = since_s
+    return [{**alarm, "age_s": max(0.0, now_s - since_s[name])} for name, alarm in known.items()]
 
 
 def _alarm(name: str, priority: str, text: str, advice: str) -> dict[str, Any]:
-    return {"id": name, "priority": priority, "text": text, "advice": advice, "age_s": 0.0}
+    return {"id": name, "priority": priority, "text": text, "advice": advice}

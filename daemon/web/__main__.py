@@ -85,7 +85,7 @@ async def _serve(layout: Layout, handover: Handover, listener: socket.socket, as
     port = listener.getsockname()[1]
     tokens = Tokens(layout)
     feed = Feed(layout.live_socket)
-    stops = StopLine(layout)
+    stops = StopLine(layout, feed.tell_stop)
     mqtt = MqttLink(handover.mqtt, stops.stop)
     feed.listeners.append(mqtt.take)
     assets = read_assets(Path(__file__).parent / "static")

@@ -181,6 +181,12 @@ class Feed:
         finally:
             self._asked.pop(number, None)
 
+    def tell_stop(self, seat: str, by: str) -> None:
+        """Tell the daemon of a STOP that goes to the interlock; nothing waits for this, and no answer is read."""
+        if self._writer is not None:
+            body = json.dumps({"type": "command", "seat": seat, "name": "stop", "by": by, "id": 0}).encode()
+            self._writer.write(FRAME.pack(len(body), COMMAND) + body)
+
     def supervise(self, nonce: object, by: str) -> None:
         """Pass on a page's answer to the newest challenge; the first is enough. This process never answers by itself."""
         if self._writer is None or not self._challenge or nonce != self._challenge:

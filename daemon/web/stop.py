@@ -7,6 +7,7 @@ import json
 import logging
 import re
 from collections import defaultdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,19 @@ logger = logging.getLogger("eegloop.web")
 
 
 class StopLine:
-    """The road to every seat's interlock. Each STOP is a connection of its own; from the ninth at once on, they share one."""
+    """The road to every seat's interlock. Each STOP is a connection of its own; from the ninth at once on, they share one.
 
-    def __init__(self, layout: Layout) -> None:
+    Parameters
+    ----------
+    layout : Layout
+    tell : callable
+        `tell(seat, reason)`: also tells the daemon, and must not block. An interlock that is stopped already has nothing to
+        change when it is stopped again, but a session that is on its way to stimulation must latch (S2).
+    """
+
+    def __init__(self, layout: Layout, tell: Callable[[str, str], None]) -> None:
         self._layout = layout
+        self._tell = tell
         self._running: dict[str, list[asyncio.Task[dict[str, Any]]]] = defaultdict(list)
         self._counts: dict[str, int] = defaultdict(int)
 
@@ -48,6 +58,7 @@ class StopLine:
             task = asyncio.create_task(send_stop(self._layout.stop_socket(seat), reason), name=f"stop {seat}")
             running.append(task)
             task.add_done_callback(running.remove)
+            self._tell(seat, reason)
         else:
             task = running[-1]
         # A page that goes away must not take its STOP, or another's, with it.

@@ -30,7 +30,6 @@ export function App({ live, stop }: { live: Live; stop: Stop }) {
           <StatusPill />
         </div>
       </header>
-      <Banner />
       {signedOut ? <SignIn /> : <Page live={live} />}
     </>
   );
@@ -39,6 +38,7 @@ export function App({ live, stop }: { live: Live; stop: Stop }) {
 function SignIn() {
   return (
     <main class="page page-single">
+      <Banner />
       <section class="card signin">
         <h1>Not signed in</h1>
         {signOutReason.value === 'used-link' && <p>This link was already used, or is older than five minutes.</p>}
@@ -63,8 +63,9 @@ function Page({ live }: { live: Live }) {
     <main class={freshness.value === 'live' ? 'page' : 'page is-stale'}>
       <div class="page-head">
         <h1>{seat?.label ?? 'Connecting to eegloop…'}</h1>
-        {seats.value.length > 1 && <SeatList />}
+        <Banner />
         <Notices />
+        {seats.value.length > 1 && <SeatList />}
       </div>
       <Alarms />
       <div class="columns" key={seat?.seat ?? ''}>
@@ -94,7 +95,7 @@ function SeatList() {
             <li key={s.seat}>
               <button type="button" aria-current={s.seat === selected.value?.seat ? 'true' : undefined} onClick={() => (selectedId.value = s.seat)}>
                 {s.label}
-                <small>{state === undefined ? 'no report yet' : phaseWords(state.phase).title}</small>
+                <small>{state === undefined ? 'no report yet' : phaseWords(state.phase, state.output.zero_confirmed === true).title}</small>
               </button>
             </li>
           );

@@ -13,8 +13,8 @@ export interface Biomarker {
 
 export interface StreamState {
   status: string;
-  age_s: number;
-  rate_hz: number;
+  age_s: number | null;
+  rate_hz: number | null;
   lost_samples: number;
   segment: number;
   message: string;
@@ -53,8 +53,8 @@ export interface Output {
   latched: boolean;
   zero_confirmed: boolean;
   readback: string;
-  delivered_mc: number;
-  delivered_s: number;
+  delivered_mc: number | null;
+  delivered_s: number | null;
 }
 
 export interface LimitApplied {

@@ -3,7 +3,7 @@ import type { ChunkHeader, CommandResult, LoopState, Seat, StopResult } from './
 import { readHeader } from './contract';
 import { freshId } from './ids';
 import { forgetToken, keepStopToken, signIn, takeSecret } from './link';
-import { chunkAt, demo, dropped, link, seats, signOutReason, takeState } from './model';
+import { challenge, chunkAt, demo, dropped, link, refusals, seats, signOutReason, takeState } from './model';
 
 const FIRST_RETRY_MS = 250;
 const LONGEST_RETRY_MS = 1500;
@@ -178,6 +178,14 @@ export class Live {
         dropped.value = { ...dropped.value, [seat]: (dropped.value[seat] ?? 0) + Number(message['lost_samples'] ?? 0) };
         break;
       }
+      case 'challenge':
+        challenge.value = String(message['nonce'] ?? '');
+        break;
+      case 'event':
+        if (message['name'] === 'refused') {
+          refusals.value = { ...refusals.value, [String(message['seat'] ?? '')]: { text: String(message['text'] ?? ''), atMs } };
+        }
+        break;
       case 'stop_result':
         this.listeners.stopResult(message as unknown as StopResult);
         break;

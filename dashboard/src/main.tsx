@@ -6,6 +6,7 @@ import { nowMs, selected } from './model';
 import { installProbe } from './probe';
 import { NO_SEAT, Stop } from './stop';
 import './styles.css';
+import { startSupervising } from './supervise';
 import { takeChunk } from './traces/traces';
 
 const live: Live = new Live({
@@ -31,6 +32,7 @@ setInterval(tick, 250);
 // A hidden page's timers are slowed down to one a minute; the first look at it must already be true.
 document.addEventListener('visibilitychange', tick);
 
+startSupervising((message) => live.send(message));
 installProbe();
 render(<App live={live} stop={stop} />, document.getElementById('app')!);
 live.start();

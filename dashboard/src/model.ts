@@ -24,6 +24,10 @@ export const selectedId = signal<string | null>(null);
 /** Page time of the newest chunk, by seat index. Plain, because it changes up to 50 times a second: `nowMs` paces the views. */
 export const chunkAt = new Map<number, number>();
 export const report = signal<RendererReport | null>(null);
+/** The daemon's newest question whether somebody is watching. */
+export const challenge = signal('');
+/** The last thing a person asked for in vain, by seat: the session's own sentence why, and when it came. */
+export const refusals = signal<Record<string, { text: string; atMs: number }>>({});
 /** Samples that did not reach this page in time and were dropped, by seat: shown, never hidden. */
 export const dropped = signal<Record<string, number>>({});
 

@@ -41,7 +41,7 @@ export class Stop {
   private timers = new Map<string, number>();
   private ids = new Map<string, string>();
   private sentMs = new Map<string, number>();
-  /** Seats whose latch was seen closed after the press. */
+  /** Seats whose session was seen stopped after the press. */
   private latched = new Set<string>();
 
   constructor(private readonly sendSocket: (message: object) => boolean) {
@@ -125,9 +125,10 @@ export class Stop {
       const output = received.state.output;
       if (stop.stage === 'stopped') {
         // Somebody re-armed, or current flows again: the report of the last STOP is history.
-        if (output.latched === true) this.latched.add(seat);
+        const phase = received.state.phase;
+        if (phase === 'stopped') this.latched.add(seat);
         const flows = (output.confirmed_ma ?? 0) > ZERO_MA && received.atMs > stop.pressedMs + 1500;
-        if (flows || (output.latched === false && this.latched.has(seat))) this.set(seat, IDLE);
+        if (flows || (phase !== 'stopped' && phase !== 'unknown' && this.latched.has(seat))) this.set(seat, IDLE);
       } else if (stop.stage !== 'idle') {
         const saidMs = received.atMs - 1000 * (output.age_s ?? Infinity);
         if (output.latched === true && output.zero_confirmed === true && output.confirmed_ma === 0 && saidMs > stop.pressedMs) this.confirm(seat);

@@ -146,13 +146,3 @@ def test_what_cannot_be_measured_is_refused() -> None:
         measure(RESPONDER.settings(eyes="alternating"))
     with pytest.raises(ValueError, match="too few"):
         measure(RESPONDER.settings(), seconds=10)
-
-
-def test_it_leaves_the_time_to_the_loop(profile: Profile) -> None:
-    """One decision a second, 20,000 x real time with everything: 50 us; the plant may take a third, at all patients."""
-    for patient in ("responder", "slow_drifter"):
-        session = plant(profile, patient)
-        begin_s = time.process_time()
-        for _ in range(3000):
-            session.step(0.5)
-        assert (time.process_time() - begin_s) / 3000 < 50e-6 / 3, patient

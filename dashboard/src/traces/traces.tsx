@@ -13,9 +13,6 @@ import { Renderer } from './renderer';
 
 const GAINS_UV = [10, 20, 50, 100, 200, 500, 1000];
 const WINDOWS_S = [5, 10, 20];
-/** Below this height a row's label can no longer be read. */
-const ROW_PX = 13;
-const ROOMY_ROW_PX = 38;
 
 const windowS = signal(10);
 const gainUv = signal<number | null>(null);
@@ -148,12 +145,14 @@ export function TracePanel() {
   const state = received.value?.state;
   const gain = report.value?.gainUv ?? 50;
   const channels = seat?.channels ?? [];
-  const height = Math.max(280, channels.length * (channels.length > 16 ? ROW_PX : ROOMY_ROW_PX));
   const stale = freshness.value !== 'live';
   const bad = (state?.quality ?? []).filter((q) => !q.good);
-  const row = channels.length > 0 ? height / channels.length : height;
   return (
-    <section class={stale ? 'card traces is-stale' : 'card traces'} aria-labelledby="traces-title">
+    <section
+      class={`card traces${stale ? ' is-stale' : ''}${channels.length > 16 ? ' is-dense' : ''}`}
+      style={{ '--channels': String(Math.max(1, channels.length)) }}
+      aria-labelledby="traces-title"
+    >
       <header>
         <h2 id="traces-title">EEG</h2>
         {state?.block === 'stimulate' && state.phase === 'on' && (
@@ -192,12 +191,12 @@ export function TracePanel() {
       <p class="spoken" role="status">
         {channels.length > 0 && (bad.length === 0 ? `${channels.length} channels, all good` : `Bad channels: ${bad.map((q) => q.channel).join(', ')}`)}
       </p>
-      <div class="plot" style={{ height: `${height}px` }}>
+      <div class="plot">
         {seat === null ? (
           <p class="plain plot-empty">Waiting for the headset…</p>
         ) : (
           <>
-            <ul class={channels.length > 16 ? 'labels is-dense' : 'labels'} aria-label="Channels">
+            <ul class="labels" aria-label="Channels">
               {channels.map((name) => (
                 <Label key={name} name={name} quality={state?.quality.find((q) => q.channel === name)} />
               ))}
@@ -212,7 +211,7 @@ export function TracePanel() {
       {seat !== null && (
         <div class="plot-axis">
           <span class="scale-bar">
-            <i style={{ height: `${row.toFixed(1)}px` }} aria-hidden="true" />
+            <i aria-hidden="true" />
             {gain} µV
           </span>
           <span class="axis-words">

@@ -1,6 +1,6 @@
 // Alarms of the selected seat, most urgent first, each with what to do.
 import { ageNow, received, reportUnknown } from '../model';
-import { formatAge } from './format';
+import { formatAge, plainReason } from './format';
 import { Shape } from './shape';
 
 const ORDER = ['high', 'medium', 'low', 'technical'];
@@ -15,12 +15,12 @@ export function Alarms() {
           <Shape mark="alarm" />
           <p>
             <strong>
-              {WORDS[alarm.priority] ?? 'Alarm'}: {alarm.text}
+              {WORDS[alarm.priority] ?? 'Alarm'}: {plainReason(alarm.text)}
             </strong>
             {alarm.advice !== '' && <span> {alarm.advice}</span>}
           </p>
           <span class="age" aria-hidden="true">
-            {formatAge(ageNow(alarm.age_s))}
+            for {formatAge(ageNow(alarm.age_s))}
           </span>
         </div>
       ))}

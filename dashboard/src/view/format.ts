@@ -11,11 +11,17 @@ export function formatAge(ageS: number | null): string {
 /** Three significant digits, without exponents for what a headset can measure. */
 export function formatValue(value: number): string {
   const size = Math.abs(value);
-  if (size >= 100_000 || (size > 0 && size < 0.0005)) return value.toExponential(1);
-  if (size >= 100) return value.toFixed(0);
-  if (size >= 10) return value.toFixed(1);
-  if (size >= 1) return value.toFixed(2);
-  return value.toFixed(3);
+  const places = size >= 100 ? 0 : size >= 10 ? 1 : size >= 1 ? 2 : 3;
+  return minus(size >= 100_000 || (size > 0 && size < 0.0005) ? value.toExponential(1) : value.toFixed(places));
+}
+
+/** A bound of a band, as short as it was signed. */
+export function formatBound(value: number): string {
+  return minus(String(Number(value.toPrecision(3))));
+}
+
+function minus(text: string): string {
+  return text.replace('-', '−');
 }
 
 const UNITS: Record<string, string> = { uV2: 'µV²', uV: 'µV', '1': '', ms: 'ms', Hz: 'Hz', rad: 'rad' };
@@ -89,11 +95,49 @@ const PHASES: Record<string, PhaseWords> = {
   ramp_down: { title: 'Falling gently', plain: 'The current falls slowly to zero.' },
   post: { title: 'Session over', plain: 'Nothing is delivered. A few minutes of listening follow.' },
   fallback: { title: 'Falling to zero', plain: 'Something was not certain, so the current goes down.' },
+  stopped: { title: 'Stopped', plain: 'Zero is not confirmed: take the headset off, switch the stimulator off.' },
+};
+
+/** Where a person has to act before anything goes on, and the device has said zero. */
+const AT_ZERO: Record<string, PhaseWords> = {
+  fallback: { title: 'Paused at zero', plain: 'Something was not certain. Check the headset, then re-arm.' },
   stopped: { title: 'Stopped', plain: 'Held at zero until a person here re-arms.' },
 };
 
-export function phaseWords(phase: string): PhaseWords {
-  return PHASES[phase] ?? { title: capital(phase.replaceAll('_', ' ')), plain: '' };
+export function phaseWords(phase: string, atZero: boolean): PhaseWords {
+  return (atZero ? AT_ZERO[phase] : undefined) ?? PHASES[phase] ?? { title: capital(phase.replaceAll('_', ' ')), plain: '' };
+}
+
+const PLAIN: [RegExp, string][] = [
+  [/^(The interlock stopped: )?lease over: [^.]*/, 'The service answered too late, so the output went to zero by itself'],
+  [/^(The interlock stopped: )?STOP: STOP on the page[^.]*/, 'STOP was pressed on a page'],
+  [/^Stopped by STOP on the page[^.]*/, 'STOP was pressed on a page'],
+  [/^(The interlock stopped: )?STOP: STOP from the daemon[^.]*/, 'The service stopped the output'],
+  [/^(Ended|Re-armed|Screening answered) by (page|demo) [0-9a-f]+/, '$1 on a page'],
+];
+
+/** The session's or the interlock's sentence without the words that only an engineer knows; what is not known stays as it is. */
+export function plainReason(text: string): string {
+  for (const [pattern, words] of PLAIN) if (pattern.test(text)) return text.replace(pattern, words);
+  return text;
+}
+
+const AREAS: [RegExp, string][] = [
+  [/^FP/, 'forehead'],
+  [/^(AF|F\d|FZ)/, 'front of the head'],
+  [/^(FT|T|TP)/, 'above the ear'],
+  [/^(FC|C)/, 'top of the head'],
+  [/^(CP|P|PO)/, 'back of the crown'],
+  [/^O/, 'back of the head'],
+];
+
+/** "O1" -> "back of the head, left": the 10-20 system's even numbers are right, odd ones left; "" for other names. */
+export function placeWord(label: string): string {
+  const match = /^([A-Z]+)(\d{1,2}|Z)$/i.exec(label);
+  const area = match === null ? undefined : AREAS.find(([pattern]) => pattern.test(label.toUpperCase()))?.[1];
+  if (match === null || area === undefined) return '';
+  const number = match[2]!.toUpperCase();
+  return number === 'Z' ? `${area}, middle` : `${area}, ${Number(number) % 2 === 1 ? 'left' : 'right'}`;
 }
 
 export function blockWord(block: string): string {

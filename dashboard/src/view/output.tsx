@@ -9,6 +9,17 @@ function differs(commanded: number, confirmed: number): boolean {
   return Math.abs(commanded - confirmed) > Math.max(0.05 * Math.abs(commanded), 0.1);
 }
 
+const READBACK: Record<string, string> = { measured: 'measured by the device', acknowledged: 'acknowledged by the device' };
+
+function interlockWord(mode: string | undefined, phase: string | undefined): string {
+  if (mode === 'stopped') return phase === 'stopped' ? 'stopped, locked' : 'holds zero';
+  if (mode === 'fallback') return 'falling to zero';
+  return mode === undefined || mode === 'unknown' ? 'Unknown' : mode;
+}
+
+/** Phases in which the interlock's own reason is news; in others it is that of an earlier session. */
+const TELLING = ['stopped', 'fallback', 'ramp_down'];
+
 export function OutputPanel() {
   const state = received.value?.state;
   const output = state?.output ?? {};
@@ -23,6 +34,7 @@ export function OutputPanel() {
   const share = (ma: number): string => `${(100 * Math.min(1, Math.max(0, ma / top))).toFixed(2)}%`;
   const mismatch = known && commanded !== null && differs(commanded, confirmed);
   const block = state?.phase === 'on' && !stale ? (state.block ?? '') : '';
+  const reason = !stale && (output.mode === 'unknown' || TELLING.includes(state?.phase ?? '')) ? (output.reason ?? '') : '';
   const lastAge = age ?? (reportAgeS.value > UNKNOWN_S ? reportAgeS.value : null);
   return (
     <section class="card output" aria-labelledby="output-title">
@@ -50,7 +62,7 @@ export function OutputPanel() {
       </div>
       <p class="meter-scale" aria-hidden="true">
         <span>0</span>
-        <span>limit {formatMa(output.limit_ma)}</span>
+        <span>signed limit {formatMa(output.limit_ma)}</span>
       </p>
       {mismatch && (
         <p class="mismatch" role="status">
@@ -66,31 +78,26 @@ export function OutputPanel() {
         </div>
         <div>
           <dt>
-            <i class="key key-ceiling" aria-hidden="true" /> Ceiling now
+            <i class="key key-ceiling" aria-hidden="true" /> Highest allowed now
           </dt>
           <dd>{stale ? 'Unknown' : formatMa(output.ceiling_ma)}</dd>
         </div>
         <div>
           <dt>Frequency</dt>
-          <dd>{stale || output.frequency_hz === undefined || output.frequency_hz === null ? 'Unknown' : output.frequency_hz === 0 ? 'direct current' : `${output.frequency_hz.toFixed(1)} Hz`}</dd>
+          <dd>{stale || typeof output.frequency_hz !== 'number' ? 'Unknown' : output.frequency_hz === 0 ? 'direct current' : `${output.frequency_hz.toFixed(1)} Hz`}</dd>
         </div>
         <div>
           <dt>Interlock</dt>
-          <dd>
-            {stale || output.mode === undefined ? 'Unknown' : output.latched === true ? 'stopped, locked' : output.mode}
-          </dd>
+          <dd>{stale ? 'Unknown' : interlockWord(output.mode, state?.phase)}</dd>
         </div>
         <div>
           <dt>Delivered this session</dt>
-          <dd>
-            {stale || output.delivered_mc === undefined ? 'Unknown' : `${output.delivered_mc.toFixed(1)} mC in ${formatClock(output.delivered_s ?? 0)}`}
-          </dd>
+          <dd>{stale || typeof output.delivered_mc !== 'number' ? 'Unknown' : `${output.delivered_mc.toFixed(1)} mC in ${formatClock(output.delivered_s ?? 0)}`}</dd>
         </div>
       </dl>
       <p class="foot">
-        {output.reason !== undefined && output.reason !== '' && !stale && <span>{output.reason} · </span>}
-        {output.readback === 'measured' ? 'measured by the device' : output.readback === 'acknowledged' ? 'acknowledged by the device' : 'the device reports nothing'} ·{' '}
-        <Age ageS={age} />
+        {reason !== '' && <span>{reason} · </span>}
+        {READBACK[output.readback ?? ''] ?? 'the device reports nothing'} · <Age ageS={age} />
       </p>
     </section>
   );

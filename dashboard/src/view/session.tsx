@@ -1,12 +1,20 @@
-// The session: where it stands in plain words, time left, and the three things a person may ask for.
-import { useState } from 'preact/hooks';
+// The session: where it stands in plain words, what a person has to do now, and the things a person may ask for.
+import { useEffect, useState } from 'preact/hooks';
+import type { LoopState } from '../contract';
 import type { Live } from '../live';
-import { ageNow, link, received, reportAgeS, reportUnknown, selected } from '../model';
+import { ageNow, link, nowMs, received, refusals, reportAgeS, reportUnknown, selected } from '../model';
 import { Age, Unknown } from './age';
-import { fieldWord, formatClock, phaseWords } from './format';
+import { ContactGuide } from './contact';
+import { fieldWord, formatClock, formatMa, phaseWords, plainReason } from './format';
+import { Questions } from './questions';
+import type { Mark } from './shape';
 import { Shape } from './shape';
 
 const RUNNING = ['screen', 'contact', 'baseline', 'ramp_up', 'on'];
+/** A wish that changed nothing for this long is called unanswered. */
+const NO_CHANGE_MS = 4000;
+
+const MARKS: Record<string, Mark> = { on: 'good', stopped: 'bad', fallback: 'bad', off: 'off', post: 'off' };
 
 interface Action {
   name: string;
@@ -15,68 +23,106 @@ interface Action {
   blocked: string;
 }
 
-function actions(phase: string, latched: boolean): Action[] {
-  const gone = link.value !== 'open' || reportUnknown.value ? 'no connection' : '';
-  const stopped = phase === 'stopped' || latched;
+interface Asked {
+  label: string;
+  atMs: number;
+  error: string;
+}
+
+/** What docs/session.md lets a person do in each phase; the session itself has the last word. */
+function actions(state: LoopState | undefined): Action[] {
+  const phase = state?.phase ?? '';
+  const zero = state?.output.zero_confirmed === true;
+  const gone = link.value !== 'open' || state === undefined || reportUnknown.value ? 'no connection' : '';
   const running = RUNNING.includes(phase);
+  const falling = phase === 'ramp_down' || (phase === 'fallback' && !zero) ? 'the output is going down' : '';
+  const latched = phase === 'stopped' || phase === 'fallback';
   return [
     {
       name: 'start',
       label: 'Start session',
-      blocked: gone || (stopped ? 'stopped: re-arm first' : running ? 'a session is running' : phase === 'ramp_down' || phase === 'fallback' ? 'output is going down' : ''),
+      blocked: gone || falling || (latched ? 're-arm first' : running ? 'a session is running' : ''),
     },
-    { name: 'end', label: 'End session', blocked: gone || (running ? '' : 'no session is running') },
-    { name: 'rearm', label: 'Re-arm', blocked: gone || (stopped ? '' : 'only needed after a stop') },
+    { name: 'end', label: 'End session', blocked: gone || falling || (running ? '' : 'no session is running') },
+    {
+      name: 'rearm',
+      label: 'Re-arm',
+      blocked: gone || falling || (!latched ? 'only needed after a stop' : zero ? '' : 'zero is not confirmed yet'),
+    },
   ];
 }
 
+function answer(asked: Asked | null, seat: string): { text: string; ok: boolean } | null {
+  if (asked === null) return null;
+  if (asked.error !== '') return { text: `${asked.label}: ${asked.error}`, ok: false };
+  const refusal = refusals.value[seat];
+  if (refusal !== undefined && refusal.atMs >= asked.atMs) return { text: `${asked.label} was not possible. ${plainReason(refusal.text)}`, ok: false };
+  if (nowMs.value - asked.atMs > NO_CHANGE_MS) return { text: `${asked.label}: nothing has changed yet`, ok: false };
+  return { text: `${asked.label}: asked…`, ok: true };
+}
+
 export function SessionPanel({ live }: { live: Live }) {
-  const [asked, setAsked] = useState<{ name: string; text: string; ok: boolean } | null>(null);
+  const [asked, setAsked] = useState<Asked | null>(null);
   const state = received.value?.state;
   const seat = selected.value;
-  const phase = state?.phase ?? 'off';
-  const words = phaseWords(phase);
-  const latched = state?.output.latched === true;
+  const phase = state?.phase ?? '';
+  const known = state !== undefined && !reportUnknown.value;
+  const words = phaseWords(phase, state?.output.zero_confirmed === true);
   const left = state?.phase_left_s ?? null;
-  const list = actions(phase, latched);
+  const said = answer(asked, seat?.seat ?? '');
+  const screening = known && phase === 'screen';
+
+  useEffect(() => setAsked(null), [phase]); // what was asked for has happened
 
   async function ask(action: Action): Promise<void> {
     if (seat === null || action.blocked !== '') return;
-    setAsked({ name: action.name, text: `${action.label}: asked…`, ok: true });
+    const wish = { label: action.label, atMs: performance.now(), error: '' };
+    setAsked(wish);
     const result = await live.command(seat.seat, action.name);
-    setAsked({ name: action.name, text: result.ok ? `${action.label}: accepted` : `${action.label}: ${result.error ?? 'refused'}`, ok: result.ok });
+    if (!result.ok) setAsked({ ...wish, error: result.error ?? 'refused' });
   }
 
   return (
-    <section class="card session" aria-labelledby="session-title">
+    <section class={screening || phase === 'contact' ? 'card session needs-person' : 'card session'} aria-labelledby="session-title">
       <header>
         <h2 id="session-title">Session</h2>
-        {left !== null && !reportUnknown.value && (
+        {left !== null && known && (
           <span class="tag" id="time-left">
-            {formatClock(left - Math.min(left, reportAgeS.value))} left
+            next step in {formatClock(left - Math.min(left, reportAgeS.value))}
           </span>
         )}
       </header>
-      {state === undefined || reportUnknown.value ? (
+      {!known ? (
         <p class="big small">
           <Unknown ageS={reportAgeS.value} />
         </p>
       ) : (
         <>
           <p class="phase" id="phase" data-phase={phase}>
-            <Shape mark={phase === 'on' ? 'good' : phase === 'stopped' || phase === 'fallback' ? 'bad' : phase === 'off' || phase === 'post' ? 'off' : 'warn'} />
+            <Shape mark={MARKS[phase] ?? 'warn'} />
             {words.title}
           </p>
           <p class="plain">{words.plain}</p>
-          {state.phase_reason !== '' && <p class="foot">{state.phase_reason}</p>}
+          {state.phase_reason !== '' && !screening && <p class="foot">{plainReason(state.phase_reason)}</p>}
+          {phase === 'contact' && <ContactGuide quality={state.quality} />}
+          {RUNNING.includes(phase) && !state.demo && <p class="foot">Keep this page open and in view: if nobody watches, the session ends by itself.</p>}
+        </>
+      )}
+      {screening && (
+        <>
+          <Questions />
+          <button type="button" class="button is-open is-next" id="screened" onClick={() => void ask({ name: 'screened', label: 'Continue', blocked: '' })}>
+            None of these apply – continue
+          </button>
         </>
       )}
       <div class="actions">
-        {list.map((action) => (
+        {actions(state).map((action) => (
           <div class="action" key={action.name}>
             <button
               type="button"
-              class={action.blocked === '' ? 'button is-open' : 'button'}
+              class={action.blocked === '' ? `button is-open${action.name === 'end' ? '' : ' is-next'}` : 'button'}
+              id={action.name}
               aria-disabled={action.blocked !== ''}
               aria-describedby={action.blocked === '' ? undefined : `why-${action.name}`}
               onClick={() => void ask(action)}
@@ -91,10 +137,10 @@ export function SessionPanel({ live }: { live: Live }) {
           </div>
         ))}
       </div>
-      <p class={asked?.ok === false ? 'answer is-bad' : 'answer'} role="status">
-        {asked !== null && (
+      <p class={said?.ok === false ? 'answer is-bad' : 'answer'} role="status">
+        {said !== null && (
           <>
-            {!asked.ok && <Shape mark="alarm" />} {asked.text}
+            {!said.ok && <Shape mark="alarm" />} {said.text}
           </>
         )}
       </p>
@@ -103,17 +149,19 @@ export function SessionPanel({ live }: { live: Live }) {
 }
 
 export function WhyPanel() {
-  const decision = received.value?.state.decision;
+  const state = received.value?.state;
+  const decision = state?.decision;
   const age = ageNow(decision?.age_s);
   const limits = decision?.limits ?? [];
+  const has = decision?.sentence !== undefined && decision.sentence !== '';
   return (
     <section class="card why" aria-labelledby="why-title">
       <header>
-        <h2 id="why-title">Why</h2>
+        <h2 id="why-title">{!has || state?.phase === 'on' ? 'Why' : 'Why – the last decision'}</h2>
         {age !== null && <Age ageS={age} />}
       </header>
-      {decision?.sentence === undefined || decision.sentence === '' ? (
-        <p class="sentence">No decision yet.</p>
+      {!has ? (
+        <p class="sentence">No decision yet: the first comes when the session listens with the output off.</p>
       ) : reportUnknown.value ? (
         <p class="sentence">
           <Unknown ageS={age} />
@@ -123,14 +171,11 @@ export function WhyPanel() {
           {decision.sentence}
         </p>
       )}
-      {limits.length > 0 && !reportUnknown.value && (
-        <ul class="limits">
-          {limits.map((l) => (
-            <li key={`${l.field}-${l.set_by}`}>
-              Held by the {l.set_by}: {fieldWord(l.field)} {l.value} {l.unit}
-            </li>
-          ))}
-        </ul>
+      {has && !reportUnknown.value && typeof decision.proposed_ma === 'number' && (
+        <p class="limits">
+          Asked for {formatMa(decision.proposed_ma)}, allowed {formatMa(decision.granted_ma)}
+          {limits.map((l) => ` · held by the ${l.set_by}: ${fieldWord(l.field)} ${l.value} ${l.unit}`).join('')}
+        </p>
       )}
     </section>
   );

@@ -55,7 +55,7 @@ function StatusSpoken() {
 export function Banner() {
   const isDemo = demo.value === true || received.value?.state.demo === true;
   return (
-    <aside class="banner" aria-label="What this page may be used for">
+    <p class="banner" id="use">
       <strong>Research use only</strong> – not a medical device.
       {isDemo && (
         <span>
@@ -63,7 +63,7 @@ export function Banner() {
           <strong>Demo:</strong> virtual person, no real current.
         </span>
       )}
-    </aside>
+    </p>
   );
 }
 
@@ -77,7 +77,7 @@ export function Notices() {
   return (
     <ul class="facts" aria-label="Stream and recording">
       <li>
-        <span>Rate</span> <b>{state?.stream.rate_hz === undefined ? '–' : `${state.stream.rate_hz.toFixed(1)} Hz`}</b>
+        <span>Rate</span> <b>{typeof state?.stream.rate_hz !== 'number' ? '–' : `${state.stream.rate_hz.toFixed(1)} Hz`}</b>
       </li>
       <li>
         <span>Lost samples</span> <b>{lost}</b>

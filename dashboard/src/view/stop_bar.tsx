@@ -10,8 +10,7 @@ export function StopBar({ stop }: { stop: Stop }) {
   void stops.value;
   const state = stopOf(id);
   const whose = seats.value.length > 1 && seat !== null ? ` – ${seat.label}` : '';
-  const output = received.value?.state.output;
-  const latched = output?.latched === true && !reportUnknown.value;
+  const latched = received.value?.state.phase === 'stopped' && !reportUnknown.value;
   return (
     <section class={`stopbar stop-${state.stage}`} aria-label="Stop">
       <button type="button" class="stop" id="stop" onClick={() => stop.press(id)} aria-keyshortcuts="Escape">

@@ -2,13 +2,13 @@
 import { signal } from '@preact/signals';
 import { ageNow, BIOMARKER_UNKNOWN_S, nowMs, OUTPUT_UNKNOWN_S, received, selected, signalUnknown, states } from '../model';
 import { Age, Unknown } from './age';
-import { biomarkerName, formatUnit, formatValue, withUnit } from './format';
+import { biomarkerName, formatBound, formatUnit, withUnit } from './format';
 import { Shape } from './shape';
 import { useSize } from './width';
 
 const SPAN_S = 120;
-const TOP = { height: 132, pad: 10 };
-const LOW = { height: 52, gap: 12 };
+const TOP = { height: 112, pad: 8 };
+const LOW = { height: 40, gap: 10 };
 const LEFT = 40;
 const RIGHT = 8;
 const AXIS = 20;
@@ -76,7 +76,7 @@ export function TargetPanel() {
         </h2>
         {has && (
           <span class="tag">
-            target {formatValue(target.low!)}–{withUnit(target.high!, target.unit ?? '')}
+            target {formatBound(target.low!)} to {formatBound(target.high!)} {formatUnit(target.unit ?? '')}
           </span>
         )}
       </header>
@@ -154,7 +154,7 @@ function Chart({ width }: { width: number }) {
         <g key={v}>
           <line class="chart-grid" x1={LEFT} x2={LEFT + innerWidth} y1={y(v)} y2={y(v)} />
           <text class="chart-text" x={LEFT - 6} y={y(v) + 4} text-anchor="end">
-            {Number(v.toPrecision(3))}
+            {formatBound(v)}
           </text>
         </g>
       ))}
