@@ -70,10 +70,10 @@ if m._version >= (9,):
     out["delay"] = m.setChargeDelay(500, receipt=True)[0]
 if m._version >= (10,):
     out["read_delay"] = m.getChargeDelay()[0]
-out["valid"] = m.validateSequence()[0]
 m.ignoreCoilSafetySwitch(receipt=True)
 m.arm(receipt=True)
 ready(m)
+out["valid"] = m.validateSequence()[0]  # last: asking for the state without a code makes it invalid again
 out["fire"] = m.fire(receipt=True)[0]
 time.sleep(0.8)
 m.disarm(receipt=True)
