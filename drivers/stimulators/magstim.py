@@ -1,0 +1,598 @@
+"""Magstim 200², BiStim² and Rapid² (TMS) on their serial line. Not affiliated with Magstim. No device was touched.
+
+The protocol layer is complete: frames, replies, named errors, state, limits, a lease, safe shutdown. It is not
+a plug-in of the interlock yet: TMS is dosed in % of output and pulses, not in mA, and the port's `output` has no
+place for that. What fits the port is here (connect, arm, disarm, zero, poll, close); `set_power`, `hold` and
+`fire` stand where `output` would. Emulator only; limits from reference/stimulators.md section 1.
+
+The protocol numbers nothing, so an answer can be taken for another's. Whenever one is missing, early, broken or
+not the one awaited, the driver sends "disarm", then keeps silent for longer than the device's keep-alive
+(a device that hears nothing disarms by itself), throws away what arrives, and starts anew. Until a
+status asked for after the last "arm" says standby, the output counts as unknown, never as off.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from drivers.stimulators.serial_line import Line, SerialLine, boot_ns
+from eegloop.errors import DeviceError
+from eegloop.stim import DeviceReport, Limit
+
+BAUD = 9600
+READBACK = "acknowledged"
+STOPS_ALONE_S = 1.01
+LIMITS = (Limit("power_percent", 100.0, "%", "device"),)
+MODELS = ("200", "bistim", "rapid")
+MS = 1_000_000
+ANSWER_NS = 300 * MS
+SILENCE_NS = 1_300 * MS
+LONGEST_LEASE_MS = 400
+POLL_ARMED_NS = 100 * MS
+POLL_STANDBY_NS = 400 * MS
+TEMPERATURE_NS = 2_000 * MS
+FRESH_NS = 350 * MS
+ZERO_AGAIN_NS = 100 * MS
+HOT_C = 40.0
+ERRORS = {
+    "no_answer": "the stimulator does not answer; check that it is on and the cable sits in the main unit, not in the touch screen",
+    "out_of_step": "an answer was broken or unexpected; nothing is sent until the stimulator has disarmed itself",
+    "not_understood": "the stimulator does not know this command; check `model` and the software version",
+    "bad_data": "the stimulator did not accept a value or a check byte; try again",
+    "conflict": "not allowed in this state; wait until it is ready, or disarm before changing this",
+    "coil_hot": "the coil is above 40 °C; let it cool",
+    "coil_missing": "no coil is plugged in; switch off, plug it in, switch on",
+    "coil_replace": "the stimulator asks for another coil; replace it",
+    "device_error": "the stimulator reports an error; read its screen",
+    "control_lost": "remote control was taken away; release the screen's control and arm again",
+    "disarmed_itself": "the stimulator disarmed by itself; look at its screen and the coil, then arm again",
+    "unplugged": "the serial port is gone; plug it in, then connect again",
+}
+
+
+def _steps(text: str) -> tuple[tuple[int, int], ...]:
+    return tuple((int(power), int(hz)) for power, _, hz in (step.partition(":") for step in text.split()))
+
+
+# Power % -> greatest train rate, Hz; between two listed powers the value of the next one holds.
+TRAIN_HZ: dict[tuple[int, int], tuple[tuple[int, int], ...]] = {
+    (240, 0): _steps(
+        "30:50 31:46 35:41 40:37 43:33 48:32 49:31 50:30 52:29 54:28 56:27 60:25 66:22 70:20 74:19 79:18 85:17 92:16 98:15 100:15"
+    ),
+    (240, 1): _steps("30:100 31:98 50:50 52:49 60:45 70:40 80:35 90:30 100:25"),
+    (240, 2): _steps("48:100 49:98 50:97 53:91 56:87 60:80 63:74 67:71 70:68 73:65 77:60 80:57 85:53 90:49 95:45 100:41"),
+    (115, 0): _steps("30:36 31:35 35:32 38:30 40:28 45:25 49:23 53:21 58:19 65:17 73:15 82:13 95:11 100:11"),
+    (115, 1): _steps("37:60 38:59 40:55 45:50 50:44 55:40 60:37 67:33 75:29 83:26 90:24 97:22 100:22"),
+    (115, 2): _steps("49:60 50:58 55:52 60:47 65:43 71:39 80:34 89:30 97:27 100:25"),
+}
+
+
+def most_train_hz(power_percent: int, mains_v: int = 240, rapid_type: int = 0) -> int:
+    """Greatest train rate at this power, Hz; 0 above 100 % (enhanced power gives single pulses only)."""
+    return next((hz for power, hz in TRAIN_HZ[mains_v, rapid_type] if power_percent <= power), 0)
+
+
+def pulse_energy_j(power_percent: int) -> float:
+    """Energy of one pulse, J (fit of the tabulated values, within 0.25 J)."""
+    return 0.0252 * power_percent**2
+
+
+def least_wait_s(power_percent: int, rate_hz: float, n_pulses: int) -> float:
+    """Least pause after a train, s."""
+    return max(0.5, n_pulses * (rate_hz * pulse_energy_j(power_percent) - 1050.0) / (1050.0 * rate_hz))
+
+
+def most_on_time_s(power_percent: int, rate_hz: float) -> float:
+    """Greatest time of trains in a minute, s; above 60 = continuous up to 6000 pulses."""
+    energy_j = pulse_energy_j(power_percent)
+    return 63_000.0 / (rate_hz * energy_j) if energy_j else math.inf
+
+
+def least_interval_s(model: str, power_percent: int) -> float:
+    """Least time between two single shots, s."""
+    if model == "bistim":
+        return 4.0
+    if model == "rapid":
+        return 1.0 if power_percent <= 100 else 2.0
+    return 2.0 if power_percent < 50 else 3.0 if power_percent < 80 else 4.0
+
+
+def crc(data: bytes) -> int:
+    """The check byte: NOT of the sum, low 8 bits."""
+    return ~sum(data) & 0xFF
+
+
+def frame(text: str) -> bytes:
+    """A command with its check byte; `text` is the letter and its data."""
+    body = text.encode("latin-1")
+    return body + bytes([crc(body)])
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The instrument status of one answer; exactly one of standby, armed, ready."""
+
+    state: str
+    coil_present: bool
+    replace_coil: bool
+    error: bool
+    fatal: bool
+    remote: bool
+
+    @staticmethod
+    def from_byte(byte: int) -> Status | None:
+        """None if the byte cannot be a status."""
+        state = {1: "standby", 2: "armed", 4: "ready"}.get(byte & 7)
+        if state is None:
+            return None
+        return Status(state, bool(byte & 8), bool(byte & 16), bool(byte & 32), bool(byte & 64), bool(byte & 128))
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One answer: its letter, "" or the name of the refusal, the status, and the text after it."""
+
+    letter: str
+    refusal: str
+    status: Status | None = None
+    rapid: int = 0
+    text: str = ""
+    length: int = 0
+
+
+class OutOfStep(Exception):
+    """These bytes are not the answer to what was asked."""
+
+
+def reply_length(command: bytes, version: int) -> int:
+    """Length of the answer to a command, check byte included; 0 = until the NUL and one more."""
+    letter = chr(command[0])
+    if letter in "BD[^_":
+        return 4
+    if letter == "n":
+        return 6 if version >= 10 else 4
+    if letter == "o":
+        return 8 if version >= 10 else 7
+    if letter == "\\":
+        return 24 if version >= 9 else 22 if version >= 7 else 21
+    return {"J": 12, "F": 9, "X": 4, "N": 0, "I": 6, "x": 6}.get(letter, 3)
+
+
+def read_reply(buffer: bytes, command: bytes, version: int = 9) -> Reply | None:
+    """The answer to `command` at the head of `buffer`, None = not all here yet.
+
+    Raises
+    ------
+    OutOfStep
+        If the bytes cannot be that answer.
+    """
+    if not buffer:
+        return None
+    letter = chr(command[0])
+    if buffer[0] == 0x3F:
+        return Reply(letter, "not_understood", length=1)
+    if buffer[0] != command[0]:
+        raise OutOfStep(f"answer to {letter!r} begins with {buffer[0]:#04x}")
+    if len(buffer) < 2:
+        return None
+    refusal = {0x3F: "bad_data", 0x53: "conflict"}.get(buffer[1], "")
+    length = 3 if refusal else reply_length(command, version)
+    if length == 0:
+        end = buffer.find(0, 0, 24)
+        if end < 0 and len(buffer) >= 24:
+            raise OutOfStep("endless version text")
+        length = end + 2 if end >= 0 else len(buffer) + 1
+    if len(buffer) < length:
+        return None
+    if crc(buffer[: length - 1]) != buffer[length - 1]:
+        raise OutOfStep(f"answer to {letter!r} has a wrong check byte")
+    if refusal:
+        return Reply(letter, refusal, length=length)
+    if letter == "N":
+        return Reply(letter, "", text=buffer[1 : length - 2].decode("latin-1"), length=length)
+    status = Status.from_byte(buffer[1])
+    if status is None:
+        raise OutOfStep(f"answer to {letter!r} has no status")
+    with_rapid = letter in "BD[^_n\\x"
+    text = buffer[3 if with_rapid else 2 : length - 1].decode("latin-1")
+    if letter in "JF\\o" and not (text.isascii() and text.isdigit()):
+        raise OutOfStep(f"answer to {letter!r} has no numbers")
+    return Reply(letter, "", status, buffer[2] if with_rapid else 0, text, length)
+
+
+class Magstim:
+    """One stimulator; see the module's text for what of `eegloop.ports.Stimulator` it has.
+
+    Parameters
+    ----------
+    path : str
+        Serial port.
+    model : str
+        "200", "bistim" or "rapid".
+    unlock : str
+        A Rapid's own code from software 9 on, as Magstim gave it.
+    mains_v, rapid_type : int
+        Which power table holds for a Rapid.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        model: str = "200",
+        unlock: str = "",
+        mains_v: int = 240,
+        rapid_type: int = 0,
+        line: Line | None = None,
+        clock: Callable[[], int] = boot_ns,
+    ) -> None:
+        self.readback, self.stops_alone_s, self.limits = READBACK, STOPS_ALONE_S, LIMITS
+        self.serial = ""
+        self.model = model
+        self.version = 0 if model == "rapid" else 9
+        self.power_percent: int | None = None
+        self.temperature_c: float | None = None
+        self.status: Status | None = None
+        self.trouble = ""
+        self._unlock = unlock
+        self._table = (mains_v, rapid_type)
+        self._line = line or SerialLine(
+            path, BAUD, "name the port of the stimulator's main unit and check its cable and your permission"
+        )
+        self._clock = clock
+        self._buffer = bytearray()
+        self._pending: deque[tuple[bytes, int]] = deque()
+        self._todo: deque[bytes] = deque()
+        self._silent_until_ns = 0
+        self._heard_ns = self._asked_ns = self._warm_ns = 0
+        self._armed_ns: int | None = None  # when "arm" was last sent; None = not since the device said standby
+        self._settled_ns = self._recovered_ns = self._lease_ns = self._zeroed_ns = 0
+        self._wanted_armed = False
+        self._train: tuple[float, int] | None = None
+        self._on_time: deque[tuple[int, float]] = deque()  # trains of the last minute: when, s
+
+    # ---- the port -----------------------------------------------------------------------------------------------
+
+    def connect(self) -> None:
+        """Open the port, disarm whatever is there, take remote control and ask what it is.
+
+        Raises
+        ------
+        DeviceError
+            If the port cannot be opened.
+        """
+        if self.model not in MODELS:
+            raise DeviceError(f"magstim: model {self.model!r}; must be one of {', '.join(MODELS)}")
+        self._line.open()
+        self._forget()
+        self.trouble = ""
+        self._armed_ns = self._clock()  # it may be armed, by whoever was here before
+        self._start()
+
+    def fileno(self) -> int:
+        return self._line.fileno()
+
+    def arm(self) -> None:
+        """Ask the device to arm; nothing happens without `hold` after it. Ready about 1 s later."""
+        now_ns = self._clock()
+        if self._wanted_armed or self._line.fileno() < 0 or now_ns < self._silent_until_ns:
+            return
+        if self.status is None or not self.status.remote:
+            return
+        self._armed_ns, self._wanted_armed = now_ns, True
+        self.trouble = ""
+        self._lease_ns = now_ns + LONGEST_LEASE_MS * MS
+        self._send(frame("EB"))
+
+    def disarm(self) -> None:
+        self.zero()
+
+    def zero(self) -> None:
+        """Disarm now; never raises. Past the queue, whatever is under way; said again at most every 100 ms."""
+        now_ns = self._clock()
+        self._wanted_armed = False
+        self._lease_ns = 0
+        self._todo.clear()
+        if self._line.fileno() >= 0 and (now_ns - self._zeroed_ns >= ZERO_AGAIN_NS or (self._armed_ns or 0) >= self._zeroed_ns):
+            self._send(frame("EA"), awaited=now_ns >= self._silent_until_ns)
+            self._zeroed_ns = now_ns
+            self._ask()
+
+    def poll(self) -> DeviceReport:
+        """Read what has arrived, ask what is due. Never waits, never sends a keep-alive that no lease covers."""
+        now_ns = self._clock()
+        data = self._line.read()
+        if data is None:
+            return self._lost()
+        if now_ns < self._silent_until_ns:
+            if data:
+                self._silent_until_ns = max(self._silent_until_ns, now_ns + ANSWER_NS)
+            return self._report(now_ns)
+        if self._silent_until_ns:
+            self._silent_until_ns = 0
+            self._start()
+        self._buffer += data
+        try:
+            self._read(now_ns)
+        except OutOfStep:
+            self._out_of_step("out_of_step", now_ns)
+        if self._pending and now_ns - self._pending[0][1] > ANSWER_NS:
+            self._out_of_step("no_answer", now_ns)
+        if self._wanted_armed and now_ns >= self._lease_ns:
+            self.zero()
+        self._ask_what_is_due(now_ns)
+        return self._report(now_ns)
+
+    def close(self) -> None:
+        """Disarm, give remote control back, close. Never raises."""
+        if self._line.fileno() >= 0:
+            self._line.write(frame("EA"))
+            self._line.write(frame("R@"))
+        self._line.close()
+        self._forget()
+
+    # ---- what TMS has instead of `output` -----------------------------------------------------------------------
+
+    def hold(self, lease_ms: int) -> None:
+        """Stay armed for this long more, at most 400 ms: call it while a lease holds, only then."""
+        now_ns = self._clock()
+        if not self._wanted_armed or now_ns < self._silent_until_ns:
+            return
+        if now_ns >= self._lease_ns:
+            self.zero()
+            return
+        self._lease_ns = now_ns + min(max(lease_ms, 0), LONGEST_LEASE_MS) * MS
+        if now_ns - self._asked_ns >= POLL_ARMED_NS and not self._pending:
+            self._ask()
+
+    def set_power(self, power_percent: int) -> None:
+        """Power of the (first) pulse, % of the greatest output.
+
+        Raises
+        ------
+        DeviceError
+            If it is no whole number from 0 to 100, or a train set before would be too fast at it.
+        """
+        _whole("power_percent", power_percent, 0, 100)
+        if self._train is not None:
+            self._check_train(power_percent, *self._train)
+        before = self.power_percent if self.power_percent is not None else 0 if power_percent else 100
+        step_ms = 10 * (power_percent - before) if power_percent > before else 100 * (before - power_percent)
+        self._settled_ns = self._clock() + step_ms * MS
+        self._todo.append(frame(f"@{power_percent:03d}"))
+        self._todo.append(frame("\\@" if self.model == "rapid" else "J@"))
+
+    def set_pair(self, power_b_percent: int, interval_ms: int) -> None:
+        """BiStim: the second pulse and its delay (0 = both at once, in standby only)."""
+        self._only("bistim")
+        _whole("power_b_percent", power_b_percent, 0, 100)
+        _whole("interval_ms", interval_ms, 0, 999)
+        for text in (f"A{power_b_percent:03d}", "Z@", f"C{interval_ms:03d}"):
+            self._todo.append(frame(text))
+
+    def set_train(self, rate_hz: float, n_pulses: int) -> None:
+        """Rapid: what `fire` gives from now on; 0 Hz = one pulse. Set the power first; in standby.
+
+        Raises
+        ------
+        DeviceError
+            If the train is above the power table, the on-time of a minute or the device's counts.
+        """
+        self._only("rapid")
+        new = self.version >= 9
+        if rate_hz == 0.0:
+            self._train = None
+            self._todo.append(frame("[0000" if new else "[000"))
+            return
+        if self.power_percent is None:
+            raise DeviceError("magstim: the power is not known yet; set it and wait for its readback before the train")
+        self._check_train(self.power_percent, rate_hz, n_pulses)
+        tenths_hz, tenths_s = round(rate_hz * 10), math.ceil(n_pulses / rate_hz * 10)
+        self._train = (tenths_hz / 10, n_pulses)
+        if new:
+            texts = ("[0010", f"B{tenths_hz:04d}", f"D{n_pulses:05d}", f"[{tenths_s:04d}")
+        else:
+            texts = ("[010", f"B{tenths_hz:04d}", f"D{n_pulses:04d}", f"[{tenths_s:03d}")
+        self._todo.extend(frame(text) for text in texts)
+
+    def fire(self) -> None:
+        """One pulse, pair or train, now.
+
+        Raises
+        ------
+        DeviceError
+            If it would be late or is not allowed: not held, not ready, power still settling, pause not over.
+        """
+        now_ns = self._clock()
+        why = self._why_not(now_ns)
+        if why:
+            raise DeviceError(f"magstim: not fired: {why}")
+        if self._train is None:
+            self._recovered_ns = now_ns + round(least_interval_s(self.model, self.power_percent or 0) * 1e9)
+        else:
+            rate_hz, n_pulses = self._train
+            on_s = n_pulses / rate_hz
+            self._on_time.append((now_ns, on_s))
+            self._recovered_ns = now_ns + round((on_s + least_wait_s(self.power_percent or 0, rate_hz, n_pulses)) * 1e9)
+        self._armed_ns = now_ns
+        self._send(frame("EH"))
+        self._ask()
+
+    @property
+    def ready(self) -> bool:
+        """True if `fire` would fire."""
+        return not self._why_not(self._clock())
+
+    # ---- rules --------------------------------------------------------------------------------------------------
+
+    def _only(self, model: str) -> None:
+        if self.model != model:
+            raise DeviceError(f"magstim: only a {model} can do this; this is a {self.model}")
+
+    def _check_train(self, power_percent: int, rate_hz: float, n_pulses: int) -> None:
+        most_hz = most_train_hz(power_percent, *self._table)
+        if not 0.1 <= rate_hz <= most_hz:
+            raise DeviceError(f"magstim: rate_hz {rate_hz}: must be from 0.1 to {most_hz} Hz at {power_percent} %")
+        _whole("n_pulses", n_pulses, 1, 6000 if self.version >= 9 else 1000)
+        on_s, most_s = n_pulses / rate_hz, most_on_time_s(power_percent, rate_hz)
+        if most_s < 60.0 and on_s > most_s:
+            raise DeviceError(
+                f"magstim: a train of {on_s:.1f} s: must be at most {most_s:.1f} s a minute at {power_percent} %, {rate_hz} Hz"
+            )
+
+    def _why_not(self, now_ns: int) -> str:
+        status = self.status
+        if status is None or now_ns - self._heard_ns > FRESH_NS or status.state != "ready":
+            return f"the stimulator is not ready ({status.state if status else 'unknown'}); wait about 1 s after arming"
+        if not self._wanted_armed or now_ns >= self._lease_ns:
+            return "no lease; call hold"
+        if self.power_percent is None or self._todo:
+            return "a setting is not confirmed yet"
+        if now_ns < max(self._settled_ns, self._recovered_ns):
+            return f"{(max(self._settled_ns, self._recovered_ns) - now_ns) / 1e9:.1f} s of the pause are left"
+        if self._train is not None:
+            rate_hz, n_pulses = self._train
+            while self._on_time and now_ns - self._on_time[0][0] > 60_000 * MS:
+                self._on_time.popleft()
+            most_s = most_on_time_s(self.power_percent, rate_hz)
+            if most_s < 60.0 and sum(s for _, s in self._on_time) + n_pulses / rate_hz > most_s:
+                return f"trains may last {most_s:.1f} s a minute at this power"
+        return ""
+
+    # ---- bytes --------------------------------------------------------------------------------------------------
+
+    def _forget(self) -> None:
+        self._buffer.clear()
+        self._pending.clear()
+        self._todo.clear()
+        self._silent_until_ns = 0
+        self._wanted_armed = False
+        self.status = None
+        self.power_percent = self.temperature_c = None
+
+    def _start(self) -> None:
+        self._send(frame("EA"))
+        self._send(frame(f"Q{self._unlock}" if self._unlock else "Q@"))
+        if self.model == "rapid":
+            self._todo.append(frame("ND"))
+        self._todo.append(frame("F@"))
+        self._todo.append(frame("\\@" if self.model == "rapid" else "J@"))
+
+    def _ask(self) -> None:
+        if self._clock() >= self._silent_until_ns:
+            self._send(frame("x@") if self._unlock else frame("Q@"))
+
+    def _send(self, command: bytes, awaited: bool = True) -> None:
+        now_ns = self._clock()
+        if not self._line.write(command):
+            return  # gone or blocked: poll finds out; a device that hears nothing disarms by itself
+        if awaited:
+            self._pending.append((command, now_ns))
+        self._asked_ns = now_ns
+
+    def _ask_what_is_due(self, now_ns: int) -> None:
+        if self._pending or now_ns < self._silent_until_ns or self._line.fileno() < 0:
+            return
+        if self._todo:
+            if self._wanted_armed and now_ns >= self._lease_ns:
+                return
+            self._send(self._todo.popleft())
+        elif not self._wanted_armed and now_ns - self._asked_ns >= POLL_STANDBY_NS:
+            if now_ns - self._warm_ns >= TEMPERATURE_NS:
+                self._warm_ns = now_ns
+                self._todo.append(frame("F@"))
+            self._ask()
+
+    def _read(self, now_ns: int) -> None:
+        while self._buffer:
+            if not self._pending:
+                raise OutOfStep("nobody asked")
+            command, sent_ns = self._pending[0]
+            reply = read_reply(bytes(self._buffer), command, self.version)
+            if reply is None:
+                return
+            del self._buffer[: reply.length]
+            self._pending.popleft()
+            self._heed(reply, command, sent_ns, now_ns)
+
+    def _out_of_step(self, name: str, now_ns: int) -> None:
+        """Disarm, then be silent until the device has disarmed by itself."""
+        self._fail(name)
+        self._pending.clear()
+        self._buffer.clear()
+        self._todo.clear()
+        self._wanted_armed = False
+        self.status = None
+        self.power_percent = None
+        self._line.write(frame("EA"))
+        self._armed_ns = now_ns
+        self._silent_until_ns = now_ns + SILENCE_NS
+
+    def _heed(self, reply: Reply, command: bytes, sent_ns: int, now_ns: int) -> None:
+        if reply.refusal:
+            self._fail(reply.refusal)
+            if command[:2] == b"EB":
+                self._wanted_armed = False
+            return
+        self._heard_ns = now_ns
+        if reply.letter == "N":
+            self._take_version(reply.text)
+        elif reply.letter in "J\\":
+            self.power_percent = int(reply.text[:3])
+        elif reply.letter == "F":
+            self.temperature_c = max(int(reply.text[:3]), int(reply.text[3:6])) / 10
+        if reply.status is not None and reply.letter in "QxJF\\":  # the others tell the state before themselves
+            self._take_status(reply.status, sent_ns)
+
+    def _take_version(self, text: str) -> None:
+        major = text.lstrip("V").partition(".")[0]
+        if not major.isdigit() or not 1 <= int(major) <= 99:
+            raise OutOfStep(f"version {text!r}")
+        self.version = int(major)
+
+    def _take_status(self, status: Status, sent_ns: int) -> None:
+        if status.state == "standby" and (self._armed_ns is None or sent_ns > self._armed_ns):
+            if self._wanted_armed and self.status is not None and self.status.state != "standby":
+                self._fail("disarmed_itself")
+            if self._armed_ns is not None and self.status is not None and self.status.state != "standby":
+                self._wanted_armed = False
+            self._armed_ns = None
+        elif status.state != "standby" and self._armed_ns is None:
+            self._armed_ns = sent_ns  # somebody armed it at its screen
+        self.status = status
+        self.serial = self.serial or f"magstim-{self.model}"
+        complaints = {
+            "coil_missing": not status.coil_present,
+            "coil_hot": self.temperature_c is not None and self.temperature_c > HOT_C,
+            "coil_replace": status.replace_coil,
+            "device_error": status.error,
+            "control_lost": not status.remote,
+        }
+        complaint = next((name for name, on in complaints.items() if on), "")
+        if complaint:
+            self._fail(complaint)
+        elif self.trouble.partition(":")[0] in complaints:
+            self.trouble = ""
+
+    def _fail(self, name: str) -> None:
+        self.trouble = f"{name}: {ERRORS[name]}"
+
+    def _lost(self) -> DeviceReport:
+        self._forget()
+        self._line.close()
+        self._fail("unplugged")
+        return DeviceReport(None, self._clock(), connected=False, armed=False, fault=self.trouble)
+
+    def _report(self, now_ns: int) -> DeviceReport:
+        """`output_ma` is 0 once the device has said standby since it was last told to arm, else unknown."""
+        if self._line.fileno() < 0:
+            return DeviceReport(None, self._heard_ns, connected=False, armed=False, fault=self.trouble)
+        off = self._armed_ns is None and self.status is not None and now_ns >= self._silent_until_ns
+        return DeviceReport(0.0 if off else None, self._heard_ns, connected=True, armed=not off, fault=self.trouble)
+
+
+def _whole(name: str, value: object, low: int, high: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise DeviceError(f"magstim: {name} {value!r}: must be a whole number from {low} to {high}")
