@@ -13,7 +13,8 @@ from eegloop.line import LineSettings
 from eegloop.plugins import find
 from eegloop.signal import Chunk, StreamInfo
 from eegloop.stim import DeviceReport, Prescription, StimCommand, StimState
-from interlock.judge import Judge, Order, Reply
+from interlock.judge import Entry, Judge, Order, Reply
+from interlock.ledger import Book
 from interlock.limits import rules
 from simulators.brain import Brain
 from simulators.response import Stimulation
@@ -55,9 +56,10 @@ class VirtualLoop:
         self.info = info_of(self.brain_settings)
         self.line = line_for(self.info, self.prescription)
         device = find("stimulator", "simulated").LIMITS
-        self.judge = Judge(rules(self.prescription, None, device), "simulated", "measured", BOOT_NS)
+        self.judge = Judge(rules(self.prescription, None, device), "simulated", "measured", Book("boot", True), BOOT_NS)
         self.output_ma = 0.0
         self.armed = False
+        self._handle(self.judge.open(BOOT_NS, WALL_NS))
         self.delivered: list[tuple[float, float]] = []
         self.decisions: list[Decision] = []
         self.phases: list[tuple[float, str, str]] = []
@@ -138,6 +140,8 @@ class VirtualLoop:
                 case Order(do="disarm" | "zero" as do):
                     self.output_ma = 0.0
                     self.armed = self.armed and do == "zero"
+                case Entry(number=number):
+                    self.judge.written(number)
                 case Reply(body=body):
                     if body.get("type") == "armed":
                         self._nonce = str(body["nonce"])

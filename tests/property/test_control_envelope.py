@@ -37,7 +37,7 @@ prescriptions = st.builds(
 )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(requests, prescriptions, standings, devices)
 def test_never_above_any_limit(request, prescription, standing, device) -> None:
     verdict = limit(request, prescription, standing, device)

@@ -129,7 +129,7 @@ def test_whatever_comes_the_rules_hold(
         state = after
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(phase=st.sampled_from(["stopped", "fallback"]), seen=st.lists(st.tuples(inputs_of(machine_events), waits), max_size=30))
 def test_no_machine_leaves_stopped_or_fallback(phase: str, seen: list[tuple[Inputs, float]]) -> None:
     seat = Seat(demo=True).until("on")
@@ -145,7 +145,7 @@ def test_no_machine_leaves_stopped_or_fallback(phase: str, seen: list[tuple[Inpu
         assert state.phase in (Phase.STOPPED, Phase.FALLBACK) and effects.command in ("", "stop", "fallback")
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
     authority=authorities,
@@ -178,7 +178,7 @@ def test_s4_bad_biomarkers_never_move_the_dose(seed: int, authority: str, kind: 
         assert seat.state.phase in (Phase.ON, Phase.FALLBACK)
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=2, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_s8_lower_only_never_delivers_more_than_before(seed: int) -> None:
     """Judged by an oracle on what the interlock model delivered, not by the session's own numbers."""

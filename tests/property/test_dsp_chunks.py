@@ -102,7 +102,7 @@ def streams(draw: st.DrawFn) -> tuple[float, LineSettings, list[tuple[int, np.nd
 
 
 @settings(
-    max_examples=40,
+    max_examples=20,
     deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # shrinking a stream costs minutes and shows little
     report_multiple_bugs=False,
@@ -126,7 +126,7 @@ def test_single_samples_to_whole_seconds(chunk: int) -> None:
     assert_same(whole, run(250.0, line, pieces, list(range(0, len(x), chunk))))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.floats(0.01, 100), st.permutations(range(len(CHANNELS))), st.integers(0, 50))
 def test_scale_and_permutation_laws(scale: float, order: list[int], seed: int) -> None:
     """Amplitude times s: power times s², shares unchanged; channels permuted: values permuted."""

@@ -218,5 +218,5 @@ class JudgeMachine(RuleBasedStateMachine):
 
 TestJudgeMachine = JudgeMachine.TestCase
 TestJudgeMachine.settings = settings(
-    max_examples=60, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
+    max_examples=40, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True
 )
