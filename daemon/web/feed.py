@@ -118,7 +118,7 @@ class Feed:
         self.seats: dict[str, Any] = {"type": "seats", "demo": False, "seats": []}
         self.pages: set[Page] = set()
         self.listeners: list[Listener] = []
-        self.introduced = asyncio.Event()  # the seats are known
+        self.introduced = asyncio.Event()  # the seats are known; of a demo only once it has found its headset
 
     def open_page(self, demo: bool, stop_token: str) -> Page:
         """A new page's queue, greeted; remove it from `pages` when it goes."""
@@ -272,7 +272,8 @@ class Feed:
         self.seats = body
         self._names.clear()
         self._names.update({seat["index"]: seat["seat"] for seat in body["seats"]})
-        self.introduced.set()
+        if body["seats"] or not self.seats.get("demo"):
+            self.introduced.set()
         text = json.dumps(body)
         for page in self.pages:
             if page.demo and not self.demo:

@@ -4,7 +4,7 @@ import { useEffect, useRef, useState } from 'preact/hooks';
 import type { ChannelQuality, ChunkHeader, Seat } from '../contract';
 import { freshness, received, report, selected } from '../model';
 import { countChunk, resetCounts, setRenderer } from '../probe';
-import { reasonWord } from '../view/format';
+import { reasonWord, unjudged } from '../view/format';
 import { Shape } from '../view/shape';
 import { useSize } from '../view/width';
 import { HIGH_PASS_HZ, LOW_PASS_HZ } from './filters';
@@ -83,7 +83,7 @@ function Canvas({ seat, onScreen, forced }: { seat: Seat; onScreen: boolean; for
   const canvas = useRef<HTMLCanvasElement>(null);
   const [box, size] = useSize<HTMLDivElement>();
   const quality = received.value?.state.quality ?? [];
-  const stale = freshness.value !== 'live';
+  const stale = freshness.value !== 'live' || paused(quality);
   const good = seat.channels.map((label) => quality.find((q) => q.channel === label)?.good ?? true);
   const goodKey = good.map(Number).join('');
 
@@ -124,8 +124,13 @@ function Canvas({ seat, onScreen, forced }: { seat: Seat; onScreen: boolean; for
   );
 }
 
+/** True while no channel is judged: during stimulation, and until the filters have settled after it. */
+function paused(quality: ChannelQuality[]): boolean {
+  return quality.length > 0 && quality.every((q) => unjudged(q.good, q.reasons));
+}
+
 function Label({ name, quality }: { name: string; quality: ChannelQuality | undefined }) {
-  const bad = quality?.good === false;
+  const bad = quality?.good === false && !unjudged(quality.good, quality.reasons);
   const why = bad ? (quality.reasons.length > 0 ? quality.reasons.map(reasonWord).join(', ') : 'bad') : '';
   return (
     <li class={bad ? 'label is-bad' : 'label'}>
@@ -146,7 +151,9 @@ export function TracePanel() {
   const gain = report.value?.gainUv ?? 50;
   const channels = seat?.channels ?? [];
   const stale = freshness.value !== 'live';
-  const bad = (state?.quality ?? []).filter((q) => !q.good);
+  const quality = state?.quality ?? [];
+  const bad = quality.filter((q) => !q.good);
+  const calm = paused(quality);
   return (
     <section
       class={`card traces${stale ? ' is-stale' : ''}${channels.length > 16 ? ' is-dense' : ''}`}
@@ -155,9 +162,17 @@ export function TracePanel() {
     >
       <header>
         <h2 id="traces-title">EEG</h2>
-        {state?.block === 'stimulate' && state.phase === 'on' && (
+        {calm && !stale && (
           <span class="tag tag-stimulate">
-            <Shape mark="stimulate" /> stimulating: signal not judged
+            {quality.some((q) => q.reasons.includes('stimulation')) ? (
+              <>
+                <Shape mark="stimulate" /> stimulation: signal not judged
+              </>
+            ) : (
+              <>
+                <Shape mark="warn" /> filters settling: signal not judged
+              </>
+            )}
           </span>
         )}
         <div class="tools">
@@ -189,7 +204,7 @@ export function TracePanel() {
         </div>
       </header>
       <p class="spoken" role="status">
-        {channels.length > 0 && (bad.length === 0 ? `${channels.length} channels, all good` : `Bad channels: ${bad.map((q) => q.channel).join(', ')}`)}
+        {channels.length > 0 && !calm && (bad.length === 0 ? `${channels.length} channels, all good` : `Bad channels: ${bad.map((q) => q.channel).join(', ')}`)}
       </p>
       <div class="plot">
         {seat === null ? (

@@ -139,7 +139,7 @@ function Bar({ band, powers, shares }: { band: string; powers: Biomarker[]; shar
 const GRADES: Record<string, { mark: Mark; word: string }> = {
   good: { mark: 'good', word: 'good' },
   suspect: { mark: 'warn', word: 'suspect' },
-  'n/a': { mark: 'bad', word: 'n/a' },
+  'n/a': { mark: 'off', word: 'n/a' },
 };
 
 export function BiomarkerPanel() {

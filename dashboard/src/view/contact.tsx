@@ -1,7 +1,7 @@
 // The contact check: the worst electrode by name and place, and the one thing to do about it.
 import type { ChannelQuality } from '../contract';
 import { Shape } from './shape';
-import { placeWord, plural } from './format';
+import { placeWord, plural, unjudged } from './format';
 
 /** From worst to mildest. */
 const REASONS = ['flat', 'rail', 'amplitude', 'line_noise'];
@@ -20,7 +20,13 @@ function severity(q: ChannelQuality): number {
 }
 
 export function ContactGuide({ quality }: { quality: ChannelQuality[] }) {
-  if (quality.length === 0) return null;
+  if (quality.length === 0 || quality.every((q) => unjudged(q.good, q.reasons))) {
+    return (
+      <p class="guide">
+        <Shape mark="warn" /> Listening to the electrodes: the first reading takes a few seconds.
+      </p>
+    );
+  }
   const bad = quality.filter((q) => !q.good).sort((a, b) => severity(a) - severity(b));
   const worst = bad[0];
   if (worst === undefined) {

@@ -73,7 +73,16 @@ const REASONS: Record<string, string> = {
   line_noise: 'mains noise',
   gap: 'gap',
   settling: 'filter settling',
+  stimulation: 'stimulation',
 };
+
+/** Reasons that say nothing about an electrode: its signal is not judged for the moment. */
+const UNJUDGED = ['settling', 'stimulation', 'gap', 'unknown'];
+
+/** True when a channel is called not good for such reasons only. */
+export function unjudged(good: boolean, reasons: string[]): boolean {
+  return !good && reasons.length > 0 && reasons.every((reason) => UNJUDGED.includes(reason));
+}
 
 /** A quality reason in plain words. */
 export function reasonWord(reason: string): string {
@@ -113,6 +122,8 @@ const PLAIN: [RegExp, string][] = [
   [/^(The interlock stopped: )?STOP: STOP on the page[^.]*/, 'STOP was pressed on a page'],
   [/^Stopped by STOP on the page[^.]*/, 'STOP was pressed on a page'],
   [/^(The interlock stopped: )?STOP: STOP from the daemon[^.]*/, 'The service stopped the output'],
+  [/^(Held at [0-9.]+ mA): stimulation\./, '$1: the last stimulation has not left the window yet.'],
+  [/^(Held at [0-9.]+ mA): settling\./, '$1: the filters are settling after the stimulation.'],
   [/^(Ended|Re-armed|Screening answered) by (page|demo) [0-9a-f]+/, '$1 on a page'],
 ];
 

@@ -5,7 +5,7 @@ import type { Live } from '../live';
 import { ageNow, link, nowMs, received, refusals, reportAgeS, reportUnknown, selected } from '../model';
 import { Age, Unknown } from './age';
 import { ContactGuide } from './contact';
-import { fieldWord, formatClock, formatMa, phaseWords, plainReason } from './format';
+import { fieldWord, formatClock, formatMa, phaseWords, plainReason, unjudged } from './format';
 import { Questions } from './questions';
 import type { Mark } from './shape';
 import { Shape } from './shape';
@@ -40,14 +40,14 @@ function actions(state: LoopState | undefined): Action[] {
   return [
     {
       name: 'start',
-      label: 'Start session',
-      blocked: gone || falling || (latched ? 're-arm first' : running ? 'a session is running' : ''),
+      label: 'Start',
+      blocked: gone || falling || (latched ? 're-arm first' : running ? 'one is running' : ''),
     },
-    { name: 'end', label: 'End session', blocked: gone || falling || (running ? '' : 'no session is running') },
+    { name: 'end', label: 'End', blocked: gone || falling || (running ? '' : 'none is running') },
     {
       name: 'rearm',
       label: 'Re-arm',
-      blocked: gone || falling || (!latched ? 'only needed after a stop' : zero ? '' : 'zero is not confirmed yet'),
+      blocked: gone || falling || (!latched ? 'not needed now' : zero ? '' : 'zero is not confirmed yet'),
     },
   ];
 }
@@ -70,6 +70,8 @@ export function SessionPanel({ live }: { live: Live }) {
   const words = phaseWords(phase, state?.output.zero_confirmed === true);
   const left = state?.phase_left_s ?? null;
   const said = answer(asked, seat?.seat ?? '');
+  // The contact sentence names every electrode that is not judged yet; the guide below it says so more calmly.
+  const waiting = phase === 'contact' && (state?.quality ?? []).every((q) => unjudged(q.good, q.reasons));
   const screening = known && phase === 'screen';
 
   useEffect(() => setAsked(null), [phase]); // what was asked for has happened
@@ -103,7 +105,7 @@ export function SessionPanel({ live }: { live: Live }) {
             {words.title}
           </p>
           <p class="plain">{words.plain}</p>
-          {state.phase_reason !== '' && !screening && <p class="foot">{plainReason(state.phase_reason)}</p>}
+          {state.phase_reason !== '' && !screening && !waiting && <p class="foot">{plainReason(state.phase_reason)}</p>}
           {phase === 'contact' && <ContactGuide quality={state.quality} />}
           {RUNNING.includes(phase) && !state.demo && <p class="foot">Keep this page open and in view: if nobody watches, the session ends by itself.</p>}
         </>
@@ -168,7 +170,7 @@ export function WhyPanel() {
         </p>
       ) : (
         <p class="sentence" id="why">
-          {decision.sentence}
+          {plainReason(decision.sentence ?? '')}
         </p>
       )}
       {has && !reportUnknown.value && typeof decision.proposed_ma === 'number' && (
