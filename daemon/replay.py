@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -116,9 +118,11 @@ def _run(made: Replay, derivatives: ReplayDerivatives, name: str, progress: bool
     """Every tick through the line; samples (lost ones included) and hops."""
     line = made.line
     n_samples = n_hops = 0
-    with _bar(progress) as bar:
+    with _told() as told, _bar(progress) as bar:
         task = bar.add_task(name, total=max(1, made.n_samples)) if bar is not None else None
         for tick in made.ticks:
+            if told:
+                sys.exit(128 + told[0])
             outcome = line.step(tick)
             for state in tick.states:
                 derivatives.stim(tick.number, state)
@@ -292,6 +296,21 @@ def _identical(made: Replay, controller: str | None, config: Path | None) -> int
 
 def _n_decisions(recorded: RecordedSession) -> int:
     return sum(1 for _ in recorded.decisions())
+
+
+@contextmanager
+def _told() -> Iterator[list[int]]:
+    """Signals to end, noted and looked at between two ticks: one that raises wherever it strikes may be lost in a finalizer."""
+    told: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield told
+        return
+    before = {number: signal.signal(number, lambda got, _frame: told.append(got)) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield told
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _bar(wanted: bool) -> AbstractContextManager[Progress | None]:

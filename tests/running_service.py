@@ -408,20 +408,20 @@ class RunningService:
 def check_parity(recorded: Recorded, out: Path, at_least: int = 1) -> dict[str, Any]:
     """Replay a session of ours: every hop and every decision must come out the same, bit for bit.
 
-    A session that was killed may hold up to a second of samples or rows more than the other side has.
+    One that still runs goes on meanwhile; one that was killed may hold a second more on one side than on the other.
     """
+    live, rows = np.array(recorded.hops()), recorded.table("decisions.tsv")
     done = run_command("replay", str(recorded.header), "--out", str(out), "--json")
     assert done.returncode == 0, done.stderr
     summary: dict[str, Any] = json.loads(done.stdout)
     replayed = Recorded(recorded.header, Path(summary["folder"]))
-    live, again = recorded.hops(), replayed.hops()
+    again, rows_again = replayed.hops(), replayed.table("decisions.tsv")
     n = min(len(live), len(again))
-    assert n and abs(len(live) - len(again)) <= 10
+    assert n and len(live) - len(again) <= 10, (len(live), len(again))
     for name in live.dtype.names:
         assert live[name][:n].tobytes() == again[name][:n].tobytes(), f"{name} differs"
-    rows, rows_again = recorded.table("decisions.tsv"), replayed.table("decisions.tsv")
     n_rows = min(len(rows), len(rows_again))
-    assert n_rows >= at_least and abs(len(rows) - len(rows_again)) <= 1
+    assert n_rows >= at_least and len(rows) - len(rows_again) <= 1
     for one, other in zip(rows[:n_rows], rows_again[:n_rows], strict=True):
         # The command's number and the time to the interlock belong to the run that commanded.
         assert {k: v for k, v in one.items() if k not in ("sequence", "latency_ms")} == {
