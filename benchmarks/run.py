@@ -17,6 +17,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from benchmarks import phase
 from benchmarks.reference import BANDS, CHUNK_S, HOP_S, Reference, stream
 from dsp.biomarkers import band_power
 from dsp.pipeline import Pipeline
@@ -145,7 +146,7 @@ def memory_row(minutes: float = 10.0) -> Row:
 
 def rows() -> list[Row]:
     """Every row of this table."""
-    return [*(band_power_row(c, rate) for c, rate in SIZES), memory_row()]
+    return [*(band_power_row(c, rate) for c, rate in SIZES), memory_row(), *phase.rows()]
 
 
 def main() -> int:

@@ -1,0 +1,332 @@
+"""Phase of a band at the newest sample, or a little later, with its own error bar; and when to trust it.
+
+Every estimator here is a linear functional of the newest filtered samples, `analytic = taps . past`. The running
+density of the person's own signal says how far such a functional lies from the zero-phase band signal on average:
+that is the error bar, whatever the method. The `learned` functional is the one that makes it smallest.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from eegloop.signal import F64, Bool
+
+C128 = NDArray[np.complex128]
+Method = Literal["learned", "echt", "sine_fit"]
+
+SEGMENT_S = 1.0  # what the density is made of; segments may overlap by half
+TAPS_S = 0.35
+_TAP_RATE_HZ = 250.0
+_MEMORY_S = 60.0  # a segment's weight falls to 1/e after this much newer signal
+_PRIOR_S = 1.0  # what is assumed before anything was seen weighs as much as one second
+_REFIT_SHARE = 0.2
+_MOST_MAPS = 4  # lengths of pieces kept ready
+_RIDGE = 1e-6
+_TINY = 1e-30
+_UNKNOWN = 1e30  # µV²: the error bar before a channel has been learned from
+_LEAST_GAIN = 0.02  # below this the filters before us left nothing to restore
+# Even in a strong burst the phase is not known better: no signal is as steady as its density.
+_FLOOR_RAD = math.radians(10.5)
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseEstimate:
+    """Of each channel and sample.
+
+    Attributes
+    ----------
+    phase_rad : (n_channels, n) float64
+        -pi to pi; 0 is the positive peak of the band signal of the raw input.
+    amplitude_uv : (n_channels, n) float64
+    sd_rad : (n_channels, n) float64
+        Circular standard deviation to expect of `phase_rad`; capped at pi.
+    """
+
+    phase_rad: F64
+    amplitude_uv: F64
+    sd_rad: F64
+
+
+class PhaseTracker:
+    """Learns a person's signal segment by segment, and turns the newest samples into phases.
+
+    Parameters
+    ----------
+    rate_hz : float
+    n_channels : int
+    band_hz : (float, float)
+        Pass band of the zero-phase reference, a second-order Butterworth run forward and backward.
+    sos : (n_sections, 6) float64
+        The causal filters the samples have passed; their phase and gain are taken back.
+    method : {"learned", "echt", "sine_fit"}
+        learned: ridge regression of the zero-phase band signal on the past, in the form of its normal equations, which
+        the running density gives; echt: endpoint-corrected Hilbert transform over 1 s (Schreglmann 2021) divided
+        by its response at the band's center; sine_fit: least squares of [cos, sin, 1, t] at the center over two cycles.
+    ahead_s : float
+        The phase is that of this many seconds after the newest sample, 0-0.2.
+
+    Notes
+    -----
+    State changes in `learn` alone, so estimates do not depend on how often they are asked for. Taps are at most
+    `TAPS_S` of samples about 4 ms apart.
+    """
+
+    def __init__(
+        self,
+        rate_hz: float,
+        n_channels: int,
+        band_hz: tuple[float, float],
+        sos: F64,
+        method: Method = "learned",
+        ahead_s: float = 0.0,
+    ) -> None:
+        from scipy import signal
+
+        low, high = band_hz
+        if not 0 < low < high < rate_hz / 2:
+            raise ValueError(f"band {low:g}-{high:g} Hz: must be low < high within 0-{rate_hz / 2:g} Hz")
+        if not 0 <= ahead_s <= 0.2:
+            raise ValueError(f"ahead_s {ahead_s:g}: a phase can be foretold 0-0.2 s ahead")
+        self.rate_hz, self.band_hz, self.method = rate_hz, band_hz, method
+        self.center_hz = (low + high) / 2
+        self.segment_samples = round(SEGMENT_S * rate_hz)
+        self._n_fft = 1 << (2 * self.segment_samples - 1).bit_length()
+        self._frequency: F64 = np.fft.rfftfreq(self._n_fft, 1 / rate_hz).astype(np.float64)
+        taper = 0.5 - 0.5 * np.cos(2 * np.pi * (np.arange(self.segment_samples) + 0.5) / self.segment_samples)
+        self._taper = taper / math.sqrt(float(np.sum(taper**2)))
+        passed: C128 = np.ones(len(self._frequency), dtype=np.complex128)
+        if len(sos):
+            passed = signal.freqz_sos(sos, worN=self._frequency, fs=rate_hz)[1].astype(np.complex128)
+        band = signal.butter(2, band_hz, "bandpass", fs=rate_hz, output="sos")
+        gain = np.abs(signal.freqz_sos(band, worN=self._frequency, fs=rate_hz)[1]) ** 2
+        turn = np.exp(2j * np.pi * self._frequency * ahead_s)
+        usable = np.abs(passed) > _LEAST_GAIN
+        # From the filtered input to the analytic band signal of the raw one.
+        self._target: C128 = np.zeros(len(passed), dtype=np.complex128)
+        self._target[usable] = (2 * gain * turn)[usable] / passed[usable]
+        self._step = max(1, int(rate_hz / _TAP_RATE_HZ + 1e-9))
+        fixed = self._fixed_taps(passed, ahead_s)
+        self._n_taps = len(fixed) if fixed is not None else round(TAPS_S * rate_hz / self._step)
+        self.past_samples = (self._n_taps - 1) * self._step + 1
+        # A first guess: 1/f with a peak at the center that carries about as much power as what lies below it.
+        pink = 1 / np.maximum(self._frequency, 0.5)
+        peak = 6 * np.exp(-0.5 * (self._frequency - self.center_hz) ** 2) / self.center_hz
+        prior = (pink + peak) * np.abs(passed) ** 2
+        self._inside = (self._frequency >= 4.0) & (self._frequency < min(30.0, 0.45 * rate_hz))
+        self._prior = prior / prior[self._inside].sum()
+        self._power = np.zeros((n_channels, len(self._frequency)))
+        self.seen_s: F64 = np.zeros(n_channels)
+        self._news_s: F64 = np.zeros(n_channels)
+        self._taps: F64 = np.zeros((n_channels, self._n_taps, 2))  # newest sample first; real and imaginary part
+        self._error: F64 = np.zeros((n_channels, 3, 1))
+        if fixed is not None:
+            self._taps[:] = np.column_stack([fixed.real, fixed.imag])
+        self._maps: dict[int, F64] = {}
+        self._apart = np.abs(np.subtract.outer(np.arange(self._n_taps), np.arange(self._n_taps)))
+        self._refit(np.arange(n_channels))
+
+    def _fixed_taps(self, passed: C128, ahead_s: float) -> C128 | None:
+        """Taps, newest sample first, of the methods that do not learn."""
+        from scipy import signal
+
+        rate, center, n = self.rate_hz, self.center_hz, self.segment_samples
+        if self.method == "learned":
+            return None
+        self._step = 1
+        if self.method == "echt":
+            taps = echt_taps(n, rate, self.band_hz)
+        else:
+            n = max(8, round(2 * rate / center))
+            t = -np.arange(n) / rate
+            basis = np.column_stack([np.cos(2 * np.pi * center * t), -np.sin(2 * np.pi * center * t), np.ones(n), t])
+            real, imaginary = np.linalg.pinv(basis)[:2]
+            taps = real + 1j * imaginary
+        response = taps @ np.exp(-2j * np.pi * center / rate * np.arange(n))
+        before = np.interp(center, self._frequency, passed.real) + 1j * np.interp(center, self._frequency, passed.imag)
+        low, high = self.band_hz
+        band = signal.butter(2, (low, high), "bandpass", fs=rate, output="sos")
+        wanted = 2 * abs(complex(signal.freqz_sos(band, worN=[center], fs=rate)[1][0])) ** 2
+        wanted = wanted * np.exp(2j * np.pi * center * ahead_s)
+        return np.asarray(taps * wanted / (response * before), dtype=np.complex128)
+
+    # -- learning ------------------------------------------------------------------------------
+
+    def learn(self, segment_uv: F64, usable: Bool, new_s: float) -> None:
+        """Add one segment (n_channels, `segment_samples`) of filtered signal to the channels that are `usable`.
+
+        Taps and error bar are made anew as soon as a tenth of what a channel's density holds is newer than they are.
+
+        Parameters
+        ----------
+        new_s : float
+            How much of the segment was not in the one before, s.
+        """
+        from scipy import fft
+
+        if not usable.any():
+            return
+        mean = segment_uv.mean(1, keepdims=True)
+        bins = fft.rfft((segment_uv - mean) * self._taper, self._n_fft, axis=1)
+        power = bins.real**2
+        power += bins.imag**2
+        power[~usable] = 0.0
+        keep = np.where(usable, math.exp(-new_s / _MEMORY_S), 1.0)
+        self._power *= keep[:, np.newaxis]
+        self._power += power * new_s
+        self.seen_s = self.seen_s * keep + new_s * usable
+        self._news_s += new_s * usable
+        due = np.flatnonzero(usable & (self._news_s >= _REFIT_SHARE * self.seen_s))
+        if due.size:
+            self._refit(due)
+            self._news_s[due] = 0.0
+
+    def density(self, channel: int) -> F64:
+        """(n_bins,) relative density of the filtered signal at `frequency_hz`, the first guess mixed in by its weight."""
+        power, seen = self._power[channel], float(self.seen_s[channel])
+        level = float(power[self._inside].sum()) / seen if seen > 0 else 1.0
+        if level <= 0:
+            level = 1.0
+        return np.asarray((power + _PRIOR_S * level * self._prior) / (seen + _PRIOR_S), dtype=np.float64)
+
+    @property
+    def frequency_hz(self) -> F64:
+        """Bins of `density`, Hz."""
+        return self._frequency
+
+    def snr_db(self, channel: int) -> float:
+        """Mean density in the band over that of the 2 Hz below and above it (geometric mean), dB."""
+        density, f = self.density(channel), self._frequency
+        low, high = self.band_hz
+        inside = density[(f >= low) & (f < high)].mean()
+        below, above = density[(f >= max(1.0, low - 2)) & (f < low)], density[(f >= high) & (f < high + 2)]
+        return float(10 * np.log10(inside / math.sqrt(below.mean() * above.mean()))) if len(below) and len(above) else math.nan
+
+    def _refit(self, channels: NDArray[np.intp]) -> None:
+        from scipy import fft
+
+        density, n = np.array([self.density(int(c)) for c in channels]), self._n_fft
+        lags = slice(0, self._n_taps * self._step, self._step)
+        covariance = fft.irfft(density, n, axis=1)[:, lags][:, self._apart]
+        spread = fft.ifft(density * self._target, n, axis=1)[:, lags]
+        parts = np.stack([spread.real, spread.imag], axis=2)
+        if self.method == "learned":
+            self._taps[channels] = np.linalg.solve(covariance + np.eye(self._n_taps) * (_RIDGE * covariance[:, :1, :1]), parts)
+        taps = self._taps[channels]
+        variance = density @ np.abs(self._target) ** 2 / (2 * n)
+        # Mean squares of (target - estimate)'s real and imaginary part, and twice their mean product.
+        across = taps.swapaxes(1, 2)
+        cross, explained = across @ parts, across @ (covariance @ taps)
+        for part in (0, 1):
+            error = variance - 2 * cross[:, part, part] + explained[:, part, part]
+            self._error[channels, part, 0] = np.maximum(error, 0.0)
+        self._error[channels, 2, 0] = 2 * (explained[:, 0, 1] - cross[:, 0, 1] - cross[:, 1, 0])
+        self._error[channels[self.seen_s[channels] == 0]] = _UNKNOWN
+        self._maps.clear()
+
+    # -- estimating ----------------------------------------------------------------------------
+
+    def analytic(self, past_uv: F64) -> F64:
+        """Real and imaginary part of the band signal: (n_channels, n, 2) from (n_channels, past_samples - 1 + n) samples."""
+        c, m = past_uv.shape
+        step = self._maps.get(m)
+        if step is None:
+            n = m - self.past_samples + 1
+            step = np.zeros((c, m, 2 * n))
+            for i in range(n):
+                step[:, i : i + self.past_samples : self._step, 2 * i : 2 * i + 2] = self._taps[:, ::-1]
+            if len(self._maps) < _MOST_MAPS:
+                self._maps[m] = step
+        return np.asarray(np.matmul(past_uv[:, np.newaxis], step).reshape(c, -1, 2), dtype=np.float64)
+
+    def estimate(self, past_uv: F64) -> PhaseEstimate:
+        """Phases of the last n of (n_channels, past_samples - 1 + n) filtered samples.
+
+        The error bar is that of a Gaussian estimate across the direction of the phase, and never below 10.5°.
+        """
+        z = self.analytic(past_uv)
+        x, y = z[..., 0], z[..., 1]
+        xx, yy = x * x, y * y
+        error = self._error
+        across = error[:, 0] * yy + error[:, 1] * xx - error[:, 2] * (x * y)
+        power = xx + yy
+        sd = np.sqrt(across) / np.maximum(power, _TINY)
+        return PhaseEstimate(np.arctan2(y, x), np.sqrt(power), np.clip(sd, _FLOOR_RAD, np.pi, out=sd))
+
+
+def echt_taps(n: int, rate_hz: float, band_hz: tuple[float, float]) -> C128:
+    """Endpoint-corrected Hilbert transform of the last of n samples as taps, newest sample first (Schreglmann 2021).
+
+    The spectrum of the window, made one-sided, times a causal second-order Butterworth response, at the last sample.
+    """
+    from scipy import signal
+
+    frequency = np.fft.fftfreq(n, 1 / rate_hz)
+    one_sided = np.zeros(n)
+    one_sided[0] = 1
+    one_sided[1 : (n + 1) // 2] = 2
+    if n % 2 == 0:
+        one_sided[n // 2] = 1
+    b, a = signal.butter(2, band_hz, "bandpass", fs=rate_hz)
+    response = signal.freqz(b, a, worN=frequency, fs=rate_hz)[1]
+    return np.asarray(np.fft.ifft(one_sided * response), dtype=np.complex128)
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """When a phase is good enough to act on. `None` switches nothing off: every limit is a number."""
+
+    least_amplitude_uv: float
+    least_snr_db: float = 3.0
+    most_sd_rad: float = math.radians(35.0)
+    refractory_s: float = 2.0
+
+
+def trigger_time(
+    gate: Gate,
+    t_s: float,
+    estimate: PhaseEstimate,
+    channel: int,
+    frequency_hz: float,
+    snr_db: float,
+    clean: bool,
+    target_rad: float,
+    delay_s: float,
+    last_s: float | None,
+) -> tuple[float | None, str]:
+    """When to send a trigger so that it lands on `target_rad`, or why not at all.
+
+    Parameters
+    ----------
+    t_s : float
+        Time of the estimate's newest sample.
+    delay_s : float
+        From sending to effect. A phase that is already past by then is waited for another cycle: never late.
+    last_s : float or None
+        When the last trigger took effect.
+
+    Returns
+    -------
+    (send_s, reason)
+        `send_s` >= t_s, None with the reason when a gate is shut.
+    """
+    if not clean:
+        return None, "artifact"
+    if estimate.amplitude_uv[channel, -1] < gate.least_amplitude_uv:
+        return None, "low_amplitude"
+    if not snr_db >= gate.least_snr_db:
+        return None, "low_snr"
+    if not estimate.sd_rad[channel, -1] <= gate.most_sd_rad:
+        return None, "phase_uncertain"
+    if not frequency_hz > 0:
+        return None, "no_frequency"
+    wait = ((target_rad - float(estimate.phase_rad[channel, -1])) % (2 * math.pi)) / (2 * math.pi * frequency_hz)
+    while wait < delay_s:
+        wait += 1 / frequency_hz
+    if last_s is not None and t_s + wait - last_s < gate.refractory_s:
+        return None, "refractory"
+    return t_s + wait - delay_s, ""
