@@ -41,7 +41,9 @@ def rows() -> list[Row]:
     pipeline = Pipeline(info, settings, [(kind, find("biomarker", kind).Settings()) for kind in KINDS])
     module = find("controller", "dual_threshold")
     signed = replace(demo_prescription("bench", 0.0), authority="observe")
-    line = Line(info, pipeline, settings.hop_s, module.build(module.Settings()), signed, find("stimulator", "simulated").LIMITS, 0.0, 0.0)
+    line = Line(
+        info, pipeline, settings.hop_s, module.build(module.Settings()), signed, find("stimulator", "simulated").LIMITS, 0.0, 0.0
+    )
     data = brain.advance(SECONDS * 250)
     chunks = [Chunk(data[i : i + CHUNK], i, i / 250, (i + CHUNK) / 250) for i in range(0, len(data), CHUNK)]
     watching = Conditions(recording_ok=True, audit_ok=True, stream="live", demo=True)
@@ -51,7 +53,9 @@ def rows() -> list[Row]:
     times_ms = np.empty(len(chunks))
     try:
         with RecordWriter() as writer:
-            recorder = SessionRecorder(writer, layout, "bench", "bench", "rest", info, pipeline.columns, 50, {}, time.time(), MachineClock())
+            recorder = SessionRecorder(
+                writer, layout, "bench", "bench", "rest", info, pipeline.columns, 50, {}, time.time(), MachineClock()
+            )
             cpu_s = time.process_time()
             for number, chunk in enumerate(chunks, 1):
                 started_s = time.perf_counter()

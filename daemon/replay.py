@@ -100,7 +100,11 @@ def replay_recording(
     text = (
         f"{recording.name}: {seconds:.1f} s, {line.info.n_channels} channels at {line.info.sample_rate_hz:g} Hz in {took_s:.1f} s "
         f"({seconds / took_s:.0f} x real time); {n_hops} hops, {len(made.decided)} decisions"
-        + ("" if identical is None or made.recorded is None else f", {identical} of the {_n_decisions(made.recorded)} recorded ones identical")
+        + (
+            ""
+            if identical is None or made.recorded is None
+            else f", {identical} of the {_n_decisions(made.recorded)} recorded ones identical"
+        )
         + f"\n{derivatives.folder}"
     )
     return {
@@ -187,7 +191,9 @@ def _own(recorded: RecordedSession, config: Path | None, controller: str | None,
         biomarkers = [(b.kind, b.settings) for b in chosen_seat.biomarkers]
     kind = controller or chosen.pop("kind")
     chosen.pop("kind", None)
-    line = _line(recorded.info, settings, biomarkers, kind, {} if controller else chosen, prescription, limits, boot_to_lsl_s, started_s)
+    line = _line(
+        recorded.info, settings, biomarkers, kind, {} if controller else chosen, prescription, limits, boot_to_lsl_s, started_s
+    )
     setup = {
         **setup,
         "line": settings.model_dump(mode="json"),
@@ -213,7 +219,9 @@ def _line(
     prescription = replace(prescription, controller=kind)
     controller = _controller(kind, controller_settings)
     try:
-        return Line(info, Pipeline(info, settings, biomarkers), settings.hop_s, controller, prescription, limits, boot_to_lsl_s, started_s)
+        return Line(
+            info, Pipeline(info, settings, biomarkers), settings.hop_s, controller, prescription, limits, boot_to_lsl_s, started_s
+        )
     except PrescriptionError as error:
         raise RecordingError(
             f"controller {kind!r} does not fit the prescription of this replay ({error}); choose a controller that does"

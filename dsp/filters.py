@@ -34,6 +34,7 @@ def design(settings: LineSettings, rate_hz: float) -> F64:
         If the low pass is not below half the sample rate, or not above the high pass.
     """
     from scipy import signal
+
     nyquist = rate_hz / 2
     high, low = settings.high_pass_hz, settings.low_pass_hz
     if low is not None and low >= nyquist:
@@ -58,6 +59,7 @@ def design(settings: LineSettings, rate_hz: float) -> F64:
 def power_response(sos: F64, rate_hz: float, frequency_hz: F64) -> F64:
     """|H(f)|² of a chain at the given frequencies; ones for an empty chain."""
     from scipy import signal
+
     if len(sos) == 0:
         return np.ones_like(frequency_hz, dtype=np.float64)
     _, response = signal.freqz_sos(sos, worN=np.asarray(frequency_hz, dtype=np.float64), fs=rate_hz)
@@ -70,6 +72,7 @@ def settle_samples(sos: F64, full_scale_uv: float) -> int:
     Measured on the sections themselves, so it holds for any order, cut-off and sample rate.
     """
     from scipy import signal
+
     if len(sos) == 0:
         return 0
     slowest = max(float(np.max(np.abs(signal.sos2zpk(section[np.newaxis])[1]))) for section in sos)
@@ -95,6 +98,7 @@ class FilterChain:
 
     def __init__(self, sos: F64, n_channels: int, block_lengths: tuple[int, ...]) -> None:
         from scipy import signal
+
         self.sos = sos
         self._n_sections = len(sos)
         self._n_state = 2 * len(sos)
@@ -122,6 +126,7 @@ class FilterChain:
 
     def _map(self, n: int) -> F64:
         from scipy import signal
+
         unit = np.eye(self._n_state + n)
         zi = unit[:, : self._n_state].reshape(-1, self._n_sections, 2).transpose(1, 0, 2)
         out, zf = signal.sosfilt(self.sos, unit[:, self._n_state :], axis=-1, zi=zi)
@@ -150,6 +155,7 @@ class FilterChain:
     def run(self, x: F64) -> F64:
         """Filter any piece (n_channels, n) sample by sample."""
         from scipy import signal
+
         if not self._n_sections:
             return x
         zi = self._state.reshape(len(x), self._n_sections, 2).transpose(1, 0, 2)

@@ -236,6 +236,7 @@ class DirectSpectrum:
 
     def density(self, block: int, end_sample: int, window: F64 | None) -> F64:
         from scipy import fft
+
         assert window is not None
         x = window - window.mean(-1, keepdims=True) if self._need.detrend == "constant" else window
         spectrum = fft.rfft(x * self._weights, self._need.n_fft or self._need.n_samples, axis=-1)[:, : len(self._scale)]

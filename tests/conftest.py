@@ -26,7 +26,9 @@ def shared_data() -> Path:
 def lsl_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A liblsl configuration of this run's own: own SessionID, this machine only. Must be set before liblsl loads."""
     file = tmp_path_factory.mktemp("lsl") / "lsl_api.cfg"
-    file.write_text(f"[multicast]\nResolveScope = machine\n[lab]\nSessionID = eegloop-test-{uuid.uuid4().hex[:12]}\n[log]\nlevel = -3\n")
+    file.write_text(
+        f"[multicast]\nResolveScope = machine\n[lab]\nSessionID = eegloop-test-{uuid.uuid4().hex[:12]}\n[log]\nlevel = -3\n"
+    )
     before = os.environ.get("LSLAPICFG")
     os.environ["LSLAPICFG"] = str(file)
     yield file

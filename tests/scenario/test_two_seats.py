@@ -57,7 +57,9 @@ def now_s() -> float:
 
 def is_on(page: PageClient, seat: str) -> bool:
     state = page.seat(seat)
-    return bool(state) and state["phase"] == "on" and state["block"] == "stimulate" and (state["output"]["confirmed_ma"] or 0) > 0.35
+    return (
+        bool(state) and state["phase"] == "on" and state["block"] == "stimulate" and (state["output"]["confirmed_ma"] or 0) > 0.35
+    )
 
 
 def wait_on(page: PageClient, *seats: str) -> None:
@@ -108,7 +110,11 @@ def test_stop_by_command_stops_one_seat_and_latches_until_a_person_rearms(servic
     check_stopped(service, page, "left", ended_s, 0.0)
     check_untouched(service, page, "right", since_s)
     assert page.ask(type="command", seat="left", name="rearm")["ok"] is True
-    until(lambda: not page.seat("left")["output"]["latched"] or page.seat("left")["phase"] not in ("stopped",), 20, "left is re-armed")
+    until(
+        lambda: not page.seat("left")["output"]["latched"] or page.seat("left")["phase"] not in ("stopped",),
+        20,
+        "left is re-armed",
+    )
     wait_on(page, "left")
     check_untouched(service, page, "right", since_s)
 
@@ -159,4 +165,11 @@ def test_each_seat_has_its_own_record_and_it_replays(service: RunningService, pa
     texts = [(row["trial_type"], row["text"]) for row in service.recorded("left").table("events.tsv")]
     assert ("operator", "rearm") in texts
     for seat in SEATS:
-        assert sum(text.startswith("stopped") for kind, text in ((r["trial_type"], r["text"]) for r in service.recorded(seat).table("events.tsv")) if kind == "phase") >= 1
+        assert (
+            sum(
+                text.startswith("stopped")
+                for kind, text in ((r["trial_type"], r["text"]) for r in service.recorded(seat).table("events.tsv"))
+                if kind == "phase"
+            )
+            >= 1
+        )
