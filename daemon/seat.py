@@ -80,6 +80,7 @@ class SeatLoop:
         self.index = index
         self.label = label
         self.demo = demo
+        self._starts_itself = demo
         self.link = link
         self.line: Line | None = None
         self.recorder: SessionRecorder | None = None
@@ -150,11 +151,21 @@ class SeatLoop:
             if self.line is not None and self._clock.lsl_s() - self._worked_s > IDLE_TICK_S:
                 self._work(None, self._clock.lsl_s(), self._clock.boot_ns())
 
+    def fail(self, reason: str) -> None:
+        """Something in this seat broke: zero, and a new line in a new run, which begins in `stopped`."""
+        self.link.stop(reason)
+        self._starts_itself = False  # only a person starts again, also in the demo
+        if self.recorder is not None:
+            self.close(reason)
+        self.line = self.recorder = None
+        self.vitals = Vitals(message=f"Stopped: {reason}.")
+        self._news_lost = True
+
     def close(self, reason: str) -> None:
         """Record the end; the caller has stopped the stimulation."""
         if self.recorder is not None:
             self.recorder.event(self._tick, self._clock.lsl_s(), "closed", reason, {})
-            self.recorder.close()
+            self.recorder.begin_close()  # the writer waits for it, bounded, when the service ends
 
     def _connected(self, info: StreamInfo) -> None:
         self._news_lost = False
@@ -203,7 +214,7 @@ class SeatLoop:
             recording_ok=recorder is not None and recorder.ok,
             audit_ok=self._audit.ok,
             stream=self.stream_status,
-            demo=self.demo,
+            demo=self._starts_itself,
         )
         tick = Tick(self._tick, t_s, chunk, self.link.take(), events, conditions, self._supervised(recorder, t_s))
         outcome = line.step(tick)

@@ -12,8 +12,10 @@ import os
 import signal
 import sys
 import webbrowser
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain, repeat
 from pathlib import Path
 
 import structlog
@@ -152,19 +154,34 @@ class Service:
             gc.freeze()
             try:
                 async with asyncio.TaskGroup() as tasks:
+
+                    def keep(name: str, run: Callable[[], Awaitable[None]], seat: SeatLoop | None = None) -> None:
+                        tasks.create_task(self._keep(name, run, seat, audit), name=name)
+
                     for number, loop in enumerate(self._seats):
-                        tasks.create_task(loop.acquire(), name=f"acquire {loop.seat}")
-                        tasks.create_task(loop.idle(), name=f"idle {loop.seat}")
-                        tasks.create_task(
-                            self._watch_interlock(self._config.seats[number], signed[loop.seat], loop),
-                            name=f"interlock {loop.seat}",
-                        )
-                    tasks.create_task(self._publish(live), name="state")
-                    tasks.create_task(self._commands(live), name="commands")
-                    tasks.create_task(self._challenge(live), name="supervision")
-                    tasks.create_task(self._watch_web(port), name="web")
+                        keep(f"acquire {loop.seat}", loop.acquire, loop)
+                        keep(f"idle {loop.seat}", loop.idle, loop)
+                        watched = partial(self._watch_interlock, self._config.seats[number], signed[loop.seat], loop)
+                        keep(f"interlock {loop.seat}", watched, loop)
+                    keep("state", partial(self._publish, live))
+                    keep("commands", partial(self._commands, live))
+                    keep("supervision", partial(self._challenge, live))
+                    keep("web", partial(self._watch_web, port))
             finally:
                 await self._take_down(audit)
+
+    async def _keep(self, name: str, run: Callable[[], Awaitable[None]], seat: SeatLoop | None, audit: AuditTrail) -> None:
+        """Run a task for ever: what nobody foresaw ends its own seat's stimulation, never another seat's, and it starts anew."""
+        for wait_s in chain(RESTART_AFTER_S, repeat(RESTART_AFTER_S[-1])):
+            try:
+                await run()
+                return
+            except Exception as error:  # the one place that may: everything below it names what it expects
+                log.exception("task failed", task=name)
+                audit.append("task_failed", {"task": name, "error": f"{type(error).__name__}: {error}"[:300]})
+                if seat is not None:
+                    seat.fail(f"an internal error ({type(error).__name__}); eegloop.log has the details")
+            await asyncio.sleep(wait_s)
 
     async def _take_down(self, audit: AuditTrail) -> None:
         """Stimulation to zero first, then the recording closed; each wait is bounded."""
