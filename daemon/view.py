@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 from daemon.seat import GRADES, LOST_AFTER_S, SeatLoop, decision_view
 from eegloop.ports import Clock
 from eegloop.signal import Grade
 from eegloop.stim import LoopState, Phase
+from records.bids import Entities
 
 
 def loop_state(seat: SeatLoop, clock: Clock) -> LoopState:
@@ -141,7 +143,10 @@ def _recording(seat: SeatLoop) -> dict[str, Any]:
     if seat.recorder is None:
         return {"status": "off", "message": "Nothing is recorded yet.", "seconds": 0.0, "session": ""}
     status = seat.recorder.status
-    return {"status": status.status, "message": status.message, "seconds": status.seconds, "session": status.session}
+    entities = Entities.parse(Path(status.session))
+    # The path holds the person's code, and viewers (MQTT) hear of no person.
+    session = f"ses-{entities.session}" if entities is not None else ""
+    return {"status": status.status, "message": status.message, "seconds": status.seconds, "session": session}
 
 
 def _alarms(seat: SeatLoop, status: str, now_s: float) -> list[dict[str, Any]]:

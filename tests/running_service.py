@@ -328,7 +328,13 @@ class RunningService:
     def tokens(self) -> dict[str, str]:
         """Sign in as a person does: the demo's own session, or the one-time link that `run` printed (or a new one)."""
         if self.command == "demo":
-            answer = httpx.post(f"{self.url}/api/v1/demo/session", headers={"origin": self.url}, timeout=5.0)
+
+            def asked() -> httpx.Response | None:
+                answer = httpx.post(f"{self.url}/api/v1/demo/session", headers={"origin": self.url}, timeout=5.0)
+                # Before its first headset is connected the service does not know its seats, nor that they are a demo's.
+                return answer if answer.status_code == 200 else None
+
+            answer = until(asked, 20, "the demo gives a session")
         else:
             line = subprocess.run(
                 [sys.executable, "-m", "daemon", "link", "--data", str(self.data)],
