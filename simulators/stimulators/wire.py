@@ -135,6 +135,7 @@ class Wire:
         """Let everything happen up to now, in order of time; returns what has reached the host."""
         while (at_ns := self._soonest_ns()) is not None and at_ns <= now_ns:
             self._step(at_ns)
+        self._speak(now_ns)
         arrived = bytearray()
         while self._out and self._out[0][0] <= now_ns:
             arrived += self._out.popleft()[1]
@@ -165,6 +166,9 @@ class Wire:
         self.device.pass_time(at_ns)
         if self._in and self._in[0][0] <= at_ns:
             self.device.receive(self._in.popleft()[1], at_ns)
+        self._speak(at_ns)
+
+    def _speak(self, at_ns: int) -> None:
         while self.device.outbox:
             self._send(self.device.outbox.popleft(), at_ns)
 

@@ -1,0 +1,431 @@
+"""MagVenture MagPro R30 and X100 (TMS) on their serial line. Not affiliated with MagVenture. No device was touched.
+
+The device has no keep-alive and no watchdog: once enabled it stays enabled, and a train runs to its end, whoever
+is gone. So this driver gives pulse by pulse, burst by burst, or a train of at most 0.5 s, and disables as soon as no
+lease covers it. It cannot disable a device whose cable is gone: then its screen and switch are what is left.
+
+The protocol layer is complete; it is not a plug-in of the interlock, which doses mA, not TMS pulses. `set_amplitude`,
+`hold`, `fire` and `start_train` stand where the port's `output` would. Frames come unasked (front panel, coil) and
+are taken by type, never by order; off is believed only from an answer to a question that was asked after the last "enable".
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from drivers.stimulators.serial_line import Line, SerialLine, boot_ns
+from eegloop.errors import DeviceError
+from eegloop.stim import DeviceReport, Limit
+
+BAUD = 38400
+READBACK = "acknowledged"
+STOPS_ALONE_S = math.inf
+SLICE_S = 0.5
+LIMITS = (Limit("amplitude_percent", 100.0, "%", "device"),)
+MS = 1_000_000
+ANSWER_NS = 300 * MS
+QUIET_NS = 2_000 * MS
+LONGEST_LEASE_MS = 400
+POLL_ENABLED_NS = 100 * MS
+POLL_NS = 500 * MS
+FRESH_NS = 350 * MS
+ZERO_AGAIN_NS = 100 * MS
+REFUSED_NS = 500 * MS
+HOT_C = 41
+MODELS = ("R30", "X100", "R30+Option", "X100+Option", "R30+Option+Mono", "MST")
+MODES = ("standard", "power", "twin", "dual")
+WAVEFORMS = ("monophasic", "biphasic", "half_sine", "biphasic_burst")
+PAGES = {"main": 1, "timing": 2, "trigger": 3, "config": 4, "download": 6, "protocol": 7, "mep": 8, "service": 13}
+LENGTHS = {0: 9, 1: 4, 2: 4, 3: 4, 4: 13, 5: 15, 6: 4, 7: 4, 8: 4, 9: 10}
+ERRORS = {
+    "no_answer": "the stimulator does not answer; check that it is on and the cable, and restart it if it stays silent",
+    "broken_frame": "a frame was broken; output is disabled and the stimulator asked anew",
+    "refused_enable": "the stimulator did not enable; look at its screen and the coil",
+    "disabled_itself": "the stimulator was disabled at its panel or by itself; look at its screen, then arm again",
+    "coil_hot": "the coil is too hot; let it cool",
+    "amplitude_changed": "the amplitude was changed at the front panel; set it again here",
+    "unplugged": "the serial port is gone; switch the stimulator off at its panel, plug the cable in, connect again",
+}
+
+
+def crc(payload: bytes) -> int:
+    """CRC-8 Dallas/Maxim (reflected 0x8C, from 0) over the payload."""
+    value = 0
+    for byte in payload:
+        value ^= byte
+        for _ in range(8):
+            value = value >> 1 ^ (0x8C if value & 1 else 0)
+    return value
+
+
+def frame(*payload: int) -> bytes:
+    """FE, length, payload, check byte, FF."""
+    body = bytes(payload)
+    return bytes([0xFE, len(body)]) + body + bytes([crc(body), 0xFF])
+
+
+STATUS, EXTENDED = frame(0), frame(5)
+ENABLE, DISABLE = frame(2, 1), frame(2, 0)
+FIRE, START_TRAIN = frame(3, 1), frame(4)
+READ_CONFIGURATION = frame(9, 0)
+
+
+def _two(value: float) -> tuple[int, int]:
+    number = round(value) & 0xFFFF
+    return number >> 8, number & 0xFF
+
+
+def amplitude_frame(first: int, second: int | None = None) -> bytes:
+    return frame(1, first) if second is None else frame(1, first, second)
+
+
+def train_frame(rate_hz: float, n_pulses: int, n_trains: int, interval_s: float) -> bytes:
+    return frame(6, *_two(rate_hz * 10), *_two(n_pulses), *_two(n_trains), *_two(interval_s * 10))
+
+
+def page_frame(page: int) -> bytes:
+    return frame(7, page)
+
+
+def delays_frame(in_ms: float, out_ms: float, charge_ms: int) -> bytes:
+    """The get/set form 0A 01."""
+    return frame(0x0A, 1, *_two(in_ms * 10), *_two(out_ms * 10), *_two(charge_ms))
+
+
+def configuration_frame(
+    model: int, mode: int, direction: int, waveform: int, burst_pulses: int, interval_ms: float, ratio: float
+) -> bytes:
+    """No answer comes to it; read the configuration back about 0.3 s later."""
+    return frame(9, 1, model, mode, direction, waveform, 5 - burst_pulses, *_two(interval_ms * 10), *_two(ratio * 100))
+
+
+def interval_ms(index: int, paired: bool) -> float:
+    """Inter-pulse interval of a read-back index; raises DeviceError for one that is none."""
+    rows = (
+        ((20, 3000, 100, 0), (30, 1000, 50, 20), (70, 500, 10, 30), (150, 100, 1, 70), (170, 20, 0.5, 150), (260, 10, 0.1, 170))
+        if paired
+        else ((80, 100, 1, 0), (100, 20, 0.5, 80), (195, 10, 0.1, 100))
+    )
+    for last, start, step, base in rows:
+        if 0 <= index <= last:
+            return round(start - step * (index - base), 1)
+    raise DeviceError(f"magventure: interval index {index}: there is no such interval")
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The status byte every frame carries."""
+
+    mode: str
+    waveform: str
+    enabled: bool
+    model: str
+
+    @staticmethod
+    def from_byte(byte: int) -> Status:
+        model = MODELS[byte >> 5] if byte >> 5 < len(MODELS) else "unknown"
+        return Status(MODES[byte & 3], WAVEFORMS[byte >> 2 & 3], bool(byte & 16), model)
+
+
+class Parser:
+    """Cuts the stream into payloads, by length; what is no frame is dropped and counted."""
+
+    def __init__(self) -> None:
+        self.broken = 0
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> list[bytes]:
+        self._buffer += data
+        found = []
+        while self._buffer:
+            if self._buffer[0] != 0xFE:
+                self._drop()
+            elif len(self._buffer) < 2:
+                break
+            elif not 1 <= self._buffer[1] <= 32:
+                self._drop()
+            elif len(self._buffer) < self._buffer[1] + 4:
+                break
+            else:
+                end = self._buffer[1] + 4
+                payload = bytes(self._buffer[2 : end - 2])
+                if (
+                    self._buffer[end - 1] == 0xFF
+                    and crc(payload) == self._buffer[end - 2]
+                    and len(payload) >= LENGTHS.get(payload[0], 1)
+                ):
+                    found.append(payload)
+                    del self._buffer[:end]
+                else:
+                    self._drop()
+        return found
+
+    def clear(self) -> None:
+        self._buffer.clear()
+
+    def _drop(self) -> None:
+        """The rest may still be a frame, from its next FE on."""
+        self.broken += 1
+        start = self._buffer.find(0xFE, 1)
+        del self._buffer[: start if start > 0 else len(self._buffer)]
+
+
+class MagVenture:
+    """One stimulator; see the module's text for what of `eegloop.ports.Stimulator` it has."""
+
+    def __init__(self, path: str, line: Line | None = None, clock: Callable[[], int] = boot_ns) -> None:
+        self.readback, self.stops_alone_s, self.slice_s, self.limits = READBACK, STOPS_ALONE_S, SLICE_S, LIMITS
+        self.serial = ""
+        self.trouble = ""
+        self.status: Status | None = None
+        self.temperature_c: int | None = None
+        self.amplitude_percent: int | None = None
+        self.didt_a_per_us: int | None = None
+        self.configuration: bytes = b""
+        self._line = line or SerialLine(
+            path, BAUD, "name the port of the stimulator's COM2 and check its cable and your permission"
+        )
+        self._clock = clock
+        self._parser = Parser()
+        self._asked: deque[tuple[int, int]] = deque()  # questions under way: when, after how many enables
+        self._enables = 0
+        self._off = self._wanted = False
+        self._wanted_percent: int | None = None
+        self._train: tuple[float, int] | None = None
+        self._quiet_ns = self._heard_ns = self._asked_ns = self._lease_ns = 0
+        self._zeroed_ns = self._enabled_ns = self._recovered_ns = 0
+
+    # ---- the port -----------------------------------------------------------------------------------------------
+
+    def connect(self) -> None:
+        """Open, disable whatever is there, ask who it is. Raises DeviceError if the port cannot be opened."""
+        self._line.open()
+        self._forget()
+        self.trouble = ""
+        self._line.write(DISABLE)
+        self._ask()
+
+    def fileno(self) -> int:
+        return self._line.fileno()
+
+    def arm(self) -> None:
+        """Enable; it stays so while `hold` is called under a lease."""
+        now_ns = self._clock()
+        if self._wanted or self._line.fileno() < 0 or self._quiet_ns or not self.serial:
+            return
+        self._wanted, self._off = True, False
+        self._enables += 1
+        self._enabled_ns = now_ns
+        self._lease_ns = now_ns + LONGEST_LEASE_MS * MS
+        self.trouble = ""
+        self._line.write(ENABLE)
+
+    def disarm(self) -> None:
+        self.zero()
+
+    def zero(self) -> None:
+        """Disable now; never raises. Ends a train too. Said again at most every 100 ms."""
+        self._wanted = False
+        now_ns = self._clock()
+        if self._line.fileno() >= 0 and (now_ns - self._zeroed_ns >= ZERO_AGAIN_NS or self._enabled_ns >= self._zeroed_ns):
+            self._zeroed_ns = now_ns
+            self._line.write(DISABLE)
+            if not self._quiet_ns:
+                self._ask()
+
+    def poll(self) -> DeviceReport:
+        """Read what has arrived, ask what is due. Never waits."""
+        now_ns = self._clock()
+        data = self._line.read()
+        if data is None:
+            self._forget()
+            self._line.close()
+            self._fail("unplugged")
+            return DeviceReport(None, now_ns, connected=False, armed=False, fault=self.trouble)
+        if self._quiet_ns:
+            if data:
+                self._quiet_ns = now_ns + QUIET_NS
+            elif now_ns >= self._quiet_ns:
+                self._quiet_ns = 0
+                self._parser.clear()
+                self._ask()
+            return self._report()
+        broken = self._parser.broken
+        for payload in self._parser.feed(data):
+            self._heed(payload, now_ns)
+        if self._parser.broken != broken:
+            self._doubt("broken_frame", now_ns)
+        elif self._asked and now_ns - self._asked[0][0] > ANSWER_NS:
+            self._doubt("no_answer", now_ns)
+        if self._wanted and now_ns >= self._lease_ns:
+            self.zero()
+        if not self._quiet_ns and not self._asked and now_ns - self._asked_ns >= (POLL_ENABLED_NS if self._wanted else POLL_NS):
+            self._ask()
+        return self._report()
+
+    def close(self) -> None:
+        """Disable and close. Never raises."""
+        if self._line.fileno() >= 0:
+            self._line.write(DISABLE)
+        self._line.close()
+        self._forget()
+
+    # ---- what TMS has instead of `output` -----------------------------------------------------------------------
+
+    def hold(self, lease_ms: int) -> None:
+        """Stay enabled for this long more, at most 400 ms: call it while a lease holds, only then."""
+        now_ns = self._clock()
+        if self._wanted and now_ns >= self._lease_ns:
+            self.zero()
+        elif self._wanted:
+            self._lease_ns = now_ns + min(max(lease_ms, 0), LONGEST_LEASE_MS) * MS
+
+    def set_amplitude(self, percent: int) -> None:
+        """% of the greatest output, 0-100; raises DeviceError otherwise."""
+        if isinstance(percent, bool) or not isinstance(percent, int) or not 0 <= percent <= 100:
+            raise DeviceError(f"magventure: amplitude {percent!r} %: must be a whole number from 0 to 100")
+        self._wanted_percent = percent
+        self._send(amplitude_frame(percent))
+
+    def set_train(self, rate_hz: float, n_pulses: int) -> None:
+        """One train that `start_train` gives; raises DeviceError if it is too fast or would outlast 0.5 s."""
+        if not 0.1 <= rate_hz <= self._most_hz() or isinstance(n_pulses, bool) or not isinstance(n_pulses, int) or n_pulses < 1:
+            raise DeviceError(
+                f"magventure: {n_pulses} pulses at {rate_hz} Hz: must be from 1 pulse, and 0.1 to {self._most_hz()} Hz here"
+            )
+        if (n_pulses - 1) / rate_hz > SLICE_S:
+            raise DeviceError(f"magventure: a train of {(n_pulses - 1) / rate_hz:.2f} s: must end by itself within {SLICE_S} s")
+        self._train = (rate_hz, n_pulses)
+        self._send(page_frame(PAGES["timing"]))
+        self._send(train_frame(rate_hz, n_pulses, 1, 0.1))
+
+    def fire(self) -> None:
+        """One pulse or burst, now; raises DeviceError if it would be late or is not allowed."""
+        self._check()
+        self._recovered_ns = self._clock() + round(1e9 / self._most_hz())
+        self._send(FIRE)
+
+    def start_train(self) -> None:
+        """The train set before; raises DeviceError as `fire` does."""
+        self._check()
+        if self._train is None:
+            raise DeviceError("magventure: no train was set; set_train first")
+        rate_hz, n_pulses = self._train
+        self._recovered_ns = self._clock() + round((n_pulses / rate_hz + 0.5) * 1e9)
+        self._send(START_TRAIN)
+
+    @property
+    def ready(self) -> bool:
+        """True if `fire` would fire."""
+        return not self._why_not(self._clock())
+
+    # ---- inside -------------------------------------------------------------------------------------------------
+
+    def _most_hz(self) -> int:
+        status = self.status
+        if status is None or status.model not in ("X100", "X100+Option"):
+            most_hz = 30
+        else:
+            most_hz = 100
+        if status is not None and status.mode in ("twin", "dual"):
+            return 5 if status.waveform == "monophasic" else min(most_hz, 50)
+        return 20 if status is not None and status.waveform == "biphasic_burst" else most_hz
+
+    def _check(self) -> None:
+        why = self._why_not(self._clock())
+        if why:
+            raise DeviceError(f"magventure: not fired: {why}")
+
+    def _why_not(self, now_ns: int) -> str:
+        if self.status is None or not self.status.enabled or now_ns - self._heard_ns > FRESH_NS or self._quiet_ns:
+            return "the stimulator has not just said that it is enabled; arm and wait"
+        if not self._wanted or now_ns >= self._lease_ns:
+            return "no lease; call hold"
+        if self._wanted_percent is None or self.amplitude_percent != self._wanted_percent:
+            return "the amplitude is not confirmed; set it and wait for its answer"
+        if now_ns < self._recovered_ns:
+            return f"{(self._recovered_ns - now_ns) / 1e9:.2f} s of the pause are left"
+        return ""
+
+    def _send(self, data: bytes) -> None:
+        if not self._quiet_ns:
+            self._line.write(data)
+
+    def _ask(self) -> None:
+        self._asked_ns = self._clock()
+        if self._line.write(EXTENDED):
+            self._asked.append((self._asked_ns, self._enables))
+
+    def _heed(self, payload: bytes, now_ns: int) -> None:
+        kind = payload[0]
+        self._heard_ns = now_ns
+        if kind in (0, 5):
+            self._take(Status.from_byte(payload[1]), payload[7], payload[5], now_ns)
+            self.serial = payload[2:5].hex()
+        elif kind in (1, 2, 3, 6, 7, 8):
+            self._take(
+                Status.from_byte(payload[3]),
+                payload[1] if kind == 1 else self.amplitude_percent,
+                payload[1] if kind == 3 else self.temperature_c,
+                now_ns,
+            )
+            if kind == 2:
+                self.didt_a_per_us = payload[1]
+        elif kind == 9:
+            self.configuration = payload
+        if kind == 5 and self._asked:
+            _asked_ns, enables = self._asked.popleft()
+            if self.status is not None and not self.status.enabled and enables == self._enables:
+                self._off = True
+                if self._wanted and now_ns - self._enabled_ns > REFUSED_NS:
+                    self._wanted = False
+                    self._fail("refused_enable")
+
+    def _take(self, status: Status, amplitude: int | None, temperature_c: int | None, now_ns: int) -> None:
+        if self.status is not None and self.status.enabled and not status.enabled and self._wanted:
+            self._wanted = False
+            self._fail("disabled_itself")
+            self._line.write(DISABLE)
+        if status.enabled:
+            self._off = False
+        changed = self.amplitude_percent is not None and amplitude != self.amplitude_percent and amplitude != self._wanted_percent
+        if changed and self._wanted_percent is not None:
+            self._wanted_percent = None  # nothing is fired at an amplitude that nobody here asked for
+            self._fail("amplitude_changed")
+        self.status, self.amplitude_percent, self.temperature_c = status, amplitude, temperature_c
+        if temperature_c is not None and temperature_c >= HOT_C:
+            self._fail("coil_hot")
+        elif self.trouble.startswith("coil_hot"):
+            self.trouble = ""
+
+    def _doubt(self, name: str, now_ns: int) -> None:
+        """Disable, listen until it is quiet, then ask anew; off is not believed meanwhile."""
+        self._fail(name)
+        self._asked.clear()
+        self._parser.clear()
+        self._wanted = self._off = False
+        self._enables += 1
+        self.status = None
+        self._line.write(DISABLE)
+        self._quiet_ns = now_ns + QUIET_NS
+
+    def _forget(self) -> None:
+        self._parser.clear()
+        self._asked.clear()
+        self._off = self._wanted = False
+        self._quiet_ns = 0
+        self._wanted_percent = self.amplitude_percent = self.temperature_c = None
+        self.status = None
+        self.serial = ""
+
+    def _fail(self, name: str) -> None:
+        self.trouble = f"{name}: {ERRORS[name]}"
+
+    def _report(self) -> DeviceReport:
+        """`output_ma` is 0 when it is certainly disabled, else unknown: pulses have no mA."""
+        if self._line.fileno() < 0:
+            return DeviceReport(None, self._heard_ns, connected=False, armed=False, fault=self.trouble)
+        return DeviceReport(0.0 if self._off else None, self._heard_ns, connected=True, armed=not self._off, fault=self.trouble)
