@@ -31,7 +31,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService
     data = folder / "data"
     seats = [seat_config(seat, {"kind": "lsl", "name": f"two-{seat}", "type": "EEG"}) for seat in SEATS]
     # Long stimulate blocks: what is on stays on until somebody stops it.
-    sign_prescriptions(data, seats, **{**SHORT_BLOCKS, "stimulate_ms": 50_000})
+    sign_prescriptions(data, seats, **{**SHORT_BLOCKS, "stimulate_ms": 120_000})
     with running("demo", write_config(folder / "config.yaml", seats), data) as service:
         yield service
 
@@ -61,12 +61,20 @@ def is_on(page: PageClient, seat: str) -> bool:
 
 
 def wait_on(page: PageClient, *seats: str) -> None:
-    """Until these seats stimulate; one that is latched is re-armed, as a person does on the page."""
-    for seat in seats:
-        until(lambda seat=seat: page.seat(seat), 10, f"a state of {seat}")
-        if page.seat(seat)["output"]["latched"]:
-            assert page.ask(type="command", seat=seat, name="rearm")["ok"] is True
-    until(lambda: all(is_on(page, seat) for seat in seats), 60, f"{' and '.join(seats)} stimulate")
+    deadline = time.monotonic() + 60
+    while not all(is_on(page, seat) for seat in seats):
+        now = {seat: (state["phase"], state["phase_reason"], state["output"]["reason"]) for seat in seats if (state := page.seat(seat))}
+        assert time.monotonic() < deadline, f"not stimulating after 60 s: {now}"
+        time.sleep(0.1)
+
+
+def restart(page: PageClient, seat: str) -> None:
+    """What a person does on the page after a STOP: re-arm, which starts nothing, then start."""
+    assert page.ask(type="command", seat=seat, name="rearm")["ok"] is True
+    until(lambda: page.seat(seat)["phase"] == "off", 5, f"{seat} is re-armed")
+    assert page.seat(seat)["output"]["confirmed_ma"] == 0.0
+    assert page.ask(type="command", seat=seat, name="start")["ok"] is True
+    wait_on(page, seat)
 
 
 def check_stopped(service: RunningService, page: PageClient, seat: str, since_s: float, within_s: float = 1.0) -> None:
@@ -113,7 +121,7 @@ def test_stop_by_command_stops_one_seat_and_latches_until_a_person_rearms(servic
     assert service.health()["seats"][0]["phase"] == "stopped"
     check_stopped(service, page, "left", ended_s, 0.0)
     check_untouched(service, page, "right", since_s)
-    wait_on(page, "left")
+    restart(page, "left")
     check_untouched(service, page, "right", since_s)
 
 
