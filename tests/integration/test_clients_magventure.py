@@ -12,7 +12,7 @@ from drivers.stimulators.magventure import MagVenture
 SCRIPT = """
 import json, sys, time
 from magicpy import MagVenture
-m = MagVenture(portid=sys.argv[1], wait_s=0.2, wait_l=0.2)
+m = MagVenture(portid=sys.argv[1], wait_s=0.5, wait_l=0.5)
 m.connect()
 out = {}
 status, error = m.get_status()
@@ -22,13 +22,12 @@ out["arm"] = m.arm(get_response=True)[1]
 out["amplitude"] = m.set_amplitude(50, get_response=True)[1]
 answer, out["fire"] = m.fire(use_ttl=False, get_response=True)
 out["status2"] = m.get_status2()[1]
-m.set_page("Train")
-m.set_train(10, 5, 1, 1)
-m.send_train()
-time.sleep(0.7)
+for command in (lambda: m.set_page("Train"), lambda: m.set_train(10, 5, 1, 1), m.send_train):
+    command()
+    time.sleep(0.5)  # its next command throws away what the line has not yet taken
 out["disarm"] = m.disarm(get_response=True)[1]
 m.set_waveform("BiphasicBurst", current_dir="normal", n_pulses_per_burst=3, ipi=20, baratio=1)
-time.sleep(0.3)
+time.sleep(0.5)
 out["ipi"] = m.get_ipi()[0]
 out["waveform"] = m.get_waveform()[0]
 out["burst"] = m.get_burst()[0]

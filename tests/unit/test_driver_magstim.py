@@ -9,12 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stimulator_rig import VirtualLine, run, until
 
-from drivers.stimulators.magstim import (
-    ANSWER_NS,
-    ERRORS,
-    SILENCE_NS,
+from drivers.stimulators.magstim import ANSWER_NS, ERRORS, SILENCE_NS, Magstim
+from drivers.stimulators.magstim_frames import (
     TRAIN_HZ,
-    Magstim,
     OutOfStep,
     frame,
     least_wait_s,
