@@ -16,6 +16,7 @@ from eegloop.stim import StimState
 
 GUARD_S = 0.1  # a headset's own delay: a sample stamped this long after zero may still hold current
 UNPROVEN_AFTER_S = 1.0  # a command that left no trace in the states for this long never took effect
+ZERO_MA = 0.005  # what the interlock, too, takes for a measured zero
 SILENT_AFTER_S = 0.3  # no state for this long: the output is unknown
 
 
@@ -46,7 +47,13 @@ def commanded(exposure: Exposure, t_s: float) -> Exposure:
 def heard(exposure: Exposure, state: StimState, boot_to_lsl_s: float) -> Exposure:
     """Take in what the interlock said."""
     at_s = state.boot_ns * 1e-9 + boot_to_lsl_s
-    zero = state.zero_since_ns > 0 and state.confirmed_ma == 0.0 and state.commanded_ma == 0.0 and state.granted_ma == 0.0
+    zero = (
+        state.zero_since_ns > 0
+        and state.confirmed_ma is not None
+        and abs(state.confirmed_ma) <= ZERO_MA
+        and state.commanded_ma == 0.0
+        and state.granted_ma == 0.0
+    )
     if not zero:
         return replace(exposure, clean_from_s=math.inf, heard_s=at_s)
     zero_s = state.zero_since_ns * 1e-9 + boot_to_lsl_s

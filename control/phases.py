@@ -181,7 +181,17 @@ def person_stops(state: SessionState, tick: Tick) -> Result | None:
     for event in tick.inputs.events:
         if event.kind == "stop":
             return stop(state, "person", f"Stopped by {event.who or 'a person'}. {event.detail}".rstrip())
-    return None
+    stim = tick.inputs.stim
+    if stim is None or stim.halts == state.halts_seen:
+        return None
+    # A STOP that did not pass the daemon, or a trip: it latches whatever the session was about to do.
+    state = replace(state, halts_seen=stim.halts)
+    if state.phase == Phase.STOPPED:
+        return replace(state, latched_by="person" if state.latched_by == "restart" else state.latched_by), Effects()
+    by, reason = (
+        ("interlock", f"The interlock stopped: {stim.reason}.") if state.armed else ("person", "Stopped: STOP was pressed.")
+    )
+    return stop(state, by, reason)
 
 
 def guard(state: SessionState, tick: Tick) -> Result | None:

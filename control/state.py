@@ -161,6 +161,8 @@ class SessionState:
         One clean value a second while the baseline is taken; empty once `baseline_done`. `baseline_s` is the last one's time.
     baseline, baseline_sd : float or None
         Median and 1.4826 MAD of them.
+    halts_seen : int
+        STOPs and trips of the interlock that this session has taken in; an arm says this number.
     fallbacks, decisions, holds, blocks : int
         Counters of this session.
     """
@@ -193,4 +195,5 @@ class SessionState:
     decisions: int = 0
     holds: int = 0
     blocks: int = 0
+    halts_seen: int = 0
     watch: Watch = field(default_factory=Watch)

@@ -107,6 +107,14 @@ def replay(
     typer.echo(json.dumps(summary) if json_output else summary["text"])
 
 
+@app.command(epilog="Example: eegloop devices --json")
+def devices(json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """EEG streams on the network and serial ports of this machine, one line each."""
+    from daemon.devices_command import list_devices
+
+    list_devices(json_output)
+
+
 @app.command(epilog="Example: eegloop link --data data")
 def link(data: Data = Path("data")) -> None:
     """Print a new one-time sign-in link for the running service."""
@@ -153,7 +161,9 @@ def simulate_stimulator(
     context: typer.Context, kind: Annotated[str, typer.Argument(help="Kind of stimulator, e.g. simulated.")]
 ) -> None:
     """A stimulator emulator on its true wire."""
-    known = sorted(m.name for m in pkgutil.iter_modules(importlib.import_module("simulators.stimulators").__path__))
+    parts = {"wire"}  # what the emulators share
+    folder = importlib.import_module("simulators.stimulators").__path__
+    known = sorted(m.name for m in pkgutil.iter_modules(folder) if m.name not in parts)
     if kind not in known:
         near = difflib.get_close_matches(kind, known, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+import socket
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from control.prescription import TrustedKey, demo_prescription, new_key, parse_trusted, public_key, sign, trusted_bytes, verify
@@ -58,7 +59,8 @@ def demo_key(layout: Layout, now_s: float) -> bytes:
 
 
 def prescription(seat: Seat, layout: Layout, demo: bool, now_s: float) -> Signed:
-    """The seat's signed prescription; in the demo one is made and signed with the demo key.
+    """The seat's signed prescription. Without one, on the `simulated` stimulator only: the demo's in the demo, and in `run`
+    one that delivers nothing (`observe`), so that a headset can be watched; both signed with this directory's demo key.
 
     Raises
     ------
@@ -68,12 +70,15 @@ def prescription(seat: Seat, layout: Layout, demo: bool, now_s: float) -> Signed
     folder = layout.seat(seat.id)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     if seat.prescription is None:
-        if not demo:
+        if seat.stimulator.kind != "simulated":
             raise ConfigError(
-                f"seat {seat.id}: prescription: null works in `eegloop demo` only; name the signed prescription's file"
+                f"seat {seat.id}: prescription: null works with the stimulator `simulated` only; name the signed prescription's file"
             )
         made = folder / "prescription.json"
-        write_private(made, sign(demo_prescription(seat.person, now_s), [demo_key(layout, now_s)]))
+        prescribed = demo_prescription(seat.person, now_s)
+        if not demo:
+            prescribed = replace(prescribed, id="watch", authority="observe")
+        write_private(made, sign(prescribed, [demo_key(layout, now_s)]))
         path = made
     else:
         path = Path(seat.prescription).expanduser()
@@ -97,8 +102,13 @@ def device_limits(seat: Seat) -> tuple[Limit, ...]:
     return limits
 
 
-def source(seat: Seat, clock: Clock) -> EegSource:
-    built: EegSource = seat.source.module.build(seat.source.settings, clock)
+def source(seat: Seat, clock: Clock, demo: Layout | None) -> EegSource:
+    """The seat's source; in the demo (`demo`: its layout) an LSL source takes only the board that this demo has started."""
+    settings = seat.source.settings
+    if demo is not None and seat.source.kind == "lsl":
+        own = {"source_id": f"eegloop-{demo.run.name}-{seat.id}", "host": socket.gethostname()}
+        settings = settings.model_copy(update={k: v for k, v in own.items() if getattr(settings, k) is None})
+    built: EegSource = seat.source.module.build(settings, clock)
     return built
 
 

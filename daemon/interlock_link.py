@@ -94,9 +94,10 @@ class InterlockLink:
         refusals, self._refusals = tuple(self._refusals), []
         return refusals
 
-    def arm(self, session: str) -> bool:
+    def arm(self, session: str, halts: int) -> bool:
+        """`halts`: the STOPs and trips the session knows of; the interlock refuses if there was another since."""
         self._session, self._nonce = session, ""
-        return self._send("arm")
+        return self._send("arm", halts=halts)
 
     def heartbeat(self, tick: int, tick_ns: int) -> bool:
         return bool(self._nonce) and self._send("heartbeat", tick=tick, tick_ns=tick_ns)

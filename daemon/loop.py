@@ -17,6 +17,8 @@ from eegloop.ports import Controller, Snapshot
 from eegloop.signal import Biomarkers, Chunk, StreamInfo
 from eegloop.stim import Authority, Block, Limit, Prescription, StimState, Verdict
 
+LATEST_STEP_S = 0.25  # the session looks at the world at least this often
+
 
 @dataclass(frozen=True, slots=True)
 class Conditions:
@@ -46,6 +48,8 @@ class Tick:
         What people did since the last tick.
     supervised_s : float
         LSL seconds at which a supervising page last answered; -inf = never, inf = none is needed (demo, replay of other files).
+    boot_to_lsl_s : float or None
+        The new difference of the two clocks after the machine slept; None = as before.
     """
 
     number: int
@@ -55,6 +59,7 @@ class Tick:
     events: tuple[OperatorEvent, ...] = ()
     conditions: Conditions = Conditions()
     supervised_s: float = math.inf
+    boot_to_lsl_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,18 +125,23 @@ class Line:
         self.row: Biomarkers | None = None
         self.stim: StimState | None = None
         self.sample_s = -math.inf
+        self._conditions = Conditions()
         self.effects = Effects(reason=self.session.reason, sentence=self.session.reason)
 
     def step(self, tick: Tick) -> Outcome:
         """Run the line over one tick."""
         result = _Collected()
+        if tick.boot_to_lsl_s is not None:
+            self._suspended(tick.boot_to_lsl_s)
         news = False
         for state in tick.states:
-            news = news or self.stim is None or (state.mode, state.refused) != (self.stim.mode, self.stim.refused)
+            news = news or self.stim is None or _newsworthy(state) != _newsworthy(self.stim)
             self.stim = state
             self.exposure = exposure.heard(self.exposure, state, self.boot_to_lsl_s)
         self.exposure = exposure.silence(self.exposure, tick.t_s)
-        if tick.events or tick.chunk is None or news:
+        late = self._now(tick) - self.session.t_s >= LATEST_STEP_S  # hops may be far apart
+        if tick.events or tick.chunk is None or news or late or tick.conditions != self._conditions:
+            self._conditions = tick.conditions
             self._session(tick, tick.events, self._now(tick), result)
         if tick.chunk is not None:
             # A decision can only change what the following samples are if something may be delivered.
@@ -145,6 +155,12 @@ class Line:
                     self.row = replace(row, t_s=_on_grid(row.t_s))
                     self._session(tick, (), max(self.session.t_s, self.row.t_s), result)
         return Outcome(tuple(result.rows), tuple(result.decisions), tuple(result.effects), tuple(result.changed))
+
+    def _suspended(self, boot_to_lsl_s: float) -> None:
+        """The machine slept: the clocks' difference is another one, and nothing before counts as proof of zero."""
+        self.boot_to_lsl_s = boot_to_lsl_s
+        self.stim = None
+        self.exposure = Exposure(clean_from_s=math.inf)
 
     def target(self) -> dict[str, float | str | None]:
         """The biomarker that is kept in its band, as the page draws it; empty before the first row."""
@@ -179,8 +195,11 @@ class Line:
 
     def _now(self, tick: Tick) -> float:
         """The session's clock: the time of the newest sample while samples come, else the tick's; never backwards."""
-        fresh = tick.chunk is not None and math.isfinite(self.sample_s)
-        return max(self.session.t_s, _on_grid(self.sample_s if fresh else tick.t_s))
+        if tick.chunk is None:
+            now_s = tick.t_s
+        else:
+            now_s = self.sample_s if math.isfinite(self.sample_s) else tick.chunk.t0_s
+        return max(self.session.t_s, _on_grid(now_s))
 
     def _inputs(self, tick: Tick, events: tuple[OperatorEvent, ...], now_s: float) -> Inputs:
         conditions = tick.conditions
@@ -201,6 +220,11 @@ class Line:
 
     def _inputs_now(self, row: Biomarkers) -> Inputs:
         return Inputs(self.session.t_s, row, self.stim, 0.0, 0.0, 0.0, channels=self.info.channels)
+
+
+def _newsworthy(state: StimState) -> tuple[object, ...]:
+    """What must reach the session at once, not with the next hop."""
+    return state.mode, state.refused, state.halts
 
 
 def _on_grid(t_s: float) -> float:

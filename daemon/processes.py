@@ -6,7 +6,9 @@ import asyncio
 import contextlib
 import os
 import signal
+import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,7 +40,8 @@ def prefer(pid: int, nice: int) -> None:
 class Child:
     """One child process in a session of its own, so that a Ctrl-C in the terminal reaches only the daemon.
 
-    `log_file` gets what it prints on stderr (and on stdout unless `wants_stdout`).
+    `outlives`: it is asked to end, never killed, and goes on by itself if the daemon leaves first (asyncio kills its own children
+    when it closes, so this one is not asyncio's). `log_file` gets what it prints on stderr (and on stdout unless `wants_stdout`).
     """
 
     name: str
@@ -48,12 +51,20 @@ class Child:
     stdin: bytes | None = None
     wants_stdout: bool = False
     nice: int = 0
+    outlives: bool = False
+    detached: subprocess.Popen[bytes] | None = None
     process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
         """Start it; raises SetupError if it cannot be started."""
         with self.log_file.open("ab") as errors:
             try:
+                if self.outlives:
+                    self.detached = subprocess.Popen(  # noqa: ASYNC220 - a fork, milliseconds, before anything runs
+                        self.argv, stdin=subprocess.DEVNULL, stdout=errors, stderr=errors, cwd=ROOT, start_new_session=True
+                    )
+                    prefer(self.detached.pid, self.nice)
+                    return
                 self.process = await asyncio.create_subprocess_exec(
                     *self.argv,
                     stdin=asyncio.subprocess.PIPE if self.stdin is not None else asyncio.subprocess.DEVNULL,
@@ -74,6 +85,8 @@ class Child:
 
     @property
     def running(self) -> bool:
+        if self.detached is not None:
+            return self.detached.poll() is None
         return self.process is not None and self.process.returncode is None
 
     async def line(self, timeout_s: float) -> str:
@@ -92,15 +105,21 @@ class Child:
         return f" ({lines[-1][:300]})" if lines else ""
 
     def tell(self, number: signal.Signals) -> None:
-        if self.running and self.process is not None:
+        child = self.detached or self.process
+        if self.running and child is not None:
             with contextlib.suppress(ProcessLookupError):
-                self.process.send_signal(number)
+                child.send_signal(number)
 
     async def end(self, grace_s: float) -> None:
-        """SIGTERM, and SIGKILL after `grace_s`."""
+        """SIGTERM, and SIGKILL after `grace_s` (but for one that outlives)."""
+        self.tell(signal.SIGTERM)
+        if self.detached is not None:
+            until_s = time.monotonic() + grace_s
+            while self.running and time.monotonic() < until_s:  # noqa: ASYNC110 - a Popen has no event
+                await asyncio.sleep(0.01)
+            return
         if not self.running or self.process is None:
             return
-        self.tell(signal.SIGTERM)
         try:
             await asyncio.wait_for(self.process.wait(), grace_s)
         except TimeoutError:

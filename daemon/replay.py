@@ -260,6 +260,8 @@ def _recorded_ticks(recorded: RecordedSession) -> Iterator[Tick]:
             case session.EventTick(kind="supervised", data=data):
                 supervised_s = float(data["supervised_s"])
                 tick = replace(tick, supervised_s=supervised_s)
+            case session.EventTick(kind="clock", data=data):
+                tick = replace(tick, boot_to_lsl_s=float(data["boot_to_lsl_s"]))
             case session.EventTick(kind="operator", data=data):
                 tick = replace(tick, events=(*tick.events, OperatorEvent(**data)))
     if tick.t_s > float("-inf"):

@@ -31,6 +31,7 @@ IDLE_TICK_S = 0.1
 DELAYED_AFTER_S, LOST_AFTER_S = 0.6, 2.0
 RETRY_S = (1.0, 2.0, 4.0, 8.0)
 HISTORY_S = 120
+CLOCKS_PART_S = 0.1
 
 
 @dataclass(slots=True)
@@ -216,7 +217,16 @@ class SeatLoop:
             stream=self.stream_status,
             demo=self._starts_itself,
         )
-        tick = Tick(self._tick, t_s, chunk, self.link.take(), events, conditions, self._supervised(recorder, t_s))
+        tick = Tick(
+            self._tick,
+            t_s,
+            chunk,
+            self.link.take(),
+            events,
+            conditions,
+            self._supervised(recorder, t_s),
+            self._slept(line, recorder, t_s),
+        )
         outcome = line.step(tick)
         self._command(line, outcome, made_ns)
         if recorder is not None:
@@ -226,6 +236,16 @@ class SeatLoop:
             # Asked in vain: the sentence that says why stands for this one tick only, too short for a viewer's 4 Hz.
             self._live.publish_event("event", self.seat, name="refused", text=outcome.effects[0].sentence)
         self.vitals.tick_ms_worst = max(self.vitals.tick_ms_worst * 0.999, (self._clock.boot_ns() - made_ns) * 1e-6)
+
+    def _slept(self, line: Line, recorder: SessionRecorder | None, t_s: float) -> float | None:
+        """After a suspend the two clocks have parted: stop (S3), and take times by the new difference from here on."""
+        boot_to_lsl_s = self._clock.lsl_s() - self._clock.boot_ns() * 1e-9
+        if abs(boot_to_lsl_s - line.boot_to_lsl_s) <= CLOCKS_PART_S:
+            return None
+        self.link.stop("the machine was suspended")
+        if recorder is not None:
+            recorder.event(self._tick, t_s, "clock", "the machine was suspended", {"boot_to_lsl_s": boot_to_lsl_s})
+        return boot_to_lsl_s
 
     def _supervised(self, recorder: SessionRecorder | None, t_s: float) -> float:
         """When a page that somebody looks at last answered, LSL s (S13). The demo is watched by the terminal it runs in."""
@@ -241,15 +261,16 @@ class SeatLoop:
 
     def _command(self, line: Line, outcome: Outcome, made_ns: int) -> None:
         for phase, _block, _reason in outcome.changed:
-            if phase == Phase.SCREEN:
-                self._sessions += 1
+            if phase == Phase.SCREEN and line.session.used_s == 0.0:
+                self._sessions += 1  # dose already used: the session goes on under its name and budget
         renewed = False
+        in_time = self._clock.boot_ns() - made_ns <= DEADLINE_S * 1e9
         for effects in outcome.effects:
             match effects.command:
-                case "arm":
+                case "arm" if in_time:
                     # The same name for every arm of a session: a re-arm goes on with its budget.
-                    self.link.arm(f"{self.seat}-{self._started_s}-{self._sessions}")
-                case "set":
+                    self.link.arm(f"{self.seat}-{self._started_s}-{self._sessions}", line.session.halts_seen)
+                case "set" if in_time:
                     # A set renews the lease like a heartbeat, and one tick may renew it once.
                     renewed = self.link.set(self._tick, made_ns, effects.block, effects.amplitude_ma, effects.frequency_hz)
                 case "fallback":

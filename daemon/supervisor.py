@@ -7,6 +7,7 @@ import contextlib
 import fcntl
 import gc
 import importlib
+import io
 import json
 import os
 import signal
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
+from typing import TextIO, cast
 
 import structlog
 
@@ -61,6 +63,14 @@ def run(options: Options) -> int:
     """Run the service until a signal; returns the exit code."""
     layout = Layout(options.data.resolve())
     config = load(options.config)
+    try:
+        return _run(options, config, layout)
+    except OSError as error:
+        where = error.filename or layout.data
+        raise SetupError(f"{where}: {error.strerror or error}; choose another --data, or free some space there") from None
+
+
+def _run(options: Options, config: Config, layout: Layout) -> int:
     layout.create()
     sys.setswitchinterval(0.001)  # the writer's thread must not keep the interpreter from the loop for 5 ms at a time
     structlog.configure(
@@ -69,7 +79,7 @@ def run(options: Options) -> int:
             structlog.processors.TimeStamper(fmt="iso"),
             structlog.dev.ConsoleRenderer(colors=False),
         ],
-        logger_factory=structlog.WriteLoggerFactory((layout.data / "eegloop.log").open("a", encoding="utf-8")),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _ForgivingFile(layout.data / "eegloop.log"))),
     )
     with _only_one(layout):
         runner = asyncio.run
@@ -89,6 +99,22 @@ def _only_one(layout: Layout) -> Iterator[None]:
         except BlockingIOError:
             raise SetupError(f"another eegloop runs on {layout.data}; stop it or choose another --data") from None
         yield
+
+
+class _ForgivingFile(io.TextIOBase):
+    """The service's log: a full disk costs its lines and nothing else (recording and audit trail say so themselves)."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("a", encoding="utf-8", errors="replace")
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self._file.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._file.flush()
 
 
 class Service:
@@ -193,7 +219,7 @@ class Service:
         for loop, result in zip(self._seats, await asyncio.gather(*stops, return_exceptions=True), strict=True):
             confirmed = isinstance(result, dict) and bool(result.get("confirmed"))
             audit.append("stopped", {"seat": loop.seat, "confirmed": confirmed})
-            if not confirmed and any(child.running for child in self._interlocks.values()):
+            if not confirmed and loop.link.state is not None:
                 print(
                     f"{loop.label}: zero output is NOT CONFIRMED - take the headset off, switch the stimulator off",
                     file=sys.stderr,
@@ -234,6 +260,7 @@ class Service:
             build.interlock_argv(self._layout, seat, signed),
             self._layout.seat(seat.id) / "interlock.out",
             nice=NICE_INTERLOCK,
+            outlives=True,
         )
 
     async def _start_web(self) -> None:
@@ -266,7 +293,7 @@ class Service:
                 else None
             )
 
-        source = build.source(seat, clock)
+        source = build.source(seat, clock, self._layout if self._options.demo else None)
         return SeatLoop(
             seat.id, index, seat.label, self._options.demo, source, make_line, make_recorder, link, audit, live, clock
         )
@@ -332,8 +359,9 @@ class Service:
         await asyncio.gather(
             *(child.end(0.7) for child in self._children if child.name == "web" or child.name.startswith("board"))
         )
+        # An interlock is asked, never killed: while zero is not confirmed it is the only one that still tries.
         await asyncio.gather(*(child.end(0.7) for child in self._children if id(child) in interlocks))
-        await asyncio.gather(*(child.end(0.5) for child in self._children))
+        await asyncio.gather(*(child.end(0.5) for child in self._children if id(child) not in interlocks))
 
     def _say(self, port: int) -> None:
         wanted = self._options.port or self._config.web.port

@@ -144,6 +144,8 @@ def parse(text: str, path: Path) -> Config:
     if document.findings:
         raise ConfigError("\n".join(document.findings))
     assert web is not None and mqtt is not None
+    files = {"password_file": document.resolved(mqtt.password_file), "ca_file": document.resolved(mqtt.ca_file)}
+    mqtt = mqtt.model_copy(update=files)
     return Config(path, web, mqtt, tuple(seats))
 
 
@@ -179,7 +181,7 @@ def _seat(document: _Document, at: tuple[str | int, ...], raw: object) -> Seat |
     ):
         return None
     return Seat(
-        head.id, head.label, head.person, head.prescription, source, line, tuple(b for b in biomarkers if b is not None),
+        head.id, head.label, head.person, document.resolved(head.prescription), source, line, tuple(b for b in biomarkers if b is not None),
         controller, stimulator, recording,
     )  # fmt: skip
 
@@ -228,6 +230,10 @@ class _Document:
         while at not in self._lines:
             at = at[:-1]
         self.findings.append(f"{self.path}:{self._lines[at]}: {text}")
+
+    def resolved(self, file: str | None) -> str | None:
+        """A file that the configuration names, seen from the configuration's own folder."""
+        return None if file is None else str((self.path.resolve().parent / Path(file).expanduser()).resolve())
 
     def known_keys(self, at: tuple[str | int, ...], body: dict[Any, Any], allowed: Sequence[str]) -> None:
         for key in body:

@@ -88,7 +88,8 @@ class StimCommand:
     """One packet to the interlock. Sent as canonical JSON; see docs/contracts.md.
 
     `kind`: "arm", "set", "heartbeat", "fallback", "end", "stop".
-    Times are CLOCK_BOOTTIME nanoseconds. `tick_ns` is the creation time of the newest loop tick.
+    Times are CLOCK_BOOTTIME nanoseconds. `tick_ns` is the creation time of the newest loop tick. `halts` goes with "arm":
+    how many STOPs and trips the sender knows of; one it does not know of refuses the arm.
     """
 
     kind: str
@@ -102,6 +103,7 @@ class StimCommand:
     amplitude_ma: float = 0.0
     frequency_hz: float = 0.0
     reason: str = ""
+    halts: int = 0
 
     def to_json(self) -> bytes:
         return json.dumps(asdict(self), separators=(",", ":"), sort_keys=True, allow_nan=False).encode()
@@ -127,6 +129,8 @@ class StimState:
         Since when the device has confirmed zero without a break; 0 = it does not.
     ceiling_ma : float
         The amplitude above which a set would trip (it only falls under `lower_only`).
+    halts : int
+        STOPs from outside the daemon, in whatever mode, and trips since the interlock's start.
     """
 
     boot_ns: int
@@ -148,6 +152,7 @@ class StimState:
     delivered_ms: int
     device: str
     readback: str
+    halts: int = 0
 
     def to_json(self) -> bytes:
         return json.dumps({"type": "state", **asdict(self)}, separators=(",", ":"), allow_nan=False).encode()

@@ -147,6 +147,7 @@ class Judge:
         self.refusal = ""
         self.refusals_ns: deque[int] = deque(maxlen=REFUSALS_A_MINUTE)
         self.stops = 0
+        self.halts = 0  # STOPs from outside the daemon and trips: an arm must know of each (S2: STOP latches in any mode)
         self._effects: list[Effect] = []
 
     # ---- what happens -------------------------------------------------------------------------------------------
@@ -219,6 +220,8 @@ class Judge:
     def stop(self, reason: str, now_ns: int) -> list[Effect]:
         """STOP, from anywhere: zero now, latch. Never refused; zero and disarm are sent again each time."""
         self._advance(now_ns)
+        self.halts += 1
+        self._effects.append(Changed())
         self._stop(reason)
         return self._take()
 
@@ -264,6 +267,7 @@ class Judge:
             delivered_ms=-(-self.account.on_ns // MS),
             device=self.kind,
             readback=self.readback,
+            halts=self.halts,
         )
 
     # ---- time ---------------------------------------------------------------------------------------------------
@@ -479,6 +483,8 @@ class Judge:
         account = self.accounts.get(c.session) or self._account(c.session)
         if c.sequence <= account.sequence:
             return Refusal("sequence", c.sequence, account.sequence, "interlock", "repeated or out of order")
+        if c.halts != self.halts:
+            return Refusal("halts", c.halts, self.halts, "interlock", "stopped since; a person must re-arm")
         wall_s = self._wall_s()
         if not rules.valid_from_s <= wall_s <= rules.valid_until_s:
             return Refusal("prescription.valid_until_s", int(wall_s), rules.valid_until_s, "prescription", "have it signed anew")
@@ -681,6 +687,7 @@ class Judge:
     def _trip(self, reason: str) -> None:
         if self.mode == InterlockMode.STOPPED:
             return
+        self.halts += 1
         self._effects.append(Event("trip", {"reason": reason, "from_ma": self.level_ma}))
         self._settle(reason)
 

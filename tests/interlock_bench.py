@@ -161,7 +161,7 @@ class Seat:
         if kind == "set":
             fields |= {"block": "stimulate", "amplitude_ma": 1.0, "frequency_hz": self.prescription.frequency_hz}
         if kind == "arm":
-            fields |= {"tick": 0, "tick_ns": 0}
+            fields |= {"halts": self.judge.halts, "tick": 0, "tick_ns": 0}
         return StimCommand(**{**fields, **changes})
 
     def give(self, command: StimCommand | PacketError) -> dict[str, Any] | None:

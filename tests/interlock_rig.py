@@ -155,7 +155,7 @@ class Daemon:
         if kind == "set":
             command = replace(command, block="stimulate", amplitude_ma=1.0)
         if kind == "arm":
-            command = replace(command, tick=0, tick_ns=0)
+            command = replace(command, tick=0, tick_ns=0, halts=self.state.get("halts", 0))
         return replace(command, **changes)
 
     def send(self, kind: str, **changes: Any) -> None:

@@ -78,6 +78,10 @@ class VirtualLoop:
         for _ in range(round(seconds * self.info.sample_rate_hz / self.samples_a_tick)):
             self.step(heartbeats)
 
+    def stop_socket(self) -> None:
+        """STOP on the interlock's own socket; the daemon is not told."""
+        self._handle(self.judge.stop("a person", BOOT_NS + round(self.t_s * 1e9)))
+
     def step(self, heartbeats: bool = True) -> None:
         rate = self.info.sample_rate_hz
         data = self.brain.advance(self.samples_a_tick, Stimulation(amplitude_ma=self.output_ma))
@@ -99,7 +103,7 @@ class VirtualLoop:
             match effects.command:
                 case "arm":
                     self._session, self._nonce = f"s{tick.number}", ""
-                    self._send("arm", now_ns, tick.number)
+                    self._send("arm", now_ns, tick.number, halts=self.line.session.halts_seen)
                 case "set":
                     self._send(
                         "set",

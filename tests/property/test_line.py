@@ -113,3 +113,25 @@ def test_without_heartbeats_the_output_is_zero_within_a_second() -> None:
     assert max((t for t, ma in loop.delivered if ma > 0), default=0.0) <= cut_s + 1.0
     loop.run(20)
     assert loop.output_ma == 0.0, "nothing but a person starts it again"
+
+
+@pytest.mark.parametrize("at_s", [0.06, 0.5, 4.0, 12.0, 23.0, 24.0])
+def test_a_stop_that_bypasses_the_daemon_latches_in_every_phase(at_s: float) -> None:
+    """S2: the interlock's own stop socket, pressed in screen, contact, baseline, before and after the arm: no output follows."""
+    loop = VirtualLoop()
+    loop.run(at_s)
+    loop.stop_socket()
+    stopped_s = loop.t_s
+    loop.run(45)
+    assert not any(ma for t, ma in loop.delivered if t > stopped_s + 0.04)
+    assert loop.line.session.phase == "stopped"
+
+
+def test_a_recording_that_fails_stops_at_once_however_far_apart_hops_are(delivered: VirtualLoop) -> None:
+    """S6: not with the next hop; the tick that brings the news already says stop."""
+    loop = VirtualLoop()
+    loop.run(40)
+    assert loop.output_ma > 0.3
+    loop.conditions = replace(loop.conditions, recording_ok=False)
+    loop.run(0.1)
+    assert loop.output_ma == 0.0

@@ -86,6 +86,17 @@ def test_arm_twice_with_one_packet_is_refused() -> None:
     assert answer is not None and answer["field"] == "sequence"
 
 
+def test_a_stop_before_anything_was_armed_refuses_the_next_arm() -> None:
+    """S2: STOP latches in `stopped` too; only who knows of it may arm."""
+    seat = Seat()
+    packet = seat.make("arm")
+    seat.perform(seat.judge.stop("person", seat.now_ns))
+    answer = seat.give(packet)
+    assert answer is not None and answer["type"] == "refused" and answer["field"] == "halts"
+    assert seat.judge.state(seat.now_ns).halts == 1
+    seat.arm()
+
+
 def test_arm_needs_a_prescription() -> None:
     seat = Seat()
     seat.judge.rules = rules(None, None, DEVICE)
