@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 
@@ -59,14 +60,14 @@ def test_no_sideways_scroll(service, visit):
 
 def test_labels_do_not_overlap(service, visit):
     """The longest reasons on every channel, in the lowest rows."""
-    service.script(bad={label: "line_noise" for label in ("Fp1", "Fp2", "F3", "F4", "C3", "C4", "O1", "O2")})
+    service.script(bad=dict.fromkeys(("Fp1", "Fp2", "F3", "F4", "C3", "C4", "O1", "O2"), "line_noise"))
     seen = visit(service, 1280, 800)
     seen.until_live()
     seen.until("document.querySelectorAll('.label.is-bad').length === 8", 3)
     boxes = seen.page.locator(".label").evaluate_all(
         "all => all.map(e => [...e.children].map(c => c.getBoundingClientRect())).map(r => [Math.min(...r.map(b => b.top)), Math.max(...r.map(b => b.bottom))])"
     )
-    assert all(above[1] <= below[0] + 1 for above, below in zip(boxes, boxes[1:], strict=False))
+    assert all(above[1] <= below[0] + 1 for above, below in itertools.pairwise(boxes))
 
 
 def test_reduced_motion_slows_the_traces(service, visit):

@@ -79,7 +79,7 @@ def test_a_gap_is_counted_and_a_bad_channel_is_named(service, visit):
 
 
 def test_what_is_not_judged_is_not_called_bad(service, visit):
-    every = {label: "stimulation" for label in ("Fp1", "Fp2", "F3", "F4", "C3", "C4", "O1", "O2")}
+    every = dict.fromkeys(("Fp1", "Fp2", "F3", "F4", "C3", "C4", "O1", "O2"), "stimulation")
     service.script(bad=every, block="stimulate")
     seen = visit(service)
     seen.until_live()
