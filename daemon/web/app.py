@@ -21,7 +21,7 @@ from daemon.web.socket import Sockets
 from daemon.web.stop import StopLine
 from eegloop.layout import Layout
 
-INTRODUCTION_TIMEOUT_S = 8.0  # a demo looks for its headset that long
+INTRODUCTION_TIMEOUT_S = 20.0  # a demo that has just started looks for its headset that long on a busy machine
 INTERLOCK_AGE_S = 1.0
 
 _REFUSALS: dict[int | str, dict[str, Any]] = {

@@ -85,7 +85,7 @@ async function ask(path: string, body: object): Promise<Tokens | 'refused' | 'un
       headers: { 'Content-Type': 'application/json' },
       body: JSON.stringify(body),
       cache: 'no-store',
-      signal: AbortSignal.timeout(10_000), // a service that has just started answers when it knows its headset
+      signal: AbortSignal.timeout(25_000), // a service that has just started answers when it knows its headset
     });
     if (!response.ok) return response.status >= 500 ? 'unreachable' : 'refused';
     const tokens = (await response.json()) as Partial<Tokens>;

@@ -18,6 +18,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 
+from daemon.web.access import create_link
+from eegloop.layout import Layout
+
 ROOT = Path(__file__).absolute().parents[2]
 CHROMIUM = "/usr/bin/chromium"
 CHROMIUM_ARGUMENTS = [
@@ -72,23 +75,33 @@ class Program:
 
 
 class Service:
-    """The web process and the scripted line behind it, in a data directory of their own."""
+    """The web process and the scripted line behind it, in a data directory of their own; `ready` before use."""
 
-    def __init__(self, data: Path, *line_arguments: str) -> None:
-        self.data = data
-        self.environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_RUNTIME_DIR": str(data)}
-        self.line = Program([str(Path(__file__).with_name("line.py")), "--data", str(data), *line_arguments], self.environment)
-        assert self.line.hear() == {"ready": True}
+    def __init__(self, *line_arguments: str) -> None:
+        self.data = Path(tempfile.mkdtemp(prefix="eegl-", dir="/tmp"))  # a socket path holds 107 bytes
+        Layout(self.data).create()
+        self.environment = {**os.environ, "PYTHONPATH": str(ROOT), "XDG_RUNTIME_DIR": str(self.data)}
+        self.line = Program(
+            [str(Path(__file__).with_name("line.py")), "--data", str(self.data), *line_arguments], self.environment
+        )
         self.port = 0
-        self.start_web()
+        self.web = self._web()
+
+    def ready(self) -> Service:
+        if self.port == 0:
+            assert self.line.hear() == {"ready": True}
+            self.port = self.web.hear()["port"]
+        return self
 
     def start_web(self) -> None:
-        """Start the web process, after a kill on the same port."""
-        self.web = Program(["-m", "daemon.web", "--data", str(self.data), "--port", str(self.port)], self.environment)
-        self.web.say({"web": {}})
-        port = self.web.hear()["port"]
-        assert self.port in (0, port), "the port was taken in the meantime"
-        self.port = port
+        """Start the web process again, on the same port."""
+        self.web = self._web()
+        assert self.web.hear()["port"] == self.port, "the port was taken in the meantime"
+
+    def _web(self) -> Program:
+        web = Program(["-m", "daemon.web", "--data", str(self.data), "--port", str(self.port)], self.environment)
+        web.say({"web": {}})
+        return web
 
     @property
     def url(self) -> str:
@@ -105,7 +118,14 @@ class Service:
         before, after = self.line.hear()["sums"]
         return int(after - before) % 2**32
 
-    def reset(self) -> None:
+    def supervision_s(self) -> float | None:
+        """How long ago the newest challenge that a page answered was asked."""
+        self.line.say({"supervision": True})
+        age_s: float | None = self.line.hear()["supervision"]
+        return age_s
+
+    def reset(self) -> Service:
+        self.ready()
         if self.web.process.poll() is not None:
             self.start_web()
         self.script(
@@ -118,44 +138,50 @@ class Service:
             bad={},
             lose=0,
             alarms=[],
+            interlock="answers",
+            refuse=False,
         )
+        return self
 
     def close(self) -> None:
         self.web.kill()
         self.line.kill()
-
-
-@pytest.fixture
-def make_service() -> Iterator[Callable[..., Service]]:
-    services: list[Service] = []
-    folders: list[str] = []
-
-    def make(*line_arguments: str) -> Service:
-        folders.append(tempfile.mkdtemp(prefix="eegl-", dir="/tmp"))  # a socket path holds 107 bytes
-        services.append(Service(Path(folders[-1]), *line_arguments))
-        return services[-1]
-
-    yield make
-    for service in services:
-        service.close()
-    for folder in folders:
-        shutil.rmtree(folder)
+        shutil.rmtree(self.data)
 
 
 @pytest.fixture(scope="session")
-def shared_service() -> Iterator[Service]:
-    folder = tempfile.mkdtemp(prefix="eegl-", dir="/tmp")
-    shared = Service(Path(folder))
-    yield shared
-    shared.close()
-    shutil.rmtree(folder)
+def shared() -> Iterator[tuple[Service, Service]]:
+    """A demo and a clinic with two seats, started together: importing takes most of their start."""
+    both = (Service(), Service("--patient", "--seats", "2"))
+    yield both
+    for service in both:
+        service.close()
 
 
 @pytest.fixture
-def service(shared_service: Service) -> Service:
+def wide_service() -> Iterator[Service]:
+    """One seat with 64 channels at 1 kHz."""
+    service = Service("--channels", "64", "--rate", "1000")
+    yield service.ready()
+    service.close()
+
+
+@pytest.fixture
+def slowed() -> Callable[[float], float]:
+    """Limits for an idle machine, on this one: longer by the programs that want to run for each core."""
+    return lambda limit_s: limit_s * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
+@pytest.fixture
+def service(shared: tuple[Service, Service]) -> Service:
     """One seat, 8 channels at 250 Hz, a demo session running; back in this state for every test."""
-    shared_service.reset()
-    return shared_service
+    return shared[0].reset()
+
+
+@pytest.fixture
+def clinic(shared: tuple[Service, Service]) -> Service:
+    """Two seats of real persons: a link is needed to look, and somebody has to watch."""
+    return shared[1].reset()
 
 
 @pytest.fixture(scope="session")
@@ -168,11 +194,18 @@ def browser() -> Iterator[Browser]:
         chromium.close()
 
 
+AXE = ROOT / "dashboard/node_modules/axe-core/axe.min.js"
+AXE_RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+REMEMBER_VIOLATIONS = """window.violations = [];
+document.addEventListener('securitypolicyviolation', (e) => window.violations.push(e.violatedDirective + ' ' + e.blockedURI))"""
+
+
 class Visit:
     """A page and everything that went wrong on it."""
 
     def __init__(self, context: BrowserContext) -> None:
         self.context = context
+        context.add_init_script(REMEMBER_VIOLATIONS)
         self.page: Page = context.new_page()
         self.asked_s = 0.0  # when the address was asked for
         self.faults: list[str] = []
@@ -198,8 +231,44 @@ class Visit:
             self.page.wait_for_timeout(30)
         return time.monotonic() - start_s
 
+    def until_phase(self, phase: str, within_s: float) -> float:
+        return self.until(f"document.querySelector('#phase')?.dataset.phase === '{phase}'", within_s)
+
+    def until_stop_says(self, words: str, within_s: float) -> float:
+        """Wait until the report beside STOP holds these words."""
+        return self.until(f"document.querySelector('.stop-report').innerText.includes('{words}')", within_s)
+
+    def stop_report(self) -> str:
+        return str(self.page.locator(".stop-report").inner_text())
+
+    def violations(self) -> list[str]:
+        """What the page's content security policy had to forbid."""
+        found: list[str] = self.page.evaluate("window.violations")
+        return found
+
+    def axe(self, *schemes: str) -> list[Any]:
+        """What axe-core finds in these color schemes ("light", "dark")."""
+        assert AXE.is_file(), f"{AXE} is missing: npm ci in dashboard/ (the build hook does it)"
+        if not self.page.evaluate("'axe' in window"):
+            self.page.evaluate(AXE.read_text(encoding="utf-8") + ";0")
+        every = []
+        for scheme in schemes:
+            self.page.emulate_media(color_scheme=scheme)
+            found = self.page.evaluate("(rules) => axe.run(document, rules)", AXE_RULES)
+            assert len(found["passes"]) > 10
+            every += [
+                (scheme, v["id"], [n["target"] for n in v["nodes"]], v["nodes"][0]["failureSummary"]) for v in found["violations"]
+            ]
+        return every
+
     def until_live(self, within_s: float = 15.0) -> float:
         return self.until("window.__eegloop && window.__eegloop.freshness === 'live' && window.__eegloop.frames > 0", within_s)
+
+
+@pytest.fixture(scope="session")
+def sign_in() -> Callable[[Service], str]:
+    """The fragment of a one-time link."""
+    return lambda service: f"#link={create_link(Layout(service.data))}"
 
 
 @pytest.fixture
@@ -207,14 +276,14 @@ def visit(browser: Browser) -> Iterator[Callable[..., Visit]]:
     contexts: list[BrowserContext] = []
 
     def open_page(
-        service: Service, width: int = 1280, height: int = 800, fragment: str = "", before: str = "", **options: Any
+        service: Service | str, width: int = 1280, height: int = 800, fragment: str = "", before: str = "", **options: Any
     ) -> Visit:
         contexts.append(browser.new_context(viewport={"width": width, "height": height}, **options))
         made = Visit(contexts[-1])
         made.asked_s = time.monotonic()
         if before:
             made.page.add_init_script(before)
-        made.page.goto(service.url + fragment)
+        made.page.goto((service if isinstance(service, str) else service.url) + fragment)
         return made
 
     yield open_page

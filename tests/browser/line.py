@@ -28,6 +28,7 @@ from eegloop.stim import LoopState
 NAMES = ("Fp1", "Fp2", "F3", "F4", "C3", "C4", "O1", "O2")
 BANDS = {"delta": (1, 4), "theta": (4, 8), "alpha": (8, 13), "beta": (13, 30), "gamma": (30, 45)}
 CHUNK_S = 0.02
+CHALLENGE_S = 0.5  # the daemon asks every 2 s
 LOW, HIGH = 18.0, 40.0
 
 
@@ -62,6 +63,8 @@ class Seat:
             "bad": {},
             "lose": 0,
             "amplitude_ma": 0.85,
+            "interlock": "answers",
+            "refuse": False,
         }
 
     def block(self, t_s: float) -> str:
@@ -156,6 +159,7 @@ class Seat:
         confirmed: float | None = output if self.script["confirmed_ma"] == "follow" else self.script["confirmed_ma"]
         value = self.alpha(t_s)
         running = self.session == "on" and not self.latched
+        silent = self.script["interlock"] == "silent"
         return LoopState(
             seat=self.info.seat,
             label=self.info.label,
@@ -163,7 +167,7 @@ class Seat:
             wall_s=time.time(),
             phase="stopped" if self.latched else self.session,
             block=block if running else "",
-            phase_reason="STOP was pressed" if self.latched else "",
+            phase_reason="Stopped by a person. A person must re-arm." if self.latched else "",
             phase_left_s=max(0.0, 1200 - (t_s - self.started_s)) if running else None,
             demo=self.demo,
             stream={
@@ -197,20 +201,20 @@ class Seat:
                 "history": [[t_s - t, v] for t, v in self.history],
             },
             output={
-                "commanded_ma": output,
-                "confirmed_ma": confirmed,
-                "granted_ma": output,
-                "ceiling_ma": 1.0,
+                "commanded_ma": None if silent else output,
+                "confirmed_ma": None if silent else confirmed,
+                "granted_ma": None if silent else output,
+                "ceiling_ma": None if silent else 1.0,
                 "limit_ma": 1.5,
-                "frequency_hz": 10.0,
-                "mode": "stopped" if self.latched else "armed",
+                "frequency_hz": None if silent else 10.0,
+                "mode": "unknown" if silent else "armed" if running else "stopped",
                 "reason": "STOP" if self.latched else "",
                 "age_s": 0.02,
-                "latched": self.latched,
-                "zero_confirmed": confirmed == 0.0,
-                "readback": "measured",
-                "delivered_mc": 12.4,
-                "delivered_s": t_s - self.started_s,
+                "latched": silent or not running,
+                "zero_confirmed": not silent and confirmed == 0.0,
+                "readback": "none" if silent else "measured",
+                "delivered_mc": None if silent else 12.4,
+                "delivered_s": None if silent else t_s - self.started_s,
             },
             decision={
                 "sentence": self.sentence(value),
@@ -257,28 +261,41 @@ async def serve_stop(seat: Seat, reader: asyncio.StreamReader, writer: asyncio.S
     writer.close()
 
 
+NEXT = {
+    ("stopped", "rearm"): "off",
+    ("off", "start"): "screen",
+    ("screen", "screened"): "contact",
+    ("contact", "end"): "off",
+    ("on", "end"): "off",
+}
+
+
 async def obey(live: LiveServer, seats: dict[str, Seat]) -> None:
+    """As the real daemon: every command is taken, and one that leads nowhere is told of in an event."""
     while True:
         command = await live.commands.get()
         seat = seats[command.seat]
-        if command.name == "rearm":
-            seat.latched, seat.session = False, "off"
-        elif command.name == "end":
-            seat.session = "off"
-        elif seat.latched:
-            command.answer(False, "stopped: re-arm first")
-            continue
-        else:
-            seat.session, seat.started_s = "on", time.monotonic()
         command.answer(True, "")
+        if command.name == "stop":
+            seat.latched = True
+            continue
+        phase = "stopped" if seat.latched else seat.session
+        refused = "Cannot re-arm: no page is watching." if seat.script["refuse"] else "No session is running."
+        if (phase, command.name) not in NEXT or seat.script["refuse"]:
+            live.publish_event("event", command.seat, name="refused", text=refused)
+            continue
+        seat.latched, seat.session, seat.started_s = False, NEXT[phase, command.name], time.monotonic()
 
 
-async def listen(seats: dict[str, Seat]) -> None:
+async def listen(live: LiveServer, seats: dict[str, Seat]) -> None:
     """The script's changes, one JSON object a line: `{"seat": "seat1", ...}`; ends with its parent."""
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
     while line := await reader.readline():
         change = json.loads(line)
+        if "supervision" in change:
+            print(json.dumps({"supervision": live.supervision_age_s}), flush=True)
+            continue
         if "sums" in change:
             sums = seats["seat1"].sums
             print(json.dumps({"sums": [sums[end] for end in change["sums"]]}), flush=True)
@@ -289,6 +306,12 @@ async def listen(seats: dict[str, Seat]) -> None:
             seat.script.update(change)
         print(json.dumps({"done": change}), flush=True)
     os._exit(0)
+
+
+async def challenge(live: LiveServer) -> None:
+    while True:
+        live.challenge()
+        await asyncio.sleep(CHALLENGE_S)
 
 
 async def publish(live: LiveServer, seats: dict[str, Seat]) -> None:
@@ -304,6 +327,8 @@ async def publish(live: LiveServer, seats: dict[str, Seat]) -> None:
                 live.publish_chunk(seat.info.index, chunk)
             if step % 12 == 0:
                 seat.measure(t_s)
+                if seat.session == "contact" and not seat.script["bad"]:
+                    seat.session = "on"
         if step % 12 == 0:
             live.publish_state([seat.state(t_s) for seat in seats.values()])
 
@@ -328,7 +353,8 @@ async def main() -> None:
             await asyncio.start_unix_server(lambda r, w, seat=seat: serve_stop(seat, r, w), str(layout.stop_socket(name)))
         group.create_task(publish(live, seats), name="publish")
         group.create_task(obey(live, seats), name="obey")
-        group.create_task(listen(seats), name="listen")
+        group.create_task(listen(live, seats), name="listen")
+        group.create_task(challenge(live), name="challenge")
         print(json.dumps({"ready": True}), flush=True)
 
 

@@ -4,36 +4,42 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable
 
 import pytest
 from PIL import Image
 
 
+def ink(seen, selector: str = ".plot-canvas") -> float:
+    """Share of the pixels of an element that are no background."""
+    image = Image.open(io.BytesIO(seen.page.locator(selector).screenshot())).convert("L")
+    histogram = image.histogram()
+    background = max(range(256), key=histogram.__getitem__)
+    return sum(n for level, n in enumerate(histogram) if abs(level - background) > 40) / (image.width * image.height)
+
+
 @pytest.mark.parametrize(("width", "height", "ratio"), [(1280, 800, 1), (390, 844, 3)])
-def test_first_trace_comes_soon_and_every_sample_is_the_one_sent(service, visit, width, height, ratio, record_property):
-    tries_s: list[float] = []
-    while not tries_s or (tries_s[-1] >= 2.0 and len(tries_s) < 3):  # a busy machine gets three tries, the requirement stays
-        seen = visit(service, width, height, device_scale_factor=ratio)
-        seen.until("window.__eegloop && window.__eegloop.frames > 0", 10)
-        tries_s.append(time.monotonic() - seen.asked_s)
-    assert min(tries_s) < 2.0
-    seen.until("window.__eegloop.samples > 500 && window.__eegloop.fps >= 15", 10)
+def test_first_trace_comes_soon_and_every_sample_is_the_one_sent(service, visit, slowed, width, height, ratio, record_property):
+    limit_s = slowed(2.0)
+    seen = visit(service, width, height, device_scale_factor=ratio)
+    seen.until("window.__eegloop && window.__eegloop.frames > 0", limit_s)
+    record_property("first_trace_s", time.monotonic() - seen.asked_s)
+    assert time.monotonic() - seen.asked_s < limit_s
+    seen.until("window.__eegloop.samples > 500 && window.__eegloop.fps >= 15", 20)
     probe = seen.probe()
     assert probe["renderer"] == "worker"
     assert probe["missing"] == 0
     assert probe["samples"] == probe["last_sample"] - probe["first_sample"]
     assert probe["checksum"] == service.sums(probe["first_sample"], probe["last_sample"])
-    record_property("first_trace_s", min(tries_s))
     record_property("fps", probe["fps"])
-    assert seen.faults == []
-    assert seen.foreign == []
+    # The electrodes lie up to 20 mV off; the drawn line has no offset and fills its row.
+    assert ink(seen) > 0.015
+    assert probe["gain_uv"] <= 200
+    assert (seen.faults, seen.foreign, seen.violations()) == ([], [], [])
 
 
-def test_64_channels_at_1_khz_stay_smooth(make_service: Callable, visit, record_property):
-    service = make_service("--channels", "64", "--rate", "1000")
-    seen = visit(service, 1280, 800)
-    seen.until("window.__eegloop.samples > 3000 && window.__eegloop.fps >= 15", 20)
+def test_64_channels_at_1_khz_stay_smooth(wide_service, visit, record_property):
+    seen = visit(wide_service, 1280, 800)
+    seen.until("window.__eegloop.samples > 2000 && window.__eegloop.fps >= 15", 20)
     probe = seen.probe()
     record_property("fps", probe["fps"])
     record_property("frame_p95_ms", probe["frame_p95_ms"])
@@ -46,41 +52,16 @@ BROKEN_WORKER = """Worker = class {
   postMessage() {}
   terminate() {}
 }"""
+NO_OFFSCREEN_CANVAS = "delete HTMLCanvasElement.prototype.transferControlToOffscreen"
 
 
-def ink(seen, selector: str = ".plot-canvas") -> float:
-    """Share of the pixels of an element that are no background."""
-    image = Image.open(io.BytesIO(seen.page.locator(selector).screenshot())).convert("L")
-    histogram = image.histogram()
-    background = max(range(256), key=histogram.__getitem__)
-    return sum(n for level, n in enumerate(histogram) if abs(level - background) > 40) / (image.width * image.height)
-
-
-def test_traces_are_drawn_without_a_worker_too(service, visit):
-    without = "delete HTMLCanvasElement.prototype.transferControlToOffscreen"
-    seen = visit(service, before=without)
-    seen.until("window.__eegloop.frames > 60", 10)
+@pytest.mark.parametrize("before", [NO_OFFSCREEN_CANVAS, BROKEN_WORKER])
+def test_traces_are_drawn_without_a_worker_too(service, visit, before):
+    seen = visit(service, before=before)
+    seen.until("window.__eegloop.samples > 250 && window.__eegloop.frames > 30", 15)
     assert seen.probe()["renderer"] == "main"
-    assert ink(seen) > 0.01
+    assert ink(seen) > 0.002
     assert seen.faults == []
-
-
-def test_a_worker_that_cannot_start_is_replaced(service, visit):
-    seen = visit(
-        service,
-        before=BROKEN_WORKER,
-    )
-    seen.until("window.__eegloop.frames > 30", 10)
-    assert seen.probe()["renderer"] == "main"
-    assert ink(seen) > 0.01
-
-
-def test_offset_does_not_hide_the_signal(service, visit):
-    """The electrodes lie up to 20 mV off; the drawn line has no offset and fills its row."""
-    seen = visit(service)
-    seen.until("window.__eegloop.frames > 200", 15)
-    assert ink(seen) > 0.02
-    assert seen.probe()["gain_uv"] <= 200
 
 
 def test_a_gap_is_counted_and_a_bad_channel_is_named(service, visit):
@@ -97,6 +78,18 @@ def test_a_gap_is_counted_and_a_bad_channel_is_named(service, visit):
     assert seen.faults == []
 
 
+def test_what_is_not_judged_is_not_called_bad(service, visit):
+    every = dict.fromkeys(("Fp1", "Fp2", "F3", "F4", "C3", "C4", "O1", "O2"), "stimulation")
+    service.script(bad=every, block="stimulate")
+    seen = visit(service)
+    seen.until_live()
+    seen.until("document.querySelector('.traces').innerText.includes('signal not judged')", 3)
+    assert seen.page.locator(".label.is-bad").count() == 0
+    assert "all good" not in seen.page.locator(".traces .spoken").inner_text()
+    service.script(bad={**every, "F4": "rail"})
+    seen.until("document.querySelector('.label.is-bad')?.innerText.includes('F4') === true", 3)
+
+
 def test_no_backlog_after_the_page_was_hidden(service, visit):
     seen = visit(service)
     seen.until_live()
@@ -104,26 +97,9 @@ def test_no_backlog_after_the_page_was_hidden(service, visit):
     cover.goto("about:blank")
     cover.bring_to_front()
     before = seen.probe()["last_sample"]
-    seen.until(f"window.__eegloop.last_sample > {before + 750}", 10)
+    seen.until(f"window.__eegloop.last_sample > {before + 400}", 10)
     seen.page.bring_to_front()
     seen.until_live(2)
     assert seen.probe()["missing"] == 0
     age = seen.page.locator(".pill-age").inner_text()
     assert float(age.split()[0]) < 1.0
-
-
-def test_two_seats_are_listed_and_kept_apart(make_service: Callable, visit):
-    service = make_service("--seats", "2")
-    seen = visit(service)
-    seen.until_live()
-    assert seen.page.locator(".seats button").count() == 2
-    seen.page.get_by_role("button", name="Virtual person 2").click()
-    seen.page.get_by_role("heading", name="Virtual person 2").wait_for()
-    seen.until_live()
-    assert "Virtual person 2" in seen.page.locator("#stop").inner_text()
-    seen.page.keyboard.press("Escape")
-    seen.page.get_by_text("Stopped – confirmed 0.00 mA").wait_for(timeout=3000)
-    seen.page.get_by_role("button", name="Virtual person 1").click()
-    seen.page.get_by_role("heading", name="Virtual person 1").wait_for()
-    assert seen.page.locator("#phase").get_attribute("data-phase") == "on"
-    assert seen.faults == []

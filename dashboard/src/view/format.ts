@@ -104,7 +104,7 @@ const PHASES: Record<string, PhaseWords> = {
   ramp_down: { title: 'Falling gently', plain: 'The current falls slowly to zero.' },
   post: { title: 'Session over', plain: 'Nothing is delivered. A few minutes of listening follow.' },
   fallback: { title: 'Falling to zero', plain: 'Something was not certain, so the current goes down.' },
-  stopped: { title: 'Stopped', plain: 'Zero is not confirmed: take the headset off, switch the stimulator off.' },
+  stopped: { title: 'Stopped', plain: 'Told to stop; the device has not said zero yet.' },
 };
 
 /** Where a person has to act before anything goes on, and the device has said zero. */

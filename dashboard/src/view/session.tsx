@@ -47,7 +47,7 @@ function actions(state: LoopState | undefined): Action[] {
     {
       name: 'rearm',
       label: 'Re-arm',
-      blocked: gone || falling || (!latched ? 'not needed now' : zero ? '' : 'zero is not confirmed yet'),
+      blocked: gone || falling || (!latched ? 'not needed now' : zero ? '' : 'the device has not said zero'),
     },
   ];
 }
