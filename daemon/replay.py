@@ -49,7 +49,13 @@ class Replay:
 
 
 def replay_recording(
-    recording: Path, out: Path, config: Path | None, controller: str | None, seat: str | None, default_config: Path, progress: bool
+    recording: Path,
+    out: Path,
+    config: Path | None,
+    controller: str | None,
+    seat: str | None,
+    default_config: Path,
+    progress: bool,
 ) -> dict[str, Any]:
     """Run a recording through the line and write the derivatives under `out`.
 
@@ -94,7 +100,11 @@ def replay_recording(
     text = (
         f"{recording.name}: {seconds:.1f} s, {line.info.n_channels} channels at {line.info.sample_rate_hz:g} Hz in {took_s:.1f} s "
         f"({seconds / took_s:.0f} x real time); {n_hops} hops, {len(made.decided)} decisions"
-        + ("" if identical is None or made.recorded is None else f", {identical} of the {_n_decisions(made.recorded)} recorded ones identical")
+        + (
+            ""
+            if identical is None or made.recorded is None
+            else f", {identical} of the {_n_decisions(made.recorded)} recorded ones identical"
+        )
         + f"\n{derivatives.folder}"
     )
     return {
@@ -172,14 +182,18 @@ def _own(recorded: RecordedSession, config: Path | None, controller: str | None,
         boot_to_lsl_s, started_s = float(setup["boot_to_lsl_s"]), float(setup["line_started_s"])
         limits: tuple[Limit, ...] = find("stimulator", str(setup["stimulator"])).LIMITS
     except (KeyError, TypeError, ValueError) as error:
-        raise RecordingError(f"{recorded.header}: its settings cannot be read ({error}); was it written by a newer eegloop?") from None
+        raise RecordingError(
+            f"{recorded.header}: its settings cannot be read ({error}); was it written by a newer eegloop?"
+        ) from None
     if config is not None:
         chosen_seat = _seat(load(config), seat)
         settings = chosen_seat.line
         biomarkers = [(b.kind, b.settings) for b in chosen_seat.biomarkers]
     kind = controller or chosen.pop("kind")
     chosen.pop("kind", None)
-    line = _line(recorded.info, settings, biomarkers, kind, {} if controller else chosen, prescription, limits, boot_to_lsl_s, started_s)
+    line = _line(
+        recorded.info, settings, biomarkers, kind, {} if controller else chosen, prescription, limits, boot_to_lsl_s, started_s
+    )
     setup = {
         **setup,
         "line": settings.model_dump(mode="json"),
@@ -205,7 +219,9 @@ def _line(
     prescription = replace(prescription, controller=kind)
     controller = _controller(kind, controller_settings)
     try:
-        return Line(info, Pipeline(info, settings, biomarkers), settings.hop_s, controller, prescription, limits, boot_to_lsl_s, started_s)
+        return Line(
+            info, Pipeline(info, settings, biomarkers), settings.hop_s, controller, prescription, limits, boot_to_lsl_s, started_s
+        )
     except PrescriptionError as error:
         raise RecordingError(
             f"controller {kind!r} does not fit the prescription of this replay ({error}); choose a controller that does"
@@ -282,9 +298,7 @@ def _identical(made: Replay, controller: str | None, config: Path | None) -> int
     """How many decisions are those of the recording; None if another controller or configuration was asked for."""
     if made.recorded is None or controller is not None or config is not None:
         return None
-    recorded = [
-        (d["end_sample"], d["granted_ma"], d["granted_hz"], d["hold"], d["sentence"]) for d in made.recorded.decisions()
-    ]
+    recorded = [(d["end_sample"], d["granted_ma"], d["granted_hz"], d["hold"], d["sentence"]) for d in made.recorded.decisions()]
     return sum(a == b for a, b in zip(recorded, made.decided, strict=False))
 
 
@@ -312,4 +326,3 @@ def _bar(wanted: bool) -> AbstractContextManager[Progress | None]:
         return nullcontext(None)
     console = Console(stderr=True, force_terminal=sys.stderr.isatty())
     return Progress(TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn(), console=console)
-

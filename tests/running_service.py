@@ -284,7 +284,9 @@ class PageClient:
 class RunningService:
     """`eegloop run` or `eegloop demo` as a process; ended, with all it started, by `end`."""
 
-    def __init__(self, command: str, config: Path, data: Path, port: int | None = None, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, command: str, config: Path, data: Path, port: int | None = None, env: Mapping[str, str] | None = None
+    ) -> None:
         self.data = data
         self.layout = Layout(data)
         self.port = port or free_port()
@@ -335,10 +337,16 @@ class RunningService:
             answer = until(asked, 20, "the demo gives a session")
         else:
             line = subprocess.run(
-                [sys.executable, "-m", "daemon", "link", "--data", str(self.data)], cwd=ROOT, capture_output=True, text=True, timeout=30
+                [sys.executable, "-m", "daemon", "link", "--data", str(self.data)],
+                cwd=ROOT,
+                capture_output=True,
+                text=True,
+                timeout=30,
             ).stdout
             secret = line.strip().rpartition("#link=")[2]
-            answer = httpx.post(f"{self.url}/api/v1/link/redeem", json={"secret": secret}, headers={"origin": self.url}, timeout=5.0)
+            answer = httpx.post(
+                f"{self.url}/api/v1/link/redeem", json={"secret": secret}, headers={"origin": self.url}, timeout=5.0
+            )
         assert answer.status_code == 200, answer.text
         tokens: dict[str, str] = answer.json()
         return tokens
@@ -457,7 +465,11 @@ def bids_errors(dataset: Path) -> list[dict[str, Any]]:
     validator = shutil.which("bids-validator-deno", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
     assert validator, "bids-validator-deno is a development dependency: run `make setup`"
     run = subprocess.run(
-        [validator, "--format", "json", "--max-rows", "-1", str(dataset)], capture_output=True, text=True, timeout=100, check=False
+        [validator, "--format", "json", "--max-rows", "-1", str(dataset)],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
     )
     issues = json.loads(run.stdout)["issues"]["issues"]
     assert issues, "the validator always has a recommendation; none means it did not run"

@@ -114,7 +114,10 @@ def test_default_line_over_its_response_is_the_truth(shared_data: Path, tmp_path
     rate = facts["sfreq"]
     bins_hz = np.arange(4, 181) / 4
     # A band of one bin each; a list of bands holds 40.
-    kinds = [{"kind": "band_power", "bands": {f"b{round(f * 100)}": [float(f), float(f) + 0.25] for f in part}} for part in np.array_split(bins_hz, 5)]
+    kinds = [
+        {"kind": "band_power", "bands": {f"b{round(f * 100)}": [float(f), float(f) + 0.25] for f in part}}
+        for part in np.array_split(bins_hz, 5)
+    ]
     mains = 60 if facts["line_noise"]["dominant_hz"] == 60 else 50
     line = {"window_s": 4.0, "hop_s": 2.0, "notch_hz": mains}
     config = config_of(tmp_path, line, kinds)
@@ -148,7 +151,11 @@ def response(frequency_hz: np.ndarray, rate_hz: float, mains_hz: int) -> np.ndar
     from scipy import signal as ss
 
     total = np.ones_like(frequency_hz)
-    filters = [ss.butter(2, 0.75, "highpass", fs=rate_hz), ss.butter(2, 45.0, "lowpass", fs=rate_hz), ss.iirnotch(mains_hz, 30, fs=rate_hz)]
+    filters = [
+        ss.butter(2, 0.75, "highpass", fs=rate_hz),
+        ss.butter(2, 45.0, "lowpass", fs=rate_hz),
+        ss.iirnotch(mains_hz, 30, fs=rate_hz),
+    ]
     for b, a in filters:
         total *= np.abs(ss.freqz(b, a, frequency_hz, fs=rate_hz)[1]) ** 2
     return total
@@ -193,7 +200,9 @@ def formats(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize(("kind", "tolerance"), [("edf", 2e-3), ("bdf", 1e-4), ("vhdr", 1e-3), ("fif", 1e-5)])
-def test_every_format_gives_the_powers_of_its_samples(formats: dict[str, Path], tmp_path: Path, kind: str, tolerance: float) -> None:
+def test_every_format_gives_the_powers_of_its_samples(
+    formats: dict[str, Path], tmp_path: Path, kind: str, tolerance: float
+) -> None:
     """Against SciPy's Welch of the samples before they were written; the tolerance is the format's own resolution."""
     from scipy import signal as ss
 
@@ -361,7 +370,13 @@ def test_replay_of_a_session_is_bit_identical_while_it_runs_and_after_kill_9(ses
     running = check_parity(session.recorded("one"), tmp_path / "running", at_least=12)
     session.kill()
     killed = check_parity(session.recorded("two"), tmp_path / "killed", at_least=12)
-    print("compared while it ran:", running["hops_compared"], running["decisions_compared"], "after kill -9:", killed["hops_compared"])
+    print(
+        "compared while it ran:",
+        running["hops_compared"],
+        running["decisions_compared"],
+        "after kill -9:",
+        killed["hops_compared"],
+    )
     # The session stimulated, so hops with and without values were compared.
     grades = session.recorded("two").hops()["grades"]
     assert (grades == 2).any() and (grades == 0).any()

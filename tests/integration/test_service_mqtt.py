@@ -17,7 +17,17 @@ import numpy as np
 import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
-from running_service import ROOT, SHORT_BLOCKS, RunningService, free_port, running, seat_config, sign_prescriptions, until, write_config
+from running_service import (
+    ROOT,
+    SHORT_BLOCKS,
+    RunningService,
+    free_port,
+    running,
+    seat_config,
+    sign_prescriptions,
+    until,
+    write_config,
+)
 
 MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
 TOPIC = "eegloop/v1/ward/bed/seat1/"

@@ -108,6 +108,7 @@ def truth_code(shared_data: Path) -> ModuleType:
 def write_brainflow_file(path: Path, source: Source, rows_uv: np.ndarray) -> None:
     """The rows as a file that BrainFlow's playback board takes for a Cyton's; whole float32 precision."""
     from brainflow.board_shim import BoardIds
+
     from drivers.sources.brainflow import describe
 
     described = describe(BoardIds.CYTON_BOARD.name)
@@ -205,7 +206,11 @@ def play(shared_data: Path, folder: Path, seconds: float | None) -> Iterator[Run
                 case = next(case for case in CASES if case.seat == seat.removesuffix("-default"))
                 sources[seat] = sources[case.seat]
                 first = service.recorded(seat.replace("-", "")).samples()[0]
-                at = np.flatnonzero((sources[seat].rows_uv == first).all(axis=1)) if case.player else [spans[seat.removesuffix("-default")][0]]
+                at = (
+                    np.flatnonzero((sources[seat].rows_uv == first).all(axis=1))
+                    if case.player
+                    else [spans[seat.removesuffix("-default")][0]]
+                )
                 assert len(at) == 1, f"{seat}: its first recorded sample is not one that was sent"
                 firsts[seat] = int(at[0])
             yield Run(service, sources, firsts, page, service.log(), health, code)
@@ -270,7 +275,10 @@ def check_truth(run: Run, seat: str, truth_code: ModuleType, print_table: bool =
             truth = expected[label]["band_power_uv2"][band]
             worst[band] = max(worst[band], abs(power / truth - 1))
             assert power == pytest.approx(truth, rel=1e-3), (label, band)
-    print(f"{seat}: {end / source.rate_hz:.0f} s, worst of {len(source.labels)} channels:", {b: f"{w:.1e}" for b, w in worst.items()})
+    print(
+        f"{seat}: {end / source.rate_hz:.0f} s, worst of {len(source.labels)} channels:",
+        {b: f"{w:.1e}" for b, w in worst.items()},
+    )
     for pair in (c for name, c in columns if name in ("faa", "prefrontal_asymmetry")):
         left, right = pair.split("-")
         name = next(name for name, c in columns if c == pair)

@@ -57,13 +57,19 @@ def now_s() -> float:
 
 def is_on(page: PageClient, seat: str) -> bool:
     state = page.seat(seat)
-    return bool(state) and state["phase"] == "on" and state["block"] == "stimulate" and (state["output"]["confirmed_ma"] or 0) > 0.35
+    return (
+        bool(state) and state["phase"] == "on" and state["block"] == "stimulate" and (state["output"]["confirmed_ma"] or 0) > 0.35
+    )
 
 
 def wait_on(page: PageClient, *seats: str) -> None:
     deadline = time.monotonic() + 60
     while not all(is_on(page, seat) for seat in seats):
-        now = {seat: (state["phase"], state["phase_reason"], state["output"]["reason"]) for seat in seats if (state := page.seat(seat))}
+        now = {
+            seat: (state["phase"], state["phase_reason"], state["output"]["reason"])
+            for seat in seats
+            if (state := page.seat(seat))
+        }
         assert time.monotonic() < deadline, f"not stimulating after 60 s: {now}"
         time.sleep(0.1)
 
