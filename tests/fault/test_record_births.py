@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,7 @@ class Killed(BaseException):
 
 
 def _errors(dataset: Path) -> list[str]:
-    validator = shutil.which("bids-validator-deno")
+    validator = shutil.which("bids-validator-deno", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
     assert validator, "bids-validator-deno is a development dependency: run `make setup`"
     run = subprocess.run([validator, "--format", "json", str(dataset)], capture_output=True, text=True, timeout=60)
     return [i["code"] for i in json.loads(run.stdout)["issues"]["issues"] if i["severity"] == "error"]

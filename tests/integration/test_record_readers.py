@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -53,7 +55,7 @@ def _record(
 
 def _validate(dataset: Path) -> list[dict[str, str]]:
     """Errors of the real validator, every row of every table checked; it needs no network."""
-    validator = shutil.which("bids-validator-deno")
+    validator = shutil.which("bids-validator-deno", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
     assert validator, "bids-validator-deno is a development dependency: run `make setup`"
     run = subprocess.run(
         [validator, "--format", "json", "--max-rows", "-1", str(dataset)], capture_output=True, text=True, timeout=60
