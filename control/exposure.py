@@ -66,8 +66,11 @@ def heard(exposure: Exposure, state: StimState, boot_to_lsl_s: float) -> Exposur
 
 
 def silence(exposure: Exposure, t_s: float) -> Exposure:
-    """Time passes: an interlock that was heard and has fallen silent leaves the output unknown."""
-    if math.isfinite(exposure.heard_s) and t_s - exposure.heard_s > SILENT_AFTER_S:
+    """Time passes: once output was commanded, an interlock that has fallen silent leaves it unknown.
+
+    Before that nothing can flow: an interlock gives nothing that was not commanded.
+    """
+    if math.isfinite(exposure.commanded_s) and t_s - exposure.heard_s > SILENT_AFTER_S:
         return replace(exposure, clean_from_s=math.inf)
     return exposure
 

@@ -66,10 +66,11 @@ def test_a_command_that_was_never_taken_frees_the_signal_again_later() -> None:
 
 
 def test_a_silent_interlock_leaves_nothing_clean() -> None:
-    exposure = heard(Exposure(), state(5.0, zero_since_s=1.0), 0.0)
+    exposure = heard(commanded(Exposure(), 0.5), state(5.0, zero_since_s=1.0), 0.0)
     assert silence(exposure, 5.0 + SILENT_AFTER_S) == exposure
     assert math.isinf(silence(exposure, 5.01 + SILENT_AFTER_S).clean_from_s)
-    assert silence(Exposure(), 1e9) == Exposure(), "where no interlock ever spoke there is nothing to miss"
+    idle = heard(Exposure(), state(5.0, zero_since_s=1.0), 0.0)
+    assert silence(idle, 1e9) == idle, "nothing was ever commanded, so nothing can flow"
 
 
 def test_the_two_clocks_are_compared_on_one() -> None:
