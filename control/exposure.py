@@ -54,6 +54,9 @@ def heard(exposure: Exposure, state: StimState, boot_to_lsl_s: float) -> Exposur
         and state.commanded_ma == 0.0
         and state.granted_ma == 0.0
     )
+    if not math.isfinite(exposure.commanded_s) and state.confirmed_ma is None and state.commanded_ma == state.granted_ma == 0.0:
+        # No device is there, or it has not spoken yet, and nothing was ever commanded: a headset alone can be watched.
+        return replace(exposure, heard_s=at_s)
     if not zero:
         return replace(exposure, clean_from_s=math.inf, heard_s=at_s)
     zero_s = state.zero_since_ns * 1e-9 + boot_to_lsl_s

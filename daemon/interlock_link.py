@@ -87,6 +87,8 @@ class InterlockLink:
 
     def take(self) -> tuple[StimState, ...]:
         """States since the last call, oldest first."""
+        if self._socket is not None:
+            self._read()  # after a stall the newest may still wait in the socket
         fresh, self._fresh = tuple(self._fresh), []
         return fresh
 

@@ -250,7 +250,7 @@ class Service:
                 )
             name = getattr(seat.source.settings, "name", None)
             if seat.source.kind == "lsl" and name:
-                argv = python("-m", "simulators.board", *data, "--name", name)
+                argv = python("-m", "simulators.board", *data, "--name", name, "--seed", str(self._config.seats.index(seat) + 1))
                 await self._start(Child(f"board {seat.id}", argv, folder / "board.out", nice=NICE_LOOP))
         self._interlocks[seat.id] = await self._start(self._interlock(seat, signed))
 

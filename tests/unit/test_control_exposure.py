@@ -53,8 +53,15 @@ def test_after_a_command_nothing_is_clean_until_zero_is_confirmed_after_it() -> 
     [{"granted_ma": 0.1}, {"commanded_ma": 0.1}, {"confirmed_ma": None}, {"confirmed_ma": 0.1}, {"confirmed_ma": math.nan}],
 )
 def test_zero_that_is_not_wholly_zero_is_no_zero(fields: dict[str, object]) -> None:
-    exposure = heard(Exposure(), state(5.0, zero_since_s=4.0, **fields), 0.0)
+    exposure = heard(commanded(Exposure(), 3.0), state(5.0, zero_since_s=4.0, **fields), 0.0)
     assert math.isinf(exposure.clean_from_s)
+
+
+def test_without_a_device_a_headset_can_be_watched_until_something_is_commanded() -> None:
+    alone = heard(Exposure(), state(5.0, confirmed_ma=None), 0.0)
+    assert clean(alone, chunk(5.0), RATE) is None
+    mask = clean(commanded(alone, 6.0), chunk(6.0), RATE)
+    assert mask is not None and not mask.any()
 
 
 def test_a_command_that_was_never_taken_frees_the_signal_again_later() -> None:
