@@ -122,11 +122,10 @@ export class Stop {
     for (const [seat, stop] of Object.entries(stops.value)) {
       const received = states.value[seat];
       if (received === undefined) continue;
-      const output = received.state.output;
+      const { output, phase } = received.state;
+      if (phase === 'stopped' && received.atMs > stop.pressedMs) this.latched.add(seat);
       if (stop.stage === 'stopped') {
         // Somebody re-armed, or current flows again: the report of the last STOP is history.
-        const phase = received.state.phase;
-        if (phase === 'stopped') this.latched.add(seat);
         const flows = (output.confirmed_ma ?? 0) > ZERO_MA && received.atMs > stop.pressedMs + 1500;
         if (flows || (phase !== 'stopped' && phase !== 'unknown' && this.latched.has(seat))) this.set(seat, IDLE);
       } else if (stop.stage !== 'idle') {

@@ -25,6 +25,8 @@ def test_a_silent_headset_is_seen_within_two_seconds(service, visit, slowed, rec
     assert "Unknown – last report" in " ".join(seen.page.locator(".now").inner_text().split())
     assert "confirmed" in seen.page.locator("#confirmed").inner_text()  # the device still reports: its number stays
     assert seen.axe("light") == []
+    seen.page.set_viewport_size({"width": 320, "height": 640})
+    seen.until("document.documentElement.scrollWidth <= 320", 2)
     service.script(mute=False)
     seen.until_live(slowed(3.0))
     assert seen.faults == []

@@ -1,7 +1,7 @@
 // What is delivered: confirmed by the device first, then what was asked for, and the limits above both.
 import { ageNow, OUTPUT_UNKNOWN_S, received, reportAgeS, reportUnknown, UNKNOWN_S } from '../model';
 import { Age, Unknown } from './age';
-import { blockWord, formatClock, formatMa } from './format';
+import { blockWord, formatClock, formatMa, plainReason } from './format';
 import { Shape } from './shape';
 
 /** As the interlock judges a readback: off by more than 5 % or 0.1 mA, whichever is more. */
@@ -96,7 +96,7 @@ export function OutputPanel() {
         </div>
       </dl>
       <p class="foot">
-        {reason !== '' && <span>{reason} · </span>}
+        {reason !== '' && <span>{reason.startsWith('STOP: ') ? plainReason(reason) : reason} · </span>}
         {READBACK[output.readback ?? ''] ?? 'the device reports nothing'} · <Age ageS={age} />
       </p>
     </section>

@@ -1,5 +1,5 @@
 // The status pill and the banners: is what I see now, and what is this page allowed to be used for.
-import { demo, dropped, freshness, link, received, reportAgeS, selected, streamAgeS } from '../model';
+import { demo, dropped, freshness, link, received, reportAgeS, reportUnknown, selected, streamAgeS } from '../model';
 import { formatAge, formatClock, plural } from './format';
 import type { Mark } from './shape';
 import { Shape } from './shape';
@@ -88,12 +88,12 @@ export function Notices() {
         </li>
       )}
       <li class={recording?.status === 'failed' ? 'is-bad' : ''}>
-        <Shape mark={recording?.status === 'ok' ? 'good' : recording?.status === 'failed' ? 'bad' : 'off'} />
-        <span>{recording?.status === 'ok' ? 'Recording' : recording?.status === 'failed' ? 'Recording failed' : 'Not recording'}</span>
-        {recording?.status === 'ok' && recording.seconds !== undefined && <b>{formatClock(recording.seconds)}</b>}
-        {recording?.status === 'failed' && <b>{recording.message}</b>}
+        <Shape mark={reportUnknown.value ? 'off' : recording?.status === 'ok' ? 'good' : recording?.status === 'failed' ? 'bad' : 'off'} />
+        <span>{reportUnknown.value ? 'Recording unknown' : recording?.status === 'ok' ? 'Recording' : recording?.status === 'failed' ? 'Recording failed' : 'Not recording'}</span>
+        {recording?.status === 'ok' && !reportUnknown.value && recording.seconds !== undefined && <b>{formatClock(recording.seconds)}</b>}
+        {recording?.status === 'failed' && !reportUnknown.value && <b>{recording.message}</b>}
       </li>
-      {message !== '' && (
+      {message !== '' && !reportUnknown.value && (
         <li>
           <b>{message}</b>
         </li>
