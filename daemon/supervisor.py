@@ -77,7 +77,8 @@ def _run(options: Options, config: Config, layout: Layout) -> int:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso"),
-            structlog.dev.ConsoleRenderer(colors=False),
+            # The default draws tracebacks with every local: seconds on the loop's thread, and every seat's lease with them.
+            structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
         ],
         logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _ForgivingFile(layout.data / "eegloop.log"))),
     )
