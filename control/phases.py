@@ -169,7 +169,7 @@ def _begin(state: SessionState, who: str) -> Result:
     fresh = SessionState(
         phase=state.phase, since_s=state.t_s, block_since_s=state.t_s, t_s=state.t_s, reason=state.reason, latched_by="",
         started_by=who, used_s=used_s, quiet_since_s=state.quiet_since_s, contact_since_s=state.contact_since_s,
-        ceiling_ma=state.ceiling_ma, watch=state.watch,
+        ceiling_ma=state.ceiling_ma, halts_seen=state.halts_seen, watch=state.watch,
     )  # fmt: skip
     return fresh, Effects(reason=f"session started by {who}")
 

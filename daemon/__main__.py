@@ -8,14 +8,19 @@ import sys
 from types import FrameType
 
 
-def _quiet(number: int, frame: FrameType | None) -> None:
-    """A signal before the service has its own handlers: leave without a traceback; nothing has been started yet."""
+def _at_once(number: int, frame: FrameType | None) -> None:
+    """A signal before anything was started. An exception would not do: importlib's lock callbacks swallow those."""
+    os._exit(128 + number)
+
+
+def _quietly(number: int, frame: FrameType | None) -> None:
+    """A signal during a command that may have files to close: leave without a traceback."""
     sys.exit(128 + number)
 
 
 if __name__ == "__main__" or sys.argv[0].endswith("eegloop"):
-    signal.signal(signal.SIGINT, _quiet)
-    signal.signal(signal.SIGTERM, _quiet)
+    signal.signal(signal.SIGINT, _at_once)
+    signal.signal(signal.SIGTERM, _at_once)
     # The line's matrix products are small: handing them to other threads costs more than it saves. Read when NumPy loads.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
@@ -58,9 +63,14 @@ def _configured(config: Path | None) -> Path:
 
 
 def _serve(config: Path | None, data: Path, port: int | None, browser: bool, demo: bool) -> None:
+    signal.signal(signal.SIGINT, _at_once)  # until the service has handlers of its own: so far nothing runs
+    signal.signal(signal.SIGTERM, _at_once)
     from daemon.supervisor import Options, run
 
-    raise typer.Exit(run(Options(_configured(config), data, port, browser, demo)))
+    code = run(Options(_configured(config), data, port, browser, demo))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # everything is closed; a thread that still imports something must not keep the terminal waiting
 
 
 @app.command(epilog="Example: eegloop run --config config.yaml --data /var/lib/eegloop")
@@ -173,6 +183,9 @@ def simulate_stimulator(
 
 def main() -> None:
     """Entry point: one clear line for what a person can mend, exit code 1."""
+    if signal.getsignal(signal.SIGINT) is _at_once:
+        signal.signal(signal.SIGINT, _quietly)
+        signal.signal(signal.SIGTERM, _quietly)
     try:
         app()
     except EegloopError as error:

@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import webbrowser
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
@@ -155,14 +156,14 @@ class Service:
 
     async def _serve(self) -> None:
         layout, clock = self._layout, self._clock
-        names = asyncio.create_task(asyncio.to_thread(check_names), name="names")
+        names = _aside("names", check_names)
         if self._options.demo:
             _quiet_lsl(layout)
         signed = {seat.id: build.prescription(seat, layout, self._options.demo, clock.wall_s()) for seat in self._config.seats}
         for seat in self._config.seats:
             await self._start_seat_processes(seat, signed[seat.id])
         # Seconds of importing, while the children start; every seat's filters need it.
-        filters = asyncio.create_task(asyncio.to_thread(importlib.import_module, "scipy.signal"), name="filters")
+        filters = _aside("filters", partial(importlib.import_module, "scipy.signal"))
         audit = AuditTrail(layout.audit / "daemon.jsonl", clock)
         self._writer.start()
         async with LiveServer(layout.live_socket) as live:
@@ -376,6 +377,32 @@ class Service:
             print(f"Sign in within 5 minutes, once: {address}\n(another link: eegloop link)", flush=True)
         if self._options.browser and sys.stdout.isatty() and os.environ.get("DISPLAY"):
             webbrowser.open(address)
+
+
+def _aside(name: str, work: Callable[[], object]) -> asyncio.Future[object]:
+    """Run something slow in a thread that nobody has to wait for when the service is told to end meanwhile."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[object] = loop.create_future()
+
+    def tell(result: object, error: Exception | None) -> None:
+        if done.cancelled():
+            return
+        if error is None:
+            done.set_result(result)
+        else:
+            done.set_exception(error)
+
+    def run() -> None:
+        result, error = None, None
+        try:
+            result = work()
+        except (EegloopError, ImportError, OSError) as raised:
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the loop has been closed: nobody waits any more
+            loop.call_soon_threadsafe(tell, result, error)
+
+    threading.Thread(target=run, name=name, daemon=True).start()
+    return done
 
 
 def _quiet_lsl(layout: Layout) -> None:

@@ -182,13 +182,20 @@ class Daemon:
             self.receive()
 
     def arm(self) -> None:
+        """Arm, as the daemon does: again for a while if the disk has not taken the first lines of the logs yet."""
         self.until(lambda: self.state.get("zero_since_ns"), heartbeat=False)
-        self.answers.clear()
-        self.send("arm")
-        number = self.sequence
-        self.until(lambda: any(a["type"] == "armed" or a["sequence"] == number for a in self.answers), heartbeat=False)
-        answer = self.answers.pop()
-        assert answer["type"] == "armed", answer
+        give_up_s = time.monotonic() + 10.0
+        while True:
+            self.answers.clear()
+            self.send("arm")
+            number = self.sequence
+            self.until(lambda n=number: any(a["type"] == "armed" or a["sequence"] == n for a in self.answers), heartbeat=False)
+            answer = self.answers.pop()
+            if answer["type"] == "armed":
+                break
+            assert answer["field"] == "audit" and time.monotonic() < give_up_s, answer
+            asked_s = time.monotonic()
+            self.until(lambda a=asked_s: time.monotonic() - a > 1.0, heartbeat=False)
         self.nonce = answer["nonce"]
         self.until(lambda: self.state["mode"] == "armed")
 

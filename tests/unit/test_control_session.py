@@ -77,6 +77,21 @@ def test_after_a_start_only_a_person_rearms() -> None:
     assert seat.state.phase == "contact"
 
 
+def test_a_stop_of_the_interlocks_own_road_latches_once_and_a_person_starts_again() -> None:
+    """The STOP counts until a person re-arms, and is not heard again when the next session begins."""
+    seat = Seat(demo=True).until("on")
+    seat.stim = dataclasses.replace(seat.stim, halts=seat.stim.halts + 1)
+    seat.tick()
+    assert seat.state.phase == "stopped" and seat.state.latched_by in ("interlock", "person")
+    seat.run(2)
+    seat.tick(OperatorEvent("rearm", "Ann"))
+    assert seat.state.phase == "off"
+    seat.tick(OperatorEvent("start", "Ann"))
+    seat.run(1)
+    assert seat.state.phase in ("screen", "contact"), seat.state.reason
+    seat.until("on")
+
+
 def test_a_demo_on_a_real_stimulator_does_not_arm_itself() -> None:
     seat = Seat(signed(device="magstim", settings={"biomarker": "relative_power.alpha", "channel": "F3"}), demo=True).run(30)
     assert seat.state.phase == "stopped"
