@@ -31,6 +31,7 @@ IDLE_TICK_S = 0.1
 DELAYED_AFTER_S, LOST_AFTER_S = 0.6, 2.0
 RETRY_S = (1.0, 2.0, 4.0, 8.0)
 HISTORY_S = 120
+Answer = Callable[[bool, str], None]  # did it happen; why not
 CLOCKS_PART_S = 0.1
 
 
@@ -57,6 +58,8 @@ class SeatLoop:
 
     Parameters
     ----------
+    prepared : Future
+        Done when a line can be made without holding up the loop.
     make_line, make_recorder : callables
         Called once the source has said what it is.
     demo : bool
@@ -70,6 +73,7 @@ class SeatLoop:
         label: str,
         demo: bool,
         source: EegSource,
+        prepared: asyncio.Future[None],
         make_line: Callable[[StreamInfo], Line],
         make_recorder: Callable[[StreamInfo, Line], SessionRecorder | None],
         link: InterlockLink,
@@ -87,12 +91,14 @@ class SeatLoop:
         self.recorder: SessionRecorder | None = None
         self.vitals = Vitals()
         self._source = source
+        self._prepared = prepared
         self._make_line = make_line
         self._make_recorder = make_recorder
         self._audit = audit
         self._live = live
         self._clock = clock
         self._events: list[OperatorEvent] = []
+        self._asked: list[tuple[str, Answer]] = []
         self._conditions = Conditions()
         self._supervised_s = -math.inf
         self._tick = 0
@@ -116,10 +122,19 @@ class SeatLoop:
             return "lost"
         return "delayed" if age_s > DELAYED_AFTER_S else "live"
 
-    def person(self, kind: str, who: str, detail: str = "") -> None:
-        """A person did something at this machine: "start", "screened", "end", "rearm" or "stop"."""
-        self._events.append(OperatorEvent(kind, who, detail))
+    def person(self, kind: str, who: str, detail: str = "", answer: Answer | None = None) -> None:
+        """A person did something at this machine: "start", "screened", "end", "rearm" or "stop".
+
+        `answer` hears what came of it: at the next tick, at the latest 0.1 s from now; at once where there is no headset yet.
+        """
         self._audit.append("operator", {"seat": self.seat, "kind": kind, "who": who, "detail": detail})
+        if self.line is None and kind != "stop":  # not kept: nobody expects it to happen when a headset comes at last
+            if answer is not None:
+                answer(False, self.vitals.message or "The headset is not connected yet.")
+            return
+        if answer is not None:
+            self._asked.append((kind, answer))
+        self._events.append(OperatorEvent(kind, who, detail))
 
     async def acquire(self) -> None:
         """Connect, and work off every chunk as it comes; a source that cannot be opened is tried again."""
@@ -128,6 +143,7 @@ class SeatLoop:
             try:
                 async with self._source as source:
                     attempt = 0
+                    await asyncio.shield(self._prepared)
                     self._connected(source.info)
                     async for item in source.chunks():
                         if isinstance(item, Chunk):
@@ -156,6 +172,9 @@ class SeatLoop:
         """Something in this seat broke: zero, and a new line in a new run, which begins in `stopped`."""
         self.link.stop(reason)
         self._starts_itself = False  # only a person starts again, also in the demo
+        for _, answer in self._asked:
+            answer(False, f"Stopped: {reason}.")
+        self._asked, self._events = [], []
         if self.recorder is not None:
             self.close(reason)
         self.line = self.recorder = None
@@ -232,10 +251,20 @@ class SeatLoop:
         if recorder is not None:
             self._write(recorder, line, tick, outcome)
         self._remember(line, outcome, t_s)
-        if events and not outcome.changed and any(event.kind != "stop" for event in events):
-            # Asked in vain: the sentence that says why stands for this one tick only, too short for a viewer's 4 Hz.
-            self._live.publish_event("event", self.seat, name="refused", text=outcome.effects[0].sentence)
+        if events:
+            self._answer(events, outcome)
         self.vitals.tick_ms_worst = max(self.vitals.tick_ms_worst * 0.999, (self._clock.boot_ns() - made_ns) * 1e-6)
+
+    def _answer(self, events: tuple[OperatorEvent, ...], outcome: Outcome) -> None:
+        """Tell whoever asked what came of it. Asked in vain: the sentence that says why stands for this one tick only, too
+        short for a viewer's 4 Hz."""
+        why = outcome.effects[0].sentence
+        if not outcome.changed and any(event.kind != "stop" for event in events):
+            self._live.publish_event("event", self.seat, name="refused", text=why)
+        asked, self._asked = self._asked, []
+        for kind, answer in asked:
+            took = kind == "stop" or bool(outcome.changed)
+            answer(took, "" if took else why)
 
     def _slept(self, line: Line, recorder: SessionRecorder | None, t_s: float) -> float | None:
         """After a suspend the two clocks have parted: stop (S3), and take times by the new difference from here on."""

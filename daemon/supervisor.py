@@ -156,30 +156,21 @@ class Service:
 
     async def _serve(self) -> None:
         layout, clock = self._layout, self._clock
-        names = _aside("names", check_names)
+        check_names()
         if self._options.demo:
             _quiet_lsl(layout)
         signed = {seat.id: build.prescription(seat, layout, self._options.demo, clock.wall_s()) for seat in self._config.seats}
+        await self._start_web()
         for seat in self._config.seats:
             await self._start_seat_processes(seat, signed[seat.id])
-        # Seconds of importing, while the children start; every seat's filters need it.
-        filters = _aside("filters", partial(importlib.import_module, "scipy.signal"))
+        prepared = asyncio.create_task(_prepare(), name="prepare")  # while the children start and the headsets are looked for
         audit = AuditTrail(layout.audit / "daemon.jsonl", clock)
         self._writer.start()
         async with LiveServer(layout.live_socket) as live:
-            await self._start_web()
-            await names
             audit.append("start", {"pid": os.getpid(), "demo": self._options.demo, "config": str(self._config.path)})
             for index, seat in enumerate(self._config.seats):
-                self._seats.append(await self._seat(index, seat, signed[seat.id], audit, live))
+                self._seats.append(await self._seat(index, seat, signed[seat.id], prepared, audit, live))
                 audit.anchor(layout.seat(seat.id) / "interlock.log")
-            assert self._web is not None
-            port = json_port(await self._web.line(20.0))
-            self._say(port)
-            await filters
-            # A full collection over everything imported so far takes 0.1 s, on a busy machine the whole lease.
-            gc.collect()
-            gc.freeze()
             try:
                 async with asyncio.TaskGroup() as tasks:
 
@@ -194,7 +185,12 @@ class Service:
                     keep("state", partial(self._publish, live))
                     keep("commands", partial(self._commands, live))
                     keep("supervision", partial(self._challenge, live))
+                    assert self._web is not None
+                    port = json_port(await self._web.line(20.0))
+                    self._say(port)
                     keep("web", partial(self._watch_web, port))
+            except* EegloopError as errors:  # the page's process did not start
+                raise errors.exceptions[0] from None
             finally:
                 await self._take_down(audit)
 
@@ -279,7 +275,9 @@ class Service:
         self._children.append(child)
         return child
 
-    async def _seat(self, index: int, seat: Seat, signed: build.Signed, audit: AuditTrail, live: LiveServer) -> SeatLoop:
+    async def _seat(
+        self, index: int, seat: Seat, signed: build.Signed, prepared: asyncio.Task[None], audit: AuditTrail, live: LiveServer
+    ) -> SeatLoop:
         clock = self._clock
         link = InterlockLink(self._layout.control_socket(seat.id), clock)
         await link.connect(10.0)
@@ -297,7 +295,7 @@ class Service:
 
         source = build.source(seat, clock, self._layout if self._options.demo else None)
         return SeatLoop(
-            seat.id, index, seat.label, self._options.demo, source, make_line, make_recorder, link, audit, live, clock
+            seat.id, index, seat.label, self._options.demo, source, prepared, make_line, make_recorder, link, audit, live, clock
         )
 
     async def _publish(self, live: LiveServer) -> None:
@@ -323,8 +321,7 @@ class Service:
         seats = {loop.seat: loop for loop in self._seats}
         while True:
             command = await live.commands.get()
-            seats[command.seat].person(command.name, command.by)
-            command.answer(True, "")
+            seats[command.seat].person(command.name, command.by, answer=command.answer)
 
     async def _watch_interlock(self, seat: Seat, signed: build.Signed, loop: SeatLoop) -> None:
         """A dead interlock is started anew, in `stopped`; it never restarts stimulation."""
@@ -377,6 +374,14 @@ class Service:
             print(f"Sign in within 5 minutes, once: {address}\n(another link: eegloop link)", flush=True)
         if self._options.browser and sys.stdout.isatty() and os.environ.get("DISPLAY"):
             webbrowser.open(address)
+
+
+async def _prepare() -> None:
+    """What every line needs: a second of importing, in a thread; then the collector is told to leave all that alone."""
+    await _aside("filters", partial(importlib.import_module, "scipy.signal"))
+    # A full collection over everything imported so far takes 0.1 s, on a busy machine the whole lease.
+    gc.collect()
+    gc.freeze()
 
 
 def _aside(name: str, work: Callable[[], object]) -> asyncio.Future[object]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -206,7 +207,8 @@ def test_stop_is_acknowledged_within_50_ms(rig: Rig) -> None:
         with socket.socket(socket.AF_UNIX) as connection:
             started = time.monotonic()
             connection.connect(str(rig.layout.stop_socket(SEAT)))
-            connection.sendall(b"x\n")
+            with contextlib.suppress(BrokenPipeError):  # answered and closed already: connecting was enough
+                connection.sendall(b"x\n")
             assert json.loads(connection.recv(4096).split(b"\n")[0])["type"] == "stopping"
             delays.append(time.monotonic() - started)
     assert sorted(delays)[len(delays) // 2] < 0.05 and max(delays) < 0.3, delays

@@ -110,6 +110,10 @@ def test_both_seats_run_and_health_names_both(service: RunningService, page: Pag
             assert service.child(f"{words} --seat {seat}")
     assert {entry["seat"] for entry in page.seats} == set(SEATS)
     assert {len(page.chunks[entry["index"]]) > 10 for entry in page.seats} == {True}
+    # What cannot be done now is answered with why, and nothing changes.
+    answer = page.ask(type="command", seat="right", name="start")
+    assert answer["ok"] is False and answer["error"], answer
+    assert is_on(page, "right")
 
 
 def test_stop_by_command_stops_one_seat_and_latches_until_a_person_rearms(service: RunningService, page: PageClient) -> None:

@@ -54,7 +54,7 @@ function actions(state: LoopState | undefined): Action[] {
 
 function answer(asked: Asked | null, seat: string): { text: string; ok: boolean } | null {
   if (asked === null) return null;
-  if (asked.error !== '') return { text: `${asked.label}: ${asked.error}`, ok: false };
+  if (asked.error !== '') return { text: `${asked.label} was not possible. ${plainReason(asked.error)}`, ok: false };
   const refusal = refusals.value[seat];
   if (refusal !== undefined && refusal.atMs >= asked.atMs) return { text: `${asked.label} was not possible. ${plainReason(refusal.text)}`, ok: false };
   if (nowMs.value - asked.atMs > NO_CHANGE_MS) return { text: `${asked.label}: nothing has changed yet`, ok: false };
