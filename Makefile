@@ -60,10 +60,7 @@ system-parts:
 	  else echo "Missing on this machine:$$missing. Tests that need them will skip. To have them: sudo apt-get install$$missing"; fi; fi
 
 test: $(VENV)/.dev system-parts
-	@status=0; \
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not long and not faults and not browser" --durations=15 || status=$$?; \
-	$(BIN)/python -m pytest tests/browser -m "not long and not faults" --durations=5 || status=$$?; \
-	exit $$status
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not long and not faults" --durations=15
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check .
