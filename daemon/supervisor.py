@@ -24,6 +24,7 @@ from typing import TextIO, cast
 import structlog
 
 from daemon import build
+from daemon.alarm_sound import AlarmSound
 from daemon.audit import AuditTrail
 from daemon.clock import MachineClock
 from daemon.installation import check_names
@@ -33,7 +34,7 @@ from daemon.loop import Line
 from daemon.processes import NICE_INTERLOCK, NICE_LOOP, NICE_VIEW, Child, prefer, python
 from daemon.record import RecordWriter, SessionRecorder
 from daemon.seat import SeatLoop
-from daemon.view import loop_state
+from daemon.view import loop_state, standing_alarms
 from daemon.web.access import create_link
 from eegloop.config import Config, Seat, load
 from eegloop.errors import EegloopError, SetupError
@@ -45,6 +46,7 @@ log = structlog.get_logger()
 
 STATE_EVERY_S = 0.25
 CHALLENGE_EVERY_S = 2.0
+SOUND_EVERY_S = 0.5
 RESTART_AFTER_S = (0.5, 1.0, 2.0, 5.0, 10.0)
 ADDRESS = "address"
 
@@ -184,6 +186,7 @@ class Service:
                         keep(f"interlock {loop.seat}", watched, loop)
                     keep("state", partial(self._publish, live))
                     keep("commands", partial(self._commands, live))
+                    keep("alarm sound", partial(self._sound, AlarmSound(layout.run, clock.lsl_s)))
                     keep("supervision", partial(self._challenge, live))
                     assert self._web is not None
                     port = json_port(await self._web.line(20.0))
@@ -309,6 +312,15 @@ class Service:
             if live.n_connections:
                 live.publish_state([loop_state(loop, self._clock) for loop in self._seats])
             await asyncio.sleep(STATE_EVERY_S)
+
+    async def _sound(self, sound: AlarmSound) -> None:
+        """The machine sounds while an alarm stands, whether or not a page shows it (S13)."""
+        while True:
+            now_s = self._clock.lsl_s()
+            alarms = [alarm for loop in self._seats for alarm in standing_alarms(loop, loop.stream_status, now_s)]
+            if sound.update([(alarm["id"], alarm["priority"]) for alarm in alarms]):
+                log.info("alarm sounded", alarms=sorted({alarm["id"] for alarm in alarms}), by=sound.ways)
+            await asyncio.sleep(SOUND_EVERY_S)
 
     async def _challenge(self, live: LiveServer) -> None:
         """Ask every two seconds whether a page is awake that could stop (S13)."""

@@ -39,7 +39,7 @@ def loop_state(seat: SeatLoop, clock: Clock) -> LoopState:
         if seat.vitals.decision is not None
         else {},
         recording=_recording(seat),
-        alarms=_alarms(seat, status, now_s),
+        alarms=standing_alarms(seat, status, now_s),
     )
 
 
@@ -149,7 +149,7 @@ def _recording(seat: SeatLoop) -> dict[str, Any]:
     return {"status": status.status, "message": status.message, "seconds": status.seconds, "session": session}
 
 
-def _alarms(seat: SeatLoop, status: str, now_s: float) -> list[dict[str, Any]]:
+def standing_alarms(seat: SeatLoop, status: str, now_s: float) -> list[dict[str, Any]]:
     """Every alarm that stands now, aged since it was first seen to stand."""
     found: list[dict[str, Any]] = []
     if seat.line is not None:
