@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
+from control.schema import near
 from eegloop.ports import Snapshot
 from eegloop.stim import Prescription, PrescriptionError
 
@@ -89,6 +90,7 @@ def read_program(program: type[P], prescription: Prescription) -> P:
         if key not in known:
             raise PrescriptionError(
                 f"prescription.settings.{key}: unknown to {prescription.controller!r}, which knows {', '.join(sorted(known))}"
+                f"{near(key, sorted(known))}"
             )
     settings: dict[str, Any] = dict(prescription.settings)
     try:

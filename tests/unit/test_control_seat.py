@@ -61,6 +61,13 @@ def state_of(**changes: Any) -> StimState:
     return dataclasses.replace(calm, **changes)
 
 
+@dataclasses.dataclass
+class Wrapped:
+    """Any value, so that `asdict` turns the dataclasses inside it into dictionaries."""
+
+    part: Any
+
+
 class Seat:
     """Ticks of 0.1 s. The interlock model ramps as prescribed and obeys; attributes may be overwritten to make faults."""
 
@@ -90,6 +97,7 @@ class Seat:
         self.delivered: list[tuple[float, float]] = []
         self.changes: list[tuple[str, str]] = []
         self.sentences: list[str] = []
+        self._checked: dict[str, Any] = {}
 
     def tick(self, *events: OperatorEvent) -> Effects:
         self.t_s = round(self.t_s + self.dt_s, 6)
@@ -111,9 +119,17 @@ class Seat:
         if before.phase != self.state.phase:
             self.changes.append((before.phase, self.state.phase))
         self.sentences.append(self.effects.sentence)
-        json.dumps(dataclasses.asdict(self.state), allow_nan=False)
-        json.dumps(dataclasses.asdict(self.effects), allow_nan=False)
+        self._check_json(self.state)
+        self._check_json(self.effects)
         return self.effects
+
+    def _check_json(self, value: SessionState | Effects) -> None:
+        """Every field is JSON-ready; one that is the very object that was checked last time needs no second look."""
+        for field in dataclasses.fields(value):
+            part = getattr(value, field.name)
+            if self._checked.get(field.name, self) is not part:
+                json.dumps(dataclasses.asdict(Wrapped(part))["part"], allow_nan=False)
+                self._checked[field.name] = part
 
     def inputs(self, events: tuple[OperatorEvent, ...] = ()) -> Inputs:
         self.hop += 1
