@@ -71,7 +71,7 @@ def sign_file(source: Path, keys: Sequence[Path], out: Path | None, passphrase_f
         raise SetupError(
             f"--passphrase-file: {len(passphrase_files)} given for {len(keys)} keys; one for each --key, in the same order"
         )
-    files = list(passphrase_files) or [None] * len(keys)
+    files: list[Path | None] = [*passphrase_files] or [None] * len(keys)
     seeds = [unlocked(path, file) for path, file in zip(keys, files, strict=True)]
     _enough(prescription, seeds, [name_beside(path) for path in keys])
     target = out or source.with_suffix(".json")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -124,12 +125,14 @@ class Seat:
         return self.effects
 
     def _check_json(self, value: SessionState | Effects) -> None:
-        """Every field is JSON-ready; one that is the very object that was checked last time needs no second look."""
-        for field in dataclasses.fields(value):
-            part = getattr(value, field.name)
-            if self._checked.get(field.name, self) is not part:
+        """Every field is JSON-ready. What is plainly so, or the very object that was checked last time, costs no dump."""
+        for name in value.__dataclass_fields__:
+            part = getattr(value, name)
+            if type(part) in (str, int, bool, type(None)) or (type(part) is float and math.isfinite(part)):
+                continue
+            if self._checked.get(name, self) is not part:
                 json.dumps(dataclasses.asdict(Wrapped(part))["part"], allow_nan=False)
-                self._checked[field.name] = part
+                self._checked[name] = part
 
     def inputs(self, events: tuple[OperatorEvent, ...] = ()) -> Inputs:
         self.hop += 1
