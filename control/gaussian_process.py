@@ -38,33 +38,39 @@ class Posterior:
         self._points = points
         self._kernel = kernel
         self._prior_mean = prior_mean
-        self._rows = np.empty((0, len(points)))  # solved covariance of each measurement with every point
-        self._factor = np.empty((0, 0))
-        self._white = np.empty(0)
-        self._at: list[int] = []
+        self._n = 0
+        self._rows = np.empty((16, len(points)))  # solved covariance of each measurement with every point
+        self._white: list[float] = []
+        self._pull = np.zeros(len(points))
+        self._explained = np.zeros(len(points))
 
     def add(self, index: int, value: float) -> None:
         """One measurement of `value` at points[index]."""
-        n = len(self._at)
+        n = self._n
+        if n == len(self._rows):
+            self._rows = np.vstack((self._rows, np.empty_like(self._rows)))
         here = self._kernel.between(self._points[index : index + 1], self._points)[0]
-        solved = self._rows[:, index]
+        solved = self._rows[:n, index].copy()
         own = math.sqrt(max(here[index] + self._kernel.noise_sd**2 + _JITTER - float(solved @ solved), _JITTER))
-        factor = np.zeros((n + 1, n + 1))
-        factor[:n, :n], factor[n, :n], factor[n, n] = self._factor, solved, own
-        self._factor = factor
-        self._rows = np.vstack((self._rows, (here - solved @ self._rows) / own))
-        self._white = np.append(self._white, (value - self._prior_mean - float(solved @ self._white)) / own)
-        self._at.append(index)
+        row = (here - solved @ self._rows[:n]) / own
+        white = (
+            (value - self._prior_mean - float(solved @ np.array(self._white))) / own if n else (value - self._prior_mean) / own
+        )
+        self._rows[n] = row
+        self._white.append(white)
+        self._pull += white * row
+        self._explained += row * row
+        self._n = n + 1
 
     @property
     def mean(self) -> F64:
         """(m,) posterior mean."""
-        return np.asarray(self._prior_mean + self._white @ self._rows)
+        return np.asarray(self._prior_mean + self._pull)
 
     @property
     def sd(self) -> F64:
         """(m,) posterior SD of the function itself, without the noise of a measurement."""
-        return np.asarray(np.sqrt(np.maximum(self._kernel.sd**2 - (self._rows**2).sum(axis=0), 0.0)))
+        return np.asarray(np.sqrt(np.maximum(self._kernel.sd**2 - self._explained, 0.0)))
 
 
 def log_likelihood(points: F64, values: F64, kernel: Kernel, prior_mean: float = 0.0) -> float:
