@@ -54,12 +54,16 @@ class InterlockMode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class StimRequest:
-    """What a controller asks for. `hold` keeps the present amplitude whatever `amplitude_ma` says."""
+    """What a controller asks for. `hold` keeps the present amplitude whatever `amplitude_ma` says.
+
+    `trigger_s`: one pulse at this LSL time, fired on it or skipped, never late; None = none.
+    """
 
     amplitude_ma: float
     frequency_hz: float
     hold: bool
     reason: str
+    trigger_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,16 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 def test_the_folder_is_not_empty() -> None:
-    assert {"dual_threshold", "on_off", "proportional_integral", "schedule", "sham", "shadow"} <= set(KINDS)
+    assert {
+        "dual_threshold",
+        "on_off",
+        "proportional_integral",
+        "schedule",
+        "sham",
+        "shadow",
+        "phase_locked",
+        "safe_bayes",
+    } <= set(KINDS)
 
 
 def test_settings_from_config_are_closed_and_have_defaults(kind: str) -> None:

@@ -32,6 +32,10 @@ COLUMNS = (
     BiomarkerColumn("relative_power.alpha", "F3", "1", 2.0),
     BiomarkerColumn("relative_power.alpha", "F4", "1", 2.0),
     BiomarkerColumn("iaf.peak", "n/a", "Hz", 4.0),
+    *(
+        BiomarkerColumn(f"phase.{part}", "F3", unit, 1.0)
+        for part, unit in (("angle", "deg"), ("sd", "deg"), ("frequency", "Hz"), ("amplitude", "uV"), ("snr", "dB"))
+    ),
 )
 
 
