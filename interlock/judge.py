@@ -13,17 +13,15 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import Any, NamedTuple
+from typing import Any
 
-from eegloop.stim import Block, DeviceReport, InterlockMode, Limit, StimCommand, StimState, within
+from eegloop.stim import Block, DeviceReport, InterlockMode, StimCommand, StimState
+from interlock.effects import Changed, Effect, Entry, Event, Order, Reply
 from interlock.ledger import Book
 from interlock.limits import Refusal, Rules
+from interlock.refusals import LEASE_NS, MS, SILENT_NS, beyond, may_not_arm, out_of_order, tightest
 from interlock.wire import PacketError
 
-MS = 1_000_000
-LEASE_NS = 400 * MS
-EXPIRES_AHEAD_NS = 2_000 * MS
-SILENT_NS = 300 * MS
 ARM_WITHIN_NS = 500 * MS
 MISMATCH_NS = 500 * MS
 CLOCKS_PART_NS = 1_000 * MS
@@ -34,48 +32,8 @@ LONGEST_STEP_NS = 50 * MS
 ZERO_MA = 0.005
 TOLERANCE_MA = 0.1
 TOLERANCE_SHARE = 0.05
-FREQUENCY_TOLERANCE_HZ = 1e-6
 SLICE_MS = 8_000
 SLICE_LEFT_MS = 4_000
-
-
-class Order(NamedTuple):
-    """To the device: "output", "arm", "disarm" or "zero"."""
-
-    do: str
-    amplitude_ma: float = 0.0
-    frequency_hz: float = 0.0
-    lease_ms: int = 0
-
-
-class Reply(NamedTuple):
-    """To the daemon that sent the command."""
-
-    body: dict[str, Any]
-
-
-class Event(NamedTuple):
-    """To the audit log."""
-
-    event: str
-    data: dict[str, Any]
-
-
-class Entry(NamedTuple):
-    """To the dose ledger; `number` counts from 1. Once it is on the disk the judge hears `written(number)`."""
-
-    number: int
-    event: str
-    data: dict[str, Any]
-    boot_ns: int
-    wall_s: float
-
-
-class Changed(NamedTuple):
-    """The state changed in a way the daemon must hear of now."""
-
-
-Effect = Order | Reply | Event | Entry | Changed
 
 
 class Account:
@@ -210,7 +168,7 @@ class Judge:
         elif command.kind == "arm":
             self._arm(command, nonce)
         else:
-            refusal = self._out_of_order(command)
+            refusal = out_of_order(self, command)
             if refusal is None:
                 self._obey(command)
             else:
@@ -258,7 +216,7 @@ class Judge:
             confirmed_ns=self.report_ns,
             zero_since_ns=self.zero_since_ns if fresh else 0,
             frequency_hz=self.frequency_hz,
-            ceiling_ma=self._tightest().value,
+            ceiling_ma=tightest(self).value,
             lease_left_ms=max(0, (self.lease_end_ns - now_ns) // MS) if self.mode != InterlockMode.STOPPED else 0,
             sequence=max(0, self.account.sequence),
             refused=self.refused,
@@ -379,11 +337,11 @@ class Judge:
     def _enter(self, event: str, data: dict[str, Any]) -> None:
         self.entries += 1
         data |= {"boot_id": self.book.boot_id, "synchronized": self.book.synchronized}
-        wall_s = self._wall_s()
+        wall_s = self.wall_s()
         self.book.apply(event, data, self.now_ns, wall_s)
         self._effects.append(Entry(self.entries, event, data, self.now_ns, wall_s))
 
-    def _wall_s(self) -> float:
+    def wall_s(self) -> float:
         return (self.now_ns + self.wall_offset_ns) / 1e9
 
     def _compare_clocks(self) -> None:
@@ -438,13 +396,13 @@ class Judge:
     # ---- commands -----------------------------------------------------------------------------------------------
 
     def _arm(self, c: StimCommand, nonce: str) -> None:
-        refusal = self._may_not_arm(c)
+        refusal = may_not_arm(self, c)
         if refusal is not None:
             self._refuse(c.sequence, refusal)
             return
         if self.unclosed:
             self._close()
-        self.account = self.accounts.setdefault(c.session, self._account(c.session))
+        self.account = self.accounts.setdefault(c.session, self.account_of(c.session))
         self.account.sequence = c.sequence
         self.session = c.session
         self.nonce = nonce
@@ -467,107 +425,13 @@ class Judge:
             Changed(),
         ]
 
-    def _may_not_arm(self, c: StimCommand) -> Refusal | None:
-        rules = self.rules
-        if self.mode != InterlockMode.STOPPED:
-            return Refusal("mode", str(self.mode), "stopped", "interlock", "only from `stopped`")
-        if rules.refusal is not None:
-            return rules.refusal
-        if self.log_fault:
-            return Refusal("audit", self.log_fault, "writable", "interlock", "no audit trail, no stimulation")
-        if not 0 < len(c.session) <= 64:
-            return Refusal("session", c.session, "1-64 characters", "interlock", "a session must have a name")
-        late = self._late(c)
-        if late is not None:
-            return late
-        account = self.accounts.get(c.session) or self._account(c.session)
-        if c.sequence <= account.sequence:
-            return Refusal("sequence", c.sequence, account.sequence, "interlock", "repeated or out of order")
-        if c.halts != self.halts:
-            return Refusal("halts", c.halts, self.halts, "interlock", "stopped since; a person must re-arm")
-        wall_s = self._wall_s()
-        if not rules.valid_from_s <= wall_s <= rules.valid_until_s:
-            return Refusal("prescription.valid_until_s", int(wall_s), rules.valid_until_s, "prescription", "have it signed anew")
-        if not self.connected or not self.now_ns - self.report_ns <= SILENT_NS:
-            return Refusal("device", "silent", "a report", "device", "the stimulator does not answer; switch it on")
-        if rules.serial not in ("*", self.serial):
-            return Refusal(
-                "prescription.device_serial",
-                self.serial,
-                rules.serial,
-                "prescription",
-                "another stimulator than the signed one",
-            )
-        if self.device_fault:
-            return Refusal("device", self.device_fault, "no fault", "device", "the stimulator reports a fault")
-        if self.zero_since_ns == 0 or self.reported_armed:
-            return Refusal("output_ma", self.reported_ma, 0.0, "device", "the stimulator has not confirmed zero and disarmed")
-        return self._budget_gone(account) or self.book.refusal(rules, c.session, self.now_ns, wall_s)
-
-    def _account(self, name: str) -> Account:
+    def account_of(self, name: str) -> Account:
         """A session's account, from the ledger if an earlier process had it."""
         session = self.book.sessions.get(name)
         if session is None:
             return Account()
-        since_ns = round((self.book.counted_s(self.now_ns, self._wall_s()) - session.first_s) * 1e9)
+        since_ns = round((self.book.counted_s(self.now_ns, self.wall_s()) - session.first_s) * 1e9)
         return Account(session.uc, math.ceil(session.ms) * MS, self.now_ns - since_ns)
-
-    def _budget_gone(self, account: Account) -> Refusal | None:
-        used_ms = (self.now_ns - account.first_ns) / MS if account.first_ns is not None else 0.0
-        if not used_ms < self.rules.session_ms:
-            return Refusal(
-                "prescription.session_ms",
-                math.ceil(used_ms),
-                self.rules.session_ms,
-                "prescription",
-                "this session's time is used",
-            )
-        if not account.charge_uc < self.rules.session_uc:
-            return Refusal(
-                "prescription.session_uc",
-                math.ceil(account.charge_uc),
-                self.rules.session_uc,
-                "prescription",
-                "this session's charge is used",
-            )
-        return None
-
-    def _out_of_order(self, c: StimCommand) -> Refusal | None:
-        """Why a command is not for this arming, at this time, in this order; a refusal here does not trip."""
-        if c.kind not in ("heartbeat", "set", "fallback", "end"):
-            return Refusal("kind", c.kind, "arm, heartbeat, set, fallback, end, stop", "interlock", "unknown command")
-        if self.mode == InterlockMode.STOPPED:
-            return Refusal("mode", "stopped", "armed", "interlock", "stopped until a person arms")
-        if c.session != self.session:
-            return Refusal("session", c.session, self.session, "interlock", "another session")
-        if c.nonce != self.nonce:
-            return Refusal("nonce", c.nonce, "this arming's", "interlock", "of another arming")
-        if c.sequence <= self.account.sequence:
-            return Refusal("sequence", c.sequence, self.account.sequence, "interlock", "repeated or out of order")
-        if c.kind in ("heartbeat", "set"):
-            if c.tick <= self.tick_number:
-                return Refusal("tick", c.tick, self.tick_number, "interlock", "the loop's tick did not advance")
-            if not self.tick_ns < c.tick_ns <= self.now_ns:
-                return Refusal("tick_ns", c.tick_ns, self.now_ns, "interlock", "not newer than the last, or in the future")
-            if c.tick_ns + LEASE_NS <= self.now_ns:
-                return Refusal("tick_ns", c.tick_ns, self.now_ns - LEASE_NS, "interlock", "late: older than 400 ms")
-        if c.kind == "set":
-            return self._late(c) or self._not_a_set(c)
-        if c.kind == "end" and self.ending:
-            return Refusal("mode", self.reason, "armed", "interlock", "already on the way down")
-        return None
-
-    def _late(self, c: StimCommand) -> Refusal | None:
-        if not self.now_ns < c.expires_ns <= self.now_ns + EXPIRES_AHEAD_NS:
-            return Refusal("expires_ns", c.expires_ns, self.now_ns, "interlock", "late, or expires more than 2 s ahead")
-        return None
-
-    def _not_a_set(self, c: StimCommand) -> Refusal | None:
-        if self.ending:
-            return Refusal("mode", self.reason, "armed", "interlock", "on the way down nothing is set")
-        if c.block not in (Block.SENSE, Block.STIMULATE):
-            return Refusal("block", c.block, "sense, stimulate", "interlock", "unknown block")
-        return None
 
     def _obey(self, c: StimCommand) -> None:
         self.account.sequence = c.sequence
@@ -583,10 +447,10 @@ class Judge:
             self._end("session ended")
 
     def _set(self, c: StimCommand) -> None:
-        beyond = self._beyond(c)
-        if beyond is not None:
-            self._refuse(c.sequence, beyond)
-            self._trip(f"a command was above a limit: {beyond.reason}")
+        above = beyond(self, c)
+        if above is not None:
+            self._refuse(c.sequence, above)
+            self._trip(f"a command was above a limit: {above.reason}")
             return
         if c.block == Block.STIMULATE and self.rules.lower_only:
             if c.amplitude_ma < self.ceiling_ma:
@@ -608,25 +472,6 @@ class Judge:
                 ),
                 Changed(),
             ]
-
-    def _beyond(self, c: StimCommand) -> Refusal | None:
-        """The tightest limit that a `set` breaks; this refusal trips."""
-        if c.block == Block.SENSE and c.amplitude_ma != 0.0:
-            return Refusal("amplitude_ma", _plain(c.amplitude_ma), 0.0, "interlock", "a sense block gives nothing")
-        limit = self._tightest()
-        if not within(c.amplitude_ma, limit.value):
-            reason = f"amplitude_ma {c.amplitude_ma} is not from 0 to {limit.value} mA ({limit.set_by})"
-            return Refusal("amplitude_ma", _plain(c.amplitude_ma), limit.value, limit.set_by, reason)
-        signed_hz = self.rules.frequency_hz
-        if c.block == Block.STIMULATE and not abs(c.frequency_hz - signed_hz) <= FREQUENCY_TOLERANCE_HZ:
-            reason = f"frequency_hz {c.frequency_hz} is not the signed {signed_hz} Hz"
-            return Refusal("frequency_hz", _plain(c.frequency_hz), signed_hz, "prescription", reason)
-        return None
-
-    def _tightest(self) -> Limit:
-        """The lowest amplitude limit now in force."""
-        ceiling = Limit("amplitude_ma", self.ceiling_ma, "mA", "authority")
-        return min([*self.rules.amplitude, ceiling], key=_value)
 
     def _refuse(self, sequence: int, refusal: Refusal) -> None:
         """Say no, count it; the tenth within a minute stops."""
@@ -704,12 +549,3 @@ class Judge:
     def _take(self) -> list[Effect]:
         effects, self._effects = self._effects, []
         return effects
-
-
-def _value(limit: Limit) -> float:
-    return limit.value
-
-
-def _plain(value: float) -> float | str:
-    """JSON holds no NaN or infinity: those are written as text."""
-    return value if math.isfinite(value) else str(value)

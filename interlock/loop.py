@@ -14,9 +14,11 @@ from typing import Any, Protocol
 
 from eegloop.errors import DeviceError
 from eegloop.stim import DeviceReport, InterlockMode, Limit, StimCommand
-from interlock.judge import MS, SILENT_NS, Changed, Effect, Entry, Event, Judge, Order, Reply
+from interlock.effects import Changed, Effect, Entry, Event, Order, Reply
+from interlock.judge import Judge
 from interlock.limits import Rules
 from interlock.log import LogWriter
+from interlock.refusals import MS, SILENT_NS
 from interlock.wire import MOST_BYTES, PacketError, read_command
 
 TICK_NS = 10 * MS

@@ -11,9 +11,11 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from eegloop.stim import DeviceReport, Limit, Prescription, StimCommand
-from interlock.judge import MS, Entry, Event, Judge, Order, Reply
+from interlock.effects import Entry, Event, Order, Reply
+from interlock.judge import Judge
 from interlock.ledger import Book
 from interlock.limits import rules
+from interlock.refusals import MS
 from interlock.wire import PacketError
 
 DEVICE = (Limit("amplitude_ma", 2.0, "mA", "device"),)

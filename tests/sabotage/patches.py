@@ -16,6 +16,7 @@ class Patch(NamedTuple):
 
 
 JUDGE = "interlock/judge.py"
+REFUSALS = "interlock/refusals.py"
 LIMITS = "interlock/limits.py"
 LEDGER = "interlock/ledger.py"
 SCREENING = "control/screening.py"
@@ -33,7 +34,7 @@ _FREED_BY_WALL = (
 )
 
 PATCHES = (
-    Patch("S1", JUDGE, "if not within(c.amplitude_ma, limit.value):", "if c.amplitude_ma > 1e9:", "JUDGE::test_a_set_above_a_limit_is_refused_and_trips"),
+    Patch("S1", REFUSALS, "if not within(c.amplitude_ma, limit.value):", "if c.amplitude_ma > 1e9:", "JUDGE::test_a_set_above_a_limit_is_refused_and_trips"),
     Patch("S1.prescription", LIMITS, "        if not 0 <= value <= limit:\n", "        if not 0 <= value:\n", "LIMITS::test_each_hard_limit"),
     Patch("S1.down", JUDGE, 'self._settle(f"STOP: {reason}")', "self._end(reason)", "JUDGE::test_stop_is_zero_at_once_and_latches"),
     Patch("S1.ramp", JUDGE, "self._ramp(min(since_ns, LONGEST_STEP_NS))", "self._ramp(since_ns)", "JUDGE::test_a_stalled_loop_does_not_jump_up_the_ramp"),
@@ -51,24 +52,24 @@ PATCHES = (
     Patch("S5.counts", LEDGER, "sum(ago_s < DAY_S for ago_s in begun)", "0", "LEDGER::test_sessions_a_day_are_counted_over_rolling_24_hours"),
     Patch("S5.session", JUDGE, "elif not self.ending and time_left_ms - LONGEST_STEP_NS / MS <= down_s * 1000:", "elif False:", "JUDGE::test_session_time_ends_with_the_planned_ramp_inside_it"),
     Patch("S5.damage", LEDGER, "        book.fault = str(error) or type(error).__name__\n", "        pass\n", "LEDGER::test_a_damaged_ledger_is_found"),
-    Patch("S6", JUDGE, "        if self.log_fault:\n", "        if False:\n", "JUDGE::test_arm_needs_the_audit_log"),
+    Patch("S6", REFUSALS, "    if judge.log_fault:\n", "    if False:\n", "JUDGE::test_arm_needs_the_audit_log"),
     Patch("S6.recording", PHASES, "    if not inputs.recording_ok:\n        return stop(", "    if False:\n        return stop(", "SESSION::test_no_record_no_stimulation"),
-    Patch("S7", JUDGE, "if c.block == Block.SENSE and c.amplitude_ma != 0.0:", "if False:", "JUDGE::test_sense_is_zero_and_leaves_the_ceiling_alone"),
+    Patch("S7", REFUSALS, "if c.block == Block.SENSE and c.amplitude_ma != 0.0:", "if False:", "JUDGE::test_sense_is_zero_and_leaves_the_ceiling_alone"),
     Patch("S7.windows", "control/exposure.py", "clean_from_s=math.inf, commanded_s=t_s)", "commanded_s=t_s)", "EXPOSURE::test_after_a_command_nothing_is_clean_until_zero_is_confirmed_after_it"),
     Patch("S8", JUDGE, "            self.ceiling_ma = c.amplitude_ma\n", "            pass\n", "JUDGE::test_lower_only_ceiling_only_falls_also_over_arming_again"),
     Patch("S8.session", PHASES, "    if prescription.authority == Authority.LOWER_ONLY:\n", "    if False:\n", "SESSION::test_lower_only_never_rises_again"),
-    Patch("S9", JUDGE, "        if c.nonce != self.nonce:\n", "        if False:\n", "JUDGE::test_out_of_order_is_refused_without_a_trip"),
-    Patch("S10", JUDGE, "        if self.zero_since_ns == 0 or self.reported_armed:\n            return", "        if False:\n            return", "JUDGE::test_arm_needs_confirmed_zero_and_disarmed"),
+    Patch("S9", REFUSALS, "    if c.nonce != judge.nonce:\n", "    if False:\n", "JUDGE::test_out_of_order_is_refused_without_a_trip"),
+    Patch("S10", REFUSALS, "    if judge.zero_since_ns == 0 or judge.reported_armed:\n", "    if False:\n", "JUDGE::test_arm_needs_confirmed_zero_and_disarmed"),
     Patch("S10.person", PHASES, "        return self.inputs.demo and self.prescription.device == \"simulated\"", "        return self.inputs.demo", "SESSION::test_a_demo_on_a_real_stimulator_does_not_arm_itself"),
     Patch("S12", SCREENING, "        if harm:\n", "        if harm > 3:\n", "SCREENING::test_thoughts_of_self_harm_hold_until_a_clinicians_release"),
     Patch("S13", PHASES, "    if not within(inputs.supervised_age_s, tick.prescription.supervision_ms / 1000):\n        return _fall", "    if False:\n        return _fall", "SESSION::test_without_supervision_it_falls_back"),
     Patch("D4.signature", "interlock/signed.py", "if not verify(public_key, DOMAIN + payload, signature):", "if False:", "SIGNED::test_altered_after_signing"),
     Patch("D2.closure", "interlock/wire.py", "import json\n", "import http.client\nimport json\n", "PROCESS::test_import_closure_is_the_allow_list"),
-    Patch("H1", JUDGE, "if not within(c.amplitude_ma, limit.value):", "if c.amplitude_ma / 1000 > limit.value:", "JUDGE::test_a_set_above_a_limit_is_refused_and_trips"),
+    Patch("H1", REFUSALS, "if not within(c.amplitude_ma, limit.value):", "if c.amplitude_ma / 1000 > limit.value:", "JUDGE::test_a_set_above_a_limit_is_refused_and_trips"),
     Patch("H2", "drivers/stimulators/amplitude.py", "Peak.of_peak(value, unit).value / 2", "Peak.of_peak(value, unit).value", "P24::test_amplitudes_are_peaks_and_pulses_are_balanced"),
     Patch("H3", LEDGER, *_FREED_BY_WALL),
     Patch("H4", "simulators/stimulators/simulated.py", "if self.armed and now_ns >= self.lease_end_ns:", "if False:", "DEVICE::test_its_own_lease_ends_and_disarms"),
-    Patch("H5", JUDGE, "            if c.tick_ns + LEASE_NS <= self.now_ns:\n", "            if False:\n", "JUDGE::test_out_of_order_is_refused_without_a_trip"),
+    Patch("H5", REFUSALS, "        if c.tick_ns + LEASE_NS <= judge.now_ns:\n", "        if False:\n", "JUDGE::test_out_of_order_is_refused_without_a_trip"),
     Patch("H6", "control/watch.py", "    if same_n >= (FROZEN_HOPS_HZ if unit == \"Hz\" else FROZEN_HOPS):\n", "    if False:\n", "WATCH::test_frozen_is_the_same_number_many_times_and_ends_with_another"),
     Patch("H7", "control/controllers/dual_threshold.py", "    if state.agree_n < program.dwell_n:\n", "    if False:\n", "DUAL::test_dwell_counts_agreeing_estimates_in_a_row"),
     Patch("H8", "control/exposure.py", "    if not zero:\n", "    if False:\n", "EXPOSURE::test_zero_that_is_not_wholly_zero_is_no_zero"),
@@ -79,7 +80,7 @@ PATCHES = (
     Patch("H13", SCREENING, '    if value_of(answer, "tingling") == 2:\n', "    if False:\n", "SCREENING::test_pain_tingling_and_flashes"),
     Patch("H15", "interlock/signed.py", "if prescription.patient != patient:", "if False:", "SIGNED::test_another_person"),
     Patch("H16", SCREENING, "elif form.before and newest is not None and not now_s - newest.t_s <= form.valid_s:", "elif False:", "SCREENING::test_missing_expired_and_future_answers_block"),
-    Patch("H17", JUDGE, "        if c.halts != self.halts:\n", "        if False:\n", "JUDGE::test_a_stop_before_anything_was_armed_refuses_the_next_arm"),
+    Patch("H17", REFUSALS, "    if c.halts != judge.halts:\n", "    if False:\n", "JUDGE::test_a_stop_before_anything_was_armed_refuses_the_next_arm"),
     Patch("H18", SCREENING, "        if score(answer) >= MANIA_POSITIVE:\n", "        if False:\n", "SCREENING::test_scores_that_hold"),
     Patch("H19", SCREENING, "        if harm:\n", "        if harm >= 2:\n", "SCREENING::test_thoughts_of_self_harm_hold_until_a_clinicians_release"),
     Patch("H20", SCREENING, '        if value_of(answer, "lesion"):\n', "        if False:\n", "SCREENING::test_scores_that_hold"),

@@ -60,7 +60,20 @@ def sabotaged(tree: Path, patch: Patch, test: str) -> int:
 
 def run(tree: Path, tests: list[str], longest_s: float) -> int:
     """pytest's exit code: 0 green, 1 red (a test that hangs is red, too), above: it could not run."""
-    argv = [sys.executable, "-B", "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--timeout=60", *tests]
+    argv = [
+        sys.executable,
+        "-B",
+        "-m",
+        "pytest",
+        "-q",
+        "-x",
+        "-p",
+        "no:cacheprovider",
+        "-p",
+        "tests.sabotage.no_shrinking",
+        "--timeout=60",
+        *tests,
+    ]
     environment = {**os.environ, "HYPOTHESIS_STORAGE_DIRECTORY": str(tree / ".hypothesis")}
     try:
         done = subprocess.run(argv, cwd=tree, env=environment, capture_output=True, text=True, timeout=longest_s)
