@@ -119,7 +119,7 @@ class Judge:
         """The first thing to happen: this run's first entry in the ledger, which shows that it can be written."""
         self._advance(now_ns)
         self.wall_offset_ns = wall_ns - now_ns
-        self._enter("opened", {"course": self.rules.course})
+        self._enter("opened", {"course": self.rules.course, "lost": self.book.lost})
         return self._take()
 
     def tick(self, now_ns: int, wall_ns: int, monotonic_ns: int) -> list[Effect]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -224,3 +225,11 @@ def valid_now(**changes: Any) -> Prescription:
     """`make_prescription`, valid by this machine's wall clock."""
     now = int(time.time())
     return make_prescription(**{"valid_from_s": now - 100, "valid_until_s": now + 86_400, **changes})
+
+
+def wait_until(true: Callable[[], object], timeout_s: float = 5.0) -> None:
+    """Wait for something that a thread does."""
+    give_up_s = time.monotonic() + timeout_s
+    while not true():
+        assert time.monotonic() < give_up_s, f"waited {timeout_s} s in vain"
+        time.sleep(0.002)
