@@ -25,7 +25,7 @@ from interlock.ledger import Book, load
 from interlock.limits import KINDS, SIMULATED, Refusal, rules
 from interlock.log import LogWriter
 from interlock.loop import Loop, boot_ns
-from interlock.signed import read_prescription
+from interlock.signed import read_prescription, read_start_code
 
 TAKE_OVER_S = 3.0
 LOG_OPENS_S = 1.0
@@ -72,7 +72,15 @@ def main(argv: list[str] | None = None) -> int:
     def rules_for(limits: Any) -> Any:
         return rules(prescription, unsigned, limits)
 
-    loop = Loop(judge, driver, log, ledger, layout.control_socket(arguments.seat), layout.stop_socket(arguments.seat), rules_for)
+    def start_code() -> Any:
+        path, trusted = folder / "start.code", layout.keys / "trusted.json"
+        try:
+            return read_start_code(path, trusted, arguments.patient, limits.course, arguments.stimulator, time.time())
+        except PrescriptionError as error:
+            return str(error)
+
+    sockets = layout.control_socket(arguments.seat), layout.stop_socket(arguments.seat)
+    loop = Loop(judge, driver, log, ledger, *sockets, rules_for, start_code)
     loop.open(LOG_OPENS_S)
     print(json.dumps({"type": "ready", "pid": os.getpid(), "refused": started.get("refused", "")}), flush=True)
     try:

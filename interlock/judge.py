@@ -71,6 +71,7 @@ class Judge:
         self.unclosed = False
         self.kind = kind
         self.serial = ""
+        self.start_code: tuple[int, int] | str = "none"  # session and dose so far; a text says why there is none
         self.readback = readback
         self.ceiling_ma = min(rules.ceiling_ma, book.ceilings_ma.get(rules.course, math.inf))
         self.now_ns = now_ns

@@ -156,6 +156,8 @@ class Rules:
         Which prescription: the beginning of the SHA-256 of its bytes.
     worn : bool
         A person wears it: sessions under any prescription count towards its day, week and lockout.
+    start_code : bool
+        Each new session needs the clinic's single-use start code: at home, on a stimulator that is worn.
     """
 
     refusal: Refusal | None
@@ -172,6 +174,7 @@ class Rules:
     valid_until_s: int
     course: str
     worn: bool
+    start_code: bool
     day_sessions: int
     week_sessions: int
     course_sessions: int
@@ -189,7 +192,7 @@ def rules(p: Prescription | None, unsigned: Refusal | None, device: tuple[Limit,
     if p is None:
         none = unsigned or Refusal("prescription", None, "a signed one", "interlock", "there is no prescription")
         nothing = Limit("amplitude_ma", 0.0, "mA", "prescription")
-        return Rules(none, (nothing, device_ma), 0.0, True, 0.0, math.inf, 0.001, 0, 0, "", 0, 0, "", True, 0, 0, 0, 0)
+        return Rules(none, (nothing, device_ma), 0.0, True, 0.0, math.inf, 0.001, 0, 0, "", 0, 0, "", True, True, 0, 0, 0, 0)
     hard = HARD.get((p.modality, p.profile))
     limits = (
         Limit("amplitude_ma", p.amplitude_ma, "mA", "prescription"),
@@ -212,6 +215,7 @@ def rules(p: Prescription | None, unsigned: Refusal | None, device: tuple[Limit,
         valid_until_s=p.valid_until_s,
         course=hashlib.sha256(p.to_bytes()).hexdigest()[:32],
         worn=p.device != SIMULATED,
+        start_code=p.device != SIMULATED and p.profile == "home",
         day_sessions=p.day_sessions,
         week_sessions=p.week_sessions,
         course_sessions=p.course_sessions,

@@ -53,7 +53,24 @@ def may_not_arm(judge: Judge, c: StimCommand) -> Refusal | None:
         return Refusal("device", judge.device_fault, "no fault", "device", "the stimulator reports a fault")
     if judge.zero_since_ns == 0 or judge.reported_armed:
         return Refusal("output_ma", judge.reported_ma, 0.0, "device", "the stimulator has not confirmed zero and disarmed")
-    return budget_gone(judge, account) or judge.book.refusal(rules, c.session, judge.now_ns, wall_s)
+    return (
+        budget_gone(judge, account)
+        or judge.book.refusal(rules, c.session, judge.now_ns, wall_s)
+        or start_code_wrong(judge, c.session)
+    )
+
+
+def start_code_wrong(judge: Judge, session: str) -> Refusal | None:
+    """At home each new session needs the clinic's code with its number and the dose so far; a re-arm in the same one does not."""
+    if not judge.rules.start_code or session in judge.book.sessions:
+        return None
+    if isinstance(judge.start_code, str):
+        return Refusal("start_code", judge.start_code, "signed by the clinic", "prescription", "ask the clinic for a start code")
+    given, dose_uc = judge.book.given(judge.rules.course)
+    for field, value, limit in zip(("session", "dose_uc"), judge.start_code, (given + 1, dose_uc), strict=True):
+        if value != limit:
+            return Refusal(f"start_code.{field}", value, limit, "interlock", "the start code is for another session")
+    return None
 
 
 def budget_gone(judge: Judge, account: Account) -> Refusal | None:
