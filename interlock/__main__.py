@@ -20,9 +20,10 @@ from typing import Any
 from eegloop.layout import Layout
 from eegloop.stim import Prescription, PrescriptionError
 from interlock.anchor import Anchor, state_folder
+from interlock.effects import SIMULATED, Refusal
 from interlock.judge import Judge
 from interlock.ledger import Book, load
-from interlock.limits import KINDS, SIMULATED, Refusal, rules
+from interlock.limits import KINDS, rules
 from interlock.log import LogWriter
 from interlock.loop import Loop, boot_ns
 from interlock.signed import read_prescription, read_start_code

@@ -1,12 +1,26 @@
-"""What the judge wants done, in order: by the device, to the daemon, in the log and in the ledger."""
+"""What the judge wants done, in order: by the device, to the daemon, in the log and in the ledger; and why something is not done."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+SIMULATED = "simulated"  # the stimulator that nobody wears
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why something is not done: the field, its value, the limit and who set it."""
+
+    field: str
+    value: object
+    limit: object
+    set_by: str
+    reason: str
 
 
 class Order(NamedTuple):
-    """To the device: "output", "arm", "disarm" or "zero"."""
+    """To the device: "output", "arm", "disarm", "zero" or "fire" (one pulse or burst, now)."""
 
     do: str
     amplitude_ma: float = 0.0

@@ -16,10 +16,11 @@ from collections import deque
 from typing import Any
 
 from eegloop.stim import Block, DeviceReport, InterlockMode, StimCommand, StimState
-from interlock.effects import Changed, Effect, Entry, Event, Order, Reply
+from interlock.effects import Changed, Effect, Entry, Event, Order, Refusal, Reply
 from interlock.ledger import Book
-from interlock.limits import Refusal, Rules
+from interlock.limits import Rules
 from interlock.refusals import LEASE_NS, MS, SILENT_NS, beyond, may_not_arm, out_of_order, tightest
+from interlock.triggers import LATE_IN_A_ROW, Trigger, Triggers
 from interlock.wire import PacketError
 
 ARM_WITHIN_NS = 500 * MS
@@ -71,6 +72,8 @@ class Judge:
         self.unclosed = False
         self.kind = kind
         self.serial = ""
+        self.wire_ns = 0  # a "fire" takes so long on the wire
+        self.triggers: Triggers | None = None
         self.start_code: tuple[int, int] | str = "none"  # session and dose so far; a text says why there is none
         self.readback = readback
         self.ceiling_ma = min(rules.ceiling_ma, book.ceilings_ma.get(rules.course, math.inf))
@@ -202,6 +205,28 @@ class Judge:
         while self.unwritten and self.unwritten[0][0] <= number:
             _, account, uc, ms = self.unwritten.popleft()
             account.paid_uc, account.paid_ms = uc, ms
+        if self.triggers is not None:
+            self.triggers.on_disk(number)
+
+    def write_at_ns(self) -> int | None:
+        """When the next pulse must be written to the device, None = none waits; then `shoot` must be called on time."""
+        return None if self.triggers is None else self.triggers.write_at_ns()
+
+    def shoot(self, now_ns: int) -> list[Effect]:
+        """It is time for the pulse that waits."""
+        self._advance(now_ns)
+        return self._take()
+
+    def fired(self, now_ns: int) -> list[Effect]:
+        """The device's driver has written a pulse: was it on time?"""
+        done = self.triggers.done(now_ns) if self.triggers is not None else None
+        if self.triggers is not None and done is not None:
+            trigger, error_ns = done
+            late = self.triggers.late_in_a_row > 0
+            self._tell_pulse(trigger, "late" if late else "fired", error_ns // 1000)
+            if self.triggers.late_in_a_row == LATE_IN_A_ROW:
+                self._effects.append(Event("phase_locking_ended", {"late": self.triggers.late}))
+        return self._take()
 
     def state(self, now_ns: int) -> StimState:
         """What the daemon is told."""
@@ -252,6 +277,8 @@ class Judge:
         if self.mode != InterlockMode.STOPPED:
             self._watch_budget()
             self._pay_ahead()
+        if self.mode == InterlockMode.ARMED and self.triggers is not None:
+            self._pulses(self.triggers)
 
     def _ramp(self, step_ns: int) -> None:
         """One step of the ramp, on this clock: up at most at the signed rate, down by the way that was chosen."""
@@ -352,6 +379,51 @@ class Judge:
         elif abs(self.suspended_ns - suspended) > SUSPEND_NS:
             self._trip("the machine was suspended")
 
+    # ---- pulses -------------------------------------------------------------------------------------------------
+
+    def _pulse(self, c: StimCommand) -> None:
+        triggers = self.triggers
+        above = (
+            Refusal("pulses", 1, 0, "prescription", "no pulses are signed")
+            if triggers is None
+            else triggers.beyond(c.deadline_ns)
+        )
+        if triggers is None or above is not None:
+            assert above is not None
+            self._refuse(c.sequence, above)
+            self._trip(f"a pulse was above a limit: {above.reason}")
+            return
+        untimely = triggers.untimely(c.deadline_ns, self.now_ns)
+        if untimely is not None:
+            self._refuse(c.sequence, untimely)
+            return
+        triggers.take(c.sequence, c.deadline_ns)
+        self._pulses(triggers)
+
+    def _pulses(self, triggers: Triggers) -> None:
+        """Write ahead in the ledger what may be given, and give or skip the pulse whose time has come."""
+        due = triggers.due(self.now_ns, self.device_armed and not self.ending)
+        if due is not None and due[1]:
+            self._effects.append(Order("fire"))
+        elif due is not None:
+            self._tell_pulse(due[0], "skipped", (self.now_ns + triggers.wire_ns - due[0].deadline_ns) // 1000)
+        owed = triggers.owed()
+        if owed is not None:
+            self._enter("pulses", {"session": self.session, "course": self.rules.course, "n": owed})
+            triggers.unwritten.append((self.entries, owed))
+
+    def _tell_pulse(self, trigger: Trigger, outcome: str, error_us: int) -> None:
+        body = {"sequence": trigger.sequence, "outcome": outcome, "error_us": error_us}
+        self._effects += [Reply({"type": "pulse", **body}), Event("pulse", body)]
+
+    def _end_pulses(self) -> None:
+        """What was written ahead and not given is free again."""
+        triggers, self.triggers = self.triggers, None
+        if triggers is not None:
+            self._enter("pulses", {"session": self.session, "course": self.rules.course, "n": triggers.given})
+            for trigger in filter(None, (triggers.waiting,)):
+                self._tell_pulse(trigger, "skipped", 0)
+
     # ---- the device ---------------------------------------------------------------------------------------------
 
     def _believe(self, output_ma: float, armed: bool, t_ns: int) -> None:
@@ -419,6 +491,9 @@ class Judge:
         self.tick_ns = c.tick_ns
         self.lease_end_ns = self.now_ns + LEASE_NS
         self.reference_ns = (self.wall_offset_ns, self.suspended_ns)
+        if self.rules.pulses is not None:
+            given, left, _ = self.book.pulses_left(self.rules, c.session, self.now_ns, self.wall_s())
+            self.triggers = Triggers(self.rules.pulses, self.wire_ns, given, left)
         self._effects += [
             Order("arm"),
             Reply({"type": "armed", "session": c.session, "nonce": nonce}),
@@ -442,6 +517,8 @@ class Judge:
             self.lease_end_ns = c.tick_ns + LEASE_NS
         if c.kind == "set":
             self._set(c)
+        elif c.kind == "pulse":
+            self._pulse(c)
         elif c.kind == "fallback":
             self._fall_back(c.reason or "the daemon fell back")
         elif c.kind == "end":
@@ -518,6 +595,7 @@ class Judge:
         self.level_ma = self.target_ma = 0.0
         self.nonce = ""
         self._make_zero()
+        self._end_pulses()
         self._effects += [Event("stopped", {"reason": reason, **self._given()}), Changed()]
 
     def _stop(self, reason: str) -> None:

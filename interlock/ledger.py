@@ -2,7 +2,7 @@
 
 Entries are lines of an append-only chain like the audit log's (interlock/log.py), written and fsynced by its thread:
 `debit` = the session may reach these totals (at most 8 s ahead of what was given), `close` = these totals were
-given. A debit that was never closed counts as given. `ceiling` = `lower_only` fell to this. `opened` with `lost` = there was
+given. A debit that was never closed counts as given. `pulses` = the session may reach, at its end has had, so many. `ceiling` = `lower_only` fell to this. `opened` with `lost` = there was
 another ledger before, whose dose is not known: it counts as a session given at that moment.
 
 Time is counted, not read: only seconds that certainly passed free anything. Within one boot these are CLOCK_BOOTTIME's;
@@ -15,7 +15,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from interlock.limits import Refusal, Rules
+from interlock.effects import Refusal
+from interlock.limits import Rules
 from interlock.log import Chain, check_line
 
 DAY_S = 86_400.0
@@ -23,9 +24,9 @@ BACKWARDS_S = 1.0
 
 
 class Session:
-    """One session's totals: charge (µC) and time with output (ms), and when it began and last had a debit (counted s)."""
+    """One session's totals: charge (µC), time with output (ms), pulses, and when it began and last had a debit (counted s)."""
 
-    __slots__ = ("course", "first_s", "last_s", "ms", "uc")
+    __slots__ = ("course", "first_s", "last_s", "ms", "pulses", "uc")
 
     def __init__(self, course: str, at_s: float) -> None:
         self.course = course
@@ -33,6 +34,7 @@ class Session:
         self.last_s = at_s
         self.uc = 0.0
         self.ms = 0.0
+        self.pulses = 0
 
 
 class Book:
@@ -69,6 +71,9 @@ class Book:
         if event in ("debit", "close"):
             session = self.sessions.setdefault(data["session"], Session(data["course"], self._at_s))
             session.uc, session.ms, session.last_s = float(data["uc"]), float(data["ms"]), self._at_s
+        elif event == "pulses":
+            session = self.sessions.setdefault(data["session"], Session(data["course"], self._at_s))
+            session.pulses, session.last_s = int(data["n"]), self._at_s
         elif event == "opened" and data.get("lost") is True:
             self.sessions[f"lost {len(self.sessions)}"] = Session("lost", self._at_s)
         elif event == "ceiling":
@@ -92,6 +97,22 @@ class Book:
         """Sessions and charge (µC) so far under a prescription."""
         of_course = [session for session in self.sessions.values() if session.course == course]
         return len(of_course), sum(math.ceil(session.uc) for session in of_course)
+
+    def pulses_left(self, rules: Rules, name: str, boot_ns: int, wall_s: float) -> tuple[int, int, str]:
+        """`(given, left, tightest)`: pulses this session has had, how many more it may have, and the field that says so."""
+        program, now_s = rules.pulses, self.counted_s(boot_ns, wall_s)
+        if program is None:
+            return 0, 0, "pulses"
+        course = [session for session in self.sessions.values() if session.course == rules.course]
+        counted = list(self.sessions.values()) if rules.worn else course
+        given = self.sessions[name].pulses if name in self.sessions else 0
+        left = (
+            (program.session_pulses - given, "session_pulses"),
+            (program.day_pulses - sum(s.pulses for s in counted if now_s - s.last_s < DAY_S), "day_pulses"),
+            (program.week_pulses - sum(s.pulses for s in counted if now_s - s.last_s < 7 * DAY_S), "week_pulses"),
+            (program.course_pulses - sum(s.pulses for s in course), "course_pulses"),
+        )
+        return (given, *min(left))
 
     def refusal(self, rules: Rules, name: str, boot_ns: int, wall_s: float) -> Refusal | None:
         """Why this session may not begin (or go on) now."""

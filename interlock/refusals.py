@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from eegloop.stim import Block, InterlockMode, Limit, StimCommand, within
-from interlock.limits import Refusal
+from interlock.effects import Refusal
 
 if TYPE_CHECKING:
     from interlock.judge import Account, Judge
@@ -57,7 +57,23 @@ def may_not_arm(judge: Judge, c: StimCommand) -> Refusal | None:
         budget_gone(judge, account)
         or judge.book.refusal(rules, c.session, judge.now_ns, wall_s)
         or start_code_wrong(judge, c.session)
+        or pulses_gone(judge, c.session)
     )
+
+
+def pulses_gone(judge: Judge, session: str) -> Refusal | None:
+    program = judge.rules.pulses
+    if program is None:
+        return None
+    if not judge.wire_ns < 1_000_000 * MS // program.train_millihz:
+        return Refusal("wire_ms", judge.wire_ns // MS, 1_000_000 // program.train_millihz, "device", "too slow a line; use TTL")
+    _given, left, field = judge.book.pulses_left(judge.rules, session, judge.now_ns, judge.wall_s())
+    if not left >= program.burst_pulses:
+        limit = getattr(program, field)
+        return Refusal(
+            f"prescription.pulses.{field}", limit - left, limit, "prescription", "as many pulses as signed have been given"
+        )
+    return None
 
 
 def start_code_wrong(judge: Judge, session: str) -> Refusal | None:
@@ -96,8 +112,8 @@ def budget_gone(judge: Judge, account: Account) -> Refusal | None:
 
 def out_of_order(judge: Judge, c: StimCommand) -> Refusal | None:
     """Why a command is not for this arming, at this time, in this order; a refusal here does not trip."""
-    if c.kind not in ("heartbeat", "set", "fallback", "end"):
-        return Refusal("kind", c.kind, "arm, heartbeat, set, fallback, end, stop", "interlock", "unknown command")
+    if c.kind not in ("heartbeat", "set", "pulse", "fallback", "end"):
+        return Refusal("kind", c.kind, "arm, heartbeat, set, pulse, fallback, end, stop", "interlock", "unknown command")
     if judge.mode == InterlockMode.STOPPED:
         return Refusal("mode", "stopped", "armed", "interlock", "stopped until a person arms")
     if c.session != judge.session:
@@ -115,6 +131,10 @@ def out_of_order(judge: Judge, c: StimCommand) -> Refusal | None:
             return Refusal("tick_ns", c.tick_ns, judge.now_ns - LEASE_NS, "interlock", "late: older than 400 ms")
     if c.kind == "set":
         return late(judge, c) or not_a_set(judge, c)
+    if c.kind == "pulse" and judge.ending:
+        return Refusal("mode", judge.reason, "armed", "interlock", "on the way down nothing is fired")
+    if c.kind == "pulse":
+        return late(judge, c)
     if c.kind == "end" and judge.ending:
         return Refusal("mode", judge.reason, "armed", "interlock", "already on the way down")
     return None

@@ -15,7 +15,7 @@ from typing import Any
 
 from eegloop.stim import Authority, Prescription, PrescriptionError
 from interlock.ed25519 import verify
-from interlock.limits import SIMULATED
+from interlock.effects import SIMULATED
 
 DOMAIN = b"eegloop prescription v1\0"
 START_DOMAIN = b"eegloop start code v1\0"

@@ -605,8 +605,10 @@ ALLOWED_OWN = {
     "interlock.limits",
     "interlock.log",
     "interlock.loop",
+    "interlock.pulses",
     "interlock.refusals",
     "interlock.signed",
+    "interlock.triggers",
     "interlock.wire",
 }
 NETWORK = {
