@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "build" / "mutation"
 MODULES = (
     "control.envelope", "control.dose", "control.prescription",
-    "interlock.judge", "interlock.refusals", "interlock.ledger", "interlock.limits", "interlock.log", "interlock.anchor",
+    "interlock.judge", "interlock.refusals", "interlock.triggers", "interlock.ledger", "interlock.limits", "interlock.pulses", "interlock.log", "interlock.anchor",
     "interlock.signed", "interlock.ed25519", "interlock.wire", "interlock.loop", "interlock.__main__",
 )  # fmt: skip
 TESTS = (
