@@ -30,6 +30,7 @@ _TEXTS = {
     "authority": ("observe | lower_only | within_bounds", "how far the loop may go by itself; above lower_only two people sign"),
     "controller": ("a file of control/controllers", "what decides; its numbers stand under settings"),
     "signers": ("list of at least one name", "who signs; each name must have a signature in the file"),
+    "pulses": ("mapping; tms only", "one train's shape and how many pulses: see Pulses below"),
     "settings": ("name: whole number or text", "the controller's own numbers, as its file documents them"),
 }
 _NUMBERS = {

@@ -30,7 +30,8 @@ from control.prescription import (
     unlock_key,
     verify,
 )
-from eegloop.stim import Prescription, PrescriptionError
+from eegloop.stim import Limit, Prescription, PrescriptionError
+from interlock.limits import first_breach
 
 NOW_S = 1_800_000_000.0
 EXAMPLES = sorted((Path(__file__).parents[2] / "control" / "examples").glob("*.yaml"))
@@ -61,7 +62,9 @@ def test_the_examples_can_be_signed_and_used(path: Path) -> None:
 
 
 def test_there_are_examples() -> None:
-    assert {"bifrontal_tdcs", "frontal_alpha_tacs"} <= {p.stem for p in EXAMPLES}
+    assert {p.stem for p in EXAMPLES} >= {
+        "bifrontal_tdcs", "frontal_alpha_tacs", "left_dlpfc_itbs", "left_dlpfc_10hz", "pulse_pal_gated",
+    }  # fmt: skip
 
 
 def test_canonical_bytes_survive_yaml_and_signing() -> None:
@@ -376,3 +379,11 @@ def test_the_demo_is_short_gentle_and_simulated() -> None:
     assert (prescription.device, prescription.start_ua, prescription.amplitude_ua) == ("simulated", 400, 1000)
     assert prescription.ramp_ua_per_s <= 100 and prescription.session_ms == 1_200_000
     assert Prescription.from_bytes(prescription.to_bytes()) == prescription
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
+def test_the_interlock_would_take_each_example_on_a_device_it_knows(path: Path) -> None:
+    """Within the interlock's own hard limits and train table; whether it knows the device's kind is another question."""
+    prescription = parse_yaml(path.read_text(encoding="utf-8"))
+    device = (Limit("amplitude_ma", 2.0, "mA", "device"), Limit("intensity_percent", 100.0, "%", "device"))
+    assert first_breach(prescription, device) is None
