@@ -16,7 +16,7 @@ import datetime
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
 
 import yaml
@@ -30,6 +30,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from control.bounds import check
+from control.schema import FIELDS, allowed_words, near
 from eegloop.stim import Authority, Prescription, PrescriptionError
 
 DOMAIN = b"eegloop prescription v1\0"
@@ -73,12 +74,26 @@ def parse_yaml(text: str) -> Prescription:
     lines: dict[str, int] = {}
     try:
         body = _plain(node, "", lines)
+        _known(body)
         payload = json.dumps(body, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
         prescription = Prescription.from_bytes(payload)
         check(prescription)
     except PrescriptionError as error:
         raise PrescriptionError(_with_line(str(error), lines)) from None
     return prescription
+
+
+def _known(body: dict[str, Any]) -> None:
+    """Refuse a field that does not exist, naming the one probably meant."""
+    for key in body:
+        if key not in FIELDS:
+            raise PrescriptionError(f"prescription.{key}: unknown field{near(key)}")
+    for field in fields(Prescription):
+        key = field.name
+        if key not in body and field.default is MISSING and field.default_factory is MISSING:
+            raise PrescriptionError(
+                f"prescription.{key}: missing; allowed: {allowed_words(key)} (a missing limit is zero, so nothing could be delivered)"
+            )
 
 
 def _plain(node: yaml.Node, path: str, lines: dict[str, int], depth: int = 0) -> Any:
@@ -112,14 +127,23 @@ def _scalar(node: yaml.Node, path: str) -> int | str:
         moment = value if isinstance(value, datetime.datetime) else datetime.datetime(value.year, value.month, value.day)
         return int((moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp())
     if isinstance(value, bool) or not isinstance(value, int | str):
-        raise PrescriptionError(f"prescription.{path}: {node.value!r} must be a whole number or a text in quotes")
+        allowed = allowed_words(path)
+        raise PrescriptionError(
+            f"prescription.{path}: {node.value!r} must be a whole number or a text in quotes"
+            + (f"; allowed: {allowed}" if allowed else "")
+        )
     return value
 
 
 def _with_line(message: str, lines: dict[str, int]) -> str:
     found = re.match(r"prescription\.([\w.?]+?)(?=: )", message)
     line = None if found is None else lines.get(found.group(1))
-    return message if line is None else f"line {line}: {message}"
+    if line is None:
+        return message
+    field = found.group(1) if found is not None else ""
+    allowed = allowed_words(field)
+    unit = f" (allowed: {allowed})" if allowed and allowed not in message else ""
+    return f"line {line}: {message}{unit}"
 
 
 def new_key() -> bytes:
@@ -184,7 +208,7 @@ def parse_trusted(text: bytes) -> tuple[TrustedKey, ...]:
     PrescriptionError
         Naming the entry and the field.
     """
-    body = _json_object(text, "trusted keys", ("keys",))
+    body = json_object(text, "trusted keys", ("keys",))
     entries = body["keys"]
     if not isinstance(entries, list):
         raise PrescriptionError("trusted keys: `keys` must be a list")
@@ -196,7 +220,7 @@ def _trusted(entry: Any, number: int) -> TrustedKey:
     names = {f.name for f in fields(TrustedKey)}
     if not isinstance(entry, dict) or set(entry) != names:
         raise PrescriptionError(f"{where}: must have exactly the fields {', '.join(sorted(names))}")
-    if not _is_hex(entry["key"], 64):
+    if not is_hex(entry["key"], 64):
         raise PrescriptionError(f"{where}.key: must be 64 hexadecimal digits in lower case")
     if not isinstance(entry["name"], str) or not entry["name"]:
         raise PrescriptionError(f"{where}.name: must be a name")
@@ -261,7 +285,7 @@ def verify(signed: bytes, trusted: Sequence[TrustedKey], now_s: float, patient: 
 
 def _open(signed: bytes) -> tuple[bytes, list[tuple[str, str]]]:
     """Payload and (key, signature) pairs of a signed file, nothing checked but its form."""
-    body = _json_object(signed, "signed prescription", ("format", "payload", "signatures"))
+    body = json_object(signed, "signed prescription", ("format", "payload", "signatures"))
     if body["format"] != SIGNED_FORMAT:
         raise PrescriptionError(f"signed prescription.format: {body['format']!r} must be {SIGNED_FORMAT!r}")
     try:
@@ -275,7 +299,7 @@ def _open(signed: bytes) -> tuple[bytes, list[tuple[str, str]]]:
     for number, entry in enumerate(entries, start=1):
         if not isinstance(entry, dict) or set(entry) != {"key", "signature"}:
             raise PrescriptionError(f"signed prescription.signatures, entry {number}: must have `key` and `signature`")
-        if not _is_hex(entry["key"], 64) or not _is_hex(entry["signature"], 128):
+        if not is_hex(entry["key"], 64) or not is_hex(entry["signature"], 128):
             raise PrescriptionError(f"signed prescription.signatures, entry {number}: must be hexadecimal in lower case")
         pairs.append((entry["key"], entry["signature"]))
     return payload, pairs
@@ -299,7 +323,7 @@ def _check_signature(payload: bytes, key: str, signature: str, by_key: dict[str,
     return signer
 
 
-def _json_object(text: bytes, what: str, keys: tuple[str, ...]) -> dict[str, Any]:
+def json_object(text: bytes, what: str, keys: tuple[str, ...]) -> dict[str, Any]:
     if len(text) > _MOST_BYTES:
         raise PrescriptionError(f"{what}: {len(text)} bytes; at most {_MOST_BYTES} are read")
     try:
@@ -318,7 +342,7 @@ def _once(pairs: list[tuple[str, Any]], what: str) -> dict[str, Any]:
     return body
 
 
-def _is_hex(value: Any, digits: int) -> bool:
+def is_hex(value: Any, digits: int) -> bool:
     return isinstance(value, str) and re.fullmatch(f"[0-9a-f]{{{digits}}}", value) is not None
 
 

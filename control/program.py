@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import ConfigDict, Field, ValidationError
 from pydantic.dataclasses import dataclass
 
+from control.schema import near
 from eegloop.ports import Snapshot
 from eegloop.stim import Prescription, PrescriptionError
 
@@ -76,6 +77,25 @@ class Target:
         return plain[0].upper() + plain[1:] + where
 
 
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class Paced(Target):
+    """A target band, and how patiently it is followed.
+
+    Attributes
+    ----------
+    dwell_n : int
+        Agreeing estimates in a row (about one a second while looking) before anything is changed, 3-100.
+    step_ua : int
+        The most one decision changes, 1-200 µA.
+    refractory_ms : int
+        Least time between two changes, 0-3,600,000 ms; at least 60,000 on a real stimulator.
+    """
+
+    dwell_n: Annotated[int, Field(ge=3, le=100)] = 3
+    step_ua: Annotated[int, Field(ge=1, le=200)] = 200
+    refractory_ms: Annotated[int, Field(ge=0, le=3_600_000)] = 60_000
+
+
 def read_program(program: type[P], prescription: Prescription) -> P:
     """A controller's own numbers, from what was signed.
 
@@ -89,6 +109,7 @@ def read_program(program: type[P], prescription: Prescription) -> P:
         if key not in known:
             raise PrescriptionError(
                 f"prescription.settings.{key}: unknown to {prescription.controller!r}, which knows {', '.join(sorted(known))}"
+                f"{near(key, sorted(known))}"
             )
     settings: dict[str, Any] = dict(prescription.settings)
     try:

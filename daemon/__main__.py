@@ -150,6 +150,80 @@ def bench(json_output: Annotated[bool, typer.Option("--json", help="Print JSON r
     raise typer.Exit(bench_table(json_output))
 
 
+@app.command(epilog="Example: eegloop sign prescription.yaml --key ann.pem --out prescription.json")
+def sign(
+    prescription: Annotated[Path | None, typer.Argument(help="The prescription as YAML; control/examples has some.")] = None,
+    key: Annotated[list[Path] | None, typer.Option("--key", help="Private key; twice for two signers.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="The signed file [default: beside it, .json].")] = None,
+    passphrase_file: Annotated[
+        list[Path] | None, typer.Option("--passphrase-file", help="First line is the passphrase; one for each --key.")
+    ] = None,
+    fields: Annotated[bool, typer.Option("--fields", help="Print every field with unit and range.")] = False,
+) -> None:
+    """Check a prescription and sign it with a clinician's key; without --key, check only."""
+    from daemon.sign_command import fields_text, sign_file
+
+    if fields:
+        typer.echo(fields_text())
+    elif prescription is None:
+        raise SetupError("sign: name the prescription's YAML file, or --fields for what stands in one")
+    else:
+        typer.echo(sign_file(prescription, key or [], out, passphrase_file or []))
+
+
+keys = typer.Typer(
+    help="Keys that sign prescriptions: made and certified at the clinic, trusted at the bedside.", no_args_is_help=True
+)
+app.add_typer(keys, name="keys")
+PassphraseFile = Annotated[Path | None, typer.Option("--passphrase-file", help="First line is the passphrase [default: ask].")]
+
+
+@keys.command("new", epilog='Example: eegloop keys new --name "Dr. Ann" --out ann.pem')
+def keys_new(
+    name: Annotated[str, typer.Option(help="Whose key, or which site's.")],
+    out: Annotated[Path, typer.Option("--out", help="File of the private key; NAME.pub.json is written beside it.")],
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Make a key pair; the private half is encrypted with a passphrase. On the clinic's side only."""
+    from daemon.keys_command import make_key
+
+    typer.echo(make_key(name, out, passphrase_file))
+
+
+@keys.command("certify", epilog="Example: eegloop keys certify ann.pub.json --site site.pem --out keys.json")
+def keys_certify(
+    public: Annotated[list[Path], typer.Argument(help="Public keys of everyone who may prescribe.")],
+    site: Annotated[Path, typer.Option(help="The site's private key.")],
+    out: Annotated[Path, typer.Option("--out", help="The certified list; an older one there is replaced, one number up.")],
+    scope: Annotated[str, typer.Option(help="simulated | any: devices they may sign for.")] = "any",
+    days: Annotated[int, typer.Option(min=1, max=3650, help="Valid for so many days.")] = 365,
+    revoke: Annotated[list[Path] | None, typer.Option("--revoke", help="Public keys that no longer count.")] = None,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Certify who may prescribe, with the site's key. On the clinic's side only."""
+    from daemon.keys_command import certify_keys
+
+    typer.echo(certify_keys(public, site, out, scope, days, revoke or [], passphrase_file))
+
+
+@keys.command("pair", epilog="Example: eegloop keys pair 3f9c... --data data")
+def keys_pair(site_key: Annotated[str, typer.Argument(help="The site's public key.")], data: Data = Path("data")) -> None:
+    """Pin the clinic's site key on this machine."""
+    from daemon.keys_command import pair
+
+    typer.echo(pair(site_key, data))
+
+
+@keys.command("trust", epilog="Example: eegloop keys trust keys.json --data data")
+def keys_trust(
+    certified: Annotated[Path, typer.Argument(help="The clinic's certified list.")], data: Data = Path("data")
+) -> None:
+    """Take the clinic's certified list of prescribers' keys, revocations included."""
+    from daemon.keys_command import trust
+
+    typer.echo(trust(certified, data))
+
+
 simulate = typer.Typer(help="Simulators as processes of their own.", no_args_is_help=True)
 app.add_typer(simulate, name="simulate")
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}

@@ -14,9 +14,11 @@ from typing import Any, Protocol
 
 from eegloop.errors import DeviceError
 from eegloop.stim import DeviceReport, InterlockMode, Limit, StimCommand
-from interlock.judge import MS, SILENT_NS, Changed, Effect, Entry, Event, Judge, Order, Reply
+from interlock.effects import Changed, Effect, Entry, Event, Order, Reply
+from interlock.judge import Judge
 from interlock.limits import Rules
 from interlock.log import LogWriter
+from interlock.refusals import MS, SILENT_NS
 from interlock.wire import MOST_BYTES, PacketError, read_command
 
 TICK_NS = 10 * MS
@@ -74,12 +76,14 @@ class Loop:
         control_path: Path,
         stop_path: Path,
         rules_for: Callable[[tuple[Limit, ...]], Rules],
+        start_code: Callable[[], tuple[int, int] | str],
     ) -> None:
         self.judge = judge
         self.driver = driver
         self.log = log
         self.ledger = ledger
         self.rules_for = rules_for
+        self.start_code = start_code
         self.paths = (stop_path, control_path)
         self.selector = selectors.DefaultSelector()
         self.stop_listener = _listen(stop_path, socket.SOCK_STREAM)
@@ -303,7 +307,10 @@ class Loop:
             if not packet:
                 self._lose_daemon("the daemon's connection closed")
                 return
-            self._do(self.judge.command(_read(packet), os.urandom(16).hex(), boot_ns()))
+            command = _read(packet)
+            if isinstance(command, StimCommand) and command.kind == "arm" and self.judge.rules.start_code:
+                self.judge.start_code = self.start_code()
+            self._do(self.judge.command(command, os.urandom(16).hex(), boot_ns()))
 
     def _lose_daemon(self, reason: str) -> None:
         if self.client is None:

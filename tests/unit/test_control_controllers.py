@@ -64,7 +64,7 @@ def test_on_below_when_stimulation_raises_the_biomarker_and_pauses_between_chang
     assert len(times) == 2 and times[1] - times[0] >= 20.0
     assert "which means on" in run.see(0.1).reason
     assert run.moves(0.3, 0.3, 0.3) == [0.6]
-    assert "needs" in run.see(0.3).reason and "of 3 estimates" in run.see(0.1).reason
+    assert "may come in" in run.see(0.3).reason and "of 3 estimates" in run.see(0.1).reason
 
 
 # --- proportional-integral
@@ -76,7 +76,7 @@ def test_pi_steps_by_its_formula() -> None:
     run = Run("proportional_integral", PI)
     # band 0.195..0.205, size 0.01: 0.165 is 3 units under; 100 * 3 + 60 * 3 * 1 min = 480, cut to 200
     assert run.moves(0.165, 0.165) == [] and run.moves(0.165) == [0.6]
-    assert "2 of" not in run.see(0.165).reason and "next update" in run.see(0.165).reason
+    assert "2 of" not in run.see(0.165).reason and "next change" in run.see(0.165).reason
     run = Run("proportional_integral", PI)
     assert run.moves(0.19, 0.19, 0.19) == pytest.approx([0.48], abs=2e-3), "100 * 0.5 + 60 * 0.5 = 80"
     assert run.moves(0.19, wait_s=60.0) == pytest.approx([0.51], abs=2e-3), "100 * 0 + 60 * 0.5 * 1 = 30"

@@ -30,7 +30,8 @@ from control.prescription import (
     unlock_key,
     verify,
 )
-from eegloop.stim import Prescription, PrescriptionError
+from eegloop.stim import Limit, Prescription, PrescriptionError
+from interlock.limits import first_breach
 
 NOW_S = 1_800_000_000.0
 EXAMPLES = sorted((Path(__file__).parents[2] / "control" / "examples").glob("*.yaml"))
@@ -61,16 +62,36 @@ def test_the_examples_can_be_signed_and_used(path: Path) -> None:
 
 
 def test_there_are_examples() -> None:
-    assert {"bifrontal_tdcs", "frontal_alpha_tacs"} <= {p.stem for p in EXAMPLES}
+    assert {p.stem for p in EXAMPLES} >= {
+        "bifrontal_tdcs", "frontal_alpha_tacs", "left_dlpfc_itbs", "left_dlpfc_10hz", "pulse_pal_gated",
+    }  # fmt: skip
 
 
 def test_canonical_bytes_survive_yaml_and_signing() -> None:
     prescription = demo()
     body = {**dataclasses.asdict(prescription), "signers": list(prescription.signers)}
+    assert body.pop("pulses") is None
     assert parse_yaml(yaml.safe_dump(body)).to_bytes() == prescription.to_bytes()
     inside = json.loads(sign(prescription, [ANN]))
     assert base64.b64decode(inside["payload"]) == prescription.to_bytes()
     assert DOMAIN == b"eegloop prescription v1\0"
+
+
+def test_pulses_may_be_signed_for_the_clinic_only() -> None:
+    program = {
+        "protocol": "table",
+        "threshold": "rmt",
+        "intensity_percent": 110,
+        "motor_threshold_percent": 50,
+        "burst_pulses": 1,
+    }
+    program |= {"burst_millihz": 0, "train_millihz": 10_000, "train_pulses": 20, "trains": 30, "interval_ms": 5_000}
+    program |= {"session_pulses": 600, "day_pulses": 600, "week_pulses": 3_000, "course_pulses": 20_000}
+    body = {**json.loads(demo().to_bytes()), "modality": "tms", "amplitude_ua": 0, "start_ua": 0, "pulses": program}
+    signed = parse_yaml(yaml.safe_dump(body))
+    assert signed.pulses is not None and json.loads(signed.to_bytes())["pulses"] == program
+    with pytest.raises(PrescriptionError, match="never given at home"):
+        parse_yaml(yaml.safe_dump({**body, "profile": "home"}))
 
 
 def test_dates_may_carry_a_time_and_a_zone() -> None:
@@ -358,3 +379,11 @@ def test_the_demo_is_short_gentle_and_simulated() -> None:
     assert (prescription.device, prescription.start_ua, prescription.amplitude_ua) == ("simulated", 400, 1000)
     assert prescription.ramp_ua_per_s <= 100 and prescription.session_ms == 1_200_000
     assert Prescription.from_bytes(prescription.to_bytes()) == prescription
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
+def test_the_interlock_would_take_each_example_on_a_device_it_knows(path: Path) -> None:
+    """Within the interlock's own hard limits and train table; whether it knows the device's kind is another question."""
+    prescription = parse_yaml(path.read_text(encoding="utf-8"))
+    device = (Limit("amplitude_ma", 2.0, "mA", "device"), Limit("intensity_percent", 100.0, "%", "device"))
+    assert first_breach(prescription, device) is None

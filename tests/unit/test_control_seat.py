@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +32,10 @@ COLUMNS = (
     BiomarkerColumn("relative_power.alpha", "F3", "1", 2.0),
     BiomarkerColumn("relative_power.alpha", "F4", "1", 2.0),
     BiomarkerColumn("iaf.peak", "n/a", "Hz", 4.0),
+    *(
+        BiomarkerColumn(f"phase.{part}", "F3", unit, 1.0)
+        for part, unit in (("angle", "deg"), ("sd", "deg"), ("frequency", "Hz"), ("amplitude", "uV"), ("snr", "dB"))
+    ),
 )
 
 
@@ -59,6 +64,13 @@ def state_of(**changes: Any) -> StimState:
         delivered_uc=0, delivered_ms=0, device="simulated", readback="measured",
     )  # fmt: skip
     return dataclasses.replace(calm, **changes)
+
+
+@dataclasses.dataclass
+class Wrapped:
+    """Any value, so that `asdict` turns the dataclasses inside it into dictionaries."""
+
+    part: Any
 
 
 class Seat:
@@ -90,6 +102,7 @@ class Seat:
         self.delivered: list[tuple[float, float]] = []
         self.changes: list[tuple[str, str]] = []
         self.sentences: list[str] = []
+        self._checked: dict[str, Any] = {}
 
     def tick(self, *events: OperatorEvent) -> Effects:
         self.t_s = round(self.t_s + self.dt_s, 6)
@@ -111,9 +124,19 @@ class Seat:
         if before.phase != self.state.phase:
             self.changes.append((before.phase, self.state.phase))
         self.sentences.append(self.effects.sentence)
-        json.dumps(dataclasses.asdict(self.state), allow_nan=False)
-        json.dumps(dataclasses.asdict(self.effects), allow_nan=False)
+        self._check_json(self.state)
+        self._check_json(self.effects)
         return self.effects
+
+    def _check_json(self, value: SessionState | Effects) -> None:
+        """Every field is JSON-ready. What is plainly so, or the very object that was checked last time, costs no dump."""
+        for name in value.__dataclass_fields__:
+            part = getattr(value, name)
+            if type(part) in (str, int, bool, type(None)) or (type(part) is float and math.isfinite(part)):
+                continue
+            if self._checked.get(name, self) is not part:
+                json.dumps(dataclasses.asdict(Wrapped(part))["part"], allow_nan=False)
+                self._checked[name] = part
 
     def inputs(self, events: tuple[OperatorEvent, ...] = ()) -> Inputs:
         self.hop += 1

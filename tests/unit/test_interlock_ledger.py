@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from interlock.judge import MS
 from interlock.ledger import DAY_S, Book, load
 from interlock.limits import rules
 from interlock.log import Chain
+from interlock.refusals import MS
 from tests.interlock_bench import DEVICE, START_NS, WALL_S, Seat, make_prescription
 
 COURSE = rules(make_prescription(), None, DEVICE).course

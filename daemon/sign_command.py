@@ -1,0 +1,117 @@
+"""`eegloop sign`: a prescription written in YAML is checked, turned into canonical bytes and signed, on the clinic's side."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from control.prescription import parse_yaml, public_key, sign, unlock_key
+from control.schema import FIELDS
+from daemon.build import write_private
+from eegloop.errors import SetupError
+from eegloop.stim import Authority, Prescription, PrescriptionError
+
+
+def read_text(path: Path) -> str:
+    """A small text file; SetupError naming it if it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise SetupError(f"{path}: cannot be read ({error})") from None
+
+
+def passphrase(path: Path | None, what: str, twice: bool = False) -> str:
+    """From a file's first line, else asked at the terminal without showing it."""
+    if path is not None:
+        return read_text(path).split("\n", 1)[0]
+    if not sys.stdin.isatty():
+        raise SetupError(f"{what}: no terminal to ask for the passphrase; name a file with --passphrase-file")
+    first = getpass.getpass(f"Passphrase of {what}: ")
+    if twice and getpass.getpass("Once more: ") != first:
+        raise SetupError(f"{what}: the two passphrases differ; nothing was written")
+    return first
+
+
+def unlocked(path: Path, passphrase_file: Path | None) -> bytes:
+    """The private key in an encrypted file."""
+    try:
+        pem = path.read_bytes()
+    except OSError as error:
+        raise SetupError(f"{path}: cannot be read ({error.strerror})") from None
+    try:
+        return unlock_key(pem, passphrase(passphrase_file, str(path)))
+    except PrescriptionError as error:
+        raise SetupError(f"{path}: {error}") from None
+
+
+def name_beside(key_file: Path) -> str:
+    """Whose key this is, by the public file beside it (`ann.pem` and `ann.pub.json`); "" if there is none."""
+    public = key_file.with_suffix(".pub.json")
+    return str(json.loads(read_text(public)).get("name", "")) if public.exists() else ""
+
+
+def sign_file(source: Path, keys: Sequence[Path], out: Path | None, passphrase_files: Sequence[Path]) -> str:
+    """Check, sign and write; returns what was done in a few lines.
+
+    Raises
+    ------
+    SetupError
+        Naming the file, line, field, value and what is allowed; nothing is written then.
+    """
+    try:
+        prescription = parse_yaml(read_text(source))
+    except PrescriptionError as error:
+        raise SetupError(f"{source}: {error}") from None
+    if not keys:
+        return f"{summary(prescription)}\nValid. Not signed: name a private key with --key."
+    if passphrase_files and len(passphrase_files) != len(keys):
+        raise SetupError(
+            f"--passphrase-file: {len(passphrase_files)} given for {len(keys)} keys; one for each --key, in the same order"
+        )
+    files: list[Path | None] = [*passphrase_files] or [None] * len(keys)
+    seeds = [unlocked(path, file) for path, file in zip(keys, files, strict=True)]
+    _enough(prescription, seeds, [name_beside(path) for path in keys])
+    target = out or source.with_suffix(".json")
+    if target.resolve() == source.resolve():
+        raise SetupError(f"{target}: would overwrite what was written by hand; name another file with --out")
+    write_private(target, sign(prescription, seeds))
+    signers = ", ".join(public_key(seed).hex()[:16] + "..." for seed in seeds)
+    return f"{summary(prescription)}\nSigned with {signers}: {target}"
+
+
+def _enough(prescription: Prescription, seeds: Sequence[bytes], names: Sequence[str]) -> None:
+    """Who signs is who the prescription says, and they are enough for its authority."""
+    different = len({public_key(seed) for seed in seeds})
+    if different != len(seeds):
+        raise SetupError("--key: the same key is named twice; two signatures must be of two different people")
+    if prescription.authority == Authority.WITHIN_BOUNDS and prescription.device != "simulated" and different < 2:
+        raise SetupError("authority: 'within_bounds' on a real stimulator needs two different signers; give --key twice")
+    if all(names):
+        for signer in prescription.signers:
+            if signer not in names:
+                raise SetupError(f"signers: {signer!r} is named in the prescription, but the keys are of {', '.join(names)}")
+
+
+def summary(prescription: Prescription) -> str:
+    """What is about to be signed, in the units a clinician thinks in."""
+    p = prescription
+    wave = "direct current" if p.frequency_millihz == 0 else f"{p.frequency_hz:g} Hz, peak of the sine (half of peak-to-peak)"
+    return "\n".join(
+        (
+            f"{p.id}: {p.modality} for {p.patient} on {p.device} ({p.device_serial}), {p.montage}, profile {p.profile}",
+            f"at most {p.amplitude_ma:g} mA ({wave}), starts with {p.start_ua / 1000:g} mA, ramps {p.ramp_ua_per_s / 1000:g} mA/s",
+            f"a session: {p.session_ms / 60_000:g} min, {p.session_uc / 1e6:g} C; {p.day_sessions} a day, {p.week_sessions} a week,"
+            f" {p.course_sessions} in all, {p.lockout_ms / 3_600_000:g} h apart",
+            f"authority {p.authority}, controller {p.controller}: "
+            + ", ".join(f"{key} {value}" for key, value in p.settings.items()),
+        )
+    )
+
+
+def fields_text() -> str:
+    """The schema, one field a line."""
+    width = max(len(name) for name in FIELDS)
+    return "\n".join(f"{name:{width}}  {field.unit:8}  {field.allowed}: {field.about}" for name, field in FIELDS.items())
