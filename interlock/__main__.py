@@ -61,6 +61,7 @@ def main(argv: list[str] | None = None) -> int:
     book = _book(folder)
     anchor = _anchor(prescription, folder / "ledger.log", limits.course, book)
     judge = Judge(limits, arguments.stimulator, driver.readback, book, boot_ns())
+    judge.wire_ns = round(getattr(driver, "wire_s", 0.0) * 1e9)
     log = LogWriter(folder / "interlock.log")
     ledger = LogWriter(folder / "ledger.log", anchor.move if anchor is not None else None)
     started: dict[str, Any] = {"pid": os.getpid(), "prescription": prescription.id if prescription else None}

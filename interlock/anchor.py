@@ -1,6 +1,6 @@
 """The dose ledger's anchor (S5): outside the data directory, so that a ledger that was copied, cut, restored or moved is noticed.
 
-One small file a person in the user's own state directory (`~/.local/state/eegloop/ledgers`, 0700; not by an environment variable):
+One small file a person in the user's own state directory (`$XDG_STATE_HOME` or `~/.local/state`, there `eegloop/ledgers`, 0700):
 where this person's ledger is, its newest line, the prescriptions it was opened for, and those whose ledger is gone. It is written after each line of the ledger
 is on the disk, so the ledger is never behind it: one that lacks the anchored line, or lies elsewhere, is not the one that counted
 last. Such a ledger gives nothing under the prescriptions named here; one signed anew opens it, and then counts what it cannot know
@@ -23,8 +23,10 @@ _FIELDS = {"ledger": str, "n": int, "hash": str, "courses": list, "gone": list}
 
 
 def state_folder() -> Path:
-    """The user's own, by the password database."""
-    return Path(pwd.getpwuid(os.getuid()).pw_dir) / ".local" / "state" / "eegloop" / "ledgers"
+    """The user's own; the home directory is that of the password database."""
+    named = os.environ.get("XDG_STATE_HOME", "")
+    base = Path(named) if named.startswith("/") else Path(pwd.getpwuid(os.getuid()).pw_dir) / ".local" / "state"
+    return base / "eegloop" / "ledgers"
 
 
 class Anchor:

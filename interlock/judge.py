@@ -492,7 +492,7 @@ class Judge:
         self.lease_end_ns = self.now_ns + LEASE_NS
         self.reference_ns = (self.wall_offset_ns, self.suspended_ns)
         if self.rules.pulses is not None:
-            given, left, _ = self.book.pulses_left(self.rules, c.session, self.now_ns, self.wall_s())
+            given, left, _ = self.book.pulses_left(self.rules.pulses, self.rules, c.session, self.now_ns, self.wall_s())
             self.triggers = Triggers(self.rules.pulses, self.wire_ns, given, left)
         self._effects += [
             Order("arm"),

@@ -15,6 +15,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from eegloop.stim import PulseProgram
 from interlock.effects import Refusal
 from interlock.limits import Rules
 from interlock.log import Chain, check_line
@@ -98,11 +99,9 @@ class Book:
         of_course = [session for session in self.sessions.values() if session.course == course]
         return len(of_course), sum(math.ceil(session.uc) for session in of_course)
 
-    def pulses_left(self, rules: Rules, name: str, boot_ns: int, wall_s: float) -> tuple[int, int, str]:
+    def pulses_left(self, program: PulseProgram, rules: Rules, name: str, boot_ns: int, wall_s: float) -> tuple[int, int, str]:
         """`(given, left, tightest)`: pulses this session has had, how many more it may have, and the field that says so."""
-        program, now_s = rules.pulses, self.counted_s(boot_ns, wall_s)
-        if program is None:
-            return 0, 0, "pulses"
+        now_s = self.counted_s(boot_ns, wall_s)
         course = [session for session in self.sessions.values() if session.course == rules.course]
         counted = list(self.sessions.values()) if rules.worn else course
         given = self.sessions[name].pulses if name in self.sessions else 0

@@ -67,7 +67,7 @@ def pulses_gone(judge: Judge, session: str) -> Refusal | None:
         return None
     if not judge.wire_ns < 1_000_000 * MS // program.train_millihz:
         return Refusal("wire_ms", judge.wire_ns // MS, 1_000_000 // program.train_millihz, "device", "too slow a line; use TTL")
-    _given, left, field = judge.book.pulses_left(judge.rules, session, judge.now_ns, judge.wall_s())
+    _given, left, field = judge.book.pulses_left(program, judge.rules, session, judge.now_ns, judge.wall_s())
     if not left >= program.burst_pulses:
         limit = getattr(program, field)
         return Refusal(
@@ -131,8 +131,6 @@ def out_of_order(judge: Judge, c: StimCommand) -> Refusal | None:
             return Refusal("tick_ns", c.tick_ns, judge.now_ns - LEASE_NS, "interlock", "late: older than 400 ms")
     if c.kind == "set":
         return late(judge, c) or not_a_set(judge, c)
-    if c.kind == "pulse" and judge.ending:
-        return Refusal("mode", judge.reason, "armed", "interlock", "on the way down nothing is fired")
     if c.kind == "pulse":
         return late(judge, c)
     if c.kind == "end" and judge.ending:

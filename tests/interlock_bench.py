@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import time
 from collections.abc import Callable
@@ -11,10 +12,11 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from control.start_code import sign_start_code
 from eegloop.stim import DeviceReport, Limit, Prescription, PulseProgram, StimCommand
 from interlock.effects import Entry, Event, Order, Reply
 from interlock.judge import Judge
-from interlock.ledger import Book
+from interlock.ledger import Book, load
 from interlock.limits import rules
 from interlock.refusals import MS
 from interlock.wire import PacketError
@@ -241,6 +243,14 @@ def write_signed(folder: Path, prescription: Prescription, signers: list[Signer]
     trusted.write_text(json.dumps({"keys": [s.entry for s in signers]}))
     trusted.chmod(0o600)
     return path
+
+
+def write_start_code(seat: Path, prescription: Prescription, seed: bytes) -> None:
+    """The clinic's code for the next home session of this seat (its folder), by what its ledger has."""
+    course = hashlib.sha256(prescription.to_bytes()).hexdigest()[:32]
+    sessions, dose_uc = load(seat / "ledger.log", "", False).given(course) if (seat / "ledger.log").exists() else (0, 0)
+    until_s = int(time.time()) + 600
+    (seat / "start.code").write_bytes(sign_start_code([seed], prescription.patient, course, sessions + 1, dose_uc, until_s))
 
 
 def valid_now(**changes: Any) -> Prescription:

@@ -211,11 +211,14 @@ def test_an_anchor_that_cannot_be_written_is_a_fault_of_the_ledger(tmp_path: Pat
     anchor.close()
 
 
-def test_its_folder_is_the_users_own_whatever_the_environment_says(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = state_folder()
-    for name in ("HOME", "XDG_STATE_HOME"):
-        monkeypatch.setenv(name, "/somewhere/else")
-    assert state_folder() == before and before.is_absolute()
+def test_its_folder_is_the_users_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", "/there")
+    assert state_folder() == Path("/there/eegloop/ledgers")
+    for nothing in ("", "here"):
+        monkeypatch.setenv("XDG_STATE_HOME", nothing)
+        monkeypatch.setenv("HOME", "/elsewhere")
+        own = state_folder()
+        assert own.is_absolute() and own.parts[-4:] == (".local", "state", "eegloop", "ledgers") and own.parts[1] != "elsewhere"
 
 
 @pytest.mark.parametrize("zeros", [False, True])

@@ -168,6 +168,16 @@ def test_output_seen_while_stopped_is_entered_too() -> None:
     assert seat.entries[-1].event == "close" and seat.entries[-1].data["uc"] >= closed + 490
 
 
+def test_output_seen_before_any_session_belongs_to_none() -> None:
+    seat = Seat()
+    seat.obeys = False
+    seat.device_ma = 0.5
+    seat.pass_ms(500)
+    seat.device_ma = 0.0
+    seat.pass_ms(100)
+    assert [e.event for e in seat.entries] == ["opened"] and "output_while_stopped" in [e.event for e in seat.events]
+
+
 def test_arming_at_once_after_zero_closes_the_old_slice_first() -> None:
     seat = Seat()
     seat.run_at(0.5)

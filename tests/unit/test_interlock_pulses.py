@@ -456,3 +456,11 @@ def test_a_pulse_does_not_renew_the_lease() -> None:
     coil.jump(20)
     coil.tick_and_report()
     assert coil.mode == "stopped" and coil.fires_ns == []
+
+
+def test_what_was_not_fired_is_not_counted_as_fired() -> None:
+    coil = Coil().ready()
+    before = len(coil.replies)
+    coil.perform(coil.judge.fired(coil.now_ns))
+    Seat().judge.fired(coil.now_ns)
+    assert len(coil.replies) == before and coil.judge.triggers is not None and coil.judge.triggers.fired == 0
