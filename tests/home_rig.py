@@ -45,7 +45,9 @@ class Broker:
 
     def start(self) -> None:
         assert MOSQUITTO is not None
-        self.process = subprocess.Popen([MOSQUITTO, "-c", str(self._config)], stderr=subprocess.DEVNULL)
+        self.process = subprocess.Popen(
+            [MOSQUITTO, "-c", str(self._config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         wait_for(self._answers, 10, "mosquitto answers")
 
     def _answers(self) -> bool:
@@ -68,9 +70,13 @@ class HomeRig(Rig):
         self.settings = Settings(unit=UNIT, key_file=str(self.key_file), broker=self.broker.address)
 
     def __enter__(self) -> HomeRig:
-        self.unit = self.start_unit(*self.stimulator_arguments)
-        self.bridge = self.start_bridge()
-        self.interlock = self.start_interlock()
+        try:
+            self.unit = self.start_unit(*self.stimulator_arguments)
+            self.bridge = self.start_bridge()
+            self.interlock = self.start_interlock()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -14,13 +14,13 @@ import os
 import re
 import socket
 import sys
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from drivers.stimulators.sealed import read_key, seal, unseal
-from drivers.stimulators.serial_line import boot_ns
 from eegloop.errors import DeviceError
 from eegloop.stim import DeviceReport, Limit
 
@@ -40,6 +40,10 @@ ERRORS = {
     "unit_fault": "the unit stopped by itself; read its display",
     "frequency": "this unit gives direct current only; prescribe 0 Hz",
 }
+
+
+def boot_ns() -> int:
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,11 +11,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import fcntl
 import os
 import signal
 import socket
 import ssl
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -23,6 +25,9 @@ from urllib.parse import urlsplit
 import aiomqtt
 
 STOP = b'{"stop":1}'
+HELD = 3
+ALONE_S = 60.0
+TAKE_OVER_S = 3.0
 RETRY_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 BROKER_WITHIN_S = 2.0
 KEEP_ALIVE_S = 5
@@ -38,15 +43,21 @@ def topics(unit: str) -> tuple[str, str]:
 class Bridge:
     """One unit's courier."""
 
-    def __init__(self, path: Path, unit: str, client: aiomqtt.Client) -> None:
+    def __init__(self, path: Path, unit: str) -> None:
         self._path = path
         self._to, self._from = topics(unit)
-        self._client = client
         self._interlock: socket.socket | None = None
+        self.leaving = False
+        self._alone_since_s = time.monotonic()
 
-    async def run(self) -> None:
-        """Until the broker or the interlock's socket fails; raises MqttError, OSError or TimeoutError."""
-        async with self._client as client, asyncio.TaskGroup() as tasks:
+    async def until_not_needed(self) -> None:
+        """Told to leave, it stays as long as an interlock does: that one still waits for its zero. Alone, it leaves too."""
+        while self._interlock is not None or not (self.leaving or time.monotonic() - self._alone_since_s > ALONE_S):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+    async def run(self, client: aiomqtt.Client) -> None:
+        """Until the broker or the interlock's socket fails; raises a group of MqttError, OSError or TimeoutError."""
+        async with client, asyncio.TaskGroup() as tasks:
             await client.subscribe(self._from, qos=0)
             with _listening(self._path) as listener:
                 tasks.create_task(self._from_unit(client), name="from the unit")
@@ -69,6 +80,7 @@ class Bridge:
                     await client.publish(self._to, packet, qos=0, timeout=MOST_UNSENT_S)
             finally:
                 self._interlock = None
+                self._alone_since_s = time.monotonic()
                 connection.close()
                 with contextlib.suppress(aiomqtt.MqttError):  # no broker: the unit's own lease ends its output
                     await client.publish(self._to, STOP, qos=0, timeout=MOST_UNSENT_S)
@@ -121,14 +133,36 @@ def make_client(arguments: argparse.Namespace) -> aiomqtt.Client:
     )
 
 
-async def carry(arguments: argparse.Namespace) -> None:
+def only_one(path: Path) -> int:
+    """The lock of this socket's bridge, -1 if another will not end: an orphan is told to, as two would push each other out."""
+    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    until_s, asked = time.monotonic() + TAKE_OVER_S, False
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(lock, 20, 0).strip()
+            if time.monotonic() >= until_s:
+                os.close(lock)
+                return -1
+            if holder.isdigit() and not asked:
+                os.kill(int(holder), signal.SIGTERM)
+                asked = True
+            time.sleep(0.02)
+            continue
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        return lock
+
+
+async def carry(bridge: Bridge, arguments: argparse.Namespace) -> None:
     """For ever: connect, carry, and after a loss again."""
     loop = asyncio.get_running_loop()
     tries = 0
     while True:
         began_s = loop.time()
         try:
-            await Bridge(Path(arguments.socket), arguments.unit, make_client(arguments)).run()
+            await bridge.run(make_client(arguments))
         except* (aiomqtt.MqttError, OSError, TimeoutError) as errors:
             print(f"mqtt_bridge: {arguments.broker}: {errors.exceptions[0]}; trying again", file=sys.stderr, flush=True)
         tries = 0 if loop.time() - began_s > RETRY_S[-1] else tries + 1
@@ -145,6 +179,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--password-file", default="", help="file that holds the password at the broker")
     parser.add_argument("--ca-file", default="", help="certificate authority of the broker, if not the system's")
     arguments = parser.parse_args(argv)
+    lock = only_one(Path(f"{arguments.socket}.lock"))
+    if lock < 0:
+        print(f"mqtt_bridge: another one still serves {arguments.socket}; end it first", file=sys.stderr)
+        return HELD
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # like the interlock: the last to go, by SIGTERM
 
@@ -153,16 +191,16 @@ def main(argv: list[str] | None = None) -> int:
             make_client(arguments)
         except (ValueError, OSError) as error:
             parser.error(str(error))
-        told = asyncio.Event()
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
-        carrying = asyncio.create_task(carry(arguments), name="carry")
-        asking = asyncio.create_task(told.wait(), name="told")
-        await asyncio.wait({carrying, asking}, return_when=asyncio.FIRST_COMPLETED)
+        bridge = Bridge(Path(arguments.socket), arguments.unit)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, setattr, bridge, "leaving", True)
+        carrying = asyncio.create_task(carry(bridge, arguments), name="carry")
+        needed = asyncio.create_task(bridge.until_not_needed(), name="needed")
+        await asyncio.wait({carrying, needed}, return_when=asyncio.FIRST_COMPLETED)
         carrying.cancel()
-        asking.cancel()
-        await asyncio.wait({carrying, asking})
+        await asyncio.wait({carrying})
 
     asyncio.run(until_told())
+    os.close(lock)
     return 0
 
 
