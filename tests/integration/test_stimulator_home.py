@@ -25,7 +25,7 @@ def test_arm_ramp_adjust_stop(rig: HomeRig) -> None:
     daemon = Daemon(rig)
     daemon.run_at(0.2, 0.15)
     daemon.send("set", amplitude_ma=0.1)
-    daemon.until(lambda: daemon.state["commanded_ma"] <= 0.1 and abs(daemon.state["confirmed_ma"] or 0 - 0.1) < 0.11)
+    daemon.until(lambda: daemon.state["commanded_ma"] <= 0.1 and abs((daemon.state["confirmed_ma"] or 0.0) - 0.1) < 0.01)
     daemon.send("stop")
     at_ns = boot_ns()
     daemon.until(lambda: daemon.state["mode"] == "stopped" and daemon.state["zero_since_ns"] > 0)
