@@ -11,23 +11,22 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import fcntl
 import os
 import signal
 import socket
 import ssl
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import aiomqtt
 
+from drivers.stimulators.local_socket import listening, only_one
+
 STOP = b'{"stop":1}'
 HELD = 3
 ALONE_S = 60.0
-TAKE_OVER_S = 3.0
 RETRY_S = (0.2, 0.5, 1.0, 2.0, 5.0)
 BROKER_WITHIN_S = 2.0
 KEEP_ALIVE_S = 5
@@ -59,7 +58,7 @@ class Bridge:
         """Until the broker or the interlock's socket fails; raises a group of MqttError, OSError or TimeoutError."""
         async with client, asyncio.TaskGroup() as tasks:
             await client.subscribe(self._from, qos=0)
-            with _listening(self._path) as listener:
+            with listening(self._path) as listener:
                 tasks.create_task(self._from_unit(client), name="from the unit")
                 await self._serve(client, listener)
 
@@ -94,24 +93,6 @@ async def _received(connection: socket.socket) -> bytes:
         return b""
 
 
-@contextlib.contextmanager
-def _listening(path: Path) -> Iterator[socket.socket]:
-    """The interlock's socket, open to its owner only, one interlock at a time."""
-    path.unlink(missing_ok=True)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
-        listener.setblocking(False)
-        mask = os.umask(0o177)
-        try:
-            listener.bind(str(path))
-        finally:
-            os.umask(mask)
-        listener.listen(1)
-        try:
-            yield listener
-        finally:
-            path.unlink(missing_ok=True)
-
-
 def make_client(arguments: argparse.Namespace) -> aiomqtt.Client:
     """The client for a broker's address; raises ValueError naming what is wrong with it."""
     address = urlsplit(arguments.broker)
@@ -131,28 +112,6 @@ def make_client(arguments: argparse.Namespace) -> aiomqtt.Client:
         keepalive=KEEP_ALIVE_S,
         timeout=BROKER_WITHIN_S,
     )
-
-
-def only_one(path: Path) -> int:
-    """The lock of this socket's bridge, -1 if another will not end: an orphan is told to, as two would push each other out."""
-    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    until_s, asked = time.monotonic() + TAKE_OVER_S, False
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(lock, 20, 0).strip()
-            if time.monotonic() >= until_s:
-                os.close(lock)
-                return -1
-            if holder.isdigit() and not asked:
-                os.kill(int(holder), signal.SIGTERM)
-                asked = True
-            time.sleep(0.02)
-            continue
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-        return lock
 
 
 async def carry(bridge: Bridge, arguments: argparse.Namespace) -> None:
@@ -179,7 +138,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--password-file", default="", help="file that holds the password at the broker")
     parser.add_argument("--ca-file", default="", help="certificate authority of the broker, if not the system's")
     arguments = parser.parse_args(argv)
-    lock = only_one(Path(f"{arguments.socket}.lock"))
+    lock = only_one(Path(arguments.socket))
     if lock < 0:
         print(f"mqtt_bridge: another one still serves {arguments.socket}; end it first", file=sys.stderr)
         return HELD
