@@ -8,13 +8,12 @@ bridge dies too, the lab software gets no more markers and may go on for ever: n
 from __future__ import annotations
 
 import json
-import socket
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from eegloop.errors import DeviceError
+from drivers.stimulators.packet_socket import PacketSocket
 from eegloop.stim import DeviceReport, Limit
 
 READBACK = "none"
@@ -42,26 +41,18 @@ class LslMarkers:
     def __init__(self, path: str, clock: Callable[[], int] = boot_ns) -> None:
         self.readback, self.stops_alone_s, self.limits = READBACK, STOPS_ALONE_S, LIMITS
         self.serial = ""
-        self._path, self._clock = path, clock
-        self._socket: socket.socket | None = None
+        self._line = PacketSocket(path, "lsl_markers", "its bridge is not there; the service starts it")
+        self._clock = clock
         self._told: tuple[str, float, float] = ("", 0.0, 0.0)
         self._told_ns = 0
 
     def connect(self) -> None:
         """Connect to the bridge; raises DeviceError if there is none."""
-        self.close()
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        connection.setblocking(False)
-        try:
-            connection.connect(self._path)
-        except OSError as error:
-            connection.close()
-            raise DeviceError(f"lsl_markers: {self._path}: {error.strerror}; start its bridge: the service does") from None
-        self._socket = connection
+        self._line.connect()
         self._mark("zero")
 
     def fileno(self) -> int:
-        return self._socket.fileno() if self._socket is not None else -1
+        return self._line.fileno()
 
     def arm(self) -> None:
         self._mark("arm")
@@ -81,32 +72,18 @@ class LslMarkers:
 
     def poll(self) -> DeviceReport:
         """Connected or not; what is given is never known."""
-        if self._socket is not None:
-            try:
-                if not self._socket.recv(16):
-                    self.close()
-            except BlockingIOError:
-                pass
-            except OSError:
-                self.close()
-        return DeviceReport(None, 0, connected=self._socket is not None, armed=False)
+        self._line.receive()
+        return DeviceReport(None, 0, connected=self._line.connected, armed=False)
 
     def close(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        self._line.close()
 
     def _mark(self, kind: str, amplitude_ma: float = 0.0, frequency_hz: float = 0.0, lease_ms: int = 0) -> None:
-        if self._socket is None:
+        if not self._line.connected:
             return
         self._told, self._told_ns = (kind, amplitude_ma, frequency_hz), self._clock()
         body = {"kind": kind, "amplitude_ma": amplitude_ma, "frequency_hz": frequency_hz, "lease_ms": lease_ms}
-        try:
-            self._socket.send(json.dumps({**body, "boot_ns": self._told_ns}).encode())
-        except BlockingIOError:
-            pass  # the bridge's own lease then says zero
-        except OSError:
-            self.close()
+        self._line.send(json.dumps({**body, "boot_ns": self._told_ns}).encode())
 
 
 def bridge(settings: Settings, default_endpoint: str) -> list[str]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import math
 import os
 import re
-import socket
 import sys
 import time
 from collections import deque
@@ -20,6 +19,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from drivers.stimulators.packet_socket import PacketSocket
 from drivers.stimulators.sealed import read_key, seal, unseal
 from eegloop.errors import DeviceError
 from eegloop.stim import DeviceReport, Limit
@@ -34,7 +34,7 @@ ZERO_AGAIN_NS = 40 * MS
 OTHER_LIFE_NS = 300 * MS
 ZERO_MA = 0.005
 REMEMBERED = 256
-MOST_PACKETS = 64
+ADVICE = "the bridge listens here as long as it reaches the broker: check `broker`, and that the broker runs"
 UNIT = re.compile(r"[A-Za-z0-9_-]{1,32}")
 ERRORS = {
     "unit_fault": "the unit stopped by itself; read its display",
@@ -82,9 +82,9 @@ class HomeUnit:
         self.serial = ""
         self.impedance_kohm: float | None = None
         self.voltage_v: float | None = None
-        self._path, self._unit, self._key_file, self._clock = path, unit, key_file, clock
+        self._line = PacketSocket(path, "home unit", ADVICE)
+        self._unit, self._key_file, self._clock = unit, key_file, clock
         self._key = b""
-        self._socket: socket.socket | None = None
         self._host = self._unit_boot = ""
         self._sequence = self._newest_given = 0
         self._heard = -1
@@ -104,16 +104,7 @@ class HomeUnit:
             If there is no bridge (it listens while the broker answers), no key, or no unit is named.
         """
         self.close()
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        connection.setblocking(False)
-        try:
-            connection.connect(self._path)
-        except OSError as error:
-            connection.close()
-            raise DeviceError(
-                f"home unit: {self._path}: {error.strerror}; the bridge listens here as long as it reaches the broker: check "
-                "`broker`, and that the broker runs"
-            ) from None
+        self._line.connect()
         try:
             if not UNIT.fullmatch(self._unit):
                 raise DeviceError(
@@ -121,9 +112,8 @@ class HomeUnit:
                 )
             self._key = read_key(self._key_file)
         except DeviceError:
-            connection.close()
+            self._line.close()
             raise
-        self._socket = connection
         self._host, self._unit_boot = os.urandom(8).hex(), ""
         self._sequence = self._newest_given = 0
         self._heard = -1
@@ -132,7 +122,7 @@ class HomeUnit:
         self._report = DeviceReport(None, 0, connected=True, armed=False)
 
     def fileno(self) -> int:
-        return self._socket.fileno() if self._socket is not None else -1
+        return self._line.fileno()
 
     def arm(self) -> None:
         self._told_zero = False
@@ -164,34 +154,22 @@ class HomeUnit:
 
     def poll(self) -> DeviceReport:
         """The newest report; what is not sealed by the unit counts as silence."""
-        packets: list[bytes] = []
-        while self._socket is not None and len(packets) < MOST_PACKETS:
-            try:
-                packet = self._socket.recv(4096)
-            except BlockingIOError:
-                break
-            except OSError:
-                packet = b""
-            if not packet:
-                self.close()
-                return self._report
-            packets.append(packet)
+        packets = self._line.receive()
         for packet in packets:
             body = unseal(self._key, "from", self._unit, packet)
             if body is not None:
                 self._take(body)
-        if self._socket is not None and self._unit_boot and self._clock() - self._said_ns >= ASK_NS:
+        if not self._line.connected:
+            self.close()
+        elif self._unit_boot and self._clock() - self._said_ns >= ASK_NS:
             self._say("ask")
         return self._report
 
     def close(self) -> None:
         """Zero said once more; the bridge tells the unit too when this end is gone. Never raises."""
-        if self._socket is not None:
-            if self._unit_boot:
-                self._say("disarm")
-            if self._socket is not None:
-                self._socket.close()
-                self._socket = None
+        if self._line.connected and self._unit_boot:
+            self._say("disarm")
+        self._line.close()
         self.serial = ""
         self._unit_boot = ""
         self.impedance_kohm = self.voltage_v = None
@@ -209,19 +187,14 @@ class HomeUnit:
 
     def _say(self, command: str, **more: Any) -> None:
         """Never waits. A full socket drops the packet: the unit's own lease then ends its output."""
-        if self._socket is None:
+        if not self._line.connected:
             return
         self._said_ns = self._clock()
         self._sequence += 1
         head = {"cmd": command, "host": self._host, "boot": self._unit_boot, "seq": self._sequence, "heard": self._heard}
         self._sent.append((self._sequence, self._said_ns))
-        try:
-            self._socket.send(seal(self._key, "to", self._unit, {**head, **more}))
-        except BlockingIOError:
-            pass
-        except OSError:
-            connection, self._socket = self._socket, None
-            connection.close()
+        self._line.send(seal(self._key, "to", self._unit, {**head, **more}))
+        if not self._line.connected:
             self.close()
 
     def _take(self, body: dict[str, Any]) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from home_rig import UNIT, Broker, needs_broker
@@ -71,7 +73,12 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService
 
 @pytest.fixture(scope="module")
 def page(service: RunningService) -> Iterator[PageClient]:
-    page = service.page()
+    def opened() -> PageClient | None:
+        with contextlib.suppress(httpx.TransportError):  # the page's process comes last where the machine is busy
+            return service.page()
+        return None
+
+    page: PageClient = until(opened, 60, "the page")
     yield page
     page.close()
 
