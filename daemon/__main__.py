@@ -245,7 +245,7 @@ def simulate_stimulator(
     context: typer.Context, kind: Annotated[str, typer.Argument(help="Kind of stimulator, e.g. simulated.")]
 ) -> None:
     """A stimulator emulator on its true wire."""
-    parts = {"wire"}  # what the emulators share
+    parts = {"wire", "home_unit"}  # what the emulators share
     folder = importlib.import_module("simulators.stimulators").__path__
     known = sorted(m.name for m in pkgutil.iter_modules(folder) if m.name not in parts)
     if kind not in known:

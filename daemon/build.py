@@ -159,6 +159,13 @@ def recorder(
     )  # fmt: skip
 
 
+def bridge_argv(layout: Layout, seat: Seat) -> list[str] | None:
+    """The command line of the process that carries the interlock's packets to the stimulator; None if it needs none."""
+    bridge = getattr(seat.stimulator.module, "bridge", None)
+    endpoint = str(layout.stimulator_socket(seat.id))
+    return bridge(seat.stimulator.settings, endpoint) if bridge is not None else None
+
+
 def interlock_argv(layout: Layout, seat: Seat, signed: Signed) -> list[str]:
     """The interlock's command line; the daemon holds the data directory's lock, so an orphan on this seat is taken over."""
     settings = asdict(seat.stimulator.settings)

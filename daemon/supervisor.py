@@ -131,6 +131,7 @@ class Service:
         self._clock = MachineClock()
         self._children: list[Child] = []
         self._interlocks: dict[str, Child] = {}
+        self._bridges: dict[str, Child] = {}  # what carries an interlock's packets to a stimulator that is not on this machine
         self._seats: list[SeatLoop] = []
         self._stopping = asyncio.Event()
         self._web: Child | None = None
@@ -184,6 +185,8 @@ class Service:
                         keep(f"idle {loop.seat}", loop.idle, loop)
                         watched = partial(self._watch_interlock, self._config.seats[number], signed[loop.seat], loop)
                         keep(f"interlock {loop.seat}", watched, loop)
+                        if (argv := build.bridge_argv(self._layout, self._config.seats[number])) is not None:
+                            keep(f"bridge {loop.seat}", partial(self._watch_bridge, self._config.seats[number], argv))
                     keep("state", partial(self._publish, live))
                     keep("commands", partial(self._commands, live))
                     keep("alarm sound", partial(self._sound, AlarmSound(layout.run, clock.lsl_s)))
@@ -253,7 +256,12 @@ class Service:
             if seat.source.kind == "lsl" and name:
                 argv = python("-m", "simulators.board", *data, "--name", name, "--seed", str(self._config.seats.index(seat) + 1))
                 await self._start(Child(f"board {seat.id}", argv, folder / "board.out", nice=NICE_LOOP))
+        if (carry := build.bridge_argv(layout, seat)) is not None:
+            self._bridges[seat.id] = await self._start(self._bridge(seat, carry))
         self._interlocks[seat.id] = await self._start(self._interlock(seat, signed))
+
+    def _bridge(self, seat: Seat, argv: list[str]) -> Child:
+        return Child(f"bridge {seat.id}", argv, self._layout.seat(seat.id) / "bridge.out", nice=NICE_INTERLOCK, outlives=True)
 
     def _interlock(self, seat: Seat, signed: build.Signed) -> Child:
         return Child(
@@ -350,6 +358,18 @@ class Service:
                 self._interlocks[seat.id] = await self._start(self._interlock(seat, signed))
             with contextlib.suppress(EegloopError):
                 await loop.link.connect(5.0)
+
+    async def _watch_bridge(self, seat: Seat, argv: list[str]) -> None:
+        """A dead bridge is started anew; the interlock has latched meanwhile, as a stimulator out of reach does."""
+        attempt = 0
+        while True:
+            await asyncio.sleep(0.1)
+            if self._bridges[seat.id].running:
+                continue
+            log.error("bridge gone", seat=seat.id)
+            await asyncio.sleep(RESTART_AFTER_S[min(attempt, len(RESTART_AFTER_S) - 1)])
+            attempt += 1
+            self._bridges[seat.id] = await self._start(self._bridge(seat, argv))
 
     async def _watch_web(self, port: int) -> None:
         """The page's process is restarted on the same port; the loop does not notice."""

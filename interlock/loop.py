@@ -178,6 +178,8 @@ class Loop:
         if self.device_fd < 0 and now_ns >= self.next_connect_ns:
             self._connect_device(now_ns)
         self._do(self.judge.tick(now_ns, time.time_ns(), monotonic_ns))
+        if self.device_fd >= 0:
+            self._hear_device()  # a device that speaks only when asked: its driver asks here
         self.next_tick_ns = now_ns + (REST_TICK_NS if self.judge.mode == InterlockMode.STOPPED else TICK_NS)
 
     def _may_leave(self, now_ns: int) -> bool:

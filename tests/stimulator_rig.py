@@ -10,11 +10,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import strategies as st
 
 from eegloop.errors import DeviceError
 from simulators.stimulators.wire import MS, EmulatedDevice, Wire
@@ -107,6 +108,76 @@ def until(
         assert line.now_ns - started_ns <= within_s * 1e9, f"not within {within_s} s"
         run(driver, line, 0.005, each)
     return (line.now_ns - started_ns) / 1e9
+
+
+def through_faults(
+    driver: Any, line: VirtualLine, seconds: float, step_ms: int, each: Callable[[int], None], may_lie: bool = False
+) -> set[str]:
+    """Run a driver with a fault on the line; `each(turn)` before every poll. Returns the names of all faults it told.
+
+    It must never say off while the emulator is on (`may_lie`: but where the emulator itself lies about it).
+    """
+    named: set[str] = set()
+    for turn in range(round(seconds * 1000 / step_ms)):
+        line.advance(step_ms * MS)
+        each(turn)
+        report = driver.poll()
+        named.add(report.fault.partition(":")[0])
+        assert may_lie or not (report.output_ma == 0.0 and line.device.output_on)
+    return named
+
+
+def pull_cable(
+    driver: Any, line: VirtualLine, after_bytes: int, seconds: float, step_ms: int, each: Callable[[int], None]
+) -> int:
+    """Pull the cable after so many bytes of the host; the driver must say that it is unplugged and nothing else. When, ns."""
+    line.cut_after_bytes = after_bytes
+    driver.connect()
+    for turn in range(round(seconds * 1000 / step_ms)):
+        line.advance(step_ms * MS)
+        each(turn)
+        if not driver.poll().connected:
+            break
+    gone_ns = line.now_ns
+    report = driver.poll()
+    assert not report.connected and report.output_ma is None and report.fault.startswith("unplugged")
+    driver.zero()
+    return gone_ns
+
+
+def fuzz(
+    data: st.DataObject,
+    driver: Any,
+    line: VirtualLine,
+    actions: dict[str, Callable[[], object]],
+    each: Callable[[str], object] = lambda action: None,
+) -> None:
+    """Any bytes on the way to a driver while it is used at random: bytes inserted, put before, lost, halves arriving late.
+
+    Never a crash, never "off" while the emulator is on; `each(action)` before every poll. At the end it is closed.
+    """
+    noise = iter(data.draw(st.lists(st.tuples(st.integers(0, 3), st.binary(max_size=14)), max_size=60)))
+
+    def mangle(arrived: bytes) -> bytes:
+        kind, extra = next(noise, (0, b""))
+        return (arrived, arrived + extra, extra + arrived[1:], arrived[:-1])[kind]
+
+    driver.connect()
+    line.mangle = mangle
+    for action in data.draw(st.lists(st.sampled_from([*actions, "arm", "zero", "wait", "poll"]), max_size=40)):
+        with suppress(DeviceError):
+            if action == "wait":
+                line.advance(data.draw(st.integers(1, 2500)) * MS)
+            elif action in actions:
+                actions[action]()
+            elif action != "poll":
+                getattr(driver, action)()
+        for _ in range(4):
+            line.advance(7 * MS)
+            each(action)
+            report = driver.poll()
+            assert not (report.output_ma == 0.0 and line.device.output_on)
+    driver.close()
 
 
 def talk(device: EmulatedDevice, data: bytes, wait_ms: int = 100, at_ns: int = START_NS) -> bytes:

@@ -8,8 +8,10 @@ It reads nothing back: an answered handshake only proves that everything before 
 A message cut in its middle freezes the outputs as they are until somebody presses the joystick; every message here
 is one write of at most 64 bytes while a train may run, which is one USB packet and so arrives whole or not at all.
 
-Not a plug-in of the interlock yet: amplitudes depend on the source wired to it (`ma_per_v`), the interlock has no
-hard limits for it, and sines are not made. Emulator only; facts from reference/stimulators.md section 3.
+As a plug-in it gives direct current through the voltage-controlled isolated source wired to `channel`: `ma_per_v` must
+be that source's. What the source makes of the voltage is not read back: `acknowledged`, never `measured`. It has no
+serial number, so a prescription names the firmware ("pulse_pal-21"). Emulator only; facts from
+reference/stimulators.md section 3.
 """
 
 from __future__ import annotations
@@ -36,8 +38,14 @@ RENEW_NS = 120 * MS
 ANSWER_NS = 300 * MS
 AGAIN_NS = 1_000 * MS
 ZERO_AGAIN_NS = 100 * MS
+ASK_NS = 100 * MS
 MOST_V = 10.0
-LIMITS = (Limit("amplitude_v", MOST_V, "V", "device"),)
+MOST_MA = 2.0
+LIMITS = (
+    Limit("amplitude_ma", MOST_MA, "mA", "device"),
+    Limit("frequency_hz", 0.0, "Hz", "device"),
+    Limit("amplitude_v", MOST_V, "V", "device"),
+)
 CHANNELS = 4
 ZERO_BITS = 0x8000
 MODES = {"normal": 0, "toggle": 1, "gated": 2}
@@ -46,9 +54,29 @@ ERRORS = {
     "no_answer": "the Pulse Pal does not answer; if its display says COMM. FAILURE, press the joystick, else plug it in again",
     "wrong_answer": "an answer was not the one awaited; output is stopped and the Pulse Pal asked anew",
     "old_model": "this is a Pulse Pal 1; only version 2 is known here",
+    "out_of_range": "asked for more than this device and its source give",
     "no_sine": "alternating current is not made by this driver; prescribe direct current",
     "unplugged": "the USB port is gone; plug it in, then connect again",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where it is and what is wired to it.
+
+    Attributes
+    ----------
+    port : str
+        Serial port, e.g. /dev/ttyACM0.
+    ma_per_v : float
+        Of the current source on `channel`, mA per V of its input, above 0 to 1.
+    channel : int
+        1-4.
+    """
+
+    port: str = ""
+    ma_per_v: float = 1.0
+    channel: int = 1
 
 
 def bits(volts: float) -> int:
@@ -164,13 +192,16 @@ class PulsePal:
         if not 0.0 < ma_per_v <= 1.0 or channel not in range(1, CHANNELS + 1):
             raise DeviceError(f"pulse_pal: ma_per_v {ma_per_v} and channel {channel}: must be above 0 to 1 mA/V, and 1-4")
         self.readback, self.stops_alone_s, self.slice_s = READBACK, STOPS_ALONE_S, SLICE_S
-        self.limits = (*LIMITS, Limit("amplitude_ma", ma_per_v * MOST_V, "mA", "device"))
+        self._most_ma = min(MOST_MA, ma_per_v * MOST_V)
+        self.limits = (Limit("amplitude_ma", self._most_ma, "mA", "device"), *LIMITS[1:])
         self.serial = ""
         self.trouble = ""
         self._ma_per_v, self._channel = ma_per_v, channel
         self._line = line or SerialLine(path, BAUD, "name the Pulse Pal's port and check its cable and your permission")
         self._clock = clock
-        self._awaited: deque[tuple[str, int, int]] = deque()  # "ack", "zero" or "started", when, and after how many starts
+        self._awaited: deque[tuple[str, int, int]] = (
+            deque()
+        )  # "ack", "zero", "started" or "alive", when, and after how many starts
         self._buffer = bytearray()
         self._heard_ns = self._started_ns = self._renewed_ns = self._zeroed_ns = 0
         self._ask_again_ns: int | None = None
@@ -207,18 +238,21 @@ class PulsePal:
         now_ns = self._clock()
         if not self._armed or lease_ms <= 0 or self._line.fileno() < 0:
             return
-        if frequency_hz != 0.0 or not 0.0 <= amplitude_ma <= self._ma_per_v * MOST_V:
-            self._fail("no_sine")
+        if frequency_hz != 0.0 or not 0.0 <= amplitude_ma <= self._most_ma:
+            self._fail("no_sine" if frequency_hz != 0.0 else "out_of_range")
             self.zero()
             return
-        if amplitude_ma == 0.0 and self._off:
+        if amplitude_ma == 0.0:
+            self._asked_ma = 0.0
+            if not self._off and self._started_ns >= self._zeroed_ns:
+                self._stop_all()
             return
         if now_ns - self._renewed_ns < RENEW_NS:
             return
         self._renewed_ns = now_ns
         if amplitude_ma != self._asked_ma:
             self._asked_ma = amplitude_ma
-            self._send(program(2, self._channel, bits(amplitude_ma / self._ma_per_v) if amplitude_ma else ZERO_BITS), "ack")
+            self._send(program(2, self._channel, bits(amplitude_ma / self._ma_per_v)), "ack")
         self._start(1 << (self._channel - 1))
 
     def zero(self) -> None:
@@ -249,6 +283,8 @@ class PulsePal:
             pass
         if self._awaited and now_ns - self._awaited[0][1] > ANSWER_NS:
             self._doubt("no_answer", now_ns)
+        elif not self._awaited and now_ns - self._heard_ns >= ASK_NS and self._line.fileno() >= 0:
+            self._send(HANDSHAKE, "alive")
         return self._report(now_ns)
 
     def close(self) -> None:
@@ -358,3 +394,8 @@ class PulsePal:
         running = now_ns - self._started_ns < PORT_SLICE_NS
         given = 0.0 if self._off else self._given_ma if running and self._armed and self._given_ma else None
         return DeviceReport(given, self._heard_ns, connected=True, armed=self._armed or not self._off, fault=self.trouble)
+
+
+def build(settings: Settings, default_endpoint: str) -> PulsePal:
+    """The driver; there is no default port: `default_endpoint` only shows up in the message that asks for one."""
+    return PulsePal(settings.port or default_endpoint, settings.ma_per_v, settings.channel)

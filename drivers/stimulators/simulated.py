@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import math
-import socket
 from dataclasses import dataclass
 from typing import Any
 
-from eegloop.errors import DeviceError
+from drivers.stimulators.packet_socket import PacketSocket
 from eegloop.stim import DeviceReport, Limit
 
 READBACK = "measured"
@@ -18,7 +17,6 @@ LIMITS = (
     Limit("frequency_hz", 45.0, "Hz", "device"),
     Limit("intensity_percent", 100.0, "%", "device"),
 )
-_MOST_PACKETS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +34,7 @@ class SimulatedStimulator:
         self.stops_alone_s = STOPS_ALONE_S
         self.limits: tuple[Limit, ...] = LIMITS
         self.serial = ""
-        self._path = path
-        self._socket: socket.socket | None = None
+        self._line = PacketSocket(path, "simulated stimulator", "start it with `eegloop simulate stimulator simulated`")
         self._report = DeviceReport(None, 0, connected=False, armed=False)
 
     def connect(self) -> None:
@@ -49,20 +46,12 @@ class SimulatedStimulator:
             If nothing listens.
         """
         self.close()
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        connection.setblocking(False)
-        try:
-            connection.connect(self._path)
-        except OSError as error:
-            connection.close()
-            hint = "start it with `eegloop simulate stimulator simulated`"
-            raise DeviceError(f"simulated stimulator: {self._path}: {error.strerror}; {hint}") from None
-        self._socket = connection
+        self._line.connect()
         self._report = DeviceReport(None, 0, connected=True, armed=False)
         self._send({"cmd": "identify"})
 
     def fileno(self) -> int:
-        return self._socket.fileno() if self._socket is not None else -1
+        return self._line.fileno()
 
     def arm(self) -> None:
         self._send({"cmd": "arm"})
@@ -82,18 +71,10 @@ class SimulatedStimulator:
 
     def poll(self) -> DeviceReport:
         """The newest report; what cannot be understood is dropped, so that garbage counts as silence."""
-        packets: list[bytes] = []
-        while self._socket is not None and len(packets) < _MOST_PACKETS:
-            try:
-                packet = self._socket.recv(4096)
-            except BlockingIOError:
-                break
-            except OSError:
-                packet = b""
-            if not packet:
-                self.close()
-                return self._report
-            packets.append(packet)
+        packets = self._line.receive()
+        if not self._line.connected:
+            self.close()
+            return self._report
         for packet in packets if not self.serial else packets[:0]:
             self._identify(packet)
         for packet in reversed(packets):
@@ -104,9 +85,7 @@ class SimulatedStimulator:
         return self._report
 
     def close(self) -> None:
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        self._line.close()
         self.serial = ""
         self._report = DeviceReport(None, self._report.t_ns, connected=False, armed=False)
 
@@ -120,14 +99,10 @@ class SimulatedStimulator:
 
     def _send(self, body: dict[str, Any]) -> None:
         """Never waits. A full socket drops the packet: the device's own lease then ends its output."""
-        if self._socket is None:
-            return
-        try:
-            self._socket.send(json.dumps(body, separators=(",", ":")).encode())
-        except BlockingIOError:
-            pass
-        except OSError:
-            self.close()
+        if self._line.connected:
+            self._line.send(json.dumps(body, separators=(",", ":")).encode())
+            if not self._line.connected:
+                self.close()
 
 
 def _read(packet: bytes) -> dict[str, Any]:

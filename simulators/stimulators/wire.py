@@ -123,6 +123,11 @@ class Wire:
         self._out: deque[tuple[int, bytes]] = deque()
         self._in_free_ns = self._out_free_ns = 0
 
+    def begin_fault(self, now_ns: int) -> None:
+        """What goes wrong does so now; without a fault named, the cable is pulled."""
+        self.fault = self.fault or "unplugged"
+        self._fault_at_ns = now_ns
+
     def host_sent(self, data: bytes, now_ns: int) -> None:
         """Bytes the host wrote; each reaches the device when its stop bit has passed."""
         if self._fault_at_ns is None and self.fault:
@@ -291,7 +296,7 @@ def serve(
     argv: list[str] | None,
 ) -> int:
     """Run an emulator until SIGTERM or SIGINT; its first line of output is the pseudo-terminal's path."""
-    parser.add_argument("--fault", choices=faults, default="", help="what goes wrong")
+    parser.add_argument("--fault", choices=faults, default="", help="what goes wrong; at once on SIGUSR1 (default: unplugged)")
     parser.add_argument(
         "--fault-after-s", type=float, default=0.0, help="s after the host's first byte until it does (default 0)"
     )
@@ -316,6 +321,7 @@ def serve(
 
     signal.signal(signal.SIGTERM, leave)
     signal.signal(signal.SIGINT, leave)
+    signal.signal(signal.SIGUSR1, lambda *_: terminal.wire.begin_fault(boot_ns()))
     print(terminal.path, flush=True)
     try:
         terminal.run(waker)

@@ -591,6 +591,7 @@ def test_a_seat_whose_ledger_is_gone_gives_nothing(rig: Rig) -> None:
 ALLOWED_OWN = {
     "drivers",
     "drivers.stimulators",
+    "drivers.stimulators.packet_socket",
     "drivers.stimulators.simulated",
     "eegloop",
     "eegloop.errors",

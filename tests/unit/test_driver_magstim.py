@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stimulator_rig import VirtualLine, run, until
+from stimulator_rig import VirtualLine, fuzz, pull_cable, run, through_faults, until
 
 from drivers.stimulators.magstim import ANSWER_NS, ERRORS, SILENCE_NS, Magstim
 from drivers.stimulators.magstim_frames import (
@@ -213,16 +213,13 @@ def test_power_tables() -> None:
 def test_faults_end_disarmed_and_named(fault: str, after_s: float) -> None:
     driver, line = rig(fault, after_s)
     driver.connect()
-    named: set[str] = set()
-    for turn in range(1200):
-        line.advance(5 * MS)
+
+    def each(turn: int) -> None:
         if turn % 100 == 20:
             driver.arm()
         driver.hold(400)
-        report = driver.poll()
-        named.add(report.fault.partition(":")[0])
-        if fault != "lies":
-            assert not (report.output_ma == 0.0 and line.device.output_on)
+
+    named = through_faults(driver, line, 6.0, 5, each, may_lie=fault == "lies")
     expected = {
         "no_answer": {"no_answer"},
         "late": {"no_answer"},
@@ -247,18 +244,13 @@ def test_faults_end_disarmed_and_named(fault: str, after_s: float) -> None:
 @pytest.mark.parametrize("cut", range(80))
 def test_the_cable_pulled_at_any_byte(cut: int) -> None:
     driver, line = rig()
-    line.cut_after_bytes = cut
-    driver.connect()
-    for turn in range(1000):
-        line.advance(5 * MS)
+
+    def each(turn: int) -> None:
         if turn == 40:
             driver.arm()
         driver.hold(400)
-        if not driver.poll().connected:
-            break
-    report = driver.poll()
-    assert not report.connected and report.output_ma is None and report.fault.startswith("unplugged")
-    driver.zero()
+
+    pull_cable(driver, line, cut, 5.0, 5, each)
     line.advance(1_100 * MS)
     assert not line.device.output_on
 
@@ -268,36 +260,8 @@ def test_the_cable_pulled_at_any_byte(cut: int) -> None:
 def test_any_bytes_never_crash_it_and_never_make_it_believe_off_while_on(data: st.DataObject) -> None:
     """Noise is inserted, bytes are lost, halves arrive late; the device's own armed state is the truth."""
     driver, line = rig(model=data.draw(st.sampled_from(emulator.MODELS)))
-    noise = data.draw(st.lists(st.tuples(st.integers(0, 3), st.binary(max_size=6)), max_size=40))
-    turns = iter(noise)
-
-    def mangle(arrived: bytes) -> bytes:
-        kind, extra = next(turns, (0, b""))
-        return (arrived, arrived + extra, extra + arrived[1:], arrived[:-1])[kind]
-
-    driver.connect()
-    line.mangle = mangle
-    for action in data.draw(st.lists(st.sampled_from(["arm", "zero", "hold", "fire", "power", "wait", "poll"]), max_size=40)):
-        try:
-            match action:
-                case "arm":
-                    driver.arm()
-                case "zero":
-                    driver.zero()
-                case "fire":
-                    driver.fire()
-                case "power":
-                    driver.set_power(30)
-                case "wait":
-                    line.advance(data.draw(st.integers(1, 1500)) * MS)
-        except DeviceError:
-            pass
-        for _ in range(4):
-            line.advance(7 * MS)
-            driver.hold(400)
-            report = driver.poll()
-            assert not (report.output_ma == 0.0 and line.device.output_on)
-    driver.close()
+    actions = {"hold": lambda: None, "fire": driver.fire, "power": lambda: driver.set_power(30)}
+    fuzz(data, driver, line, actions, lambda _action: driver.hold(400))
     line.advance(1_100 * MS)
     assert not line.device.output_on
 

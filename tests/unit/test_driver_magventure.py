@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stimulator_rig import VirtualLine, run, until
+from stimulator_rig import VirtualLine, fuzz, pull_cable, run, through_faults, until
 
 from drivers.stimulators import magventure as wire
 from drivers.stimulators.magventure import ERRORS, MagVenture, Parser, Status, crc, frame, interval_ms
@@ -150,16 +150,13 @@ def test_found_enabled_is_disabled_first() -> None:
 def test_faults(fault: str, after_s: float) -> None:
     driver, line = rig(fault, after_s)
     driver.connect()
-    named: set[str] = set()
-    for turn in range(1600):
-        line.advance(5 * MS)
+
+    def each(turn: int) -> None:
         if turn % 400 == 40:
             driver.arm()
         driver.hold(400)
-        report = driver.poll()
-        named.add(report.fault.partition(":")[0])
-        if fault != "lies":
-            assert not (report.output_ma == 0.0 and line.device.output_on)
+
+    named = through_faults(driver, line, 8.0, 5, each, may_lie=fault == "lies")
     expected = {
         "no_answer": {"no_answer"},
         "late": {"no_answer"},
@@ -183,21 +180,17 @@ def test_faults(fault: str, after_s: float) -> None:
 def test_the_cable_pulled_at_any_byte(cut: int) -> None:
     """Nothing fires after it; that the device stays enabled is the device's nature, and said."""
     driver, line = rig()
-    line.cut_after_bytes = cut
-    driver.connect()
-    for turn in range(1500):
-        line.advance(5 * MS)
+
+    def each(turn: int) -> None:
         if turn == 40:
             driver.set_amplitude(50)
             driver.arm()
         driver.hold(400)
         if driver.ready:
             driver.fire()
-        if not driver.poll().connected:
-            break
-    gone_ns = line.now_ns
-    report = driver.poll()
-    assert not report.connected and report.output_ma is None and "panel" in report.fault
+
+    gone_ns = pull_cable(driver, line, cut, 7.5, 5, each)
+    assert "panel" in driver.poll().fault
     line.advance(3_000 * MS)
     assert all(pulse["boot_ns"] <= gone_ns for pulse in line.pulses())
 
@@ -206,41 +199,13 @@ def test_the_cable_pulled_at_any_byte(cut: int) -> None:
 @given(data=st.data())
 def test_any_bytes_never_crash_it_and_never_make_it_believe_off_while_on(data: st.DataObject) -> None:
     driver, line = rig(model=data.draw(st.sampled_from(list(emulator.MODELS))))
-    noise = iter(data.draw(st.lists(st.tuples(st.integers(0, 3), st.binary(max_size=9)), max_size=60)))
-
-    def mangle(arrived: bytes) -> bytes:
-        kind, extra = next(noise, (0, b""))
-        return (arrived, arrived + extra, extra + arrived[1:], arrived[:-1])[kind]
-
-    driver.connect()
-    line.mangle = mangle
-    for action in data.draw(
-        st.lists(st.sampled_from(["arm", "zero", "fire", "set", "train", "knob", "wait", "poll"]), max_size=40)
-    ):
-        try:
-            match action:
-                case "arm":
-                    driver.arm()
-                case "zero":
-                    driver.zero()
-                case "fire":
-                    driver.fire()
-                case "set":
-                    driver.set_amplitude(40)
-                case "train":
-                    driver.start_train()
-                case "knob":
-                    line.device.turn_knob(60)  # type: ignore[attr-defined]
-                case "wait":
-                    line.advance(data.draw(st.integers(1, 2500)) * MS)
-        except DeviceError:
-            pass
-        for _ in range(4):
-            line.advance(7 * MS)
-            driver.hold(400)
-            report = driver.poll()
-            assert not (report.output_ma == 0.0 and line.device.output_on)
-    driver.close()
+    actions = {
+        "fire": driver.fire,
+        "set": lambda: driver.set_amplitude(40),
+        "train": driver.start_train,
+        "knob": lambda: line.device.turn_knob(60),  # type: ignore[attr-defined]
+    }
+    fuzz(data, driver, line, actions, lambda _action: driver.hold(400))
     line.advance(50 * MS)
     assert not line.device.output_on
 

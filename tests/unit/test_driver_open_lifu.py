@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stimulator_rig import VirtualLine, run, until
+from stimulator_rig import VirtualLine, fuzz, pull_cable, run, through_faults, until
 
 from drivers.stimulators import open_lifu as wire
 from drivers.stimulators.open_lifu import ERRORS, Frame, OpenLifu, Parser, Sequence, frame
@@ -123,10 +123,9 @@ def test_a_continuous_trigger_found_at_connect_is_stopped() -> None:
 def test_faults(fault: str, after_s: float) -> None:
     driver, line = rig(fault, after_s)
     driver.connect()
-    named: set[str] = set()
-    for turn in range(1200):
-        line.advance(5 * MS)
-        if turn == 40:
+
+    def each(turn: int) -> None:
+        if turn == 40 and line.is_open:
             driver.set_voltage(20.0)
             driver.set_sequence(SEQUENCE)
         if turn == 80:
@@ -134,10 +133,8 @@ def test_faults(fault: str, after_s: float) -> None:
         driver.hold(400)
         if driver.ready:
             driver.fire()
-        report = driver.poll()
-        named.add(report.fault.partition(":")[0])
-        if fault != "lies":
-            assert not (report.output_ma == 0.0 and line.device.output_on)
+
+    named = through_faults(driver, line, 6.0, 5, each, may_lie=fault == "lies")
     expected = {
         "no_answer": {"no_answer"},
         "late": {"no_answer"},
@@ -157,10 +154,8 @@ def test_faults(fault: str, after_s: float) -> None:
 @pytest.mark.parametrize("cut", range(0, 700, 9))
 def test_the_cable_pulled_at_any_byte(cut: int) -> None:
     driver, line = rig()
-    line.cut_after_bytes = cut
-    driver.connect()
-    for turn in range(1200):
-        line.advance(5 * MS)
+
+    def each(turn: int) -> None:
         if turn == 40 and line.is_open:
             driver.set_voltage(20.0)
             driver.set_sequence(SEQUENCE)
@@ -169,10 +164,8 @@ def test_the_cable_pulled_at_any_byte(cut: int) -> None:
         driver.hold(400)
         if driver.ready:
             driver.fire()
-        if not driver.poll().connected:
-            break
-    report = driver.poll()
-    assert not report.connected and report.output_ma is None and report.fault.startswith("unplugged")
+
+    pull_cable(driver, line, cut, 6.0, 5, each)
     line.advance(600 * MS)
     assert not line.device.output_on
 
@@ -181,37 +174,12 @@ def test_the_cable_pulled_at_any_byte(cut: int) -> None:
 @given(data=st.data())
 def test_any_bytes_never_crash_it_and_never_make_it_believe_off_while_on(data: st.DataObject) -> None:
     driver, line = rig()
-    noise = iter(data.draw(st.lists(st.tuples(st.integers(0, 3), st.binary(max_size=14)), max_size=60)))
-
-    def mangle(arrived: bytes) -> bytes:
-        kind, extra = next(noise, (0, b""))
-        return (arrived, arrived + extra, extra + arrived[1:], arrived[:-1])[kind]
-
-    driver.connect()
-    line.mangle = mangle
-    for action in data.draw(st.lists(st.sampled_from(["volts", "set", "arm", "zero", "fire", "wait", "poll"]), max_size=40)):
-        try:
-            match action:
-                case "volts":
-                    driver.set_voltage(20.0)
-                case "set":
-                    driver.set_sequence(SEQUENCE)
-                case "arm":
-                    driver.arm()
-                case "zero":
-                    driver.zero()
-                case "fire":
-                    driver.fire()
-                case "wait":
-                    line.advance(data.draw(st.integers(1, 2500)) * MS)
-        except DeviceError:
-            pass
-        for _ in range(4):
-            line.advance(7 * MS)
-            driver.hold(400)
-            report = driver.poll()
-            assert not (report.output_ma == 0.0 and line.device.output_on)
-    driver.close()
+    actions = {
+        "volts": lambda: driver.set_voltage(20.0),
+        "set": lambda: driver.set_sequence(SEQUENCE),
+        "fire": driver.fire,
+    }
+    fuzz(data, driver, line, actions, lambda _action: driver.hold(400))
     line.advance(20 * MS)
     assert not line.device.output_on
 

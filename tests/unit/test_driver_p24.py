@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stimulator_rig import VirtualLine, run, talk, until
+from stimulator_rig import VirtualLine, fuzz, pull_cable, run, talk, through_faults, until
 
 from drivers.stimulators import p24 as wire
 from drivers.stimulators.amplitude import Peak
@@ -126,15 +126,13 @@ def test_more_than_it_gives_is_refused_and_stops() -> None:
 def test_faults(fault: str, after_s: float) -> None:
     driver, line = rig(fault, after_s)
     driver.connect()
-    named: set[str] = set()
-    for turn in range(600):
-        line.advance(10 * MS)
+
+    def each(turn: int) -> None:
         if turn in (20, 300):
             driver.arm()
         driver.output(1.0, 10.0, 400)
-        report = driver.poll()
-        named.add(report.fault.partition(":")[0])
-        assert not (report.output_ma == 0.0 and line.device.output_on)
+
+    named = through_faults(driver, line, 6.0, 10, each)
     expected = {
         "no_answer": {"no_answer"},
         "late": {"no_answer"},
@@ -153,18 +151,13 @@ def test_faults(fault: str, after_s: float) -> None:
 @pytest.mark.parametrize("cut", range(0, 300, 4))
 def test_the_cable_pulled_at_any_byte(cut: int) -> None:
     driver, line = rig()
-    line.cut_after_bytes = cut
-    driver.connect()
-    for turn in range(600):
-        line.advance(10 * MS)
+
+    def each(turn: int) -> None:
         if turn == 20:
             driver.arm()
         driver.output(1.0, 10.0, 400)
-        if not driver.poll().connected:
-            break
-    gone_ns = line.now_ns
-    report = driver.poll()
-    assert not report.connected and report.output_ma is None and report.fault.startswith("unplugged")
+
+    gone_ns = pull_cable(driver, line, cut, 6.0, 10, each)
     line.advance(3_000 * MS)
     assert not line.device.output_on and all(pulse["boot_ns"] <= gone_ns + 10 * MS for pulse in line.pulses())
 
@@ -176,29 +169,13 @@ def test_any_bytes_never_crash_it_and_never_make_it_believe_off_while_on(data: s
     for command, payload in ((wire.ML_INIT, b"\1"), (wire.ML_UPDATE, mid_level({1: (0, 20.0, PATTERN)}))):
         line.wire.host_sent(packet(1, command, payload), line.now_ns)  # somebody left a pattern running
     line.advance(3 * MS)
-    noise = iter(data.draw(st.lists(st.tuples(st.integers(0, 3), st.binary(max_size=9)), max_size=60)))
-
-    def mangle(arrived: bytes) -> bytes:
-        kind, extra = next(noise, (0, b""))
-        return (arrived, arrived + extra, extra + arrived[1:], arrived[:-1])[kind]
-
-    driver.connect()
-    line.mangle = mangle
-    for action in data.draw(st.lists(st.sampled_from(["arm", "zero", "output", "wait", "poll"]), max_size=40)):
-        match action:
-            case "arm":
-                driver.arm()
-            case "zero":
-                driver.zero()
-            case "wait":
-                line.advance(data.draw(st.integers(1, 2500)) * MS)
-        for _ in range(4):
-            line.advance(7 * MS)
-            if action == "output":
-                driver.output(1.0, 40.0, 400)
-            report = driver.poll()
-            assert not (report.output_ma == 0.0 and line.device.output_on)
-    driver.close()
+    fuzz(
+        data,
+        driver,
+        line,
+        {"output": lambda: None},
+        lambda action: driver.output(1.0, 40.0, 400) if action == "output" else None,
+    )
     line.advance(20 * MS)
     assert not line.device.output_on
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import given as hypothesis_given
 from hypothesis import strategies as st
-from stimulator_rig import VirtualLine, run, until
+from stimulator_rig import VirtualLine, fuzz, pull_cable, run, through_faults, until
 
 from drivers.stimulators import pulse_pal as wire
 from drivers.stimulators.amplitude import Peak
@@ -151,15 +151,13 @@ def test_sines_are_refused_and_stop() -> None:
 def test_faults(fault: str, after_s: float) -> None:
     driver, line = rig(fault, after_s)
     driver.connect()
-    named: set[str] = set()
-    for turn in range(400):
-        line.advance(10 * MS)
+
+    def each(turn: int) -> None:
         if turn in (30, 200):
             driver.arm()
         driver.output(1.0, 0.0, 400)
-        report = driver.poll()
-        named.add(report.fault.partition(":")[0])
-        assert not (report.output_ma == 0.0 and line.device.output_on)
+
+    named = through_faults(driver, line, 4.0, 10, each)
     expected = {
         "no_answer": "no_answer",
         "late": "no_answer",
@@ -177,17 +175,13 @@ def test_faults(fault: str, after_s: float) -> None:
 def test_the_cable_pulled_at_any_byte(cut: int) -> None:
     """Off by itself, but for a message cut in its middle while a train runs: that freezes a real one, and is not one USB packet."""
     driver, line = rig()
-    line.cut_after_bytes = cut
-    driver.connect()
-    for turn in range(300):
-        line.advance(10 * MS)
+
+    def each(turn: int) -> None:
         if turn == 20:
             driver.arm()
         driver.output(1.0, 0.0, 400)
-        if not driver.poll().connected:
-            break
-    report = driver.poll()
-    assert not report.connected and report.output_ma is None and report.fault.startswith("unplugged")
+
+    pull_cable(driver, line, cut, 3.0, 10, each)
     line.advance(2_000 * MS)
     assert not line.device.output_on or line.device.frozen  # type: ignore[attr-defined]
 
@@ -213,33 +207,12 @@ def test_every_message_sent_while_a_train_may_run_fits_one_usb_packet() -> None:
 @hypothesis_given(data=st.data())
 def test_any_bytes_never_crash_it_and_never_make_it_believe_off_while_on(data: st.DataObject) -> None:
     driver, line = rig()
-    noise = iter(data.draw(st.lists(st.tuples(st.integers(0, 3), st.binary(max_size=6)), max_size=60)))
-
-    def mangle(arrived: bytes) -> bytes:
-        kind, extra = next(noise, (0, b""))
-        return (arrived, arrived + extra, extra + arrived[1:], arrived[:-1])[kind]
-
-    driver.connect()
-    line.mangle = mangle
-    for action in data.draw(st.lists(st.sampled_from(["arm", "zero", "output", "trigger", "wait", "poll"]), max_size=40)):
-        try:
-            match action:
-                case "arm":
-                    driver.arm()
-                case "zero":
-                    driver.zero()
-                case "trigger":
-                    driver.trigger(1)
-                case "wait":
-                    line.advance(data.draw(st.integers(1, 1500)) * MS)
-        except DeviceError:
-            pass
-        for _ in range(4):
-            line.advance(7 * MS)
-            if action == "output":
-                driver.output(1.0, 0.0, 400)
-            report = driver.poll()
-            assert not (report.output_ma == 0.0 and line.device.output_on)
-    driver.close()
+    fuzz(
+        data,
+        driver,
+        line,
+        {"output": lambda: None, "trigger": lambda: driver.trigger(1)},
+        lambda action: driver.output(1.0, 0.0, 400) if action == "output" else None,
+    )
     line.advance(5 * MS)
     assert not line.device.output_on

@@ -1,0 +1,129 @@
+"""A whole session at home: virtual person, real service, interlock, bridge, mosquitto and the emulated unit with its own record."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from home_rig import UNIT, Broker, needs_broker
+from running_service import PageClient, RunningService, Script, check_parity, running, seat_config, until, write_config
+
+from control.prescription import TrustedKey, demo_prescription, new_key, public_key, sign, trusted_bytes
+from eegloop.layout import Layout
+
+pytestmark = [needs_broker, pytest.mark.long]
+SEAT = "home"
+START_MA = 0.1
+
+
+def sign_home_prescription(data: Path, person: str) -> Path:
+    """Two hours' worth of one session: the demo's blocks, shortened, within the hard limits of a home."""
+    layout = Layout(data)
+    layout.create()
+    now_s = time.time()
+    key = new_key()
+    trusted = TrustedKey(public_key(key).hex(), "demo", "prescriber", "any", int(now_s) - 60, int(now_s) + 86_400, False)
+    (layout.keys / "trusted.json").write_bytes(trusted_bytes((trusted,)))
+    home = {"profile": "home", "device": "mqtt", "device_serial": UNIT, "authority": "lower_only", "lockout_ms": 43_200_000}
+    short = {
+        "start_ua": round(START_MA * 1000),
+        "day_sessions": 1,
+        "week_sessions": 5,
+        "baseline_ms": 2_000,
+        "sense_ms": 8_000,
+        "stimulate_ms": 2_000,
+    }
+    file = data / "home.json"
+    demo = demo_prescription(person, now_s)
+    settings = {**demo.settings, "refractory_ms": 60_000}
+    file.write_bytes(sign(replace(demo, session_ms=1_800_000, settings=settings, **home, **short), [key]))
+    return file
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
+    folder = tmp_path_factory.mktemp("home")
+    data = folder / "data"
+    person = seat_config(SEAT, {})["person"]
+    prescription = sign_home_prescription(data, person)
+    broker = Broker(folder)
+    key_file = folder / "unit.key"
+    key_file.write_text(os.urandom(32).hex())
+    key_file.chmod(0o600)
+    stimulator = {"kind": "mqtt", "unit": UNIT, "key_file": str(key_file), "broker": broker.address}
+    seat = seat_config(SEAT, {"kind": "lsl", "name": f"home-{os.getpid()}", "type": "EEG"}, stimulator=stimulator)
+    seat["prescription"] = str(prescription)
+    module = ("-m", "simulators.stimulators.mqtt", "--broker", broker.address, "--unit", UNIT, "--key", str(key_file))
+    unit = Script("unit", *module, "--data", str(data), "--seat", SEAT)
+    try:
+        with running("demo", write_config(folder / "config.yaml", [seat]), data) as service:
+            yield service
+    finally:
+        unit.end()
+        broker.process.kill()
+        broker.process.wait(5)
+
+
+@pytest.fixture(scope="module")
+def page(service: RunningService) -> Iterator[PageClient]:
+    def opened() -> PageClient | None:
+        with contextlib.suppress(httpx.TransportError):  # the page's process comes last where the machine is busy
+            return service.page()
+        return None
+
+    page: PageClient = until(opened, 60, "the page")
+    yield page
+    page.close()
+
+
+def record(service: RunningService) -> np.ndarray:
+    """(n,) of boot_ns and mA, every sample the unit put out."""
+    return np.fromfile(service.layout.seat(SEAT) / "stimulator" / "output.bin", [("boot_ns", "<i8"), ("ma", "<f8")])
+
+
+def ask(page: PageClient, name: str) -> None:
+    assert page.ask(type="command", seat=SEAT, name=name)["ok"] is True
+
+
+def in_phase(page: PageClient, *phases: str) -> bool:
+    state = page.seat(SEAT)
+    return bool(state) and state["phase"] in phases
+
+
+def test_a_session_from_screening_to_its_end(service: RunningService, page: PageClient, tmp_path: Path) -> None:
+    """A person starts it; it senses in confirmed zero, decides, goes on no higher, and ends by the signed ramp."""
+    until(lambda: page.seat(SEAT), 20, "the page knows the seat")
+    seat = page.seat(SEAT)
+    assert seat["phase"] == "stopped" and seat["output"]["readback"] == "measured" and seat["output"]["zero_confirmed"]
+    for name, phase in (("rearm", "off"), ("start", "screen"), ("screened", "contact")):
+        ask(page, name)
+        until(lambda phase=phase: in_phase(page, phase), 5, f"{phase} after {name}")  # type: ignore[misc]
+    until(lambda: in_phase(page, "on") and page.seat(SEAT)["block"] == "stimulate", 60, "stimulating")
+    assert abs(page.seat(SEAT)["output"]["confirmed_ma"] - START_MA) < 0.02
+    until(lambda: page.seat(SEAT).get("decision"), 60, "a decision")
+    decision = page.seat(SEAT)["decision"]
+    assert decision["granted_ma"] <= START_MA
+    until(lambda: page.seat(SEAT)["block"] == "stimulate", 30, "stimulating again")
+    ask(page, "end")
+    until(lambda: in_phase(page, "post"), 30, "post")
+    assert page.seat(SEAT)["output"]["confirmed_ma"] == 0.0
+
+    output = record(service)
+    assert output["ma"].max() <= START_MA + 1e-9 and output["ma"][-1] == 0.0
+    rise = np.diff(output["ma"]) / np.maximum(np.diff(output["boot_ns"]), 1) * 1e9
+    assert np.diff(output["ma"]).max() <= 0.02, f"the ramp has no step (fastest {rise.max():.3f} mA/s)"
+    code = service.stop()
+    assert code == 0 and "Traceback" not in service.output() + service.log()
+    recorded = service.recorded(SEAT)
+    rows = recorded.table("stim.tsv")
+    assert {row["device"] for row in rows} == {"mqtt"}
+    check_parity(recorded, tmp_path / "replay")
+    done = service.run_command("verify", str(service.data))
+    assert done.returncode == 0, done.stdout + done.stderr
