@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from drivers.sources.brainflow_boards import BoardDescription, describe_board
 from drivers.sources.clock import ClockState, Counter, SampleClock
 from drivers.sources.units import channel_kind
 from eegloop.closed import Closed
@@ -78,10 +79,28 @@ def board_names() -> tuple[str, ...]:
     return tuple(b.name for b in _library().BoardIds if b.name != "NO_BOARD")
 
 
+def boards() -> tuple[BoardDescription, ...]:
+    """Every board of the installed BrainFlow: its streams, and what it needs in config.yaml."""
+    return tuple(describe_board(name, descriptions(name)) for name in board_names())
+
+
 def describe(board: str) -> dict[str, Any]:
     """BrainFlow's description of a board (rows of each kind, rate, names)."""
     library = _library()
     return dict(library.BoardShim.get_board_descr(_board_id(library, board, "board")))
+
+
+def descriptions(board: str) -> dict[int, dict[str, Any]]:
+    """BrainFlow's description of each of a board's presets; empty for boards that carry another one's data."""
+    library = _library()
+    board_id = _board_id(library, board, "board")
+    found = {}
+    for preset in library.BoardShim.get_board_presets(board_id):
+        with contextlib.suppress(library.BrainFlowError):
+            said = dict(library.BoardShim.get_board_descr(board_id, preset))
+            if "sampling_rate" in said:
+                found[int(preset)] = said
+    return found
 
 
 class BrainflowSource:
