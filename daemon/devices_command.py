@@ -9,11 +9,13 @@ from daemon.serial_ports import SerialPort, bluetooth_adapters, serial_ports
 from drivers.sources.brainflow import boards
 from drivers.sources.brainflow_boards import BoardDescription, PresetDescription
 from drivers.sources.lsl_inlet import StreamSeen, list_streams
+from drivers.sources.lsl_network import configure
 from eegloop.plugins import kinds
 
 
 def list_devices(json_output: bool) -> None:
     """Print LSL streams that answer within a second, serial ports, stimulator drivers and every board that BrainFlow knows."""
+    configure("site")
     streams, ports, known = list_streams(), serial_ports(), boards()
     if json_output:
         body = {
@@ -26,7 +28,10 @@ def list_devices(json_output: bool) -> None:
         print(json.dumps(body))
         return
     print("EEG streams on the network (source: kind: lsl):")
-    print("\n".join(f"  {s}\n      {_lsl_needs(s, streams)}" for s in streams) or "  none answers; is the headset on and its program running?")
+    print(
+        "\n".join(f"  {s}\n      {_lsl_needs(s, streams)}" for s in streams)
+        or "  none answers; is the headset on and its program running?"
+    )
     print("\nSerial ports (dongles of boards, stimulators):")
     print("\n".join(f"  {port_line(p)}" for p in ports) or "  none; plug the dongle in")
     adapters = ", ".join(bluetooth_adapters()) or "none"

@@ -46,7 +46,7 @@ def serial_ports() -> tuple[SerialPort, ...]:
 
 def describe(port: str, what: str = "", serial_number: str = "", sys_folder: Path = SYS) -> SerialPort:
     """Look at one port; raises FileNotFoundError if there is none of this name."""
-    group_id = os.stat(port).st_gid
+    group_id = Path(port).stat().st_gid
     try:
         group = grp.getgrgid(group_id).gr_name
     except KeyError:

@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import ClassVar, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
 from pydantic import Field, field_validator
 
@@ -43,6 +43,10 @@ class Settings(Closed):
     type: str | None = Field("EEG", description="stream type; null = any")
     source_id: str | None = Field(None, description="source_id; null = any")
     host: str | None = Field(None, description="name of the sending computer; null = any (pin it where others share the network)")
+    scope: Literal["machine", "link", "site"] = Field(
+        "link",
+        description="how far streams are looked for: this machine, the local network, the site; the widest of all seats counts",
+    )
     predicate: str | None = Field(None, description="XPath 1.0 predicate over the stream header, as liblsl reads it; null = none")
     unit: str | None = Field(None, description="unit of the samples where the header has none or a wrong one: V, mV, µV or nV")
     channels: tuple[str, ...] | None = Field(None, description="channel labels where the header has none or wrong ones")
