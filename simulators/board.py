@@ -46,7 +46,9 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         "--fault", action="append", default=[], metavar="NAME[:KEY=VALUE,...]", help="a fault of simulators/faults.py"
     )
     parser.add_argument(
-        "--listen", action="store_true", help="each line on standard input names the faults from then on (separated by spaces; empty = none)"
+        "--listen",
+        action="store_true",
+        help="each line on standard input names the faults from then on (separated by spaces; empty = none)",
     )
     parser.add_argument("--truth", type=Path, metavar="FILE.npz", help="write hidden states of the last 10 minutes there on exit")
     return parser.parse_args(argv)

@@ -15,12 +15,14 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import ClassVar, Literal, TypeVar
 
 from pydantic import Field, field_validator
 
 from drivers.sources.clock import ClockState, SampleClock
 from drivers.sources.lsl_inlet import Inlet, StreamHeader, StreamLost, Wanted, find_stream
+from drivers.sources.repeats import Repeats
 from drivers.sources.units import microvolts_per
 from eegloop.closed import Closed
 from eegloop.errors import SourceError
@@ -79,6 +81,7 @@ class LslSource:
         self._samples: SampleClock | None = None
         self._thread: ThreadPoolExecutor | None = None
         self._closing = False
+        self._repeats = Repeats()
 
     async def __aenter__(self) -> LslSource:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"lsl-{self._settings.name or 'any'}")
@@ -91,6 +94,7 @@ class LslSource:
             raise
         self._header = self._inlet.header
         self._samples = SampleClock(self._header.info.sample_rate_hz)
+        self._repeats = Repeats()
         LslSource._open_sources += 1
         return self
 
@@ -115,7 +119,7 @@ class LslSource:
     def clock_state(self) -> ClockState:
         """Measured rate, jitter, uncertainty and losses."""
         assert self._samples is not None
-        return self._samples.state
+        return replace(self._samples.state, duplicates=self._samples.duplicates + self._repeats.found)
 
     # ------------------------------------------------------------------ samples
 
@@ -181,7 +185,8 @@ class LslSource:
                 offset, offset_due_s = None, now + OFFSET_EVERY_S
 
     def _place(self, data_uv: F32, stamps_s: F64, offset_s: float, now_s: float, samples: SampleClock) -> list[Chunk]:
-        stamps_s += offset_s
+        data_uv, stamps_s = self._repeats.fresh(data_uv, stamps_s)
+        stamps_s = stamps_s + offset_s
         most = max(1, round(CHUNK_S * samples.nominal_hz))
         n = len(stamps_s)
         if 2 * n <= 3 * most:
