@@ -22,6 +22,7 @@ from pydantic import Field, field_validator
 
 from drivers.sources.clock import ClockState, SampleClock
 from drivers.sources.lsl_inlet import Inlet, StreamHeader, StreamLost, Wanted, find_stream
+from drivers.sources.lsl_markers import MarkerStream
 from drivers.sources.repeats import Repeats
 from drivers.sources.units import microvolts_per
 from eegloop.closed import Closed
@@ -52,6 +53,7 @@ class Settings(Closed):
     predicate: str | None = Field(None, description="XPath 1.0 predicate over the stream header, as liblsl reads it; null = none")
     unit: str | None = Field(None, description="unit of the samples where the header has none or a wrong one: V, mV, µV or nV")
     channels: tuple[str, ...] | None = Field(None, description="channel labels where the header has none or wrong ones")
+    markers: str | None = Field(None, description="name of another LSL stream whose markers belong to this EEG; null = none")
     wait_s: float = Field(10.0, ge=0.5, le=600.0, description="s to wait for the stream at the start")
     lost_after_s: float = Field(1.0, ge=0.2, le=30.0, description="s without a sample after which the link counts as lost")
 
@@ -82,6 +84,7 @@ class LslSource:
         self._thread: ThreadPoolExecutor | None = None
         self._closing = False
         self._repeats = Repeats()
+        self._markers: MarkerStream | None = None
 
     async def __aenter__(self) -> LslSource:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"lsl-{self._settings.name or 'any'}")
@@ -96,11 +99,16 @@ class LslSource:
         self._samples = SampleClock(self._header.info.sample_rate_hz)
         self._repeats = Repeats()
         LslSource._open_sources += 1
+        if self._settings.markers:
+            self._markers = MarkerStream(self._settings.markers, self._settings.host, self._clock.lsl_s)
+            self._markers.start()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         LslSource._open_sources -= 1
         self._closing = True
+        if self._markers is not None:
+            self._markers.stop()
         await self._drop_inlet()
         if self._thread is not None:
             self._thread.shutdown(wait=False, cancel_futures=True)
@@ -129,6 +137,11 @@ class LslSource:
         yield SourceNews(
             "connected", f"LSL stream {header.info.name!r} from {header.info.host}", self._clock.lsl_s(), {"uid": header.uid}
         )
+        contact = header.impedances_kohm
+        if contact:
+            text = "contact, as the header says: " + ", ".join(f"{label} {kohm:g} kΩ" for label, kohm in contact.items())
+            data: dict[str, float | str] = {f"{label}_kohm": kohm for label, kohm in contact.items()}
+            yield SourceNews("impedance", text, self._clock.lsl_s(), data)
         while not self._closing:
             async for item in self._attached(self._inlet, samples):
                 yield item
@@ -149,6 +162,9 @@ class LslSource:
             due = wakeups.next_s(now, LslSource._open_sources)
             await asyncio.sleep(due - self._clock.lsl_s())
             now = self._clock.lsl_s()
+            if self._markers is not None:
+                for news in self._markers.take():
+                    yield news
             try:
                 pulled = inlet.pull()
             except StreamLost as lost:
