@@ -254,7 +254,7 @@ class _Certification:
         async with source:
             line = make_line(source.info)
             rate = source.info.sample_rate_hz
-            began_s, tick, rises, armed = clock.lsl_s(), 0, False, False
+            began_s, arm_due_s, tick, rises = clock.lsl_s(), 0.0, 0, False
             async for item in source.chunks():
                 if not isinstance(item, Chunk):
                     continue
@@ -268,12 +268,12 @@ class _Certification:
                     return
                 if past_s < SETTLE_S:
                     continue
-                if not armed:
-                    armed = link.arm("certify", states[-1].halts if states else 0)
-                    continue
                 self._lost += item.lost_samples
                 if not link.armed_session:
                     self._refused(link)
+                    if clock.lsl_s() >= arm_due_s:  # refused until the disk has taken the first lines of its logs
+                        link.arm("certify", link.state.halts if link.state is not None else 0)
+                        arm_due_s = clock.lsl_s() + 1.0
                     continue
                 if outcome.rows:
                     rises = not rises
