@@ -277,9 +277,9 @@ class _Certification:
                     continue
                 if outcome.rows:
                     rises = not rises
+                    end_s, sent_s = item.t0_s + item.n_samples / rate, clock.lsl_s()
                     link.set(tick, made_ns, "stimulate", RAMP_END_MA if rises else 0.0, 0.0)
-                    end_s = item.t0_s + item.n_samples / rate
-                    command = _Command(link.sequence, end_s, item.arrival_s, clock.lsl_s(), rises)
+                    command = _Command(link.sequence, end_s, item.arrival_s, sent_s, rises)
                     self._commands.append(command)
                     self._unaccepted.append(command)
                     self._say(f"certifying: {past_s - SETTLE_S:4.0f} of {self._seconds:.0f} s ")
