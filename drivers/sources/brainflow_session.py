@@ -32,6 +32,7 @@ BUFFER_SAMPLES = 450_000
 BACK_OFF_S = (0.5, 1.0, 2.0, 4.0, 8.0)
 # The amplifiers' rails: ADS1299, 4.5 V / 24.
 FULL_SCALE_UV = {"CYTON_BOARD": 187_500.0, "CYTON_DAISY_BOARD": 187_500.0}
+INSTRUCTION = "The headset stopped sending. Check that its light is on."
 CARRIERS = ("STREAMING_BOARD", "PLAYBACK_FILE_BOARD")
 # Kinds that are no side stream: the EEG itself (and what else its electrodes could measure), and the board's own book-keeping.
 NOT_BESIDE = ("eeg", "ecg", "emg", "eog", "resistance", "other")
@@ -270,7 +271,7 @@ class Session:
             except SourceError as error:
                 if str(error) != said:
                     said = str(error)
-                    self._say(self._put, SourceNews("warning", said, self._clock.lsl_s()))
+                    self._say(self._put, SourceNews("warning", f"{INSTRUCTION} ({said})", self._clock.lsl_s()))
         self._say(self._finish)
 
     def _once(self, restarted: bool) -> bool:
@@ -311,8 +312,7 @@ class Session:
 
     def _lost(self, why: str, heard_s: float, already_said: bool) -> None:
         if not already_said:
-            text = "The headset stopped sending. Check that its light is on."
-            news = SourceNews("lost", text, self._clock.lsl_s(), {"reason": why, "last_sample_s": heard_s})
+            news = SourceNews("lost", INSTRUCTION, self._clock.lsl_s(), {"reason": why, "last_sample_s": heard_s})
             self._say(self._put, news)
 
     def _read(self, board: Any) -> list[Delivery]:

@@ -16,6 +16,8 @@ from brainflow.board_shim import BoardShim
 from drivers.sources.brainflow import BrainflowSource, Settings, board_names, build, describe
 from eegloop.errors import SourceError
 from eegloop.signal import Chunk, SideChunk, SourceNews
+from simulators.brain import Brain
+from simulators.settings import BrainSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.timeout(90)
@@ -149,6 +151,51 @@ async def test_contact_of_a_board_that_measures_it(tmp_path: Path) -> None:
         _, news = await read(board.chunks(), lambda _, news: any(n.kind == "impedance" for n in news))
     expected = {"Fp1_kohm": 5.0, "Fp2_kohm": 10.0, "O1_kohm": 15.0, "O2_kohm": 20.0, "REF_kohm": 25.0}
     assert news[-1].data == expected and "O2 20 kΩ" in news[-1].text
+
+
+async def cyton(link: Path, *options: str) -> asyncio.subprocess.Process:
+    """An emulated Cyton; `link` points to its terminal, as /dev/serial/by-id does."""
+    board = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "simulators.cyton", *options, cwd=ROOT, stdout=asyncio.subprocess.PIPE
+    )
+    assert board.stdout is not None
+    path = (await board.stdout.readline()).decode().strip()
+    link.unlink(missing_ok=True)
+    link.symlink_to(path)
+    return board
+
+
+async def test_cyton_on_its_true_wire_with_losses_and_its_cable_pulled(tmp_path: Path) -> None:
+    """The Cyton's own protocol on a pseudo-terminal through BrainFlow's driver; the terminal closed and opened again."""
+    link = tmp_path / "dongle"
+    boards = [await cyton(link, "--lose", "300:40")]
+    sides: list[SideChunk] = []
+    try:
+        async with source(board="CYTON_BOARD", serial_port=str(link), lost_after_s=0.5) as board:
+            items = board.chunks()
+            chunks, _ = await read(items, samples(500), sides=sides)
+            assert [(c.lost_samples, c.first_sample) for c in chunks if c.lost_samples] == [(40, 340)]  # exact, by the counter
+            data = np.concatenate([c.data_uv for c in chunks])
+            truth = Brain(BrainSettings(sample_rate_hz=250.0, montage=board.info.channels, seed=1)).advance(340 + len(data))
+            kept = np.delete(np.arange(340 + len(data)), np.arange(300, 340))[: len(data)]
+            assert np.abs(data - truth[kept]).max() <= 0.0224  # one count is 0.0224 µV
+            assert sides[0].channels[:3] == ("accel1", "accel2", "accel3")
+            boards[0].kill()
+            await boards[0].wait()
+            pulled_s = time.monotonic()
+            _, news = await read(items, lambda _, news: any(n.kind == "lost" for n in news))
+            assert (
+                time.monotonic() - pulled_s < 5.0 and news[-1].text == "The headset stopped sending. Check that its light is on."
+            )
+            boards.append(await cyton(link))
+            again, news = await read(items, samples(100), limit_s=40.0)
+        assert [n.kind for n in news if n.kind in ("lost", "restarted", "connected")] == ["restarted", "connected"]
+        assert again[0].segment == chunks[-1].segment + 1 and again[0].lost_samples > 0
+    finally:
+        for one in boards:
+            if one.returncode is None:
+                one.kill()
+                await one.wait()
 
 
 SENDER = """
