@@ -125,6 +125,23 @@ def devices(json_output: Annotated[bool, typer.Option("--json", help="Print JSON
     list_devices(json_output)
 
 
+@app.command(epilog="Example: eegloop check --loop --seconds 60")
+def check(
+    config: ConfigFile = None,
+    data: Data = Path("data"),
+    loop: Annotated[
+        bool, typer.Option("--loop", help="Certify this PC: measure source, decision, interlock and output.")
+    ] = False,
+    seconds: Annotated[float, typer.Option(min=2.0, max=3600.0, help="How long to measure, s.")] = 30.0,
+    seat: Annotated[str | None, typer.Option(help="Certify with this seat's own headset [default: a virtual one].")] = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """The doctor: environment, ports, clock, configuration; what to do about each finding. Exit code 1 if something must be mended."""
+    from daemon.check_command import check as examine
+
+    raise typer.Exit(examine(_configured(config), data, seconds if loop else None, seat, json_output))
+
+
 @app.command(epilog="Example: eegloop link --data data")
 def link(data: Data = Path("data")) -> None:
     """Print a new one-time sign-in link for the running service."""

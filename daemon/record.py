@@ -28,7 +28,7 @@ from typing import Any, Protocol
 from eegloop.errors import RecordingError
 from eegloop.layout import Layout
 from eegloop.ports import Clock
-from eegloop.signal import BiomarkerColumn, Biomarkers, Chunk, StreamInfo
+from eegloop.signal import BiomarkerColumn, Biomarkers, Chunk, SideChunk, StreamInfo
 from eegloop.stim import StimState
 from records import bids, tables
 from records.append import replace_file
@@ -54,6 +54,7 @@ _WRITE: dict[str, Callable[..., None]] = {
     "stim": Recording.stim,
     "event": Recording.event,
     "idle": Recording.idle,
+    "side": Recording.side,
 }
 _BEFORE_SAMPLES = ("stim", "event", "idle")
 
@@ -186,6 +187,10 @@ class SessionRecorder:
             wall_s = self._clock.wall_s() - (self._clock.lsl_s() - chunk.arrival_s)
         self._put(("chunk", tick, chunk, wall_s))
 
+    def side(self, chunk: SideChunk) -> None:
+        """Samples beside the EEG; those before its first sample are not kept."""
+        self._put(("side", chunk))
+
     def biomarkers(self, row: Biomarkers) -> None:
         self._put(("biomarkers", row))
 
@@ -293,9 +298,11 @@ class SessionRecorder:
             self._recording.event(0, self._clock.lsl_s(), "not_recorded", text, tables.json_cell({"entries": overflow}))
         new = not self._recording.visible
         self._recording.flush()
-        if new:
-            self.open_fds = tuple(self._recording.fds())
+        fds = tuple(self._recording.fds())
+        if new or len(fds) != len(self.open_fds):  # a side stream's file begins with its first samples
+            self.open_fds = fds
             self._writer.sync_folders(self, self._recording.folders)
+        if new:
             self._chain("recording_opened", {"path": self._session})
         self._seconds = self._before_s + self._recording.seconds
         if now_s >= self._duration_due_s:

@@ -19,7 +19,7 @@ from daemon.loop import Conditions, Decision, Line, Outcome, Tick
 from daemon.record import SessionRecorder
 from eegloop.errors import SourceError
 from eegloop.ports import Clock, EegSource
-from eegloop.signal import Chunk, Grade, SourceNews, StreamInfo
+from eegloop.signal import Chunk, Grade, SideChunk, SourceNews, StreamInfo
 from eegloop.stim import Phase
 from records.tables import DecisionRow
 
@@ -148,6 +148,9 @@ class SeatLoop:
                     async for item in source.chunks():
                         if isinstance(item, Chunk):
                             self._chunk(item)
+                        elif isinstance(item, SideChunk):
+                            if self.recorder is not None:
+                                self.recorder.side(item)
                         else:
                             self._source_news(item)
                     self.vitals.message = "The recording has ended."

@@ -36,6 +36,8 @@ from daemon.record import RecordWriter, SessionRecorder
 from daemon.seat import SeatLoop
 from daemon.view import loop_state, standing_alarms
 from daemon.web.access import create_link
+from drivers.sources.lsl_network import configure as configure_lsl
+from drivers.sources.lsl_network import widest
 from eegloop.config import Config, Seat, load
 from eegloop.errors import EegloopError, SetupError
 from eegloop.layout import Layout
@@ -160,12 +162,11 @@ class Service:
     async def _serve(self) -> None:
         layout, clock = self._layout, self._clock
         check_names()
-        if self._options.demo:
-            _quiet_lsl(layout)
         signed = {seat.id: build.prescription(seat, layout, self._options.demo, clock.wall_s()) for seat in self._config.seats}
         await self._start_web()
         for seat in self._config.seats:
             await self._start_seat_processes(seat, signed[seat.id])
+        configure_lsl(widest(s.source.settings.scope for s in self._config.seats if s.source.kind == "lsl"))
         prepared = asyncio.create_task(_prepare(), name="prepare")  # while the children start and the headsets are looked for
         audit = AuditTrail(layout.audit / "daemon.jsonl", clock)
         self._writer.start()
@@ -440,15 +441,6 @@ def _aside(name: str, work: Callable[[], object]) -> asyncio.Future[object]:
 
     threading.Thread(target=run, name=name, daemon=True).start()
     return done
-
-
-def _quiet_lsl(layout: Layout) -> None:
-    """liblsl tells every start on the terminal; unless the person has a configuration of their own, it keeps to warnings."""
-    own = (Path("lsl_api.cfg"), Path("~/lsl_api/lsl_api.cfg").expanduser(), Path("/etc/lsl_api/lsl_api.cfg"))
-    if "LSLAPICFG" not in os.environ and not any(path.exists() for path in own):
-        file = layout.run / "lsl_api.cfg"
-        build.write_private(file, b"[log]\nlevel = -2\n")
-        os.environ["LSLAPICFG"] = str(file)
 
 
 def sign_in_link(layout: Layout) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from eegloop.stim import DeviceReport as DeviceReport
 
 if TYPE_CHECKING:
-    from eegloop.signal import Biomarkers, Chunk, SourceNews, StreamInfo
+    from eegloop.signal import Biomarkers, Chunk, SideChunk, SourceNews, StreamInfo
     from eegloop.stim import Limit, Prescription, StimRequest, StimState
 
 
@@ -29,7 +29,8 @@ class Clock(Protocol):
 class EegSource(Protocol):
     """A headset, a stream or a file. `async with source:` connects and disconnects.
 
-    `chunks()` yields `Chunk`s and `SourceNews` in order, at most about 20 ms of samples each when live.
+    `chunks()` yields `Chunk`s and `SourceNews` in order, at most about 20 ms of samples each when live, and `SideChunk`s of what
+    the headset measures beside the EEG.
     A lost link is news ("lost"), then silence or reconnection; it ends only when a file ends or on close.
     """
 
@@ -41,7 +42,7 @@ class EegSource(Protocol):
     def info(self) -> StreamInfo:
         """Valid once connected."""
 
-    def chunks(self) -> AsyncIterator[Chunk | SourceNews]: ...
+    def chunks(self) -> AsyncIterator[Chunk | SideChunk | SourceNews]: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,6 +87,31 @@ class Chunk:
         return self.first_sample + self.n_samples
 
 
+@dataclass(frozen=True, slots=True)
+class SideChunk:
+    """Samples of a stream beside the EEG (accelerometer, optics, ...): acquired, counted and recorded, never decided on.
+
+    Attributes
+    ----------
+    stream : str
+        Letters and digits; one headset's side streams differ in it.
+    channels : tuple of str
+        "accel1", "optical12", ...
+    data : (n_samples, n_channels) float32
+        In the device's own units.
+    first_sample, t0_s, arrival_s, lost_samples : as of `Chunk`, on this stream's own grid.
+    """
+
+    stream: str
+    channels: tuple[str, ...]
+    sample_rate_hz: float
+    data: F32
+    first_sample: int
+    t0_s: float
+    arrival_s: float
+    lost_samples: int = 0
+
+
 class Grade(IntEnum):
     """How far a value can be trusted; only GOOD may move a dose."""
 
@@ -174,7 +199,8 @@ class Biomarkers:
 class SourceNews:
     """Something a source has to say that is no sample.
 
-    `kind` is one of: "connected", "lost", "restarted", "marker", "battery", "warning", "ended".
+    `kind` is one of: "connected", "lost", "restarted", "marker", "battery" (data: percent), "impedance" (data: kΩ by electrode),
+    "warning", "ended".
     """
 
     kind: str

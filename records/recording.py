@@ -14,11 +14,12 @@ from typing import Any
 import numpy as np
 
 from eegloop.errors import RecordingError
-from eegloop.signal import BiomarkerColumn, Biomarkers, Chunk, StreamInfo
+from eegloop.signal import BiomarkerColumn, Biomarkers, Chunk, SideChunk, StreamInfo
 from eegloop.stim import StimState
 from records import bids, tables
 from records.append import AppendFile, MarkerFile, make_folder, replace_file, seal_of
 from records.derivatives import Derivatives
+from records.side import SideStreams
 from records.tables import DecisionRow
 from records.timeline import Timeline
 
@@ -120,6 +121,7 @@ class Recording:
         replace_file(self._path("events.json"), bids.to_json(bids.column_texts(tables.EVENTS[2:])))
         self._marker_file = self._add(MarkerFile.begin(self._path("eeg.vmrk"), bids.vmrk_head(self._stem)))
         self.derivatives = Derivatives(self._derivative_folder, self._stem, plan.info, plan.columns, self.timeline, plan.setup)
+        self._sides = SideStreams(self._derivative_folder, self._stem)
         # A clock that stands before 1970 or beyond all calendars must not cost the recording.
         start = datetime.fromtimestamp(min(max(self._first_wall_s, 0.0), 2.0**36), UTC).strftime("%Y%m%d%H%M%S%f")
         self._marker("New Segment", "", 0, 1, start)
@@ -182,6 +184,10 @@ class Recording:
         data = tables.json_cell({"lost_samples": lost, "not_recorded": unrecorded})
         self._event_row(start / rate, missing / rate, "BAD_gap", tick, chunk.t0_s - missing / rate, text, data)
 
+    def side(self, chunk: SideChunk) -> None:
+        """Samples of a stream beside the EEG."""
+        self._sides.add(chunk)
+
     def biomarkers(self, row: Biomarkers) -> None:
         self.derivatives.biomarkers(row)
 
@@ -233,6 +239,7 @@ class Recording:
         self._marker_file.append_lines(markers)
         self._event_file.append_lines(events)
         self.derivatives.flush()
+        self._sides.flush()
         if samples and not self.visible:
             replace_file(self._path("eeg.vhdr"), bids.vhdr(self._stem, self._plan.info))
             if self._folder != self._home:
@@ -258,6 +265,7 @@ class Recording:
         for file in self._files:
             yield file.fd
         yield from self.derivatives.fds()
+        yield from self._sides.fds()
 
     def close(self) -> dict[str, Any] | None:
         """Flush, bring the sidecar up to date, write the manifest; return its path (relative to the dataset), size and hash.
@@ -296,13 +304,14 @@ class Recording:
         whole = [self._path(s) for s in ("channels.tsv", "events.json", "eeg.json")]
         for path in [*whole, *([self.header_path] if self.visible else [])]:
             yield str(path.relative_to(root)), seal_of(path)
-        for path, seal in self.derivatives.seals():
+        for path, seal in (*self.derivatives.seals(), *self._sides.seals()):
             yield str(path.relative_to(root)), seal
 
     def _close_files(self) -> None:
         for file in self._files:
             file.close()
         self.derivatives.close()
+        self._sides.close()
 
     def _remove_traces(self) -> None:
         """Take away the sidecars of a run that could not be opened; it never had a sample."""

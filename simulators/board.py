@@ -16,6 +16,7 @@ from pathlib import Path
 EXAMPLE = """examples:
   python -m simulators.board --seat seat1 --data ./data
   python -m simulators.board --seat seat1 --data ./data --patient inverted --fault loss:share=0.3 --fault freeze:at_s=20,for_s=10
+  echo nan:channel=F3,for_s=5 | python -m simulators.board --seat seat1 --data ./data --listen
   python -m simulators.board --seat seat1 --data ./data --set individual_alpha_hz=9.2 --set eyes=closed
 """
 
@@ -44,6 +45,11 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--fault", action="append", default=[], metavar="NAME[:KEY=VALUE,...]", help="a fault of simulators/faults.py"
     )
+    parser.add_argument(
+        "--listen",
+        action="store_true",
+        help="each line on standard input names the faults from then on (separated by spaces; empty = none)",
+    )
     parser.add_argument("--truth", type=Path, metavar="FILE.npz", help="write hidden states of the last 10 minutes there on exit")
     return parser.parse_args(argv)
 
@@ -70,6 +76,22 @@ def _changes(arguments: argparse.Namespace) -> dict[str, object]:
     return changes
 
 
+class Lines:
+    """Whole lines from standard input, without waiting for them."""
+
+    def __init__(self) -> None:
+        os.set_blocking(0, False)
+        self._part = b""
+
+    def take(self) -> list[str]:
+        try:
+            self._part += os.read(0, 65_536)
+        except BlockingIOError:
+            return []
+        *lines, self._part = self._part.split(b"\n")
+        return [line.decode(errors="replace") for line in lines]
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run until SIGTERM, SIGINT, SIGHUP or the end of the parent process; exit code 0, or 2 with one line of what is wrong."""
     told: list[int] = []
@@ -87,7 +109,15 @@ def main(argv: list[str] | None = None) -> int:
     from simulators.headset import Field, Headset
     from simulators.patients import find_patient
 
+    heard = Lines() if arguments.listen else None
+
     def ended() -> bool:
+        for line in heard.take() if heard is not None else ():
+            try:
+                headset.switch_faults(line.split())
+                print(f"faults: {line or 'none'}", flush=True)
+            except ValueError as error:
+                print(f"simulators.board: {error}", file=sys.stderr, flush=True)
         return bool(told) or os.getppid() != started_by
 
     try:

@@ -25,6 +25,7 @@ _RANGES = {
     "every_s": (0.0, FOREVER_S),
     "gap_s": (0.0, 3600.0),
     "factor": (0.5, 2.0),
+    "missing": (1, 1000),
 }
 
 
@@ -240,6 +241,22 @@ class ChannelOrder:
 
 
 @dataclass(slots=True)
+class ChannelCount:
+    """The headset comes back at `at_s` as a new outlet without its last `missing` channels; its header says so."""
+
+    name: ClassVar[str] = "channel_count"
+    at_s: float = 10.0
+    missing: int = 1
+
+    def deliver(self, packet: Packet) -> list[Packet]:
+        if packet.t_s < self.at_s:
+            return [packet]
+        left = max(1, len(packet.labels) - self.missing)
+        data = np.ascontiguousarray(packet.data_uv[:, :left])
+        return [replace(packet, data_uv=data, labels=packet.labels[:left], epoch=packet.epoch + 1)]
+
+
+@dataclass(slots=True)
 class _Channel(_Window):
     name: ClassVar[str] = ""
     channel: str = "all"
@@ -289,7 +306,7 @@ KINDS: dict[str, type[Fault]] = {
     kind.name: kind
     for kind in (
         *(Loss, Duplicate, Disorder, Freeze, Burst, Stall, Gone),
-        *(ClockStep, Restart, Rate, ChannelOrder, NotANumber, Saturated, Flat),
+        *(ClockStep, Restart, Rate, ChannelOrder, ChannelCount, NotANumber, Saturated, Flat),
     )
 }
 
@@ -339,6 +356,22 @@ class Faults:
     def pace(self) -> float:
         """Stream seconds a real second (1 unless the rate is off)."""
         return math.prod(fault.factor for fault in self._faults if isinstance(fault, Rate))
+
+    def switch(self, texts: list[str], now_s: float, labels: tuple[str, ...]) -> None:
+        """From stream time `now_s` on these faults and no others; their `at_s` counts from now.
+
+        Raises
+        ------
+        ValueError
+            As `parse`; for a fault that can only be had from the start (rate); the present faults stay then.
+        """
+        fresh = Faults([parse(text) for text in texts], labels)
+        if any(isinstance(fault, Rate) for fault in fresh._faults):
+            raise ValueError("fault rate: a headset cannot change it while it runs; start it with --fault rate:factor=...")
+        for fault, text in zip(fresh._faults, texts, strict=True):
+            if hasattr(fault, "at_s"):
+                fault.at_s = now_s + (fault.at_s if "at_s=" in text else 0.0)
+        self._faults = [*(fault for fault in self._faults if isinstance(fault, Rate)), *fresh._faults]
 
     def deliver(self, packet: Packet) -> list[Packet]:
         """What becomes of a packet after all of them."""

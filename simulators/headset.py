@@ -177,6 +177,10 @@ class Headset:
         self._outlet = self._open()
         self._start_s = pylsl.local_clock()
 
+    def switch_faults(self, texts: list[str]) -> None:
+        """From the next packet on these faults and no others; raises ValueError naming what is wrong with one."""
+        self._faults.switch(texts, self._brain.sample / self._rate_hz, self._settings.montage)
+
     def run(self, ended: Callable[[], bool]) -> None:
         """Serve until `ended()`; it is asked at least every 20 ms."""
         chunk = 0

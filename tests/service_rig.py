@@ -51,7 +51,8 @@ def free_port() -> int:
 class RunningService:
     """`eegloop demo` with a virtual person whose session stimulates within seconds. Killed, whole tree, at the end."""
 
-    def __init__(self, folder: Path, before: str = "", seats: int = 1) -> None:
+    def __init__(self, folder: Path, before: str = "", seats: int = 1, own_boards: bool = False, **prescribed: int) -> None:
+        """`own_boards`: the test brings each seat's headset (`board`); `prescribed` replaces parts of the prescription."""
         self.layout = Layout(folder / "data")
         self.layout.create()
         self.port = free_port()
@@ -65,9 +66,12 @@ class RunningService:
         for name in self.seats:
             self.layout.seat(name).mkdir(parents=True, mode=0o700)
             path = self.layout.seat(name) / "short.json"
-            short = replace(demo_prescription("virtual", time.time()), baseline_ms=1_000, stimulate_ms=600_000)
+            parts = {"baseline_ms": 1_000, "stimulate_ms": 600_000, **prescribed}
+            short = replace(demo_prescription("virtual", time.time()), **parts)
             write_private(path, sign(short, [key]))
             source = {**seat["source"], "name": f"board-{self.port}-{name}"}
+            if own_boards:  # without a name the demo starts no board
+                source |= {"name": None, "source_id": self.source_id(name)}
             body["seats"].append({**seat, "id": name, "prescription": str(path), "source": source})
         self.config = folder / "config.yaml"
         self.config.write_text(yaml.safe_dump(body))
@@ -96,6 +100,19 @@ class RunningService:
         self.process.wait(10)
         self._log.close()
         shutil.rmtree(self.layout.run, ignore_errors=True)
+
+    # ---- the headsets of `own_boards`
+
+    def source_id(self, seat: str) -> str:
+        return f"own-{self.port}-{seat}"
+
+    def board(self, seat: str, *options: str) -> subprocess.Popen[str]:
+        """Start a seat's virtual headset; it takes faults on its standard input."""
+        argv = [sys.executable, "-m", "simulators.board", "--data", str(self.layout.data), "--seat", seat, "--listen"]
+        named = ["--name", f"board-{self.port}-{seat}", "--source-id", self.source_id(seat)]
+        return subprocess.Popen(
+            [*argv, *named, *options], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, bufsize=1, cwd=ROOT
+        )
 
     # ---- processes
 

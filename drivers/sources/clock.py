@@ -79,6 +79,7 @@ class _Piece:
     """Consecutive samples waiting to be placed; `lost` are those known to be missing before it."""
 
     data_uv: F32
+    first_s: float
     last_s: float
     arrival_s: float
     lost: int
@@ -111,6 +112,7 @@ class SampleClock:
         self._held: list[_Piece] = []
         self._missing = 0  # samples found to be lost, to be declared before the next piece
         self._resume = False
+        self._last_s = -math.inf  # stamp of the last sample that was emitted
         self._begin(0, 0.0)
 
     # ------------------------------------------------------------------ what is known
@@ -164,7 +166,7 @@ class SampleClock:
             ]
         if counts is not None and self.counter is not None:
             return self._feed_counted(data_uv, stamps_s, arrival_s, counts, self.counter)
-        return self._take(_Piece(data_uv, last, arrival_s, 0), 1)
+        return self._take(_Piece(data_uv, float(stamps_s[0]), last, arrival_s, 0), 1)
 
     def flush(self) -> list[Chunk]:
         """Emit what is held back (the link was lost, so nothing will resolve it)."""
@@ -190,10 +192,12 @@ class SampleClock:
             (np.diff(counts) % counter.modulus == counter.step % counter.modulus).all()
         ):
             self._last_count, self._last_count_s = int(counts[-1]), float(stamps_s[-1])
-            return self._take(_Piece(data_uv, float(stamps_s[-1]), arrival_s, 0), counter.period)
+            return self._take(_Piece(data_uv, float(stamps_s[0]), float(stamps_s[-1]), arrival_s, 0), counter.period)
         out: list[Chunk] = []
         for start, stop, lost in self._runs(counts, stamps_s, before, counter):
-            out += self._take(_Piece(data_uv[start:stop], float(stamps_s[stop - 1]), arrival_s, lost), counter.period)
+            out += self._take(
+                _Piece(data_uv[start:stop], float(stamps_s[start]), float(stamps_s[stop - 1]), arrival_s, lost), counter.period
+            )
         return out
 
     def _runs(self, counts: NDArray[np.int64], stamps_s: F64, before: int, counter: Counter) -> list[tuple[int, int, int]]:
@@ -221,6 +225,9 @@ class SampleClock:
 
     def _take(self, piece: _Piece, unit: int) -> list[Chunk]:
         """Place a piece or hold it; `unit` is the number of samples by which a loss is uncertain (1, or a counter's turn)."""
+        if self._held and self._fills_the_hole(piece):
+            self._held.insert(0, piece)
+            return self._release(0)
         ahead = self._missing + (sum(p.lost + len(p.data_uv) for p in self._held) if self._held else 0)
         index = self._next + ahead + piece.lost + len(piece.data_uv) - 1
         late = piece.last_s - self.time_of(index)
@@ -236,6 +243,12 @@ class SampleClock:
             return self._restart(piece, "the sender's clock went backwards")
         self._held.append(piece)
         return self._release(0)
+
+    def _fills_the_hole(self, piece: _Piece) -> bool:
+        """A delivery that was overtaken: it fits exactly between what was emitted last and what is held back."""
+        near = 0.5 * self._period
+        after_last = abs(piece.first_s - self._last_s - self._period) < near
+        return after_last and abs(self._held[0].first_s - piece.last_s - self._period) < near and piece.lost == 0
 
     def _release(self, unit: int) -> list[Chunk]:
         """Emit all held pieces; with a unit, what they are late by is loss."""
@@ -257,6 +270,7 @@ class SampleClock:
             out.append(Chunk(piece.data_uv, first, self._out(first), piece.arrival_s, lost, self.segment))
             self.lost_samples += lost
             self._next = first + len(piece.data_uv)
+            self._last_s = piece.last_s
             self._learn(self._next - 1, piece.last_s, stalled and piece is not held[-1])
         return out
 

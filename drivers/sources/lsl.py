@@ -15,12 +15,15 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import ClassVar, TypeVar
+from dataclasses import replace
+from typing import ClassVar, Literal, TypeVar
 
 from pydantic import Field, field_validator
 
 from drivers.sources.clock import ClockState, SampleClock
 from drivers.sources.lsl_inlet import Inlet, StreamHeader, StreamLost, Wanted, find_stream
+from drivers.sources.lsl_markers import MarkerStream
+from drivers.sources.repeats import Repeats
 from drivers.sources.units import microvolts_per
 from eegloop.closed import Closed
 from eegloop.errors import SourceError
@@ -43,9 +46,14 @@ class Settings(Closed):
     type: str | None = Field("EEG", description="stream type; null = any")
     source_id: str | None = Field(None, description="source_id; null = any")
     host: str | None = Field(None, description="name of the sending computer; null = any (pin it where others share the network)")
+    scope: Literal["machine", "link", "site"] = Field(
+        "link",
+        description="how far streams are looked for: this machine, the local network, the site; the widest of all seats counts",
+    )
     predicate: str | None = Field(None, description="XPath 1.0 predicate over the stream header, as liblsl reads it; null = none")
     unit: str | None = Field(None, description="unit of the samples where the header has none or a wrong one: V, mV, µV or nV")
     channels: tuple[str, ...] | None = Field(None, description="channel labels where the header has none or wrong ones")
+    markers: str | None = Field(None, description="name of another LSL stream whose markers belong to this EEG; null = none")
     wait_s: float = Field(10.0, ge=0.5, le=600.0, description="s to wait for the stream at the start")
     lost_after_s: float = Field(1.0, ge=0.2, le=30.0, description="s without a sample after which the link counts as lost")
 
@@ -75,6 +83,8 @@ class LslSource:
         self._samples: SampleClock | None = None
         self._thread: ThreadPoolExecutor | None = None
         self._closing = False
+        self._repeats = Repeats()
+        self._markers: MarkerStream | None = None
 
     async def __aenter__(self) -> LslSource:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"lsl-{self._settings.name or 'any'}")
@@ -87,12 +97,18 @@ class LslSource:
             raise
         self._header = self._inlet.header
         self._samples = SampleClock(self._header.info.sample_rate_hz)
+        self._repeats = Repeats()
         LslSource._open_sources += 1
+        if self._settings.markers:
+            self._markers = MarkerStream(self._settings.markers, self._settings.host, self._clock.lsl_s)
+            self._markers.start()
         return self
 
     async def __aexit__(self, *exc: object) -> None:
         LslSource._open_sources -= 1
         self._closing = True
+        if self._markers is not None:
+            self._markers.stop()
         await self._drop_inlet()
         if self._thread is not None:
             self._thread.shutdown(wait=False, cancel_futures=True)
@@ -111,7 +127,7 @@ class LslSource:
     def clock_state(self) -> ClockState:
         """Measured rate, jitter, uncertainty and losses."""
         assert self._samples is not None
-        return self._samples.state
+        return replace(self._samples.state, duplicates=self._samples.duplicates + self._repeats.found)
 
     # ------------------------------------------------------------------ samples
 
@@ -121,6 +137,11 @@ class LslSource:
         yield SourceNews(
             "connected", f"LSL stream {header.info.name!r} from {header.info.host}", self._clock.lsl_s(), {"uid": header.uid}
         )
+        contact = header.impedances_kohm
+        if contact:
+            text = "contact, as the header says: " + ", ".join(f"{label} {kohm:g} kΩ" for label, kohm in contact.items())
+            data: dict[str, float | str] = {f"{label}_kohm": kohm for label, kohm in contact.items()}
+            yield SourceNews("impedance", text, self._clock.lsl_s(), data)
         while not self._closing:
             async for item in self._attached(self._inlet, samples):
                 yield item
@@ -141,6 +162,9 @@ class LslSource:
             due = wakeups.next_s(now, LslSource._open_sources)
             await asyncio.sleep(due - self._clock.lsl_s())
             now = self._clock.lsl_s()
+            if self._markers is not None:
+                for news in self._markers.take():
+                    yield news
             try:
                 pulled = inlet.pull()
             except StreamLost as lost:
@@ -177,7 +201,8 @@ class LslSource:
                 offset, offset_due_s = None, now + OFFSET_EVERY_S
 
     def _place(self, data_uv: F32, stamps_s: F64, offset_s: float, now_s: float, samples: SampleClock) -> list[Chunk]:
-        stamps_s += offset_s
+        data_uv, stamps_s = self._repeats.fresh(data_uv, stamps_s)
+        stamps_s = stamps_s + offset_s
         most = max(1, round(CHUNK_S * samples.nominal_hz))
         n = len(stamps_s)
         if 2 * n <= 3 * most:

@@ -48,7 +48,8 @@ class StreamSeen:
 
 @dataclass(frozen=True, slots=True)
 class StreamHeader:
-    """A stream's full header, checked. `microvolts` is the factor to µV of each channel (1 where it is no voltage)."""
+    """A stream's full header, checked. `microvolts` is the factor to µV of each channel (1 where it is no voltage);
+    `impedances_kohm` by label, of those channels whose header has one (the XDF convention: measured when the stream began)."""
 
     info: StreamInfo
     type: str
@@ -56,6 +57,7 @@ class StreamHeader:
     units: tuple[str, ...]
     microvolts: tuple[float, ...]
     is_float32: bool
+    impedances_kohm: dict[str, float]
 
     @property
     def shape(self) -> tuple[object, ...]:
@@ -180,11 +182,15 @@ def read_header(info: Any, unit: str | None = None, labels: tuple[str, ...] | No
         acquisition.child_value("manufacturer") or desc.child_value("manufacturer") or "n/a",
         info.hostname(),
     )  # fmt: skip
-    return StreamHeader(stream, info.type(), info.uid(), tuple(units), tuple(factors), info.channel_format() == _FLOAT32)
+    impedances = {name: _positive(channel["impedance"]) for name, channel in zip(names, described, strict=True)}
+    return StreamHeader(
+        stream, info.type(), info.uid(), tuple(units), tuple(factors), info.channel_format() == _FLOAT32,
+        {name: kohm for name, kohm in impedances.items() if kohm > 0.0},
+    )  # fmt: skip
 
 
 def _channels(info: Any, count: int) -> list[dict[str, str]]:
-    keys = ("label", "type", "unit", "coil_type")
+    keys = ("label", "type", "unit", "coil_type", "impedance")
     described: list[dict[str, str]] = []
     channel = info.desc().child("channels").child("channel")
     while not channel.empty() and len(described) <= count:

@@ -11,10 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from brainflow.board_shim import BoardShim
 
 from drivers.sources.brainflow import BrainflowSource, Settings, board_names, build, describe
 from eegloop.errors import SourceError
-from eegloop.signal import Chunk, SourceNews
+from eegloop.signal import Chunk, SideChunk, SourceNews
+from simulators.brain import Brain
+from simulators.settings import BrainSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.timeout(90)
@@ -36,13 +39,20 @@ def source(**settings: object) -> BrainflowSource:
 
 
 async def read(
-    items: AsyncIterator[Chunk | SourceNews], until: Callable[[list[Chunk], list[SourceNews]], bool], limit_s: float = 20.0
+    items: AsyncIterator[Chunk | SideChunk | SourceNews],
+    until: Callable[[list[Chunk], list[SourceNews]], bool],
+    limit_s: float = 20.0,
+    sides: list[SideChunk] | None = None,
 ):
     chunks: list[Chunk] = []
     news: list[SourceNews] = []
 
     async def collect() -> None:
         async for item in items:
+            if isinstance(item, SideChunk):
+                if sides is not None:
+                    sides.append(item)
+                continue
             (chunks if isinstance(item, Chunk) else news).append(item)  # type: ignore[arg-type]
             if until(chunks, news):
                 return
@@ -84,10 +94,114 @@ async def test_playback_board_plays_a_file_exactly_and_ends(tmp_path: Path) -> N
     assert news[-1].kind == "ended"
 
 
+def athena_files(folder: Path, seconds: float) -> dict[str, str]:
+    """A Muse S Athena's three presets in BrainFlow's format, counting up; 5 optical packets are missing."""
+    files = {}
+    for preset, key in enumerate(("file", "file_aux", "file_anc")):
+        said = BoardShim.get_board_descr(67, preset)
+        count = np.arange(round(seconds * said["sampling_rate"]))
+        if preset == 2:
+            count = np.delete(count, np.arange(100, 105))
+        rows = np.zeros((said["num_rows"], len(count)))
+        for row in range(said["num_rows"]):
+            rows[row] = count + 1000 * row
+        rows[said["package_num_channel"]] = count % 256
+        rows[said["timestamp_channel"]] = 1.7e9 + count / said["sampling_rate"]
+        if "battery_channel" in said:
+            rows[said["battery_channel"]] = 12.0
+        path = folder / f"{key}.csv"
+        np.savetxt(path, rows.T, fmt="%.6f", delimiter="\t")
+        files[key] = str(path)
+    return files
+
+
+async def test_every_preset_is_a_stream_of_its_own_rate(tmp_path: Path) -> None:
+    """The three presets of a Muse S Athena from files: EEG 256 Hz, motion 52 Hz, optics 64 Hz, and its battery."""
+    files = athena_files(tmp_path, 6.0)
+    sides: list[SideChunk] = []
+    async with source(board="PLAYBACK_FILE_BOARD", master_board="MUSE_S_ATHENA_BOARD", **files) as board:
+        chunks, news = await read(board.chunks(), lambda _, news: any(n.kind == "ended" for n in news), sides=sides)
+        states = board.side_clock_states
+    assert board.info.channels == ("TP9", "AF7", "AF8", "TP10")
+    by_name = {name: [s for s in sides if s.stream == name] for name in {s.stream for s in sides}}
+    motion, optics = by_name["auxiliary"], by_name["ancillary"]
+    assert motion[0].channels == ("accel1", "accel2", "accel3", "gyro1", "gyro2", "gyro3") and motion[0].sample_rate_hz == 52.0
+    assert optics[0].channels == tuple(f"optical{i}" for i in range(1, 17)) and optics[0].sample_rate_hz == 64.0
+    rows = np.concatenate([s.data for s in motion])
+    assert len(rows) >= 5.5 * 52 and np.array_equal(rows[:, 0], 1000.0 + np.arange(len(rows)))
+    rows = np.concatenate([s.data for s in optics])
+    kept = np.delete(np.arange(6 * 64), np.arange(100, 105))
+    assert np.array_equal(rows[:, 2], 3000.0 + kept[: len(rows)])
+    assert states["auxiliary"].rate_hz == pytest.approx(52.0, rel=0.02)
+    battery = [n for n in news if n.kind == "battery"]
+    assert len(battery) == 1 and battery[0].data == {"percent": 12.0} and "charge the headset" in battery[0].text
+    assert sum(c.n_samples for c in chunks) >= 5.5 * 256
+
+
+async def test_contact_of_a_board_that_measures_it(tmp_path: Path) -> None:
+    said = BoardShim.get_board_descr(1)
+    count = np.arange(400)
+    rows = np.zeros((said["num_rows"], len(count)))
+    rows[said["timestamp_channel"]] = 1.7e9 + count / 200
+    for i, row in enumerate(said["resistance_channels"]):
+        rows[row] = 5_000.0 * (i + 1)
+    np.savetxt(tmp_path / "g.csv", rows.T, fmt="%.6f", delimiter="\t")
+    wanted = {"board": "PLAYBACK_FILE_BOARD", "master_board": "GANGLION_BOARD", "channels": ("Fp1", "Fp2", "O1", "O2")}
+    async with source(**wanted, file=str(tmp_path / "g.csv")) as board:
+        _, news = await read(board.chunks(), lambda _, news: any(n.kind == "impedance" for n in news))
+    expected = {"Fp1_kohm": 5.0, "Fp2_kohm": 10.0, "O1_kohm": 15.0, "O2_kohm": 20.0, "REF_kohm": 25.0}
+    assert news[-1].data == expected and "O2 20 kΩ" in news[-1].text
+
+
+async def cyton(link: Path, *options: str) -> asyncio.subprocess.Process:
+    """An emulated Cyton; `link` points to its terminal, as /dev/serial/by-id does."""
+    board = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "simulators.cyton", *options, cwd=ROOT, stdout=asyncio.subprocess.PIPE
+    )
+    assert board.stdout is not None
+    path = (await board.stdout.readline()).decode().strip()
+    link.unlink(missing_ok=True)
+    link.symlink_to(path)
+    return board
+
+
+async def test_cyton_on_its_true_wire_with_losses_and_its_cable_pulled(tmp_path: Path) -> None:
+    """The Cyton's own protocol on a pseudo-terminal through BrainFlow's driver; the terminal closed and opened again."""
+    link = tmp_path / "dongle"
+    boards = [await cyton(link, "--lose", "300:40")]
+    sides: list[SideChunk] = []
+    try:
+        async with source(board="CYTON_BOARD", serial_port=str(link), lost_after_s=0.5) as board:
+            items = board.chunks()
+            chunks, _ = await read(items, samples(500), sides=sides)
+            assert [(c.lost_samples, c.first_sample) for c in chunks if c.lost_samples] == [(40, 340)]  # exact, by the counter
+            data = np.concatenate([c.data_uv for c in chunks])
+            truth = Brain(BrainSettings(sample_rate_hz=250.0, montage=board.info.channels, seed=1)).advance(340 + len(data))
+            kept = np.delete(np.arange(340 + len(data)), np.arange(300, 340))[: len(data)]
+            assert np.abs(data - truth[kept]).max() <= 0.0224  # one count is 0.0224 µV
+            assert sides[0].channels[:3] == ("accel1", "accel2", "accel3")
+            boards[0].kill()
+            await boards[0].wait()
+            pulled_s = time.monotonic()
+            _, news = await read(items, lambda _, news: any(n.kind == "lost" for n in news))
+            assert (
+                time.monotonic() - pulled_s < 5.0 and news[-1].text == "The headset stopped sending. Check that its light is on."
+            )
+            boards.append(await cyton(link))
+            again, news = await read(items, samples(100), limit_s=40.0)
+        assert [n.kind for n in news if n.kind in ("lost", "restarted", "connected")] == ["restarted", "connected"]
+        assert again[0].segment == chunks[-1].segment + 1 and again[0].lost_samples > 0
+    finally:
+        for one in boards:
+            if one.returncode is None:
+                one.kill()
+                await one.wait()
+
+
 SENDER = """
 import time
-from drivers.sources.brainflow import _library
-library = _library()
+from drivers.sources.brainflow_library import library
+library = library()
 board = library.BoardShim(-1, library.BrainFlowInputParams())
 board.prepare_session()
 board.add_streamer("streaming_board://225.1.1.1:16677")
@@ -110,7 +224,7 @@ async def test_streaming_board_hears_a_board_in_another_process_and_again_after_
             assert news[-1].text == "The headset stopped sending. Check that its light is on."
             senders.append(await asyncio.create_subprocess_exec(sys.executable, "-c", SENDER, cwd=ROOT))
             again, news = await read(items, samples(100), limit_s=40.0)
-        assert [n.kind for n in news if n.kind != "warning"] == ["restarted", "connected"]
+        assert [n.kind for n in news if n.kind in ("lost", "restarted", "connected", "ended")] == ["restarted", "connected"]
         assert again[0].segment == chunks[-1].segment + 1 and again[0].lost_samples > 0
     finally:
         for sender in senders:

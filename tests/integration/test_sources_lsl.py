@@ -34,6 +34,8 @@ for i in range(o["n"]):
     channel = channels.append_child("channel")
     channel.append_child_value("label", (o["labels"] or ["Fp1", "EOG1", "Cz", "AUX"])[i % 4])
     channel.append_child_value("type", o["type"])
+    if i < o.get("contact", 0):
+        channel.append_child_value("impedance", str(5.0 + i))
     if o["unit"] is not None:
         channel.append_child_value("unit", o["unit"])
 info.desc().append_child("reference").append_child_value("label", "A1")
@@ -228,6 +230,48 @@ async def test_a_sender_that_changed_is_not_taken_back(start: Start, name: str) 
         start(name=name)
         chunks, news = await read(items, samples(20), limit_s=40)
     assert chunks[0].segment == 1
+
+
+MARKERS = """
+import sys, time, pylsl
+info = pylsl.StreamInfo(sys.argv[1], "Markers", 1, 0, "string", "m1")
+outlet = pylsl.StreamOutlet(info)
+print("ready", flush=True)
+k = 0
+while True:
+    outlet.push_sample([f"press {k}"], pylsl.local_clock())
+    k += 1
+    time.sleep(0.1)
+"""
+
+
+async def test_markers_of_another_stream_and_contact_from_the_header(start: Start, name: str) -> None:
+    command = [sys.executable, "-c", MARKERS, f"{name}-m"]
+    senders = [await asyncio.to_thread(lambda: subprocess.Popen(command, stdout=subprocess.PIPE, text=True))]
+    start(name=name, contact=2)
+    try:
+        async with source(name=name, markers=f"{name}-m") as inlet:
+            items = inlet.chunks()
+            marked = lambda _, news: sum(n.kind == "marker" for n in news) >= 5  # noqa: E731
+            _, news = await read(items, marked)
+            contact = next(n for n in news if n.kind == "impedance")
+            assert contact.data == {"Fp1_kohm": 5.0, "EOG1_kohm": 6.0} and "Fp1 5 kΩ" in contact.text
+            marks = [n for n in news if n.kind == "marker"]
+            first = int(marks[0].text.removeprefix("press "))
+            assert [n.text for n in marks] == [f"press {first + i}" for i in range(len(marks))]
+            assert all(0.0 <= time.monotonic() - n.t_s < 20.0 for n in marks) and marks[0].data == {"kind": f"{name}-m"}
+            senders[0].kill()
+            _, news = await read(items, lambda _, news: any("is gone" in n.text for n in news))
+            assert not any(n.kind == "lost" for n in news)  # the EEG goes on
+            senders.append(await asyncio.to_thread(lambda: subprocess.Popen(command, stdout=subprocess.PIPE, text=True)))
+            chunks, _ = await read(items, lambda _, news: any(n.kind == "marker" for n in news), limit_s=30.0)
+            assert chunks and all(c.segment == 0 for c in chunks)
+    finally:
+        for sender in senders:
+            sender.kill()
+            sender.wait()
+            assert sender.stdout is not None
+            sender.stdout.close()
 
 
 async def test_a_frozen_sender_is_noticed_and_its_gap_counted(start: Start, name: str) -> None:

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from drivers.sources.clock import Counter, SampleClock
+from drivers.sources.repeats import Repeats
 from eegloop.signal import Chunk
 
 START_S = 1000.0
@@ -126,6 +127,34 @@ def test_repeated_and_overtaken_packets_are_left_out() -> None:
             got += c.data_uv[:, 0].astype(int).tolist()
             assert c.first_sample == int(c.data_uv[0, 0])
     assert got == list(range(3000)) and clock.duplicates == 12
+
+
+def test_deliveries_that_overtook_one_another_are_put_in_order() -> None:
+    """By their stamps where there is no counter (once the link has shown for some seconds how even it is): what fits the hole before it."""
+    clock = SampleClock(250.0)
+    order = [
+        k for pair in range(600) for k in ((2 * pair + 1, 2 * pair) if pair > 300 and pair % 7 == 0 else (2 * pair, 2 * pair + 1))
+    ]
+    got: list[int] = []
+    for n, k in enumerate(order):
+        index = np.arange(5 * k, 5 * k + 5)
+        for chunk in clock.feed(index[:, None].astype(np.float32), START_S + index / 250, START_S + 0.02 * n + 0.02):
+            got += chunk.data_uv[:, 0].astype(int).tolist()
+            assert chunk.first_sample == int(chunk.data_uv[0, 0])
+    assert got == list(range(6000)) and clock.lost_samples == 0 and clock.segment == 0
+
+
+def test_samples_that_came_twice_are_left_out_and_overlapping_stamps_are_not() -> None:
+    repeats, rng = Repeats(), np.random.default_rng(1)
+    out: list[float] = []
+    for k in range(200):
+        data = np.arange(12 * k, 12 * k + 12, dtype=np.float32)[:, None]
+        stamps = START_S + np.arange(12 * k, 12 * k + 12) / 256 + rng.normal(0, 0.01)  # as a Muse's: they overlap
+        for _ in range(2 if k % 3 == 0 else 1):
+            fresh, fresh_s = repeats.fresh(data, stamps)
+            assert len(fresh) == len(fresh_s)
+            out += fresh[:, 0].tolist()
+    assert out == list(range(2400)) and repeats.found == 67 * 12
 
 
 def test_a_held_delivery_is_not_forgotten() -> None:

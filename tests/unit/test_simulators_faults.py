@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -43,7 +44,7 @@ def test_every_fault_has_defaults_is_deterministic_and_keeps_shapes(name: str) -
     for a, b in zip(once, again, strict=True):
         np.testing.assert_array_equal(a.data_uv, b.data_uv)
         assert (a.stamp_s, a.due_s, a.epoch, a.labels) == (b.stamp_s, b.due_s, b.epoch, b.labels)
-        assert a.data_uv.shape == (N, 3) and a.data_uv.dtype == np.float32
+        assert a.data_uv.shape == (N, len(a.labels)) and a.data_uv.dtype == np.float32
 
 
 def test_without_faults_nothing_changes() -> None:
@@ -156,3 +157,23 @@ def test_an_unknown_patient_or_setting_is_named() -> None:
         find_patient("respondr")
     with pytest.raises(ValidationError, match="alfa"):
         find_patient("responder").settings(alfa=1)
+
+
+def test_faults_can_be_switched_while_the_stream_runs() -> None:
+    faults = Faults([parse("duplicate:share=1")], LABELS)
+    packet = Packet(7.0, np.ones((N, 3), np.float32), START_S, START_S, LABELS)
+    assert len(faults.deliver(packet)) == 2
+    faults.switch(["gone:for_s=2", "restart:at_s=3"], 7.0, LABELS)
+    assert faults.deliver(packet) == []
+    [back] = faults.deliver(replace(packet, t_s=9.5))
+    assert back.epoch == 0
+    assert faults.deliver(replace(packet, t_s=10.5)) == []  # the restart begins 3 s after the switch
+    with pytest.raises(ValueError, match="fault rate"):
+        faults.switch(["rate"], 11.0, LABELS)
+    faults.switch([], 11.0, LABELS)
+    assert faults.deliver(packet) == [packet]
+
+
+def test_a_headset_that_comes_back_with_fewer_channels_says_so() -> None:
+    packets = stream("channel_count:at_s=2,missing=2", seconds=4)
+    assert {(p.labels, p.data_uv.shape[1], p.epoch) for p in packets} == {(LABELS, 3, 0), (LABELS[:1], 1, 1)}

@@ -1,0 +1,36 @@
+"""How far this process looks for LSL streams, and how much liblsl says on the terminal. LSL itself is not authenticated.
+
+liblsl has one scope a process; a person's own configuration (LSLAPICFG, lsl_api.cfg) stands above ours.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+SCOPES = ("machine", "link", "site")  # from narrow to wide
+OWN_FILES = (Path("lsl_api.cfg"), Path("~/lsl_api/lsl_api.cfg"), Path("/etc/lsl_api/lsl_api.cfg"))
+
+
+def widest(scopes: Iterable[str]) -> str:
+    """The one scope that serves all; the narrowest where nobody asks."""
+    return max(scopes, key=SCOPES.index, default=SCOPES[0])
+
+
+def configure(scope: str) -> bool:
+    """Set the scope and keep liblsl to warnings. Must come before the first call into liblsl.
+
+    Returns
+    -------
+    bool
+        False if this person has a configuration of their own, which stays as it is.
+    """
+    if "LSLAPICFG" in os.environ or any(path.expanduser().exists() for path in OWN_FILES):
+        return False
+    from pylsl.lib import lib
+
+    content = f"[multicast]\nResolveScope = {scope}\n[log]\nlevel = -2\n"
+    lib.lsl_set_config_content(ctypes.c_char_p(content.encode()))
+    return True
