@@ -141,9 +141,9 @@ class Expression:
         wanted: dict[str, list[Term]] = {}
         for formula in self._formulas:
             for term in formula.terms:
-                module = _module(term, formula)
-                if module not in listed and not self._absent(term):
-                    wanted.setdefault(module, []).append(term)
+                kind = _module(term, formula)
+                if kind not in listed and not self._absent(term):
+                    wanted.setdefault(kind, []).append(term)
         at = 0
         for name, terms in wanted.items():
             module = plugins.find("biomarker", name)
