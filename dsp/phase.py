@@ -1,8 +1,9 @@
-"""Phase of a band at the newest sample, or a little later, with its own error bar; and when to trust it.
+"""Phase of a band at the newest sample, or a little later, with its own error bar.
 
 Every estimator here is a linear functional of the newest filtered samples, `analytic = taps . past`. The running
 density of the person's own signal says how far such a functional lies from the zero-phase band signal on average:
-that is the error bar, whatever the method. The `learned` functional is the one that makes it smallest.
+that gives the error bar, whatever the method (`phase_error.py`). The `learned` functional is the one that makes it smallest.
+When to act on a phase: `trigger.py`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from dsp.phase_error import STEP, certainty_lines
 from eegloop.signal import F64, Bool
 
 C128 = NDArray[np.complex128]
@@ -27,8 +29,7 @@ _PRIOR_S = 1.0  # what is assumed before anything was seen weighs as much as one
 _REFIT_SHARE = 0.2
 _MOST_MAPS = 4  # lengths of pieces kept ready
 _RIDGE = 1e-6
-_TINY = 1e-30
-_UNKNOWN = 1e30  # µV²: the error bar before a channel has been learned from
+_LEAST_ERROR = 1e-6  # of the band's variance: no functional of noisy samples is better
 _LEAST_GAIN = 0.02  # below this the filters before us left nothing to restore
 # Even in a strong burst the phase is not known better: no signal is as steady as its density.
 _FLOOR_RAD = math.radians(10.5)
@@ -44,7 +45,8 @@ class PhaseEstimate:
         -pi to pi; 0 is the positive peak of the band signal of the raw input.
     amplitude_uv : (n_channels, n) float64
     sd_rad : (n_channels, n) float64
-        Circular standard deviation to expect of `phase_rad`; capped at pi.
+        Circular standard deviation to expect of `phase_rad` while the band's amplitude is above its median; capped at pi.
+        Below its median a rhythm hardly has a phase, and nothing should be timed by it: `trigger.Gate`.
     """
 
     phase_rad: F64
@@ -123,11 +125,14 @@ class PhaseTracker:
         self.seen_s: F64 = np.zeros(n_channels)
         self._news_s: F64 = np.zeros(n_channels)
         self._taps: F64 = np.zeros((n_channels, self._n_taps, 2))  # newest sample first; real and imaginary part
-        self._error: F64 = np.zeros((n_channels, 3, 1))
+        self._per_sigma: F64 = np.zeros((n_channels, 1))  # 1 / µV; 0 = nothing known
+        lines = certainty_lines(np.zeros(n_channels))
+        self._intercept, self._slope = lines[0].ravel(), lines[1].ravel()
+        self._pieces = lines[0].shape[1]
+        self._first_piece = (np.arange(n_channels) * self._pieces)[:, np.newaxis]
         if fixed is not None:
             self._taps[:] = np.column_stack([fixed.real, fixed.imag])
         self._maps: dict[int, F64] = {}
-        self._apart = np.abs(np.subtract.outer(np.arange(self._n_taps), np.arange(self._n_taps)))
         self._refit(np.arange(n_channels))
 
     def _fixed_taps(self, passed: C128, ahead_s: float) -> C128 | None:
@@ -208,54 +213,69 @@ class PhaseTracker:
 
     def _refit(self, channels: NDArray[np.intp]) -> None:
         from scipy import fft
+        from scipy.linalg import solve_toeplitz
 
         density, n = np.array([self.density(int(c)) for c in channels]), self._n_fft
         lags = slice(0, self._n_taps * self._step, self._step)
-        covariance = fft.irfft(density, n, axis=1)[:, lags][:, self._apart]
+        covariance = fft.irfft(density, n, axis=1)[:, lags]
         spread = fft.ifft(density * self._target, n, axis=1)[:, lags]
-        parts = np.stack([spread.real, spread.imag], axis=2)
-        if self.method == "learned":
-            self._taps[channels] = np.linalg.solve(covariance + np.eye(self._n_taps) * (_RIDGE * covariance[:, :1, :1]), parts)
-        taps = self._taps[channels]
-        variance = density @ np.abs(self._target) ** 2 / (2 * n)
-        # Mean squares of (target - estimate)'s real and imaginary part, and twice their mean product.
-        across = taps.swapaxes(1, 2)
-        cross, explained = across @ parts, across @ (covariance @ taps)
-        for part in (0, 1):
-            error = variance - 2 * cross[:, part, part] + explained[:, part, part]
-            self._error[channels, part, 0] = np.maximum(error, 0.0)
-        self._error[channels, 2, 0] = 2 * (explained[:, 0, 1] - cross[:, 0, 1] - cross[:, 1, 0])
-        self._error[channels[self.seen_s[channels] == 0]] = _UNKNOWN
+        variance = density @ np.abs(self._target) ** 2 / (2 * n)  # of the real part and of the imaginary part
+        error = np.empty(len(channels))
+        for row, channel in enumerate(channels):
+            parts = np.column_stack([spread[row].real, spread[row].imag])
+            if self.method == "learned":
+                ridged = covariance[row].copy()
+                ridged[0] *= 1 + _RIDGE
+                taps = self._taps[channel] = solve_toeplitz(ridged, parts, check_finite=False)
+                explained = (taps * (parts - _RIDGE * covariance[row, 0] * taps)).sum(0)
+            else:
+                taps = self._taps[channel]
+                explained = np.array([_quadratic(taps[:, part], covariance[row]) for part in (0, 1)])
+            # Mean square of (band signal - estimate), the mean of both parts.
+            error[row] = (variance[row] - 2 * (taps * parts).sum(0) + explained).mean()
+        sigma = np.sqrt(np.maximum(error, _LEAST_ERROR * variance))
+        known = self.seen_s[channels] > 0
+        self._per_sigma[channels, 0] = np.where(known, 1 / sigma, 0.0)
+        lines = certainty_lines(np.sqrt(2 * math.log(2) * variance) / sigma)
+        self._intercept.reshape(-1, self._pieces)[channels], self._slope.reshape(-1, self._pieces)[channels] = lines
         self._maps.clear()
 
     # -- estimating ----------------------------------------------------------------------------
 
-    def analytic(self, past_uv: F64) -> F64:
-        """Real and imaginary part of the band signal: (n_channels, n, 2) from (n_channels, past_samples - 1 + n) samples."""
+    def analytic(self, past_uv: F64) -> tuple[F64, F64]:
+        """Real and imaginary part of the band signal, (n_channels, n) each, from (n_channels, past_samples - 1 + n) samples."""
         c, m = past_uv.shape
+        n = m - self.past_samples + 1
         step = self._maps.get(m)
         if step is None:
-            n = m - self.past_samples + 1
             step = np.zeros((c, m, 2 * n))
             for i in range(n):
-                step[:, i : i + self.past_samples : self._step, 2 * i : 2 * i + 2] = self._taps[:, ::-1]
+                step[:, i : i + self.past_samples : self._step, i::n] = self._taps[:, ::-1]
             if len(self._maps) < _MOST_MAPS:
                 self._maps[m] = step
-        return np.asarray(np.matmul(past_uv[:, np.newaxis], step).reshape(c, -1, 2), dtype=np.float64)
+        parts = np.matmul(past_uv[:, np.newaxis], step)[:, 0]
+        return parts[:, :n], parts[:, n:]
 
     def estimate(self, past_uv: F64) -> PhaseEstimate:
-        """Phases of the last n of (n_channels, past_samples - 1 + n) filtered samples.
+        """Phases of the last n of (n_channels, past_samples - 1 + n) filtered samples; the error bar is never below 10.5°."""
+        x, y = self.analytic(past_uv)
+        power = x * x
+        power += y * y
+        amplitude = np.sqrt(power, out=power)
+        m = amplitude * self._per_sigma
+        piece = np.minimum(m * (1 / STEP), self._pieces - 1).astype(np.intp)
+        piece += self._first_piece
+        m *= self._slope.take(piece)
+        m += self._intercept.take(piece)
+        np.minimum(np.maximum(m, 1 / np.pi, out=m), 1 / _FLOOR_RAD, out=m)
+        return PhaseEstimate(np.arctan2(y, x), amplitude, np.reciprocal(m, out=m))
 
-        The error bar is that of a Gaussian estimate across the direction of the phase, and never below 10.5°.
-        """
-        z = self.analytic(past_uv)
-        x, y = z[..., 0], z[..., 1]
-        xx, yy = x * x, y * y
-        error = self._error
-        across = error[:, 0] * yy + error[:, 1] * xx - error[:, 2] * (x * y)
-        power = xx + yy
-        sd = np.sqrt(across) / np.maximum(power, _TINY)
-        return PhaseEstimate(np.arctan2(y, x), np.sqrt(power), np.clip(sd, _FLOOR_RAD, np.pi, out=sd))
+
+def _quadratic(taps: F64, covariance: F64) -> float:
+    """taps . C taps for the Toeplitz matrix C of a covariance by lag."""
+    n = len(taps)
+    by_lag = np.correlate(taps, taps, "full")[n - 1 :]
+    return float(2 * by_lag @ covariance - by_lag[0] * covariance[0])
 
 
 def echt_taps(n: int, rate_hz: float, band_hz: tuple[float, float]) -> C128:
@@ -274,59 +294,3 @@ def echt_taps(n: int, rate_hz: float, band_hz: tuple[float, float]) -> C128:
     b, a = signal.butter(2, band_hz, "bandpass", fs=rate_hz)
     response = signal.freqz(b, a, worN=frequency, fs=rate_hz)[1]
     return np.asarray(np.fft.ifft(one_sided * response), dtype=np.complex128)
-
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """When a phase is good enough to act on. `None` switches nothing off: every limit is a number."""
-
-    least_amplitude_uv: float
-    least_snr_db: float = 3.0
-    most_sd_rad: float = math.radians(35.0)
-    refractory_s: float = 2.0
-
-
-def trigger_time(
-    gate: Gate,
-    t_s: float,
-    estimate: PhaseEstimate,
-    channel: int,
-    frequency_hz: float,
-    snr_db: float,
-    clean: bool,
-    target_rad: float,
-    delay_s: float,
-    last_s: float | None,
-) -> tuple[float | None, str]:
-    """When to send a trigger so that it lands on `target_rad`, or why not at all.
-
-    Parameters
-    ----------
-    t_s : float
-        Time of the estimate's newest sample.
-    delay_s : float
-        From sending to effect. A phase that is already past by then is waited for another cycle: never late.
-    last_s : float or None
-        When the last trigger took effect.
-
-    Returns
-    -------
-    (send_s, reason)
-        `send_s` >= t_s, None with the reason when a gate is shut.
-    """
-    if not clean:
-        return None, "artifact"
-    if estimate.amplitude_uv[channel, -1] < gate.least_amplitude_uv:
-        return None, "low_amplitude"
-    if not snr_db >= gate.least_snr_db:
-        return None, "low_snr"
-    if not estimate.sd_rad[channel, -1] <= gate.most_sd_rad:
-        return None, "phase_uncertain"
-    if not frequency_hz > 0:
-        return None, "no_frequency"
-    wait = ((target_rad - float(estimate.phase_rad[channel, -1])) % (2 * math.pi)) / (2 * math.pi * frequency_hz)
-    while wait < delay_s:
-        wait += 1 / frequency_hz
-    if last_s is not None and t_s + wait - last_s < gate.refractory_s:
-        return None, "refractory"
-    return t_s + wait - delay_s, ""

@@ -11,8 +11,9 @@ from pydantic import ValidationError
 from benchmarks import phase as bench
 from dsp.biomarkers import phase
 from dsp.filters import FilterChain, design
-from dsp.phase import Gate, PhaseEstimate, PhaseTracker, echt_taps, trigger_time
+from dsp.phase import PhaseEstimate, PhaseTracker, echt_taps
 from dsp.pipeline import Pipeline
+from dsp.trigger import Gate, trigger_time
 from eegloop.errors import ConfigError
 from eegloop.line import LineSettings
 from eegloop.signal import Chunk, Grade, StreamInfo
