@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dsp.phase_error import STEP, certainty_lines
+from dsp.phase_error import STEP_M, error_bar_lines
 from eegloop.signal import F64, Bool
 
 C128 = NDArray[np.complex128]
@@ -31,8 +31,6 @@ _MOST_MAPS = 4  # lengths of pieces kept ready
 _RIDGE = 1e-6
 _LEAST_ERROR = 1e-6  # of the band's variance: no functional of noisy samples is better
 _LEAST_GAIN = 0.02  # below this the filters before us left nothing to restore
-# Even in a strong burst the phase is not known better: no signal is as steady as its density.
-_FLOOR_RAD = math.radians(10.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +50,16 @@ class PhaseEstimate:
     phase_rad: F64
     amplitude_uv: F64
     sd_rad: F64
+
+
+@dataclass(frozen=True, slots=True)
+class _Map:
+    """What turns a piece of past samples into n estimates: taps (n_channels, m, 2 n), and per estimate its error bar's scale."""
+
+    n: int
+    taps: F64
+    per_sigma: F64
+    first_piece: NDArray[np.intp]
 
 
 class PhaseTracker:
@@ -125,14 +133,11 @@ class PhaseTracker:
         self.seen_s: F64 = np.zeros(n_channels)
         self._news_s: F64 = np.zeros(n_channels)
         self._taps: F64 = np.zeros((n_channels, self._n_taps, 2))  # newest sample first; real and imaginary part
-        self._per_sigma: F64 = np.zeros((n_channels, 1))  # 1 / µV; 0 = nothing known
-        lines = certainty_lines(np.zeros(n_channels))
-        self._intercept, self._slope = lines[0].ravel(), lines[1].ravel()
-        self._pieces = lines[0].shape[1]
-        self._first_piece = (np.arange(n_channels) * self._pieces)[:, np.newaxis]
+        self._per_sigma: F64 = np.zeros(n_channels)  # 1 / (µV STEP_M); 0 = nothing known
+        self._intercept, self._slope = error_bar_lines(np.zeros(n_channels))
         if fixed is not None:
             self._taps[:] = np.column_stack([fixed.real, fixed.imag])
-        self._maps: dict[int, F64] = {}
+        self._maps: dict[int, _Map] = {}
         self._refit(np.arange(n_channels))
 
     def _fixed_taps(self, passed: C128, ahead_s: float) -> C128 | None:
@@ -192,11 +197,14 @@ class PhaseTracker:
 
     def density(self, channel: int) -> F64:
         """(n_bins,) relative density of the filtered signal at `frequency_hz`, the first guess mixed in by its weight."""
-        power, seen = self._power[channel], float(self.seen_s[channel])
-        level = float(power[self._inside].sum()) / seen if seen > 0 else 1.0
-        if level <= 0:
-            level = 1.0
-        return np.asarray((power + _PRIOR_S * level * self._prior) / (seen + _PRIOR_S), dtype=np.float64)
+        return np.asarray(self._densities(np.array([channel]))[0], dtype=np.float64)
+
+    def _densities(self, channels: NDArray[np.intp]) -> F64:
+        power, seen = self._power[channels], self.seen_s[channels]
+        level = power[:, self._inside].sum(1) / np.maximum(seen, 1e-9)
+        level[level <= 0] = 1.0
+        mixed = power + (_PRIOR_S * level)[:, np.newaxis] * self._prior
+        return np.asarray(mixed / (seen + _PRIOR_S)[:, np.newaxis], dtype=np.float64)
 
     @property
     def frequency_hz(self) -> F64:
@@ -215,7 +223,7 @@ class PhaseTracker:
         from scipy import fft
         from scipy.linalg import solve_toeplitz
 
-        density, n = np.array([self.density(int(c)) for c in channels]), self._n_fft
+        density, n = self._densities(channels), self._n_fft
         lags = slice(0, self._n_taps * self._step, self._step)
         covariance = fft.irfft(density, n, axis=1)[:, lags]
         spread = fft.ifft(density * self._target, n, axis=1)[:, lags]
@@ -235,40 +243,41 @@ class PhaseTracker:
             error[row] = (variance[row] - 2 * (taps * parts).sum(0) + explained).mean()
         sigma = np.sqrt(np.maximum(error, _LEAST_ERROR * variance))
         known = self.seen_s[channels] > 0
-        self._per_sigma[channels, 0] = np.where(known, 1 / sigma, 0.0)
-        lines = certainty_lines(np.sqrt(2 * math.log(2) * variance) / sigma)
-        self._intercept.reshape(-1, self._pieces)[channels], self._slope.reshape(-1, self._pieces)[channels] = lines
+        self._per_sigma[channels] = np.where(known, 1 / (sigma * STEP_M), 0.0)
+        self._intercept[channels], self._slope[channels] = error_bar_lines(np.sqrt(2 * math.log(2) * variance) / sigma)
         self._maps.clear()
 
     # -- estimating ----------------------------------------------------------------------------
 
-    def analytic(self, past_uv: F64) -> tuple[F64, F64]:
-        """Real and imaginary part of the band signal, (n_channels, n) each, from (n_channels, past_samples - 1 + n) samples."""
-        c, m = past_uv.shape
-        n = m - self.past_samples + 1
-        step = self._maps.get(m)
-        if step is None:
-            step = np.zeros((c, m, 2 * n))
+    def _map(self, m: int) -> _Map:
+        """Taps for a piece of m samples, made once between two refits."""
+        found = self._maps.get(m)
+        if found is None:
+            c, n = len(self._taps), m - self.past_samples + 1
+            taps = np.zeros((c, m, 2 * n))
             for i in range(n):
-                step[:, i : i + self.past_samples : self._step, i::n] = self._taps[:, ::-1]
+                taps[:, i : i + self.past_samples : self._step, i::n] = self._taps[:, ::-1]
+            first = np.arange(c) * self._slope.shape[1]
+            found = _Map(n, taps, np.repeat(self._per_sigma, n).reshape(c, n), np.repeat(first, n).reshape(c, n))
             if len(self._maps) < _MOST_MAPS:
-                self._maps[m] = step
-        parts = np.matmul(past_uv[:, np.newaxis], step)[:, 0]
-        return parts[:, :n], parts[:, n:]
+                self._maps[m] = found
+        return found
 
     def estimate(self, past_uv: F64) -> PhaseEstimate:
         """Phases of the last n of (n_channels, past_samples - 1 + n) filtered samples; the error bar is never below 10.5°."""
-        x, y = self.analytic(past_uv)
-        power = x * x
-        power += y * y
-        amplitude = np.sqrt(power, out=power)
-        m = amplitude * self._per_sigma
-        piece = np.minimum(m * (1 / STEP), self._pieces - 1).astype(np.intp)
-        piece += self._first_piece
+        made = self._map(past_uv.shape[1])
+        n = made.n
+        parts = np.matmul(past_uv[:, np.newaxis], made.taps)[:, 0]
+        phase = np.arctan2(parts[:, n:], parts[:, :n])
+        parts *= parts
+        amplitude = parts[:, :n] + parts[:, n:]
+        np.sqrt(amplitude, out=amplitude)
+        m = amplitude * made.per_sigma
+        piece = np.minimum(m, self._slope.shape[1] - 1).astype(np.intp)
+        piece += made.first_piece
         m *= self._slope.take(piece)
         m += self._intercept.take(piece)
-        np.minimum(np.maximum(m, 1 / np.pi, out=m), 1 / _FLOOR_RAD, out=m)
-        return PhaseEstimate(np.arctan2(y, x), amplitude, np.reciprocal(m, out=m))
+        return PhaseEstimate(phase, amplitude, m)
 
 
 def _quadratic(taps: F64, covariance: F64) -> float:

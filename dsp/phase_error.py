@@ -11,27 +11,31 @@ with m and the median a in units of sigma. With a = 0 and large m this is the us
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
 
 from eegloop.signal import F64
 
-# The table's grid: estimate and median amplitude over sigma. Beyond, an error bar is below the floor or grows as 1 / m.
-STEP, MOST_M, MOST_A = 0.25, 16.0, 8.0
+# The table's grid: median amplitude and estimate over sigma. Beyond the last m the error bar is at its floor.
+STEP_A, MOST_A = 0.5, 8.0
+STEP_M, MOST_M = 0.125, 12.0
+# Even in a strong burst the phase is not known better: no signal is as steady as its density.
+FLOOR_RAD = math.radians(10.5)
 _REACH = 8.0
 
 
 @lru_cache(maxsize=1)
 def _table() -> F64:
-    """1 / sd (1/rad) for every (a, m) of the grid: (33, 65), zero at m = 0."""
+    """sd (rad, floor to pi) for every (a, m) of the grid: (17, 97)."""
     from scipy import special
 
-    m = np.arange(0, MOST_M + STEP / 2, STEP)
-    table = np.empty((round(MOST_A / STEP) + 1, len(m)))
-    share = (np.arange(240) + 0.5) / 240
+    m = np.arange(0, MOST_M + STEP_M / 2, STEP_M)
+    table = np.empty((round(MOST_A / STEP_A) + 1, len(m)))
+    share = (np.arange(100) + 0.5) / 100
     for row in range(len(table)):
-        low = row * STEP
+        low = row * STEP_A
         start = np.maximum(low, m - _REACH)[:, np.newaxis]
         r = start + (np.maximum(low, m)[:, np.newaxis] + _REACH - start) * share
         exponent = -0.5 * (r - m[:, np.newaxis]) ** 2
@@ -39,19 +43,19 @@ def _table() -> F64:
         product = r * m[:, np.newaxis]
         resultant = (weight * special.i1e(product)).sum(1) / (weight * special.i0e(product)).sum(1)
         with np.errstate(divide="ignore"):
-            table[row] = 1 / np.sqrt(-2 * np.log(resultant))
-    table[:, 0] = 0.0
+            table[row] = np.clip(np.sqrt(-2 * np.log(resultant)), FLOOR_RAD, np.pi)
+    table[:, -1] = FLOOR_RAD
     table.flags.writeable = False
     return table
 
 
-def certainty_lines(median_over_sigma: F64) -> tuple[F64, F64]:
-    """1 / sd as straight pieces over m: intercepts and slopes, (n, 64) each, piece i from i * STEP on, for n channels."""
+def error_bar_lines(median_over_sigma: F64) -> tuple[F64, F64]:
+    """sd as straight pieces over m / STEP_M: intercepts and slopes, (n, 97) each, for n channels; the last piece is level."""
     table = _table()
-    at = np.clip(median_over_sigma / STEP, 0, len(table) - 1)
+    at = np.clip(median_over_sigma / STEP_A, 0, len(table) - 1)
     row = np.minimum(at.astype(np.intp), len(table) - 2)
     share = (at - row)[:, np.newaxis]
     curve = table[row] * (1 - share) + table[row + 1] * share
-    slope = np.diff(curve, axis=1) / STEP
-    intercept = curve[:, :-1] - slope * (np.arange(slope.shape[1]) * STEP)
-    return np.ascontiguousarray(intercept), np.ascontiguousarray(slope)
+    slope = np.zeros_like(curve)
+    slope[:, :-1] = np.diff(curve, axis=1)
+    return curve - slope * np.arange(curve.shape[1]), slope
