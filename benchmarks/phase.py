@@ -166,7 +166,7 @@ def score(case: Case, method: Method = "learned") -> Score:
     return Score(case.name, *ours, *theirs, tuple(bins))
 
 
-def seconds_per_sample(n_channels: int, rate_hz: float = 250.0, seconds: float = 20.0, chunk_s: float = 0.02) -> float:
+def seconds_per_sample(n_channels: int, rate_hz: float = 250.0, seconds: float = 60.0, chunk_s: float = 0.02) -> float:
     """Learning, refits and a phase for every sample of every channel, in chunks of 20 ms: processor seconds per sample and channel."""
     x = np.random.default_rng(3).standard_normal((n_channels, round(seconds * rate_hz) + 1000)) * 10
     tracker = PhaseTracker(rate_hz, n_channels, (8.0, 12.0), design(LineSettings(), rate_hz))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -26,6 +27,8 @@ class Hop:
     number, end_sample : int
         As in `eegloop.signal.Biomarkers`.
     grid : Grid
+    row_values, row_grades, row_reasons :
+        What this hop's biomarkers have given so far, by the line's columns: for those that are made of others.
     """
 
     def __init__(
@@ -48,6 +51,9 @@ class Hop:
         self._codes: dict[int, U8] = {}
         self._fed_from = 0
         self.all_good = quality.all_good
+        self.row_values: F64 = np.empty(0)
+        self.row_grades: U8 = np.empty(0, dtype=np.uint8)
+        self.row_reasons: tuple[str, ...] = ()
 
     def open(self, number: int, block: int, end_sample: int, fed_from: int) -> None:
         """Move on to the hop that ends with `block`; samples from `fed_from` on are unbroken."""
@@ -114,6 +120,14 @@ class Biomarker(Protocol):
 
     def compute(self, hop: Hop, values: F64, grades: U8) -> tuple[str, ...]:
         """Fill this hop's values and grades (a slot a column); returns the reasons. NaN exactly where INVALID."""
+
+
+@runtime_checkable
+class Derived(Protocol):
+    """A biomarker made of others: it learns their columns before the first hop and is computed after them."""
+
+    def bind(self, columns: Sequence[BiomarkerColumn]) -> None:
+        """Sets the biomarker's own `columns` and `needs`; raises ConfigError for what is not there."""
 
 
 class Build(Protocol):

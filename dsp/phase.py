@@ -1,8 +1,9 @@
-"""Phase of a band at the newest sample, or a little later, with its own error bar; and when to trust it.
+"""Phase of a band at the newest sample, or a little later, with its own error bar.
 
 Every estimator here is a linear functional of the newest filtered samples, `analytic = taps . past`. The running
 density of the person's own signal says how far such a functional lies from the zero-phase band signal on average:
-that is the error bar, whatever the method. The `learned` functional is the one that makes it smallest.
+that gives the error bar, whatever the method (`phase_error.py`). The `learned` functional is the one that makes it smallest.
+When to act on a phase: `trigger.py`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from dsp.phase_error import STEP_M, error_bar_lines
 from eegloop.signal import F64, Bool
 
 C128 = NDArray[np.complex128]
@@ -27,11 +29,8 @@ _PRIOR_S = 1.0  # what is assumed before anything was seen weighs as much as one
 _REFIT_SHARE = 0.2
 _MOST_MAPS = 4  # lengths of pieces kept ready
 _RIDGE = 1e-6
-_TINY = 1e-30
-_UNKNOWN = 1e30  # µV²: the error bar before a channel has been learned from
+_LEAST_ERROR = 1e-6  # of the band's variance: no functional of noisy samples is better
 _LEAST_GAIN = 0.02  # below this the filters before us left nothing to restore
-# Even in a strong burst the phase is not known better: no signal is as steady as its density.
-_FLOOR_RAD = math.radians(10.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +43,23 @@ class PhaseEstimate:
         -pi to pi; 0 is the positive peak of the band signal of the raw input.
     amplitude_uv : (n_channels, n) float64
     sd_rad : (n_channels, n) float64
-        Circular standard deviation to expect of `phase_rad`; capped at pi.
+        Circular standard deviation to expect of `phase_rad` while the band's amplitude is above its median; capped at pi.
+        Below its median a rhythm hardly has a phase, and nothing should be timed by it: `trigger.Gate`.
     """
 
     phase_rad: F64
     amplitude_uv: F64
     sd_rad: F64
+
+
+@dataclass(frozen=True, slots=True)
+class _Map:
+    """What turns a piece of past samples into n estimates: taps (n_channels, m, 2 n), and per estimate its error bar's scale."""
+
+    n: int
+    taps: F64
+    per_sigma: F64
+    first_piece: NDArray[np.intp]
 
 
 class PhaseTracker:
@@ -123,11 +133,11 @@ class PhaseTracker:
         self.seen_s: F64 = np.zeros(n_channels)
         self._news_s: F64 = np.zeros(n_channels)
         self._taps: F64 = np.zeros((n_channels, self._n_taps, 2))  # newest sample first; real and imaginary part
-        self._error: F64 = np.zeros((n_channels, 3, 1))
+        self._per_sigma: F64 = np.zeros(n_channels)  # 1 / (µV STEP_M); 0 = nothing known
+        self._intercept, self._slope = error_bar_lines(np.zeros(n_channels))
         if fixed is not None:
             self._taps[:] = np.column_stack([fixed.real, fixed.imag])
-        self._maps: dict[int, F64] = {}
-        self._apart = np.abs(np.subtract.outer(np.arange(self._n_taps), np.arange(self._n_taps)))
+        self._maps: dict[int, _Map] = {}
         self._refit(np.arange(n_channels))
 
     def _fixed_taps(self, passed: C128, ahead_s: float) -> C128 | None:
@@ -187,11 +197,14 @@ class PhaseTracker:
 
     def density(self, channel: int) -> F64:
         """(n_bins,) relative density of the filtered signal at `frequency_hz`, the first guess mixed in by its weight."""
-        power, seen = self._power[channel], float(self.seen_s[channel])
-        level = float(power[self._inside].sum()) / seen if seen > 0 else 1.0
-        if level <= 0:
-            level = 1.0
-        return np.asarray((power + _PRIOR_S * level * self._prior) / (seen + _PRIOR_S), dtype=np.float64)
+        return np.asarray(self._densities(np.array([channel]))[0], dtype=np.float64)
+
+    def _densities(self, channels: NDArray[np.intp]) -> F64:
+        power, seen = self._power[channels], self.seen_s[channels]
+        level = power[:, self._inside].sum(1) / np.maximum(seen, 1e-9)
+        level[level <= 0] = 1.0
+        mixed = power + (_PRIOR_S * level)[:, np.newaxis] * self._prior
+        return np.asarray(mixed / (seen + _PRIOR_S)[:, np.newaxis], dtype=np.float64)
 
     @property
     def frequency_hz(self) -> F64:
@@ -208,54 +221,70 @@ class PhaseTracker:
 
     def _refit(self, channels: NDArray[np.intp]) -> None:
         from scipy import fft
+        from scipy.linalg import solve_toeplitz
 
-        density, n = np.array([self.density(int(c)) for c in channels]), self._n_fft
+        density, n = self._densities(channels), self._n_fft
         lags = slice(0, self._n_taps * self._step, self._step)
-        covariance = fft.irfft(density, n, axis=1)[:, lags][:, self._apart]
+        covariance = fft.irfft(density, n, axis=1)[:, lags]
         spread = fft.ifft(density * self._target, n, axis=1)[:, lags]
-        parts = np.stack([spread.real, spread.imag], axis=2)
-        if self.method == "learned":
-            self._taps[channels] = np.linalg.solve(covariance + np.eye(self._n_taps) * (_RIDGE * covariance[:, :1, :1]), parts)
-        taps = self._taps[channels]
-        variance = density @ np.abs(self._target) ** 2 / (2 * n)
-        # Mean squares of (target - estimate)'s real and imaginary part, and twice their mean product.
-        across = taps.swapaxes(1, 2)
-        cross, explained = across @ parts, across @ (covariance @ taps)
-        for part in (0, 1):
-            error = variance - 2 * cross[:, part, part] + explained[:, part, part]
-            self._error[channels, part, 0] = np.maximum(error, 0.0)
-        self._error[channels, 2, 0] = 2 * (explained[:, 0, 1] - cross[:, 0, 1] - cross[:, 1, 0])
-        self._error[channels[self.seen_s[channels] == 0]] = _UNKNOWN
+        variance = density @ np.abs(self._target) ** 2 / (2 * n)  # of the real part and of the imaginary part
+        error = np.empty(len(channels))
+        for row, channel in enumerate(channels):
+            parts = np.column_stack([spread[row].real, spread[row].imag])
+            if self.method == "learned":
+                ridged = covariance[row].copy()
+                ridged[0] *= 1 + _RIDGE
+                taps = self._taps[channel] = solve_toeplitz(ridged, parts, check_finite=False)
+                explained = (taps * (parts - _RIDGE * covariance[row, 0] * taps)).sum(0)
+            else:
+                taps = self._taps[channel]
+                explained = np.array([_quadratic(taps[:, part], covariance[row]) for part in (0, 1)])
+            # Mean square of (band signal - estimate), the mean of both parts.
+            error[row] = (variance[row] - 2 * (taps * parts).sum(0) + explained).mean()
+        sigma = np.sqrt(np.maximum(error, _LEAST_ERROR * variance))
+        known = self.seen_s[channels] > 0
+        self._per_sigma[channels] = np.where(known, 1 / (sigma * STEP_M), 0.0)
+        self._intercept[channels], self._slope[channels] = error_bar_lines(np.sqrt(2 * math.log(2) * variance) / sigma)
         self._maps.clear()
 
     # -- estimating ----------------------------------------------------------------------------
 
-    def analytic(self, past_uv: F64) -> F64:
-        """Real and imaginary part of the band signal: (n_channels, n, 2) from (n_channels, past_samples - 1 + n) samples."""
-        c, m = past_uv.shape
-        step = self._maps.get(m)
-        if step is None:
-            n = m - self.past_samples + 1
-            step = np.zeros((c, m, 2 * n))
+    def _map(self, m: int) -> _Map:
+        """Taps for a piece of m samples, made once between two refits."""
+        found = self._maps.get(m)
+        if found is None:
+            c, n = len(self._taps), m - self.past_samples + 1
+            taps = np.zeros((c, m, 2 * n))
             for i in range(n):
-                step[:, i : i + self.past_samples : self._step, 2 * i : 2 * i + 2] = self._taps[:, ::-1]
+                taps[:, i : i + self.past_samples : self._step, i::n] = self._taps[:, ::-1]
+            first = np.arange(c) * self._slope.shape[1]
+            found = _Map(n, taps, np.repeat(self._per_sigma, n).reshape(c, n), np.repeat(first, n).reshape(c, n))
             if len(self._maps) < _MOST_MAPS:
-                self._maps[m] = step
-        return np.asarray(np.matmul(past_uv[:, np.newaxis], step).reshape(c, -1, 2), dtype=np.float64)
+                self._maps[m] = found
+        return found
 
     def estimate(self, past_uv: F64) -> PhaseEstimate:
-        """Phases of the last n of (n_channels, past_samples - 1 + n) filtered samples.
+        """Phases of the last n of (n_channels, past_samples - 1 + n) filtered samples; the error bar is never below 10.5°."""
+        made = self._map(past_uv.shape[1])
+        n = made.n
+        parts = np.matmul(past_uv[:, np.newaxis], made.taps)[:, 0]
+        phase = np.arctan2(parts[:, n:], parts[:, :n])
+        parts *= parts
+        amplitude = parts[:, :n] + parts[:, n:]
+        np.sqrt(amplitude, out=amplitude)
+        m = amplitude * made.per_sigma
+        piece = np.minimum(m, self._slope.shape[1] - 1).astype(np.intp)
+        piece += made.first_piece
+        m *= self._slope.take(piece)
+        m += self._intercept.take(piece)
+        return PhaseEstimate(phase, amplitude, m)
 
-        The error bar is that of a Gaussian estimate across the direction of the phase, and never below 10.5°.
-        """
-        z = self.analytic(past_uv)
-        x, y = z[..., 0], z[..., 1]
-        xx, yy = x * x, y * y
-        error = self._error
-        across = error[:, 0] * yy + error[:, 1] * xx - error[:, 2] * (x * y)
-        power = xx + yy
-        sd = np.sqrt(across) / np.maximum(power, _TINY)
-        return PhaseEstimate(np.arctan2(y, x), np.sqrt(power), np.clip(sd, _FLOOR_RAD, np.pi, out=sd))
+
+def _quadratic(taps: F64, covariance: F64) -> float:
+    """taps . C taps for the Toeplitz matrix C of a covariance by lag."""
+    n = len(taps)
+    by_lag = np.correlate(taps, taps, "full")[n - 1 :]
+    return float(2 * by_lag @ covariance - by_lag[0] * covariance[0])
 
 
 def echt_taps(n: int, rate_hz: float, band_hz: tuple[float, float]) -> C128:
@@ -274,59 +303,3 @@ def echt_taps(n: int, rate_hz: float, band_hz: tuple[float, float]) -> C128:
     b, a = signal.butter(2, band_hz, "bandpass", fs=rate_hz)
     response = signal.freqz(b, a, worN=frequency, fs=rate_hz)[1]
     return np.asarray(np.fft.ifft(one_sided * response), dtype=np.complex128)
-
-
-@dataclass(frozen=True, slots=True)
-class Gate:
-    """When a phase is good enough to act on. `None` switches nothing off: every limit is a number."""
-
-    least_amplitude_uv: float
-    least_snr_db: float = 3.0
-    most_sd_rad: float = math.radians(35.0)
-    refractory_s: float = 2.0
-
-
-def trigger_time(
-    gate: Gate,
-    t_s: float,
-    estimate: PhaseEstimate,
-    channel: int,
-    frequency_hz: float,
-    snr_db: float,
-    clean: bool,
-    target_rad: float,
-    delay_s: float,
-    last_s: float | None,
-) -> tuple[float | None, str]:
-    """When to send a trigger so that it lands on `target_rad`, or why not at all.
-
-    Parameters
-    ----------
-    t_s : float
-        Time of the estimate's newest sample.
-    delay_s : float
-        From sending to effect. A phase that is already past by then is waited for another cycle: never late.
-    last_s : float or None
-        When the last trigger took effect.
-
-    Returns
-    -------
-    (send_s, reason)
-        `send_s` >= t_s, None with the reason when a gate is shut.
-    """
-    if not clean:
-        return None, "artifact"
-    if estimate.amplitude_uv[channel, -1] < gate.least_amplitude_uv:
-        return None, "low_amplitude"
-    if not snr_db >= gate.least_snr_db:
-        return None, "low_snr"
-    if not estimate.sd_rad[channel, -1] <= gate.most_sd_rad:
-        return None, "phase_uncertain"
-    if not frequency_hz > 0:
-        return None, "no_frequency"
-    wait = ((target_rad - float(estimate.phase_rad[channel, -1])) % (2 * math.pi)) / (2 * math.pi * frequency_hz)
-    while wait < delay_s:
-        wait += 1 / frequency_hz
-    if last_s is not None and t_s + wait - last_s < gate.refractory_s:
-        return None, "refractory"
-    return t_s + wait - delay_s, ""

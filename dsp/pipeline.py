@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsp.filters import DEFAULT_FULL_SCALE_UV, FilterChain, design, power_response, settle_samples
-from dsp.hop import Biomarker, Hop, SampleNeed
+from dsp.hop import Biomarker, Derived, Hop, SampleNeed
 from dsp.quality import ChannelQuality, Code, LineNoise
 from dsp.repair import ABSURD_UV, Repair, plausible
 from dsp.spectrum import BlockSpectrum, DirectSpectrum, SpectrumEngine, SpectrumNeed, band_weights
@@ -108,6 +108,10 @@ class Pipeline:
         self._biomarkers: list[Biomarker] = [
             plugins.find("biomarker", kind).build(info, plug_settings, settings) for kind, plug_settings in biomarkers
         ]
+        self._biomarkers.sort(key=lambda b: isinstance(b, Derived))
+        plain = tuple(column for b in self._biomarkers if not isinstance(b, Derived) for column in b.columns)
+        for derived in (b for b in self._biomarkers if isinstance(b, Derived)):
+            derived.bind(plain)
         self.columns: tuple[BiomarkerColumn, ...] = tuple(column for b in self._biomarkers for column in b.columns)
         self._refuse_twins()
         self._slices, at = [], 0
@@ -380,7 +384,9 @@ class Pipeline:
             self._quality.line(self._noise.power_uv2, density @ self._total_weights, hop.codes(need.n_samples))
         values, grades = np.empty(self._n_columns), np.zeros(self._n_columns, dtype=np.uint8)
         reasons: tuple[str, ...] = ()
+        hop.row_values, hop.row_grades = values, grades
         for biomarker, span in zip(self._biomarkers, self._slices, strict=True):
+            hop.row_reasons = reasons
             reasons += biomarker.compute(hop, values[span], grades[span])
         quality: Quality = self._quality.hop(end, self._quality.clean_fraction(need.n_samples, self._block, end))
         t_s = chunk.t0_s + (end - chunk.first_sample) / self.info.sample_rate_hz

@@ -9,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+# As the daemon has it: two test processes with two BLAS threads each wait for one another more than they compute.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

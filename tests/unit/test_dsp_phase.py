@@ -11,8 +11,10 @@ from pydantic import ValidationError
 from benchmarks import phase as bench
 from dsp.biomarkers import phase
 from dsp.filters import FilterChain, design
-from dsp.phase import Gate, PhaseEstimate, PhaseTracker, echt_taps, trigger_time
+from dsp.phase import PhaseEstimate, PhaseTracker, echt_taps
+from dsp.phase_error import STEP_M, error_bar_lines
 from dsp.pipeline import Pipeline
+from dsp.trigger import Gate, trigger_time
 from eegloop.errors import ConfigError
 from eegloop.line import LineSettings
 from eegloop.signal import Chunk, Grade, StreamInfo
@@ -139,6 +141,10 @@ def test_scale_and_sign() -> None:
         ({"snr_db": math.nan}, "low_snr"),
         ({"sd": 0.7}, "phase_uncertain"),
         ({"frequency_hz": 0.0}, "no_frequency"),
+        ({"frequency_hz": math.nan}, "no_frequency"),
+        ({"amplitude": math.nan}, "low_amplitude"),
+        ({"sd": math.nan}, "phase_uncertain"),
+        ({"frequency_hz": 2.0}, "not_yet"),
         ({"last_s": 99.5}, "refractory"),
     ],
 )
@@ -219,3 +225,55 @@ def test_settings_that_do_not_fit_are_refused_with_the_key() -> None:
 def test_a_phase_costs_what_it_may() -> None:
     """Loose here, because a test machine is busy; `python -m benchmarks.phase` gives the figure (1 µs)."""
     assert min(bench.seconds_per_sample(8, seconds=5) for _ in range(3)) < 5e-6
+
+
+@pytest.mark.parametrize(("median", "m"), [(0.0, 3.0), (2.5, 2.5), (3.0, 1.5), (4.2, 4.0)])
+def test_error_bars_equal_drawn_ones(median: float, m: float) -> None:
+    """The angle of m + unit Gaussian error where its size is above the median, 200 000 draws, against the table's pieces."""
+    rng = np.random.default_rng(1)
+    drawn = m + rng.standard_normal(200_000) + 1j * rng.standard_normal(200_000)
+    drawn = drawn[np.abs(drawn) >= median]
+    expected, _ = bench.spread_deg(np.angle(drawn))
+    intercept, slope = error_bar_lines(np.array([median]))
+    at = m / STEP_M
+    stated = np.degrees(intercept[0, int(at)] + slope[0, int(at)] * at)
+    assert stated == pytest.approx(max(10.5, expected), abs=0.3)
+
+
+def test_error_bars_have_a_floor_and_end_at_a_half_turn() -> None:
+    intercept, slope = error_bar_lines(np.array([0.0, 3.0, 99.0]))
+    assert (intercept[:, 0] == np.pi).all()
+    assert np.degrees(intercept[:, -1]) == pytest.approx([10.5] * 3)
+    assert (slope[:, -1] == 0).all() and (slope <= 1e-12).all()
+
+
+def test_a_foretold_phase_keeps_its_promise_at_the_triggers_instant() -> None:
+    """Foretold 20 ms ahead and triggered at the peak: where the gates open, the band signal's phase there is the target's."""
+    from scipy import signal
+
+    rate, delay_s = 250.0, 0.02
+    x = noisy_alpha(90, seed=11, noise_uv=4.0)
+    analytic = signal.hilbert(signal.sosfiltfilt(signal.butter(2, (8, 12), "band", fs=rate, output="sos"), x))
+    tracker = PhaseTracker(rate, 1, (8.0, 12.0), NO_FILTER, "learned", delay_s)
+    gate = Gate(float(np.median(np.abs(analytic))), least_snr_db=3.0, refractory_s=0.5, most_wait_s=delay_s + 0.02)
+    landed, stated, last_s, reasons = [], [], None, set()
+    for end in range(500, len(x) - 100, 5):
+        if end % 125 == 0:
+            tracker.learn(x[np.newaxis, end - 250 : end], np.ones(1, bool), 0.5)
+        if end < 2500:
+            continue
+        found = tracker.estimate(x[np.newaxis, end - tracker.past_samples : end])
+        t_s = (end - 1) / rate
+        send_s, why = trigger_time(gate, t_s, found, 0, 10.0, tracker.snr_db(0), True, 0.0, delay_s, last_s, delay_s)
+        reasons.add(why)
+        if send_s is not None:
+            assert t_s <= send_s <= t_s + 0.02 + 1e-9
+            last_s = send_s + delay_s
+            landed.append(
+                np.angle(analytic[round(last_s * rate)] * np.exp(-2j * np.pi * 10 * (round(last_s * rate) / rate - last_s)))
+            )
+            stated.append(np.degrees(found.sd_rad[0, -1]))
+    sd, bias = bench.spread_deg(np.array(landed))
+    assert len(landed) > 60 and {"", "not_yet", "refractory", "low_amplitude"} <= reasons
+    assert abs(bias) < 8
+    assert sd < 30 and sd == pytest.approx(np.mean(stated), abs=6)
