@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dsp.artifacts import ArtifactEvent, Artifacts
 from dsp.filters import DEFAULT_FULL_SCALE_UV, FilterChain, design, power_response, settle_samples
 from dsp.hop import Biomarker, Derived, Hop, SampleNeed
 from dsp.quality import ChannelQuality, Code, LineNoise
@@ -139,8 +140,18 @@ class Pipeline:
         self._noise = LineNoise(rate, c)
         leak = power_response(self._sos, rate, np.asarray(self._noise.lines_hz))
         eeg, judged = (np.array([kind == "eeg" for kind in info.kinds]), np.array([kind != "misc" for kind in info.kinds]))
+        self._artifacts = Artifacts(info, settings.quality, grid, eeg, settings.high_pass_hz is not None)
         self._quality = ChannelQuality(
-            settings.quality, grid, eeg, judged, info.full_scale_uv, settings.high_pass_hz is not None, longest, leak
+            settings.quality,
+            grid,
+            eeg,
+            judged,
+            info.full_scale_uv,
+            settings.high_pass_hz is not None,
+            longest,
+            leak,
+            self._noise.lines_hz,
+            self._artifacts.contact,
         )
         self._hop = Hop(grid, needs, self._engines, self._quality, self._samples)
         frequency = self._engines[self.spectrum_need.key].frequency_hz
@@ -177,6 +188,16 @@ class Pipeline:
         """|H(f)|² of the filter chain."""
         return power_response(self._sos, self.info.sample_rate_hz, frequency_hz)
 
+    @property
+    def artifact_events(self) -> tuple[ArtifactEvent, ...]:
+        """The newest blinks, gaze steps and movements that were recognized, in order of time (at most some thousands)."""
+        return tuple(self._artifacts.log)
+
+    @property
+    def blink_polarity(self) -> int:
+        """+1 or -1: the sign of this person's blinks at the frontmost electrodes; 0 while unknown."""
+        return self._artifacts.eyes.polarity
+
     def push(self, chunk: Chunk, clean: Bool | None = None) -> list[Biomarkers]:
         """Take the next chunk; returns a row for every hop that ended.
 
@@ -199,6 +220,8 @@ class Pipeline:
             raise ValueError(f"clean mask of shape {clean.shape} for a chunk of {n} samples")
         if n == 0:
             return rows
+        if chunk.impedance_kohm is not None:
+            self._quality.impedance_kohm = chunk.impedance_kohm
         data = chunk.data_uv.T
         runs = ((0, n, True),) if clean is None or clean.all() else _runs(clean)
         if chunk.first_sample != self._end or chunk.segment != self._segment:
@@ -311,7 +334,7 @@ class Pipeline:
             calm = self._repair.calm_uv
             if lowest >= -ABSURD_UV and highest <= ABSURD_UV and float((high - low).max()) <= calm:
                 self._repair.accept(raw[:, -1])
-                self._work(n, raw, low, high, self._chain.run_block(n), whole=True)
+                self._work(n, raw, low, high, self._chain.run_block(n), whole=True, unbroken=True)
                 self._close_block(chunk, rows)
                 return
         self._finish_broken_block(n, raw)
@@ -321,15 +344,19 @@ class Pipeline:
         """A block with a gap, a restart or a bad sample in it: part by part, in order."""
         whole = self._unbroken
         filtered = np.zeros_like(raw)
-        fed = False
+        fed, fed_whole = False, True
         for part in [_Part(0, n, Code.GOOD)] if whole else self._parts:
             first = self._block_start + part.start
             if part.code != Code.GOOD:
                 raw[:, part.start : part.stop] = 0.0
                 self._quality.interrupted(part.code)
                 self._quality.unfed(self._block, part.stop - part.start)
+                if part.code == Code.GAP:
+                    self._quality.lost(self._block, part.stop - part.start)
+                fed_whole = False
                 continue
             if part.restart:
+                fed_whole = False
                 self._repair.restart()
                 self._noise.interrupted(first)
                 self._fed_from = first
@@ -337,9 +364,10 @@ class Pipeline:
             self._feed_part(first, raw[:, part.start : part.stop], filtered[:, part.start : part.stop])
             if part.bridged:
                 self._quality.bridged(self._block, np.full(len(raw), part.bridged))
+                self._quality.lost(self._block, part.bridged)
             fed = True
         if fed:
-            self._work(n, raw, raw.min(1), raw.max(1), filtered, whole=whole)
+            self._work(n, raw, raw.min(1), raw.max(1), filtered, whole=whole, unbroken=fed_whole)
 
     def _feed_part(self, first: int, raw: F64, filtered: F64) -> None:
         """Mend and filter samples from absolute index `first` on; channels that come back start anew."""
@@ -358,8 +386,15 @@ class Pipeline:
             self._quality.out(mended.out)
             self._chain.restart(np.zeros(len(raw)), mended.out)
 
-    def _work(self, n: int, raw: F64, low: F64, high: F64, filtered: F64, whole: bool) -> None:
-        self._quality.block(self._block, n, raw, low, high, filtered, whole)
+    def _work(self, n: int, raw: F64, low: F64, high: F64, filtered: F64, whole: bool, unbroken: bool) -> None:
+        extreme = np.maximum(np.maximum.reduce(filtered, axis=1), -np.minimum.reduce(filtered, axis=1))
+        self._quality.block(self._block, n, raw, low, high, extreme, whole)
+        if unbroken:
+            found = self._artifacts.block(self._block, self._block_start, raw, (low + high) / 2, filtered, extreme)
+            if found:
+                self._quality.found(found)
+        else:
+            self._artifacts.restart()
         self._noise.add(self._block_start, raw)
         for engine in self._block_engines:
             engine.add(self._block, self._block_start, filtered)
@@ -367,6 +402,10 @@ class Pipeline:
             self._samples.append(filtered, self._block_end)
 
     def _close_block(self, chunk: Chunk, rows: list[Biomarkers]) -> None:
+        if self._artifacts.second_ends(self._block):
+            quality = self._quality
+            if self._artifacts.second(self._block, quality.dead_share(), quality.mains_uv2, quality.impedance_kohm):
+                quality.judged()
         hop, rest = divmod(self._block, self._grid.blocks_per_hop)
         if rest == 0:
             rows.append(self._row(hop, chunk))
@@ -388,7 +427,7 @@ class Pipeline:
         for biomarker, span in zip(self._biomarkers, self._slices, strict=True):
             hop.row_reasons = reasons
             reasons += biomarker.compute(hop, values[span], grades[span])
-        quality: Quality = self._quality.hop(end, self._quality.clean_fraction(need.n_samples, self._block, end))
+        quality: Quality = self._quality.hop(self._block, end, self._quality.clean_fraction(need.n_samples, self._block, end))
         t_s = chunk.t0_s + (end - chunk.first_sample) / self.info.sample_rate_hz
         return Biomarkers(self.columns, values, grades, reasons, number, end, t_s, quality)
 

@@ -2,42 +2,22 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
+import math
+from collections import deque
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dsp.artifacts import Finding
+from dsp.codes import GRADES as GRADES
+from dsp.codes import OF_THE_BODY, OF_THE_LINK
+from dsp.codes import REASONS as REASONS
+from dsp.codes import Code as Code
+from dsp.contact import Contact
 from dsp.window import Grid
 from eegloop.line import QualitySettings
 from eegloop.signal import F64, U8, Bool, Grade, Quality
 
-
-class Code(IntEnum):
-    """Why a channel's window is not good; from `SETTLING` on it has no value at all."""
-
-    GOOD = 0
-    ARTIFACT = 1
-    FLAT = 2
-    LINE_NOISE = 3
-    AMPLITUDE = 4
-    RAIL = 5
-    SETTLING = 16
-    SEGMENT = 17
-    GAP = 18
-    STIMULATION = 19
-    LOST = 20
-    NO_POWER = 21
-    NO_PEAK = 22
-    TOO_FEW = 23
-
-
-REASONS: tuple[str, ...] = tuple(
-    "" if i == 0 else Code(i).name.lower() if i in set(Code) else "unknown" for i in range(max(Code) + 1)
-)
-GRADES: U8 = np.array(
-    [Grade.GOOD if i == 0 else Grade.INVALID if i >= Code.SETTLING else Grade.SUSPECT for i in range(max(Code) + 1)],
-    dtype=np.uint8,
-)
 NEVER = 2**62
 
 BRIDGED_LIMIT = 0.05  # share of a window that may be bridged (DESIGN section 3)
@@ -52,6 +32,22 @@ _LISTED = [
     Code.RAIL,
     Code.AMPLITUDE,
     Code.LINE_NOISE,
+    Code.REFERENCE_FAULT,
+    Code.BRIDGED,
+    Code.DISAGREES,
+    Code.CONTACT,
+    Code.STEP,
+    Code.GRADIENT,
+    Code.DRIFT,
+    Code.MOVEMENT,
+    Code.BLINK,
+    Code.EYE_MOVEMENT,
+    Code.JAW_MUSCLE,
+    Code.NECK_MUSCLE,
+    Code.GLITCH,
+    Code.PACKET_LOSS,
+    Code.PULSE,
+    Code.CORRECTED,
     Code.GAP,
     Code.SEGMENT,
     Code.STIMULATION,
@@ -59,6 +55,11 @@ _LISTED = [
     Code.SETTLING,
 ]
 _LISTED_NAMES = [code.name.lower() for code in _LISTED]
+_BAD_ROWS = [i for i, code in enumerate(_LISTED) if code not in OF_THE_BODY | OF_THE_LINK]
+PACKET_LOSS_S = 10.0
+PACKET_LOSS = 0.02  # share of the samples of the last 10 s that were missing or bridged
+_KEPT_NAMES = 64  # the same few combinations come again and again
+MAINS_TIMES, MAINS_S = 4.0, 3  # one of 50 and 60 Hz this much stronger for this long is the mains
 
 
 class LineNoise:
@@ -120,6 +121,8 @@ class ChannelQuality:
         has_high_pass: bool,
         longest_window: int,
         line_leak: F64,
+        lines_hz: tuple[float, ...],
+        contact: Contact,
     ) -> None:
         c = len(eeg)
         self._settings, self._grid, self._eeg, self._judged = settings, grid, eeg, judged
@@ -147,8 +150,22 @@ class ChannelQuality:
         self._noisy: Bool = np.zeros(c, dtype=np.bool_)
         self._leaky: Bool = np.zeros(c, dtype=np.bool_)
         self._any_noisy = self._any_leaky = False
+        self._lines_hz, self._mains_run = lines_hz, 0
+        self._middle = int(eeg.sum()) // 2 if eeg.any() else -1
+        self.mains_hz = float("nan")
+        self._mains: int | None = None
+        self.mains_uv2: F64 | None = None
+        self.contact = contact
+        self._faults: tuple[tuple[Code, Bool], ...] = ()
+        self._fault_code: U8 = np.zeros(c, dtype=np.uint8)
+        self._dead: NDArray[np.int64] = np.zeros(c, dtype=np.int64)
+        self._dead_n = 0
+        self._loss_blocks = max(1, round(PACKET_LOSS_S * grid.rate_hz / float(grid.block_length)))
+        self._losses: deque[tuple[int, int]] = deque()
+        self.impedance_kohm: F64 | None = None
         self.all_good: U8 = np.zeros(c, dtype=np.uint8)
         self._good: Bool = np.ones(c, dtype=np.bool_)
+        self._named: dict[bytes, tuple[Bool, tuple[tuple[str, ...], ...]]] = {}
         self._no_reasons: tuple[tuple[str, ...], ...] = ((),) * c
         for array in (self.all_good, self._good):
             array.flags.writeable = False
@@ -191,21 +208,25 @@ class ChannelQuality:
         self._recent.clear()
         self._flat_run[:] = 0
 
+    def lost(self, block: int, n: int) -> None:
+        """`n` samples of this block never came."""
+        self._losses.append((block, n))
+
     def forget(self) -> None:
         """A gap was so long that nothing before it lies in any window."""
         self._marked[:] = self._grid.block_lengths[-1]
         self._bridged[:] = 0
 
-    def bridged(self, block: int, counts: NDArray[np.int64]) -> None:
+    def bridged(self, block: int, counts: NDArray[np.int64], code: Code = Code.LOST) -> None:
         """So many samples of each channel were replaced in this block."""
         self._bridged[block % self._depth] += counts
         self._last_bridge = block
-        self._note(Code.LOST, counts > 0)
+        self._note(code, counts > 0)
 
     # -- one block -----------------------------------------------------------------------------
 
-    def block(self, block: int, n: int, raw: F64, low: F64, high: F64, filtered: F64, whole: bool) -> None:
-        """Judge one block: raw and filtered (n_channels, n), the raw's minimum and maximum a channel."""
+    def block(self, block: int, n: int, raw: F64, low: F64, high: F64, extreme: F64, whole: bool) -> None:
+        """Judge one block: raw (n_channels, n), its minimum and maximum and the largest absolute filtered value a channel."""
         settings = self._settings
         if whole:
             span = high - low
@@ -214,14 +235,32 @@ class ChannelQuality:
             self._remember(raw)
         if self._has_high_pass:
             limit = settings.amplitude_uv
-            if float(filtered.max()) > limit or float(filtered.min()) < -limit:
-                self._spoil(block, n, np.abs(filtered).max(1) > limit, Code.AMPLITUDE)
+            if float(extreme.max()) > limit:
+                self._spoil(block, n, extreme > limit, Code.AMPLITUDE)
         else:
             loud = (high - low) / 2 > settings.amplitude_uv
             if loud.any():
                 self._spoil(block, n, loud, Code.AMPLITUDE)
         if float(high.max()) >= self._rail_uv or float(low.min()) <= -self._rail_uv:
-            self._spoil(block, n, (high >= self._rail_uv) | (low <= -self._rail_uv), Code.RAIL)
+            railed = (high >= self._rail_uv) | (low <= -self._rail_uv)
+            self._spoil(block, n, railed, Code.RAIL)
+            self._dead += n * railed
+        self._dead_n += n
+
+    def found(self, findings: list[Finding]) -> None:
+        """Marks, also on blocks that are past: what is told late counts for every window that still holds them."""
+        oldest = self._grid.block_of(0) if not findings else max(f.last for f in findings) - self._depth + 1
+        for code, first, last, channels, spoils in findings:
+            for block in range(max(first, oldest), last + 1):
+                self._mark(block, self._grid.block_end(block) - self._grid.block_end(block - 1), channels, code)
+            if spoils:
+                # what is too large for any cause keeps its name
+                named = channels & (
+                    (self._spoiled_at < last) | (self._spoil_code != Code.AMPLITUDE) & (self._spoil_code != Code.RAIL)
+                )
+                self._spoil_code[named] = code
+                self._spoiled_at[channels] = np.maximum(self._spoiled_at[channels], last)
+                self._last_spoil = max(self._last_spoil, last)
 
     def _remember(self, raw: F64) -> None:
         if len(self._recent) == 3:
@@ -253,6 +292,7 @@ class ChannelQuality:
         flat &= self._why_is_not_lost()
         if flat.any():
             self._mark(block, n, flat, Code.FLAT)
+            self._dead += n * flat
 
     def _why_is_not_lost(self) -> Bool:
         return np.asarray((self.valid_from < NEVER) | (self._why != Code.LOST), dtype=np.bool_)
@@ -269,7 +309,7 @@ class ChannelQuality:
         self._note(code, channels)
         self._marked[block % self._depth, channels] = n
         self._mark_code[channels] = code
-        self._last_mark = block
+        self._last_mark = max(self._last_mark, block)
 
     def _spoil(self, block: int, n: int, channels: Bool, code: Code) -> None:
         self._mark(block, n, channels, code)
@@ -289,6 +329,43 @@ class ChannelQuality:
             self._noisy = np.greater(self.line_ratio, self._settings.line_ratio)
             self._leaky = np.any(ratio * self._line_leak > self._settings.line_ratio, axis=0)
         self._any_noisy, self._any_leaky = bool(self._noisy.any()), bool(self._leaky.any())
+        self._find_mains(power_uv2)
+
+    def _find_mains(self, power_uv2: F64) -> None:
+        """Which of 50 and 60 Hz the mains are: the one that stands out for seconds; once found, the other must do so."""
+        typical = np.sort(power_uv2[:, self._eeg], axis=1)[:, self._middle].tolist() if self._middle >= 0 else []
+        if len(typical) > 1 and all(map(math.isfinite, typical)):
+            strongest = typical.index(max(typical))
+            stands_out = typical[strongest] > MAINS_TIMES * max(value for i, value in enumerate(typical) if i != strongest)
+            self._mains_run = self._mains_run + 1 if stands_out and strongest != self._mains else 0
+            if self._mains_run >= MAINS_S:
+                self._mains, self._mains_run, self.mains_hz = strongest, 0, self._lines_hz[strongest]
+        self.mains_uv2 = None if self._mains is None else power_uv2[self._mains]
+
+    def dead_share(self) -> F64:
+        """Share of the samples since the last call that were flat or at the rail, a channel."""
+        share = self._dead / max(1, self._dead_n)
+        self._dead[:] = 0
+        self._dead_n = 0
+        return share
+
+    def judged(self) -> None:
+        """Take over what `contact` has concluded from another second."""
+        contact = self.contact
+        self._faults = tuple(
+            (code, channels)
+            for code, channels in (
+                (Code.DRIFT, contact.drifting),
+                (Code.CONTACT, contact.poor),
+                (Code.DISAGREES, contact.disagrees),
+                (Code.BRIDGED, contact.bridged),
+                (Code.REFERENCE_FAULT, contact.reference),
+            )
+            if channels.any()
+        )
+        self._fault_code[:] = 0
+        for code, channels in self._faults:
+            self._fault_code[channels] = code
 
     def codes(self, n_samples: int, block: int, end_sample: int) -> U8:
         """`Code` of each channel for the window of `n_samples` that ends with `block` at `end_sample`."""
@@ -300,9 +377,10 @@ class ChannelQuality:
             and first > self._last_spoil
             and first > self._last_bridge
             and not self._any_leaky
+            and not self._faults
         ):
             return self.all_good
-        code = np.zeros(len(self._eeg), dtype=np.uint8)
+        code = self._fault_code.copy()
         rows = np.arange(max(first, block - self._depth + 1), block + 1) % self._depth
         if self._any_leaky:
             code[self._leaky] = Code.LINE_NOISE
@@ -329,7 +407,7 @@ class ChannelQuality:
         bad = np.minimum(self._marked[rows] + self._bridged[rows], self._grid.block_lengths[-1])[:, self._eeg]
         return float(max(0.0, 1.0 - bad.sum() / (n_samples * max(1, int(self._eeg.sum())))))
 
-    def hop(self, end_sample: int, clean_fraction: float) -> Quality:
+    def hop(self, block: int, end_sample: int, clean_fraction: float) -> Quality:
         """The state of every channel over the hop that ends here; starts the next."""
         if end_sample <= self._valid_from_all:
             settling = (self.valid_from < NEVER) & (end_sample <= self.valid_from)
@@ -341,13 +419,43 @@ class ChannelQuality:
                     self._note(Code.LOST, lost)
         if self._any_noisy:
             self._note(Code.LINE_NOISE, self._noisy)
-        if not self._any_present:
-            return Quality(self._good, self._no_reasons, clean_fraction, self.line_ratio)
-        present = self._present[_LISTED] & self._judged
-        found = map(self._names, present.T.tolist())
-        self._present[:] = False
-        self._any_present = False
-        return Quality(np.logical_not(present.any(0)), tuple(found), clean_fraction, self.line_ratio)
+        for code, channels in self._faults:
+            self._note(code, channels)
+        lost_fraction = self._lost_fraction(block) if self._losses else 0.0
+        if lost_fraction > PACKET_LOSS:
+            self._note(Code.PACKET_LOSS, None)
+        good, names = self._good, self._no_reasons
+        if self._any_present:
+            key = self._present.tobytes()
+            named = self._named.get(key)
+            if named is None:
+                present = self._present[_LISTED] & self._judged
+                named = np.logical_not(present[_BAD_ROWS].any(0)), tuple(map(self._names, present.T.tolist()))
+                named[0].flags.writeable = False
+                if len(self._named) >= _KEPT_NAMES:
+                    self._named.clear()
+                self._named[key] = named
+            good, names = named
+            self._present[:] = False
+            self._any_present = False
+        contact = self.contact
+        return Quality(
+            good,
+            names,
+            clean_fraction,
+            self.line_ratio,
+            contact.score,
+            contact.worst,
+            self.mains_hz,
+            lost_fraction,
+            self.impedance_kohm,
+        )
+
+    def _lost_fraction(self, block: int) -> float:
+        """Share of the last 10 s that was lost on the way."""
+        while self._losses and self._losses[0][0] <= block - self._loss_blocks:
+            self._losses.popleft()
+        return min(1.0, sum(n for _, n in self._losses) / (PACKET_LOSS_S * self._grid.rate_hz))
 
     @staticmethod
     def _names(hits: list[bool]) -> tuple[str, ...]:

@@ -22,6 +22,34 @@ class QualitySettings(Closed):
         le=100,
         description="power at 50 or 60 Hz / power in 1-45 Hz above which a channel is 'line_noise', 0.05-100",
     )
+    gradient_uv: float | None = Field(
+        50.0,
+        ge=5,
+        le=10_000,
+        description="µV from one sample to the next at 250 Hz and above (per 4 ms below) that is 'gradient', 5-10000; null = off",
+    )
+    step_uv: float | None = Field(
+        100.0, ge=10, le=100_000, description="µV the level moves at such a gradient and stays: 'step', 10-100000; null = off"
+    )
+    drift_uv_per_s: float | None = Field(
+        500.0, ge=10, le=1_000_000, description="µV/s of electrode drift for 5 s that is 'drift', 10-1000000; null = off"
+    )
+    blink_uv: float | None = Field(
+        30.0, ge=10, le=500, description="µV in 1-10 Hz at the frontmost electrodes that is 'blink', 10-500; null = off"
+    )
+    blink_polarity: Literal["auto", "positive", "negative"] = Field(
+        "auto", description="sign of a blink at the frontmost electrodes: auto (found from the blinks), positive or negative"
+    )
+    eye_uv: float | None = Field(
+        60.0, ge=10, le=1000, description="µV of step between the sides of the eyes that is 'eye_movement', 10-1000; null = off"
+    )
+    muscle_uv: float | None = Field(
+        12.0,
+        ge=1,
+        le=1000,
+        description="µV RMS of sample-to-sample steps (per 4 ms) below which nothing is 'jaw_muscle' or 'neck_muscle', 1-1000; "
+        "above it, 2.5 times the person's own median; null = off",
+    )
     clean_fraction: float = Field(
         0.7, ge=0, le=1, description="share of a window that must be free of artifact for a value to be good, 0-1"
     )

@@ -68,6 +68,8 @@ class Chunk:
         Samples missing directly before this chunk (0 when none).
     segment : int
         Grows by one when the sender restarts or its clock jumps; filters start anew then.
+    impedance_kohm : (n_channels,) float64 or None
+        Electrode impedances, where the source measures them and has new ones; NaN for channels it does not know.
     """
 
     data_uv: F32
@@ -76,6 +78,7 @@ class Chunk:
     arrival_s: float
     lost_samples: int = 0
     segment: int = 0
+    impedance_kohm: F64 | None = None
 
     @property
     def n_samples(self) -> int:
@@ -127,18 +130,35 @@ class Quality:
     Attributes
     ----------
     good : (n_channels,) bool
+        False while something is wrong with the electrode or its signal. What the body does (blink, eye movement, muscle)
+        and lost packets stand in `reasons` only.
     reasons : tuple of tuple of str
-        Per channel what is wrong, in plain field terms: "flat", "rail", "amplitude", "line_noise", "gap", ...
+        Per channel what there is, in plain field terms: "flat", "rail", "amplitude", "line_noise", "blink", "gap", ...
     clean_fraction : float
         Share of (channel, sample) pairs of the analysis window that are free of artifact, 0-1.
     line_ratio : (n_channels,) float64
         Power at 50/60 Hz over power in 1-45 Hz, measured before the notch.
+    contact : (n_channels,) float64
+        Contact score without impedance, 0 (none) to 1; NaN where unknown. Says nothing about stimulation electrodes.
+    worst : int
+        Channel with the lowest score if that is poor (below 0.5), else -1.
+    mains_hz : float
+        50 or 60, as found in the signal; NaN while neither stands out.
+    lost_fraction : float
+        Share of the samples of the last 10 s that never came, 0-1.
+    impedance_kohm : (n_channels,) float64 or None
+        As the source measured it last; None where it does not.
     """
 
     good: Bool
     reasons: tuple[tuple[str, ...], ...]
     clean_fraction: float
     line_ratio: F64
+    contact: F64 | None = None
+    worst: int = -1
+    mains_hz: float = float("nan")
+    lost_fraction: float = 0.0
+    impedance_kohm: F64 | None = None
 
 
 @dataclass(frozen=True, slots=True)

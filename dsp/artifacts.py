@@ -1,0 +1,230 @@
+"""Artifacts of the body and of electrodes, found in every block as it comes: what, which channels, which blocks.
+
+One pass over a finished block gives all channels' steepness, noise at the top of the pass band, level and extremes; everything else
+works on those few numbers. Slow verdicts (`dsp.contact`) follow once a second. Blocks and seconds lie on the absolute grid.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from dsp.codes import Code
+from dsp.contact import Contact
+from dsp.electrodes import direction
+from dsp.eyes import EyeEvent, Eyes
+from dsp.window import Grid
+from eegloop.line import QualitySettings
+from eegloop.signal import F64, Bool, StreamInfo
+
+_REFERENCE_RATE_HZ = 250.0  # steepness is stated per sample of 4 ms
+MUSCLE_TIMES = 2.5  # this many times the person's own median
+_MUSCLE_UNKNOWN = 2.0  # before there is one: this many times the setting
+STRONG = 4.0  # times the limit's power: one such block spoils a window
+_BASELINE_S, _BASELINE_LEAST_S, _REFRESH_S = 60, 10, 10
+BLINK_BEFORE_S, BLINK_AFTER_S = 0.15, 0.25
+# An excursion that is as large behind as in front is no blink but the head or its cable moving.
+EVERYWHERE = 0.8
+_COVARIANCE_RATE_HZ = 125.0
+_LOGGED = 4096
+
+
+class Finding(NamedTuple):
+    """Blocks `first` to `last` of these channels are an artifact; with `spoils`, so is every window that holds one of them."""
+
+    code: Code
+    first: int
+    last: int
+    channels: Bool
+    spoils: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactEvent:
+    """A blink, gaze step or movement: its peak's absolute sample and height (µV, signed as at the electrode)."""
+
+    kind: Literal["blink", "eye_movement", "movement"]
+    sample: int
+    height_uv: float
+
+
+class Artifacts:
+    """`block` takes every block that was fed whole, in order; `restart` says that the next does not go on from the last."""
+
+    def __init__(self, info: StreamInfo, settings: QualitySettings, grid: Grid, eeg: Bool, has_high_pass: bool) -> None:
+        c, rate = info.n_channels, info.sample_rate_hz
+        longest = grid.block_lengths[-1]
+        self._settings, self._grid, self._eeg, self._rate_hz = settings, grid, eeg, rate
+        self.eyes = Eyes(info, settings.blink_uv, settings.eye_uv, settings.blink_polarity, longest)
+        places = [direction(name) if kind == "eeg" else None for name, kind in zip(info.channels, info.kinds, strict=True)]
+        at = np.array([(0.0, -2.0, 0.0) if p is None else p for p in places])
+        self._near_eyes: Bool = (at[:, 1] > 0.3) & (at[:, 1] > -1.5)
+        self._near_eyes[self.eyes.channels] = True
+        self._behind: Bool = eeg & (at[:, 1] < 0.3)
+        self._beside: Bool = self._near_eyes & (np.abs(at[:, 0]) > 0.25)
+        self._neck: Bool = (at[:, 1] < -0.5) & (at[:, 1] > -1.5) & (at[:, 2] < 0.25)
+        self._front = self.eyes.front
+        # blocks of a second, and of what an eye event can reach back to
+        self._per_second = max(1, round(rate / float(grid.block_length)))
+        self._depth = self._per_second + 4
+        self._steepness: F64 = np.zeros((self._depth, c))
+        self._levels: F64 = np.zeros((self._depth, c))
+        self._extremes: F64 = np.zeros((self._depth, c))
+        self._joined: F64 = np.zeros((c, longest + 1))
+        self._steps: F64 = np.zeros((c, longest))
+        self._per_sample_uv = rate / _REFERENCE_RATE_HZ
+        # 50 µV from sample to sample at 250 Hz and above; in the same time at lower rates
+        self._gradient_uv = (settings.gradient_uv or np.inf) * max(1.0, _REFERENCE_RATE_HZ / rate)
+        self._muscle_uv2 = np.inf if settings.muscle_uv is None else settings.muscle_uv**2
+        self._muscle_limit: F64 = np.full(c, self._muscle_uv2 * _MUSCLE_UNKNOWN**2)
+        self._own: deque[F64] = deque(maxlen=_BASELINE_S)
+        self._since_refresh = 0
+        self._steep_at: int | None = None
+        self._steep: Bool = np.zeros(c, dtype=np.bool_)
+        self._stride = max(1, int(rate / _COVARIANCE_RATE_HZ))
+        self._covariance: F64 = np.zeros((c, c))
+        self._zero_mean = has_high_pass
+        self._since = 0  # blocks in a row
+        self.contact = Contact(info, eeg, settings.drift_uv_per_s)
+        self.log: deque[ArtifactEvent] = deque(maxlen=_LOGGED)
+
+    def restart(self) -> None:
+        self._since = 0
+        self._steep_at = None
+        if self.eyes.active:
+            self.eyes.restart()
+
+    def block(self, block: int, first: int, raw: F64, level: F64, filtered: F64, extreme: F64) -> list[Finding]:
+        """Look at a block.
+
+        Parameters
+        ----------
+        block, first : int
+            Its number and the absolute index of its first sample.
+        raw, filtered : (n_channels, n) float64
+        level : (n_channels,) float64
+            Middle of the raw block's range.
+        extreme : (n_channels,) float64
+            Largest absolute filtered value.
+        """
+        n = filtered.shape[1]
+        found: list[Finding] = []
+        joined, steps = self._joined, self._steps[:, :n]
+        joined[:, 1 : n + 1] = filtered
+        if self._since == 0:
+            joined[:, 0] = filtered[:, 0]
+        np.subtract(filtered, joined[:, :n], out=steps)
+        joined[:, 0] = filtered[:, -1]
+        slot = block % self._depth
+        steepness = self._steepness[slot]
+        np.einsum("ij,ij->i", steps, steps, out=steepness)
+        steepness *= self._per_sample_uv**2 / n
+        self._levels[slot] = level
+        self._extremes[slot] = extreme
+        self._since += 1
+        if np.greater(steepness, self._muscle_limit).any():
+            self._muscle(block, steepness, found)
+        if self._steep_at is not None:
+            self._gradient_or_step(block, found)
+        limit = self._gradient_uv
+        # no step can be larger than the root of all steps' squares: most blocks need no second look
+        if float(steepness.max()) * n > (limit * self._per_sample_uv) ** 2:
+            largest = np.maximum(steps.max(1), -steps.min(1))
+            steep = largest > limit
+            if steep.any():
+                self._steep_at, self._steep = block, steep
+                found.append(Finding(Code.GRADIENT, block, block, steep, spoils=False))
+        if self.eyes.active:
+            self._look_at_eyes(block, first, raw, extreme, found)
+        second = filtered[:, :: self._stride]
+        if not self._zero_mean:
+            second = second - second.mean(1, keepdims=True)
+        self._covariance += second @ second.T
+        return found
+
+    # -- muscle, steps -------------------------------------------------------------------------
+
+    def _muscle(self, block: int, steepness: F64, found: list[Finding]) -> None:
+        over = steepness / self._muscle_limit
+        channels = (over > 1.0) & self._eeg
+        if not channels.any():
+            return
+        strongest = int(np.argmax(np.where(channels, over, 0.0)))
+        code = Code.NECK_MUSCLE if self._neck[strongest] else Code.JAW_MUSCLE
+        found.append(Finding(code, block, block, channels, spoils=False))
+        strong = channels & (over > STRONG)
+        if strong.any():
+            found.append(Finding(code, block, block, strong, spoils=True))
+
+    def _gradient_or_step(self, block: int, found: list[Finding]) -> None:
+        """The block after a steep one: has the level stayed where it went?"""
+        at = self._steep_at
+        self._steep_at = None
+        limit = self._settings.step_uv
+        if at is None or limit is None or at != block - 1 or self._since < 3:
+            return
+        moved = np.abs(self._levels[block % self._depth] - self._levels[(block - 2) % self._depth]) > limit
+        moved &= self._steep
+        if moved.any():
+            found.append(Finding(Code.STEP, at, block, moved, spoils=True))
+
+    # -- eyes ----------------------------------------------------------------------------------
+
+    def _look_at_eyes(self, block: int, first: int, raw: F64, extreme: F64, found: list[Finding]) -> None:
+        blink_uv = self._settings.blink_uv
+        if blink_uv is not None and self._front.size:
+            front = extreme[self._front]
+            if float(front.min()) > blink_uv and float(front.max()) > 2 * blink_uv:
+                # too early to say what it is, but no window may use it as brain
+                found.append(Finding(Code.BLINK, block, block, self._near_eyes & (extreme > blink_uv / 2), spoils=False))
+        for event in self.eyes.take(first, raw):
+            self._eye_event(event, block, found)
+
+    def _eye_event(self, event: EyeEvent, block: int, found: list[Finding]) -> None:
+        before, after = round(BLINK_BEFORE_S * self._rate_hz), round(BLINK_AFTER_S * self._rate_hz)
+        from_block = max(self._grid.block_of(event.sample - before), block - self._depth + 1, block - self._since + 1)
+        to_block = min(self._grid.block_of(event.sample + after), block)
+        if from_block > to_block:
+            self.log.append(ArtifactEvent(event.kind, event.sample, event.height_uv))
+            return
+        own = self._extremes[np.arange(from_block, to_block + 1) % self._depth].max(0)
+        size = float(own[self._front].max()) if self._front.size else 0.0
+        if event.kind == "blink" and self._behind.any() and float(np.median(own[self._behind])) > EVERYWHERE * size:
+            self.log.append(ArtifactEvent("movement", event.sample, event.height_uv))
+            large = self._eeg & (own > 2 * abs(event.height_uv) / 3)
+            found.append(Finding(Code.MOVEMENT, from_block, to_block, large, spoils=True))
+            return
+        self.log.append(ArtifactEvent(event.kind, event.sample, event.height_uv))
+        code = Code.BLINK if event.kind == "blink" else Code.EYE_MOVEMENT
+        near = self._near_eyes if event.kind == "blink" else self._beside
+        floor = (self._settings.blink_uv if event.kind == "blink" else self._settings.eye_uv) or 0.0
+        touched = near & (own > floor / 2)
+        found.append(Finding(code, from_block, to_block, touched, spoils=False))
+        ruled = touched & (own > 2 * floor)
+        if ruled.any():
+            found.append(Finding(code, from_block, to_block, ruled, spoils=True))
+
+    # -- once a second -------------------------------------------------------------------------
+
+    def second_ends(self, block: int) -> bool:
+        return block % self._per_second == 0
+
+    def second(self, block: int, dead: F64, line_uv2: F64 | None, impedance_kohm: F64 | None) -> bool:
+        """The second that ends with `block`; False if it was not whole and nothing is concluded."""
+        whole = self._since >= self._per_second
+        if whole:
+            rows = np.arange(block - self._per_second + 1, block + 1) % self._depth
+            noise = self._steepness[rows].mean(0)
+            shift = self._levels[rows[-1]] - self._levels[rows[0]]
+            self.contact.second(self._covariance, noise, shift, dead, line_uv2, impedance_kohm)
+            self._own.append(noise)
+            self._since_refresh += 1
+            if self._since_refresh >= _REFRESH_S and len(self._own) >= _BASELINE_LEAST_S:
+                self._since_refresh = 0
+                own = np.median(self._own, axis=0)
+                self._muscle_limit = np.maximum(self._muscle_uv2, MUSCLE_TIMES**2 * own)
+        self._covariance[:] = 0.0
+        return whole

@@ -1,0 +1,267 @@
+"""Blinks and horizontal eye movements: a linear-phase look at frontal electrodes, and peaks that stand out of it, sample by sample.
+
+The filter is a 60 ms-wide smoother minus a 0.8 s-wide local mean (about 1-10 Hz, no phase shift): a blink keeps its shape and its
+time, at the price of 0.4 s. What is found lies on the absolute sample grid, whatever the chunks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsp.electrodes import direction
+from eegloop.signal import F64, StreamInfo
+
+LOCAL_S = 0.4  # half width of the local mean: the delay of everything found here
+SMOOTH_S = 0.06
+LEAST_RATE_HZ = 125.0  # peaks are looked for at this rate or a little above
+STEP_FROM_S, STEP_TO_S = 0.02, 0.1  # a gaze step: mean of this stretch after, minus the one before
+# The other frontal electrode must see at least this share of a blink: an electrode pop is seen by one alone.
+SHARED = 0.2
+# Evidence of polarity: squared heights, capped, of the newest candidates; one clear blink decides.
+_EVIDENCE = 40
+_CAP_UV = 150.0
+_CLEAR_UV = 60.0
+_LEANING = 0.4
+_HELD_S = 60.0
+_LOGGED = 4096
+
+Kind = Literal["blink", "eye_movement"]
+Polarity = Literal["auto", "positive", "negative"]
+
+
+@dataclass(frozen=True, slots=True)
+class EyeEvent:
+    """One blink or gaze step: its peak's absolute sample and its height, µV, signed as at the electrode."""
+
+    kind: Kind
+    sample: int
+    height_uv: float
+
+
+def frontal(info: StreamInfo) -> tuple[int, ...]:
+    """The frontmost EEG electrodes, at most one left, one right and one on the midline; () without a frontal montage.
+
+    Fp, AF and the like: in front of the coronal plane by at least 0.8 of the head's radius, and not below the eyes' height.
+    """
+    best: dict[int, tuple[float, int]] = {}
+    for i, (name, kind) in enumerate(zip(info.channels, info.kinds, strict=True)):
+        at = direction(name) if kind == "eeg" else None
+        if at is None or at[1] < 0.8 or at[2] < -0.2:
+            continue
+        side = 0 if abs(at[0]) < 0.1 else int(np.sign(at[0]))
+        if side not in best or at[1] > best[side][0]:
+            best[side] = (float(at[1]), i)
+    return tuple(sorted(i for _, i in best.values()))
+
+
+def lateral(info: StreamInfo) -> tuple[int, int] | None:
+    """The left and right electrode beside the eyes (F9/F10, F7/F8, AF7/AF8, ...), a symmetric pair; None without one."""
+    found: list[tuple[float, int, int]] = []
+    places = [direction(name) if kind == "eeg" else None for name, kind in zip(info.channels, info.kinds, strict=True)]
+    for i, left in enumerate(places):
+        if left is None or left[0] > -0.45 or left[1] < 0.5 or left[2] > 0.3:
+            continue
+        for j, right in enumerate(places):
+            if right is not None and math.dist(left * (-1, 1, 1), right) < 0.1:
+                found.append((float(left[0]), i, j))
+    if not found:
+        return None
+    _, i, j = min(found)
+    return i, j
+
+
+class _Peaks:
+    """Peaks of one polarity: at least `least` above zero, and that far above the troughs on both sides."""
+
+    def __init__(self, least: float) -> None:
+        self._least = least
+        self.restart()
+
+    def restart(self) -> None:
+        self._rising = False
+        self._low, self._high, self._at, self._shared = 0.0, -math.inf, 0, False
+
+    def idle(self, top: float, bottom: float) -> bool:
+        """Whether values between these two change nothing: no new top, no new trough, no turn."""
+        if self._rising:
+            return top <= self._high and bottom > self._high - self._least
+        return bottom >= self._low and top < self._low + self._least
+
+    def take(self, y: F64, samples: NDArray[np.int64], shared: NDArray[np.bool_]) -> list[tuple[int, float]]:
+        """(sample, height) of the peaks that these values complete; `shared` says which a second electrode sees as well."""
+        found: list[tuple[int, float]] = []
+        for value, sample, with_others in zip(y.tolist(), samples.tolist(), shared.tolist(), strict=True):
+            if self._rising:
+                if value > self._high:
+                    self._high, self._at, self._shared = value, sample, with_others
+                elif value <= self._high - self._least:
+                    if self._high >= self._least and self._shared:
+                        found.append((self._at, self._high))
+                    self._rising, self._low = False, value
+            elif value < self._low:
+                self._low = value
+            elif value >= self._low + self._least:
+                self._rising, self._high, self._at, self._shared = True, value, sample, with_others
+        return found
+
+
+class Eyes:
+    """Follows the frontal electrodes; `take` gives the events that a block completes.
+
+    Parameters
+    ----------
+    info : StreamInfo
+    blink_uv : float or None
+        Least height of a blink in the 1-10 Hz signal; None = blinks are not looked for.
+    eye_uv : float or None
+        Least step of the left-right difference at a horizontal eye movement; None = not looked for.
+    polarity : "auto", "positive" or "negative"
+        Sign of a blink at the frontal electrodes: it depends on reference and amplifier. "auto" finds it from the candidates
+        themselves: those of the right sign are larger.
+    """
+
+    def __init__(self, info: StreamInfo, blink_uv: float | None, eye_uv: float | None, polarity: Polarity, longest: int) -> None:
+        rate = info.sample_rate_hz
+        front = frontal(info) if blink_uv is not None else ()
+        pair = lateral(info) if eye_uv is not None else None
+        rows = [*front, *(pair or ())]
+        self.channels = np.array(rows, dtype=np.intp)
+        self.front = np.array(front, dtype=np.intp)
+        self.active = bool(rows)
+        self._n_front, self._has_pair = len(front), pair is not None
+        self._eye_uv = eye_uv or 0.0
+        self._stride = max(1, math.floor(rate / LEAST_RATE_HZ))
+        self._half = half = round(LOCAL_S * rate)
+        self.delay_samples = half
+        self._blink_kernel, self._step_kernel = _blink_kernel(half, rate), _step_kernel(rate)
+        self._span = 2 * half + self._stride
+        self._ring: F64 = np.zeros((len(rows), 2 * self._span + 4 * longest))
+        self._fill = 0
+        self._up, self._down = _Peaks(blink_uv or 0.0), _Peaks(blink_uv or 0.0)
+        self._steps = (_Peaks(self._eye_uv), _Peaks(self._eye_uv))
+        self._fixed = {"auto": 0, "positive": 1, "negative": -1}[polarity]
+        self.polarity = self._fixed
+        self._evidence: deque[tuple[int, float]] = deque(maxlen=_EVIDENCE)
+        self._held: deque[tuple[int, int, float]] = deque(maxlen=_EVIDENCE)
+        self._held_samples = round(_HELD_S * rate)
+        self.log: deque[EyeEvent] = deque(maxlen=_LOGGED)
+        self._fresh = True
+
+    def restart(self) -> None:
+        """The samples that follow do not go on from the last ones."""
+        self._fresh = True
+        for peaks in (self._up, self._down, *self._steps):
+            peaks.restart()
+
+    def take(self, first: int, raw: F64) -> list[EyeEvent]:
+        """Raw samples (n_channels, n) from absolute index `first` on, as mended; returns the events they complete."""
+        n, half, stride = raw.shape[1], self._half, self._stride
+        ring = self._ring
+        if self._fresh:
+            ring[:, : self._span] = raw[self.channels, :1]
+            self._fill, self._fresh = self._span, False
+        if self._fill + n > ring.shape[1]:
+            ring[:, : self._span] = ring[:, self._fill - self._span : self._fill].copy()
+            self._fill = self._span
+        ring[:, self._fill : self._fill + n] = raw[self.channels]
+        # centers that have just got their whole surroundings: (first - half) ... (first + n - half), every stride-th
+        center = -((half - first) // stride) * stride
+        count = -((center - first - n + half) // stride)
+        start = self._fill - (first - center) - half
+        self._fill += n
+        if count <= 0:
+            return []
+        samples = np.arange(center, center + count * stride, stride)
+        found: list[EyeEvent] = []
+        if self._n_front:
+            found = self._blinks(self._filtered(0, self._n_front, start, count, self._blink_kernel), samples)
+        if self._has_pair:
+            reach = (len(self._blink_kernel) - len(self._step_kernel)) // 2
+            found += self._movements(self._filtered(self._n_front, 2, start + reach, count, self._step_kernel), samples)
+        self.log.extend(found)
+        return found
+
+    def _filtered(self, row: int, n_rows: int, start: int, count: int, kernel: F64) -> F64:
+        """`kernel` over the samples that begin at `start`, and at every stride after it: (n_rows, count)."""
+        size = self._ring.itemsize
+        across = self._ring.strides[0]
+        windows = np.ndarray(
+            (n_rows, count, len(kernel)),
+            np.float64,
+            buffer=self._ring,
+            offset=row * across + start * size,
+            strides=(across, self._stride * size, size),
+        )
+        return np.asarray(windows.reshape(-1, len(kernel)) @ kernel, dtype=np.float64).reshape(n_rows, count)
+
+    def _blinks(self, front: F64, samples: NDArray[np.int64]) -> list[EyeEvent]:
+        largest, least = np.maximum.reduce(front, axis=0), np.minimum.reduce(front, axis=0)
+        tops, bottoms = largest.tolist(), least.tolist()
+        candidates: list[tuple[int, int, float]] = []
+        for sign, peaks, top, high, low in (
+            (1, self._up, largest, max(tops), min(tops)),
+            (-1, self._down, -least, -min(bottoms), -max(bottoms)),
+        ):
+            if not peaks.idle(high, low):
+                signed = front if sign > 0 else -front
+                second = np.sort(signed, axis=0)[-2] if len(front) > 1 else top
+                candidates += [(at, sign, height) for at, height in peaks.take(top, samples, second >= SHARED * top)]
+        found: list[EyeEvent] = []
+        for sample, sign, height in sorted(candidates):
+            self._evidence.append((sign, min(height, _CAP_UV) ** 2))
+            self._held.append((sample, sign, height))
+            self.polarity = self._fixed or self._sign()
+            if self.polarity:
+                found += [
+                    EyeEvent("blink", held, held_sign * held_height)
+                    for held, held_sign, held_height in self._held
+                    if held_sign == self.polarity and held >= sample - self._held_samples
+                ]
+                self._held.clear()
+        return found
+
+    def _sign(self) -> int:
+        """The polarity that the candidates speak for; the one before while they do not speak clearly."""
+        total = sum(weight for _, weight in self._evidence)
+        leaning = sum(sign * weight for sign, weight in self._evidence)
+        if total >= _CLEAR_UV**2 and abs(leaning) >= _LEANING * total:
+            return 1 if leaning > 0 else -1
+        return self.polarity
+
+    def _movements(self, y: F64, samples: NDArray[np.int64]) -> list[EyeEvent]:
+        """Gaze steps: the electrodes beside the two eyes move apart, in opposite directions."""
+        left, right = y
+        found: list[EyeEvent] = []
+        for sign, peaks in zip((1, -1), self._steps, strict=True):
+            apart = sign * (left - right)
+            if not peaks.idle(float(apart.max()), float(apart.min())):
+                opposed = (left * right < 0) & (np.minimum(np.abs(left), np.abs(right)) >= SHARED * np.abs(apart))
+                found += [EyeEvent("eye_movement", at, sign * height) for at, height in peaks.take(apart, samples, opposed)]
+        return found
+
+
+def _raised_cosine(half: int) -> F64:
+    t = np.arange(-half, half + 1)
+    weights = 0.5 + 0.5 * np.cos(np.pi * t / (half + 1))
+    return np.asarray(weights / weights.sum(), dtype=np.float64)
+
+
+def _blink_kernel(half: int, rate_hz: float) -> F64:
+    kernel = -_raised_cosine(half)
+    smooth = max(1, round(SMOOTH_S * rate_hz))
+    kernel[half - smooth : half + smooth + 1] += _raised_cosine(smooth)
+    return kernel
+
+
+def _step_kernel(rate_hz: float) -> F64:
+    near, far = round(STEP_FROM_S * rate_hz), max(round(STEP_FROM_S * rate_hz) + 1, round(STEP_TO_S * rate_hz))
+    kernel = np.zeros(2 * far + 1)
+    kernel[far + near + 1 :] = 1.0 / (far - near)
+    kernel[: far - near] = -1.0 / (far - near)
+    return kernel
