@@ -82,7 +82,7 @@ class Contact:
         c = info.n_channels
         self._eeg = eeg
         self._near = neighbors(info) & eeg & eeg[:, np.newaxis]
-        self._has_neighbors: Bool = self._near.any(1)
+        self._has_neighbors: Bool = np.asarray(self._near.any(1))
         self._pairs = eeg & eeg[:, np.newaxis] & ~np.eye(c, dtype=np.bool_)
         self._drift_uv_per_s = drift_uv_per_s
         self._bridges, self._odd, self._one = Lasting((c, c)), Lasting((c,)), Lasting((1,))
