@@ -14,10 +14,15 @@ STALE_S = 2.0  # an estimate whose window ended longer ago than this moves nothi
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """The watch over the biomarker, and its last usable values (at most `average_n`, since the last change of amplitude)."""
+    """The watch over the biomarker, and its last usable values (at most `average_n`, since the last change of amplitude).
+
+    `used` is the estimate of the last look (None = doubtful), `used_n` how many values it was the median of.
+    """
 
     watch: Watch = field(default_factory=Watch)
     recent: tuple[float, ...] = ()
+    used: float | None = None
+    used_n: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +39,7 @@ class Estimate:
 def estimate(memory: Memory, target: Target, snapshot: Snapshot) -> tuple[Memory, Estimate]:
     """Look at the newest row; a row that may not move a dose leaves `recent` as it was."""
     watch, reading = look(memory.watch, snapshot.biomarkers, target.biomarker, target.channel)
-    memory = replace(memory, watch=watch)
+    memory = replace(memory, watch=watch, used=None, used_n=0)
     band = target.band(snapshot)
     age_s = snapshot.t_s - reading.t_s
     doubt = ""
@@ -49,11 +54,12 @@ def estimate(memory: Memory, target: Target, snapshot: Snapshot) -> tuple[Memory
     if doubt or reading.value is None or band is None:
         return memory, Estimate(0.0, 0.0, 0.0, reading.t_s, doubt)
     recent = (*memory.recent, reading.value)[-target.average_n :]
-    return replace(memory, recent=recent), Estimate(statistics.median(recent), *band, reading.t_s, "")
+    value = statistics.median(recent)
+    return replace(memory, recent=recent, used=value, used_n=len(recent)), Estimate(value, *band, reading.t_s, "")
 
 
 def drawn(memory: Memory, target: Target, snapshot: Snapshot) -> dict[str, float | str | None]:
-    """What the page draws of the target (`Controller.target`)."""
+    """What the page draws of the target (`Controller.target`): the newest window's value, and the estimate last decided on."""
     _, reading = look(memory.watch, snapshot.biomarkers, target.biomarker, target.channel)
     low, high = target.band(snapshot) or (None, None)
     return {
@@ -61,6 +67,8 @@ def drawn(memory: Memory, target: Target, snapshot: Snapshot) -> dict[str, float
         "channel": target.channel,
         "unit": reading.unit,
         "value": reading.value,
+        "estimate": memory.used,
+        "estimate_n": memory.used_n,
         "low": low,
         "high": high,
     }

@@ -87,7 +87,8 @@ class Schedule:
         return state, go_to(snapshot, towards_ma, f"The schedule has {level_ma:.2f} mA from {start_s:.0f} s on")
 
     def target(self, state: object, snapshot: Snapshot) -> dict[str, float | str | None]:
-        return {"biomarker": "", "channel": "n/a", "unit": "", "value": None, "low": None, "high": None}
+        nothing = dict.fromkeys(("value", "estimate", "low", "high"))
+        return {"biomarker": "", "channel": "n/a", "unit": "", "estimate_n": 0, **nothing}
 
 
 def build(settings: Settings) -> Schedule:

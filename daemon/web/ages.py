@@ -74,7 +74,7 @@ def _lost(seat: dict[str, Any], age_s: float) -> dict[str, Any]:
         "stream": {**seat["stream"], "status": "lost"},
         "quality": [{**row, "good": False, "reasons": ["unknown"], "line_ratio": None} for row in seat.get("quality") or []],
         "biomarkers": [{**row, "value": None, "grade": "n/a", "reason": reason} for row in seat.get("biomarkers") or []],
-        "target": {**(seat.get("target") or {}), "value": None, "grade": "n/a"},
+        "target": {**(seat.get("target") or {}), "value": None, "estimate": None, "grade": "n/a"},
         "recording": {**(seat.get("recording") or {}), "status": "failed", "message": reason},
         "alarms": [alarm, *(item for item in seat.get("alarms") or [] if item.get("id") != "daemon_lost")],
     }

@@ -33,6 +33,9 @@ export interface Target {
   channel: string;
   unit: string;
   value: number | null;
+  /** What the controller last decided on: the median of `estimate_n` windows. */
+  estimate?: number | null;
+  estimate_n?: number;
   low: number;
   high: number;
   grade: string;

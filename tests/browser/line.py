@@ -194,6 +194,8 @@ class Seat:
                 "channel": self.info.channels[-1],
                 "unit": "uV2",
                 "value": value,
+                "estimate": None if value is None else value + 0.5,
+                "estimate_n": 0 if value is None else 5,
                 "low": LOW,
                 "high": HIGH,
                 "grade": "good" if value is not None else "n/a",

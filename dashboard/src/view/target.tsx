@@ -103,6 +103,11 @@ export function TargetPanel() {
           )}
         </p>
       )}
+      {has && !old && typeof target.estimate === 'number' && (
+        <p class="foot" id="estimate">
+          Decided on {withUnit(target.estimate, target.unit ?? '')}, the median of {target.estimate_n === 1 ? 'one window' : `${target.estimate_n} windows`}.
+        </p>
+      )}
       <div class="chart" ref={ref}>
         {has && width > 0 && <Chart width={width} />}
       </div>
