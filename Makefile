@@ -8,7 +8,7 @@ DATA ?= data
 UI := $(shell find dashboard -type f -not -path '*/node_modules/*' 2>/dev/null)
 PACKAGES := eegloop drivers dsp control interlock daemon records simulators
 
-.PHONY: help run setup test lint bench test-long faults lock clean system-parts
+.PHONY: help run setup test lint bench test-long faults sabotage mutation lock clean system-parts
 
 help:
 	@echo "make run        start the service on a virtual person and open its page"
@@ -16,6 +16,7 @@ help:
 	@echo "make setup      install into $(VENV) only"
 	@echo "make lint       ruff, mypy --strict, import-linter"
 	@echo "make bench      speed and accuracy tables"
+	@echo "make sabotage   disables each safety control in a copy and sees its test turn red;  make mutation: mutants of the safety logic"
 	@echo "make test-long  whole recordings and soaks;  make faults: each fault 20 times"
 
 $(VENV)/.uv: requirements/uv.txt
@@ -79,6 +80,12 @@ test-long: $(VENV)/.dev system-parts
 
 faults: $(VENV)/.dev system-parts
 	@$(BIN)/python -m pytest -m "faults" --timeout=1800 -s
+
+sabotage: $(VENV)/.dev
+	@$(BIN)/python -m tests.sabotage.run
+
+mutation: $(VENV)/.dev
+	@$(BIN)/python -m tests.mutation.run
 
 lock: $(VENV)/.uv
 	@cd requirements && for n in run dev build uv; do ../$(BIN)/uv pip compile -q --generate-hashes --universal --python-version 3.11 --no-header $$n.in -o $$n.txt; done

@@ -32,7 +32,9 @@ def check(prescription: Prescription) -> None:
         Naming the field, the value, what is allowed and who set it.
     """
     profile = prescription.profile
-    most_ua = int(PROFILE_MA[prescription.modality, profile] * 1000)
+    if prescription.modality == "tms" and profile != "clinic":  # its train table is the interlock's alone
+        raise PrescriptionError(f"prescription.profile: {profile!r} must be 'clinic' for tms; pulses are never given at home")
+    most_ua = int(PROFILE_MA.get((prescription.modality, profile), 0.0) * 1000)
     if prescription.amplitude_ua > most_ua:
         raise PrescriptionError(
             f"prescription.amplitude_ua: {prescription.amplitude_ua} is above {most_ua} µA "

@@ -87,9 +87,10 @@ class Verdict:
 class StimCommand:
     """One packet to the interlock. Sent as canonical JSON; see docs/contracts.md.
 
-    `kind`: "arm", "set", "heartbeat", "fallback", "end", "stop".
+    `kind`: "arm", "set", "pulse", "heartbeat", "fallback", "end", "stop".
     Times are CLOCK_BOOTTIME nanoseconds. `tick_ns` is the creation time of the newest loop tick. `halts` goes with "arm":
-    how many STOPs and trips the sender knows of; one it does not know of refuses the arm.
+    how many STOPs and trips the sender knows of; one it does not know of refuses the arm. `deadline_ns` goes with "pulse": when the
+    pulse (or burst) is to be.
     """
 
     kind: str
@@ -104,6 +105,7 @@ class StimCommand:
     frequency_hz: float = 0.0
     reason: str = ""
     halts: int = 0
+    deadline_ns: int = 0
 
     def to_json(self) -> bytes:
         return json.dumps(asdict(self), separators=(",", ":"), sort_keys=True, allow_nan=False).encode()
@@ -214,6 +216,56 @@ class PrescriptionError(ValueError):
     """A prescription that cannot be used: the message names the field, the value and what is allowed."""
 
 
+@dataclass(frozen=True, slots=True)
+class PulseProgram:
+    """Magnetic pulses as signed: one train's shape, how many, and how many pulses at most. Part of a `Prescription`.
+
+    Attributes
+    ----------
+    protocol : str
+        "table" = judged by the train table; else a whitelisted protocol's name, which it must equal number by number.
+    threshold : str
+        "rmt" or "amt": the motor threshold that intensities are percent of.
+    intensity_percent, motor_threshold_percent : int
+        Of the motor threshold; the threshold itself in percent of the stimulator's output.
+    burst_pulses, burst_millihz : int
+        Pulses fired together and their rate (1 and 0: single pulses; 3 and 50,000: theta bursts).
+    train_millihz, train_pulses, trains, interval_ms : int
+        Rate of pulses (or bursts) in a train, pulses in it, trains in a session, pause from a train's last pulse to the next train.
+    """
+
+    protocol: str
+    threshold: str
+    intensity_percent: int
+    motor_threshold_percent: int
+    burst_pulses: int
+    burst_millihz: int
+    train_millihz: int
+    train_pulses: int
+    trains: int
+    interval_ms: int
+    session_pulses: int
+    day_pulses: int
+    week_pulses: int
+    course_pulses: int
+
+
+_PULSE_RANGES: dict[str, tuple[int, int]] = {
+    "intensity_percent": (1, 130),
+    "motor_threshold_percent": (1, 100),
+    "burst_pulses": (1, 3),
+    "burst_millihz": (0, 50_000),
+    "train_millihz": (100, 25_000),
+    "train_pulses": (1, 3_000),
+    "trains": (1, 3_000),
+    "interval_ms": (1, 3_600_000),
+    "session_pulses": (1, 3_000),
+    "day_pulses": (1, 18_000),
+    "week_pulses": (1, 126_000),
+    "course_pulses": (1, 200_000),
+}
+
+
 # field: (lowest, highest) - what the format can say at all, not what is safe; the interlock's own
 # hard limits and the device's are checked beside these.
 _RANGES: dict[str, tuple[int, int]] = {
@@ -282,6 +334,7 @@ class Prescription:
     valid_until_s: int
     signers: tuple[str, ...]
     settings: dict[str, int | str]
+    pulses: PulseProgram | None = None
 
     @property
     def amplitude_ma(self) -> float:
@@ -312,9 +365,9 @@ class Prescription:
             raise PrescriptionError(f"prescription: not JSON at character {error.pos} ({error.msg})") from None
         if not isinstance(body, dict):
             raise PrescriptionError("prescription: must be one JSON object")
-        known = {f.name for f in fields(Prescription)}
+        known = {f.name for f in fields(Prescription)} - {"pulses"}
         for key in body:
-            if key not in known:
+            if key not in known and key != "pulses":
                 raise PrescriptionError(f"prescription.{key}: unknown field")
         for key in sorted(known):
             if key not in body:
@@ -333,9 +386,11 @@ class Prescription:
             raise PrescriptionError(f"prescription.authority: {body['authority']!r} must be one of {', '.join(Authority)}")
         if body["profile"] not in ("home", "clinic"):
             raise PrescriptionError(f"prescription.profile: {body['profile']!r} must be 'home' or 'clinic'")
-        if body["modality"] not in ("tdcs", "tacs"):
-            raise PrescriptionError(f"prescription.modality: {body['modality']!r} must be 'tdcs' or 'tacs'")
-        if (body["modality"] == "tdcs") != (body["frequency_millihz"] == 0):
+        if body["modality"] not in ("tdcs", "tacs", "tms"):
+            raise PrescriptionError(f"prescription.modality: {body['modality']!r} must be 'tdcs', 'tacs' or 'tms'")
+        if (body["modality"] == "tms") != ("pulses" in body) or (body["modality"] == "tms" and body["amplitude_ua"] != 0):
+            raise PrescriptionError("prescription.pulses: goes with modality 'tms' and amplitude_ua 0, and with no other")
+        if (body["modality"] != "tacs") != (body["frequency_millihz"] == 0):
             raise PrescriptionError(
                 f"prescription.frequency_millihz: {body['frequency_millihz']} does not fit modality {body['modality']!r} (tdcs: 0)"
             )
@@ -351,11 +406,35 @@ class Prescription:
             isinstance(v, str) or (isinstance(v, int) and not isinstance(v, bool)) for v in settings.values()
         ):
             raise PrescriptionError("prescription.settings: must map names to whole numbers or texts")
-        return Prescription(**{**body, "signers": tuple(signers), "settings": dict(settings)})
+        made = {**body, "signers": tuple(signers), "settings": dict(settings)}
+        if "pulses" in body:
+            made["pulses"] = _pulse_program(body["pulses"])
+        return Prescription(**made)
 
     def to_bytes(self) -> bytes:
-        """Canonical JSON: sorted keys, no spaces, integers only; these bytes are what is signed."""
-        return json.dumps(asdict(self), separators=(",", ":"), sort_keys=True, ensure_ascii=True, allow_nan=False).encode()
+        """Canonical JSON: sorted keys, no spaces, integers only; these bytes are what is signed. Without pulses no such key."""
+        body = asdict(self)
+        if self.pulses is None:
+            del body["pulses"]
+        return json.dumps(body, separators=(",", ":"), sort_keys=True, ensure_ascii=True, allow_nan=False).encode()
+
+
+def _pulse_program(body: Any) -> PulseProgram:
+    """The program in a prescription, read strictly."""
+    known = {f.name for f in fields(PulseProgram)}
+    if not isinstance(body, dict) or set(body) != known:
+        raise PrescriptionError(f"prescription.pulses: must have exactly {', '.join(sorted(known))}")
+    if not isinstance(body["protocol"], str) or not 0 < len(body["protocol"]) <= 40:
+        raise PrescriptionError(f"prescription.pulses.protocol: {body['protocol']!r} must be 'table' or a protocol's name")
+    if body["threshold"] not in ("rmt", "amt"):
+        raise PrescriptionError(f"prescription.pulses.threshold: {body['threshold']!r} must be 'rmt' or 'amt'")
+    for key, (low, high) in _PULSE_RANGES.items():
+        value = body[key]
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            raise PrescriptionError(f"prescription.pulses.{key}: {value!r} must be a whole number from {low} to {high}")
+    if (body["burst_pulses"] == 1) != (body["burst_millihz"] == 0) or body["train_pulses"] % body["burst_pulses"]:
+        raise PrescriptionError("prescription.pulses.burst_millihz: 0 for single pulses; a train holds whole bursts")
+    return PulseProgram(**body)
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

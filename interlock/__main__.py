@@ -19,16 +19,19 @@ from typing import Any
 
 from eegloop.layout import Layout
 from eegloop.stim import Prescription, PrescriptionError
+from interlock.anchor import Anchor, state_folder
+from interlock.effects import SIMULATED, Refusal
 from interlock.judge import Judge
 from interlock.ledger import Book, load
-from interlock.limits import KINDS, Refusal, rules
+from interlock.limits import KINDS, rules
 from interlock.log import LogWriter
 from interlock.loop import Loop, boot_ns
-from interlock.signed import read_prescription
+from interlock.signed import read_prescription, read_start_code
 
 TAKE_OVER_S = 3.0
 LOG_OPENS_S = 1.0
 HELD = 3
+MISSING = "the dose ledger is missing"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -54,9 +57,13 @@ def main(argv: list[str] | None = None) -> int:
     module = importlib.import_module(f"drivers.stimulators.{arguments.stimulator}")
     driver = module.build(module.Settings(**arguments.settings), str(layout.stimulator_socket(arguments.seat)))
     prescription, unsigned = _prescription(arguments, layout)
+    limits = rules(prescription, unsigned, driver.limits)
     book = _book(folder)
-    judge = Judge(rules(prescription, unsigned, driver.limits), arguments.stimulator, driver.readback, book, boot_ns())
-    log, ledger = LogWriter(folder / "interlock.log"), LogWriter(folder / "ledger.log")
+    anchor = _anchor(prescription, folder / "ledger.log", limits.course, book)
+    judge = Judge(limits, arguments.stimulator, driver.readback, book, boot_ns())
+    judge.wire_ns = round(getattr(driver, "wire_s", 0.0) * 1e9)
+    log = LogWriter(folder / "interlock.log")
+    ledger = LogWriter(folder / "ledger.log", anchor.move if anchor is not None else None)
     started: dict[str, Any] = {"pid": os.getpid(), "prescription": prescription.id if prescription else None}
     refusal = judge.rules.refusal
     if refusal is not None:
@@ -67,7 +74,15 @@ def main(argv: list[str] | None = None) -> int:
     def rules_for(limits: Any) -> Any:
         return rules(prescription, unsigned, limits)
 
-    loop = Loop(judge, driver, log, ledger, layout.control_socket(arguments.seat), layout.stop_socket(arguments.seat), rules_for)
+    def start_code() -> Any:
+        path, trusted = folder / "start.code", layout.keys / "trusted.json"
+        try:
+            return read_start_code(path, trusted, arguments.patient, limits.course, arguments.stimulator, time.time())
+        except PrescriptionError as error:
+            return str(error)
+
+    sockets = layout.control_socket(arguments.seat), layout.stop_socket(arguments.seat)
+    loop = Loop(judge, driver, log, ledger, *sockets, rules_for, start_code)
     loop.open(LOG_OPENS_S)
     print(json.dumps({"type": "ready", "pid": os.getpid(), "refused": started.get("refused", "")}), flush=True)
     try:
@@ -107,8 +122,28 @@ def _book(folder: Path) -> Book:
     boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     book = load(folder / "ledger.log", boot_id, synchronized=Path("/run/systemd/timesync/synchronized").exists())
     if lost:
-        book.fault = "the dose ledger is missing"
+        book.fault = MISSING
     return book
+
+
+def _anchor(prescription: Prescription | None, ledger: Path, course: str, book: Book) -> Anchor | None:
+    """What ties the ledger to this person on this machine; none for the simulated stimulator, nor for a ledger that may not go on."""
+    if prescription is None or prescription.device == SIMULATED:
+        return None
+    try:
+        anchor = Anchor(state_folder(), prescription.patient, ledger, course)
+    except (OSError, ValueError) as error:
+        book.fault = book.fault or f"no anchor: {error}"
+        return None
+    # A ledger that is gone may be begun anew, but only under a prescription that was signed after it was.
+    objection = anchor.objection(book.digests, given=book.given(course)[0] > 0)
+    if objection or book.fault not in ("", MISSING) or (book.fault and not anchor.known):
+        book.fault = book.fault or objection
+        anchor.close()
+        return None
+    book.fault = ""
+    book.lost = anchor.begin(book.digests)
+    return anchor
 
 
 def _lock(path: Path, take_over: bool) -> int:

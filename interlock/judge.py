@@ -13,17 +13,16 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import Any, NamedTuple
+from typing import Any
 
-from eegloop.stim import Block, DeviceReport, InterlockMode, Limit, StimCommand, StimState, within
+from eegloop.stim import Block, DeviceReport, InterlockMode, StimCommand, StimState
+from interlock.effects import Changed, Effect, Entry, Event, Order, Refusal, Reply
 from interlock.ledger import Book
-from interlock.limits import Refusal, Rules
+from interlock.limits import Rules
+from interlock.refusals import LEASE_NS, MS, SILENT_NS, beyond, may_not_arm, out_of_order, tightest
+from interlock.triggers import LATE_IN_A_ROW, Trigger, Triggers
 from interlock.wire import PacketError
 
-MS = 1_000_000
-LEASE_NS = 400 * MS
-EXPIRES_AHEAD_NS = 2_000 * MS
-SILENT_NS = 300 * MS
 ARM_WITHIN_NS = 500 * MS
 MISMATCH_NS = 500 * MS
 CLOCKS_PART_NS = 1_000 * MS
@@ -34,48 +33,8 @@ LONGEST_STEP_NS = 50 * MS
 ZERO_MA = 0.005
 TOLERANCE_MA = 0.1
 TOLERANCE_SHARE = 0.05
-FREQUENCY_TOLERANCE_HZ = 1e-6
 SLICE_MS = 8_000
 SLICE_LEFT_MS = 4_000
-
-
-class Order(NamedTuple):
-    """To the device: "output", "arm", "disarm" or "zero"."""
-
-    do: str
-    amplitude_ma: float = 0.0
-    frequency_hz: float = 0.0
-    lease_ms: int = 0
-
-
-class Reply(NamedTuple):
-    """To the daemon that sent the command."""
-
-    body: dict[str, Any]
-
-
-class Event(NamedTuple):
-    """To the audit log."""
-
-    event: str
-    data: dict[str, Any]
-
-
-class Entry(NamedTuple):
-    """To the dose ledger; `number` counts from 1. Once it is on the disk the judge hears `written(number)`."""
-
-    number: int
-    event: str
-    data: dict[str, Any]
-    boot_ns: int
-    wall_s: float
-
-
-class Changed(NamedTuple):
-    """The state changed in a way the daemon must hear of now."""
-
-
-Effect = Order | Reply | Event | Entry | Changed
 
 
 class Account:
@@ -113,6 +72,9 @@ class Judge:
         self.unclosed = False
         self.kind = kind
         self.serial = ""
+        self.wire_ns = 0  # a "fire" takes so long on the wire
+        self.triggers: Triggers | None = None
+        self.start_code: tuple[int, int] | str = "none"  # session and dose so far; a text says why there is none
         self.readback = readback
         self.ceiling_ma = min(rules.ceiling_ma, book.ceilings_ma.get(rules.course, math.inf))
         self.now_ns = now_ns
@@ -161,7 +123,7 @@ class Judge:
         """The first thing to happen: this run's first entry in the ledger, which shows that it can be written."""
         self._advance(now_ns)
         self.wall_offset_ns = wall_ns - now_ns
-        self._enter("opened", {"course": self.rules.course})
+        self._enter("opened", {"course": self.rules.course, "lost": self.book.lost})
         return self._take()
 
     def tick(self, now_ns: int, wall_ns: int, monotonic_ns: int) -> list[Effect]:
@@ -210,7 +172,7 @@ class Judge:
         elif command.kind == "arm":
             self._arm(command, nonce)
         else:
-            refusal = self._out_of_order(command)
+            refusal = out_of_order(self, command)
             if refusal is None:
                 self._obey(command)
             else:
@@ -243,6 +205,28 @@ class Judge:
         while self.unwritten and self.unwritten[0][0] <= number:
             _, account, uc, ms = self.unwritten.popleft()
             account.paid_uc, account.paid_ms = uc, ms
+        if self.triggers is not None:
+            self.triggers.on_disk(number)
+
+    def write_at_ns(self) -> int | None:
+        """When the next pulse must be written to the device, None = none waits; then `shoot` must be called on time."""
+        return None if self.triggers is None else self.triggers.write_at_ns()
+
+    def shoot(self, now_ns: int) -> list[Effect]:
+        """It is time for the pulse that waits."""
+        self._advance(now_ns)
+        return self._take()
+
+    def fired(self, now_ns: int) -> list[Effect]:
+        """The device's driver has written a pulse: was it on time?"""
+        done = self.triggers.done(now_ns) if self.triggers is not None else None
+        if self.triggers is not None and done is not None:
+            trigger, error_ns = done
+            late = self.triggers.late_in_a_row > 0
+            self._tell_pulse(trigger, "late" if late else "fired", error_ns // 1000)
+            if self.triggers.late_in_a_row == LATE_IN_A_ROW:
+                self._effects.append(Event("phase_locking_ended", {"late": self.triggers.late}))
+        return self._take()
 
     def state(self, now_ns: int) -> StimState:
         """What the daemon is told."""
@@ -258,7 +242,7 @@ class Judge:
             confirmed_ns=self.report_ns,
             zero_since_ns=self.zero_since_ns if fresh else 0,
             frequency_hz=self.frequency_hz,
-            ceiling_ma=self._tightest().value,
+            ceiling_ma=tightest(self).value,
             lease_left_ms=max(0, (self.lease_end_ns - now_ns) // MS) if self.mode != InterlockMode.STOPPED else 0,
             sequence=max(0, self.account.sequence),
             refused=self.refused,
@@ -293,6 +277,8 @@ class Judge:
         if self.mode != InterlockMode.STOPPED:
             self._watch_budget()
             self._pay_ahead()
+        if self.mode == InterlockMode.ARMED and self.triggers is not None:
+            self._pulses(self.triggers)
 
     def _ramp(self, step_ns: int) -> None:
         """One step of the ramp, on this clock: up at most at the signed rate, down by the way that was chosen."""
@@ -379,11 +365,11 @@ class Judge:
     def _enter(self, event: str, data: dict[str, Any]) -> None:
         self.entries += 1
         data |= {"boot_id": self.book.boot_id, "synchronized": self.book.synchronized}
-        wall_s = self._wall_s()
+        wall_s = self.wall_s()
         self.book.apply(event, data, self.now_ns, wall_s)
         self._effects.append(Entry(self.entries, event, data, self.now_ns, wall_s))
 
-    def _wall_s(self) -> float:
+    def wall_s(self) -> float:
         return (self.now_ns + self.wall_offset_ns) / 1e9
 
     def _compare_clocks(self) -> None:
@@ -392,6 +378,51 @@ class Judge:
             self._trip("wall clock and boot clock part by more than 1 s")
         elif abs(self.suspended_ns - suspended) > SUSPEND_NS:
             self._trip("the machine was suspended")
+
+    # ---- pulses -------------------------------------------------------------------------------------------------
+
+    def _pulse(self, c: StimCommand) -> None:
+        triggers = self.triggers
+        above = (
+            Refusal("pulses", 1, 0, "prescription", "no pulses are signed")
+            if triggers is None
+            else triggers.beyond(c.deadline_ns)
+        )
+        if triggers is None or above is not None:
+            assert above is not None
+            self._refuse(c.sequence, above)
+            self._trip(f"a pulse was above a limit: {above.reason}")
+            return
+        untimely = triggers.untimely(c.deadline_ns, self.now_ns)
+        if untimely is not None:
+            self._refuse(c.sequence, untimely)
+            return
+        triggers.take(c.sequence, c.deadline_ns)
+        self._pulses(triggers)
+
+    def _pulses(self, triggers: Triggers) -> None:
+        """Write ahead in the ledger what may be given, and give or skip the pulse whose time has come."""
+        due = triggers.due(self.now_ns, self.device_armed and not self.ending)
+        if due is not None and due[1]:
+            self._effects.append(Order("fire"))
+        elif due is not None:
+            self._tell_pulse(due[0], "skipped", (self.now_ns + triggers.wire_ns - due[0].deadline_ns) // 1000)
+        owed = triggers.owed()
+        if owed is not None:
+            self._enter("pulses", {"session": self.session, "course": self.rules.course, "n": owed})
+            triggers.unwritten.append((self.entries, owed))
+
+    def _tell_pulse(self, trigger: Trigger, outcome: str, error_us: int) -> None:
+        body = {"sequence": trigger.sequence, "outcome": outcome, "error_us": error_us}
+        self._effects += [Reply({"type": "pulse", **body}), Event("pulse", body)]
+
+    def _end_pulses(self) -> None:
+        """What was written ahead and not given is free again."""
+        triggers, self.triggers = self.triggers, None
+        if triggers is not None:
+            self._enter("pulses", {"session": self.session, "course": self.rules.course, "n": triggers.given})
+            for trigger in filter(None, (triggers.waiting,)):
+                self._tell_pulse(trigger, "skipped", 0)
 
     # ---- the device ---------------------------------------------------------------------------------------------
 
@@ -438,13 +469,13 @@ class Judge:
     # ---- commands -----------------------------------------------------------------------------------------------
 
     def _arm(self, c: StimCommand, nonce: str) -> None:
-        refusal = self._may_not_arm(c)
+        refusal = may_not_arm(self, c)
         if refusal is not None:
             self._refuse(c.sequence, refusal)
             return
         if self.unclosed:
             self._close()
-        self.account = self.accounts.setdefault(c.session, self._account(c.session))
+        self.account = self.accounts.setdefault(c.session, self.account_of(c.session))
         self.account.sequence = c.sequence
         self.session = c.session
         self.nonce = nonce
@@ -460,6 +491,9 @@ class Judge:
         self.tick_ns = c.tick_ns
         self.lease_end_ns = self.now_ns + LEASE_NS
         self.reference_ns = (self.wall_offset_ns, self.suspended_ns)
+        if self.rules.pulses is not None:
+            given, left, _ = self.book.pulses_left(self.rules.pulses, self.rules, c.session, self.now_ns, self.wall_s())
+            self.triggers = Triggers(self.rules.pulses, self.wire_ns, given, left)
         self._effects += [
             Order("arm"),
             Reply({"type": "armed", "session": c.session, "nonce": nonce}),
@@ -467,107 +501,13 @@ class Judge:
             Changed(),
         ]
 
-    def _may_not_arm(self, c: StimCommand) -> Refusal | None:
-        rules = self.rules
-        if self.mode != InterlockMode.STOPPED:
-            return Refusal("mode", str(self.mode), "stopped", "interlock", "only from `stopped`")
-        if rules.refusal is not None:
-            return rules.refusal
-        if self.log_fault:
-            return Refusal("audit", self.log_fault, "writable", "interlock", "no audit trail, no stimulation")
-        if not 0 < len(c.session) <= 64:
-            return Refusal("session", c.session, "1-64 characters", "interlock", "a session must have a name")
-        late = self._late(c)
-        if late is not None:
-            return late
-        account = self.accounts.get(c.session) or self._account(c.session)
-        if c.sequence <= account.sequence:
-            return Refusal("sequence", c.sequence, account.sequence, "interlock", "repeated or out of order")
-        if c.halts != self.halts:
-            return Refusal("halts", c.halts, self.halts, "interlock", "stopped since; a person must re-arm")
-        wall_s = self._wall_s()
-        if not rules.valid_from_s <= wall_s <= rules.valid_until_s:
-            return Refusal("prescription.valid_until_s", int(wall_s), rules.valid_until_s, "prescription", "have it signed anew")
-        if not self.connected or not self.now_ns - self.report_ns <= SILENT_NS:
-            return Refusal("device", "silent", "a report", "device", "the stimulator does not answer; switch it on")
-        if rules.serial not in ("*", self.serial):
-            return Refusal(
-                "prescription.device_serial",
-                self.serial,
-                rules.serial,
-                "prescription",
-                "another stimulator than the signed one",
-            )
-        if self.device_fault:
-            return Refusal("device", self.device_fault, "no fault", "device", "the stimulator reports a fault")
-        if self.zero_since_ns == 0 or self.reported_armed:
-            return Refusal("output_ma", self.reported_ma, 0.0, "device", "the stimulator has not confirmed zero and disarmed")
-        return self._budget_gone(account) or self.book.refusal(rules, c.session, self.now_ns, wall_s)
-
-    def _account(self, name: str) -> Account:
+    def account_of(self, name: str) -> Account:
         """A session's account, from the ledger if an earlier process had it."""
         session = self.book.sessions.get(name)
         if session is None:
             return Account()
-        since_ns = round((self.book.counted_s(self.now_ns, self._wall_s()) - session.first_s) * 1e9)
+        since_ns = round((self.book.counted_s(self.now_ns, self.wall_s()) - session.first_s) * 1e9)
         return Account(session.uc, math.ceil(session.ms) * MS, self.now_ns - since_ns)
-
-    def _budget_gone(self, account: Account) -> Refusal | None:
-        used_ms = (self.now_ns - account.first_ns) / MS if account.first_ns is not None else 0.0
-        if not used_ms < self.rules.session_ms:
-            return Refusal(
-                "prescription.session_ms",
-                math.ceil(used_ms),
-                self.rules.session_ms,
-                "prescription",
-                "this session's time is used",
-            )
-        if not account.charge_uc < self.rules.session_uc:
-            return Refusal(
-                "prescription.session_uc",
-                math.ceil(account.charge_uc),
-                self.rules.session_uc,
-                "prescription",
-                "this session's charge is used",
-            )
-        return None
-
-    def _out_of_order(self, c: StimCommand) -> Refusal | None:
-        """Why a command is not for this arming, at this time, in this order; a refusal here does not trip."""
-        if c.kind not in ("heartbeat", "set", "fallback", "end"):
-            return Refusal("kind", c.kind, "arm, heartbeat, set, fallback, end, stop", "interlock", "unknown command")
-        if self.mode == InterlockMode.STOPPED:
-            return Refusal("mode", "stopped", "armed", "interlock", "stopped until a person arms")
-        if c.session != self.session:
-            return Refusal("session", c.session, self.session, "interlock", "another session")
-        if c.nonce != self.nonce:
-            return Refusal("nonce", c.nonce, "this arming's", "interlock", "of another arming")
-        if c.sequence <= self.account.sequence:
-            return Refusal("sequence", c.sequence, self.account.sequence, "interlock", "repeated or out of order")
-        if c.kind in ("heartbeat", "set"):
-            if c.tick <= self.tick_number:
-                return Refusal("tick", c.tick, self.tick_number, "interlock", "the loop's tick did not advance")
-            if not self.tick_ns < c.tick_ns <= self.now_ns:
-                return Refusal("tick_ns", c.tick_ns, self.now_ns, "interlock", "not newer than the last, or in the future")
-            if c.tick_ns + LEASE_NS <= self.now_ns:
-                return Refusal("tick_ns", c.tick_ns, self.now_ns - LEASE_NS, "interlock", "late: older than 400 ms")
-        if c.kind == "set":
-            return self._late(c) or self._not_a_set(c)
-        if c.kind == "end" and self.ending:
-            return Refusal("mode", self.reason, "armed", "interlock", "already on the way down")
-        return None
-
-    def _late(self, c: StimCommand) -> Refusal | None:
-        if not self.now_ns < c.expires_ns <= self.now_ns + EXPIRES_AHEAD_NS:
-            return Refusal("expires_ns", c.expires_ns, self.now_ns, "interlock", "late, or expires more than 2 s ahead")
-        return None
-
-    def _not_a_set(self, c: StimCommand) -> Refusal | None:
-        if self.ending:
-            return Refusal("mode", self.reason, "armed", "interlock", "on the way down nothing is set")
-        if c.block not in (Block.SENSE, Block.STIMULATE):
-            return Refusal("block", c.block, "sense, stimulate", "interlock", "unknown block")
-        return None
 
     def _obey(self, c: StimCommand) -> None:
         self.account.sequence = c.sequence
@@ -577,16 +517,18 @@ class Judge:
             self.lease_end_ns = c.tick_ns + LEASE_NS
         if c.kind == "set":
             self._set(c)
+        elif c.kind == "pulse":
+            self._pulse(c)
         elif c.kind == "fallback":
             self._fall_back(c.reason or "the daemon fell back")
         elif c.kind == "end":
             self._end("session ended")
 
     def _set(self, c: StimCommand) -> None:
-        beyond = self._beyond(c)
-        if beyond is not None:
-            self._refuse(c.sequence, beyond)
-            self._trip(f"a command was above a limit: {beyond.reason}")
+        above = beyond(self, c)
+        if above is not None:
+            self._refuse(c.sequence, above)
+            self._trip(f"a command was above a limit: {above.reason}")
             return
         if c.block == Block.STIMULATE and self.rules.lower_only:
             if c.amplitude_ma < self.ceiling_ma:
@@ -608,25 +550,6 @@ class Judge:
                 ),
                 Changed(),
             ]
-
-    def _beyond(self, c: StimCommand) -> Refusal | None:
-        """The tightest limit that a `set` breaks; this refusal trips."""
-        if c.block == Block.SENSE and c.amplitude_ma != 0.0:
-            return Refusal("amplitude_ma", _plain(c.amplitude_ma), 0.0, "interlock", "a sense block gives nothing")
-        limit = self._tightest()
-        if not within(c.amplitude_ma, limit.value):
-            reason = f"amplitude_ma {c.amplitude_ma} is not from 0 to {limit.value} mA ({limit.set_by})"
-            return Refusal("amplitude_ma", _plain(c.amplitude_ma), limit.value, limit.set_by, reason)
-        signed_hz = self.rules.frequency_hz
-        if c.block == Block.STIMULATE and not abs(c.frequency_hz - signed_hz) <= FREQUENCY_TOLERANCE_HZ:
-            reason = f"frequency_hz {c.frequency_hz} is not the signed {signed_hz} Hz"
-            return Refusal("frequency_hz", _plain(c.frequency_hz), signed_hz, "prescription", reason)
-        return None
-
-    def _tightest(self) -> Limit:
-        """The lowest amplitude limit now in force."""
-        ceiling = Limit("amplitude_ma", self.ceiling_ma, "mA", "authority")
-        return min([*self.rules.amplitude, ceiling], key=_value)
 
     def _refuse(self, sequence: int, refusal: Refusal) -> None:
         """Say no, count it; the tenth within a minute stops."""
@@ -672,6 +595,7 @@ class Judge:
         self.level_ma = self.target_ma = 0.0
         self.nonce = ""
         self._make_zero()
+        self._end_pulses()
         self._effects += [Event("stopped", {"reason": reason, **self._given()}), Changed()]
 
     def _stop(self, reason: str) -> None:
@@ -704,12 +628,3 @@ class Judge:
     def _take(self) -> list[Effect]:
         effects, self._effects = self._effects, []
         return effects
-
-
-def _value(limit: Limit) -> float:
-    return limit.value
-
-
-def _plain(value: float) -> float | str:
-    """JSON holds no NaN or infinity: those are written as text."""
-    return value if math.isfinite(value) else str(value)

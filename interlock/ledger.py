@@ -2,7 +2,8 @@
 
 Entries are lines of an append-only chain like the audit log's (interlock/log.py), written and fsynced by its thread:
 `debit` = the session may reach these totals (at most 8 s ahead of what was given), `close` = these totals were
-given. A debit that was never closed counts as given. `ceiling` = `lower_only` fell to this.
+given. A debit that was never closed counts as given. `pulses` = the session may reach, at its end has had, so many. `ceiling` = `lower_only` fell to this. `opened` with `lost` = there was
+another ledger before, whose dose is not known: it counts as a session given at that moment.
 
 Time is counted, not read: only seconds that certainly passed free anything. Within one boot these are CLOCK_BOOTTIME's;
 across a reboot the new boot's uptime, or the wall clock's difference if a synchronized clock vouched for both ends.
@@ -14,7 +15,9 @@ import math
 from pathlib import Path
 from typing import Any
 
-from interlock.limits import Refusal, Rules
+from eegloop.stim import PulseProgram
+from interlock.effects import Refusal
+from interlock.limits import Rules
 from interlock.log import Chain, check_line
 
 DAY_S = 86_400.0
@@ -22,9 +25,9 @@ BACKWARDS_S = 1.0
 
 
 class Session:
-    """One session's totals: charge (µC) and time with output (ms), and when it began and last had a debit (counted s)."""
+    """One session's totals: charge (µC), time with output (ms), pulses, and when it began and last had a debit (counted s)."""
 
-    __slots__ = ("course", "first_s", "last_s", "ms", "uc")
+    __slots__ = ("course", "first_s", "last_s", "ms", "pulses", "uc")
 
     def __init__(self, course: str, at_s: float) -> None:
         self.course = course
@@ -32,6 +35,7 @@ class Session:
         self.last_s = at_s
         self.uc = 0.0
         self.ms = 0.0
+        self.pulses = 0
 
 
 class Book:
@@ -49,6 +53,8 @@ class Book:
         self.boot_id = boot_id
         self.synchronized = synchronized
         self.fault = ""
+        self.lost = False  # an earlier ledger is gone (interlock/anchor.py); the next `opened` says so
+        self.digests: list[str] = []
         self.sessions: dict[str, Session] = {}
         self.ceilings_ma: dict[str, float] = {}
         self.highest_wall_s = -math.inf
@@ -66,6 +72,11 @@ class Book:
         if event in ("debit", "close"):
             session = self.sessions.setdefault(data["session"], Session(data["course"], self._at_s))
             session.uc, session.ms, session.last_s = float(data["uc"]), float(data["ms"]), self._at_s
+        elif event == "pulses":
+            session = self.sessions.setdefault(data["session"], Session(data["course"], self._at_s))
+            session.pulses, session.last_s = int(data["n"]), self._at_s
+        elif event == "opened" and data.get("lost") is True:
+            self.sessions[f"lost {len(self.sessions)}"] = Session("lost", self._at_s)
         elif event == "ceiling":
             before_ma = self.ceilings_ma.get(data["course"], math.inf)
             self.ceilings_ma[data["course"]] = min(before_ma, float(data["amplitude_ma"]))
@@ -83,11 +94,34 @@ class Book:
         vouched_s = wall_s - last_wall_s if synchronized and last_synchronized else 0.0
         return self._at_s + max(boot_ns / 1e9, vouched_s)
 
+    def given(self, course: str) -> tuple[int, int]:
+        """Sessions and charge (µC) so far under a prescription."""
+        of_course = [session for session in self.sessions.values() if session.course == course]
+        return len(of_course), sum(math.ceil(session.uc) for session in of_course)
+
+    def pulses_left(self, program: PulseProgram, rules: Rules, name: str, boot_ns: int, wall_s: float) -> tuple[int, int, str]:
+        """`(given, left, tightest)`: pulses this session has had, how many more it may have, and the field that says so."""
+        now_s = self.counted_s(boot_ns, wall_s)
+        course = [session for session in self.sessions.values() if session.course == rules.course]
+        counted = list(self.sessions.values()) if rules.worn else course
+        given = self.sessions[name].pulses if name in self.sessions else 0
+        left = (
+            (program.session_pulses - given, "session_pulses"),
+            (program.day_pulses - sum(s.pulses for s in counted if now_s - s.last_s < DAY_S), "day_pulses"),
+            (program.week_pulses - sum(s.pulses for s in counted if now_s - s.last_s < 7 * DAY_S), "week_pulses"),
+            (program.course_pulses - sum(s.pulses for s in course), "course_pulses"),
+        )
+        return (given, *min(left))
+
     def refusal(self, rules: Rules, name: str, boot_ns: int, wall_s: float) -> Refusal | None:
         """Why this session may not begin (or go on) now."""
         if self.fault:
             return Refusal(
-                "ledger", self.fault, "whole", "interlock", "the dose ledger is damaged; have the prescription signed anew"
+                "ledger",
+                self.fault,
+                "whole",
+                "interlock",
+                "the dose ledger cannot be relied on; have the prescription signed anew",
             )
         if wall_s < self.highest_wall_s - BACKWARDS_S:
             return Refusal(
@@ -130,6 +164,7 @@ def load(path: Path, boot_id: str, synchronized: bool) -> Book:
             if (number, before) != (n + 1, prev):
                 raise ValueError(f"line {n + 2} does not follow the line before")
             n, prev = number, digest
+            book.digests.append(digest)
             if body["event"] != "torn_tail":
                 book.apply(body["event"], body["data"], body["boot_ns"], body["wall_s"])
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -9,7 +9,9 @@ import hashlib
 import math
 from dataclasses import dataclass
 
-from eegloop.stim import Authority, Limit, Prescription
+from eegloop.stim import Authority, Limit, Prescription, PulseProgram
+from interlock.effects import SIMULATED, Refusal
+from interlock.pulses import first_pulse_breach
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +57,6 @@ HARD: dict[tuple[str, str], Hard] = {
     ("tacs", "clinic"): _TACS_CLINIC,
 }
 
-SIMULATED = "simulated"
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """Why something is not done: the field, its value, the limit and who set it."""
-
-    field: str
-    value: object
-    limit: object
-    set_by: str
-    reason: str
-
 
 def device_amplitude_ma(limits: tuple[Limit, ...]) -> float:
     """The device's own greatest peak amplitude, mA; a device that states none may give nothing."""
@@ -80,12 +69,14 @@ def first_breach(p: Prescription, device: tuple[Limit, ...]) -> Refusal | None:
 
     Nothing is lowered to fit: a prescription that asks for more than a limit is refused whole.
     """
+    if p.modality == "tms" or p.pulses is not None:
+        return first_pulse_breach(p, device)
     hard = HARD.get((p.modality, p.profile))
     if hard is None:
         return Refusal(
             "prescription.modality",
             p.modality,
-            "tdcs, tacs",
+            "tdcs, tacs, tms",
             "interlock",
             f"no hard limits are known for {p.modality!r} at {p.profile!r}",
         )
@@ -156,6 +147,8 @@ class Rules:
         Which prescription: the beginning of the SHA-256 of its bytes.
     worn : bool
         A person wears it: sessions under any prescription count towards its day, week and lockout.
+    start_code : bool
+        Each new session needs the clinic's single-use start code: at home, on a stimulator that is worn.
     """
 
     refusal: Refusal | None
@@ -172,10 +165,12 @@ class Rules:
     valid_until_s: int
     course: str
     worn: bool
+    start_code: bool
     day_sessions: int
     week_sessions: int
     course_sessions: int
     lockout_ms: int
+    pulses: PulseProgram | None
 
     @property
     def amplitude_ma(self) -> float:
@@ -189,7 +184,9 @@ def rules(p: Prescription | None, unsigned: Refusal | None, device: tuple[Limit,
     if p is None:
         none = unsigned or Refusal("prescription", None, "a signed one", "interlock", "there is no prescription")
         nothing = Limit("amplitude_ma", 0.0, "mA", "prescription")
-        return Rules(none, (nothing, device_ma), 0.0, True, 0.0, math.inf, 0.001, 0, 0, "", 0, 0, "", True, 0, 0, 0, 0)
+        return Rules(
+            none, (nothing, device_ma), 0.0, True, 0.0, math.inf, 0.001, 0, 0, "", 0, 0, "", True, True, 0, 0, 0, 0, None
+        )
     hard = HARD.get((p.modality, p.profile))
     limits = (
         Limit("amplitude_ma", p.amplitude_ma, "mA", "prescription"),
@@ -212,8 +209,10 @@ def rules(p: Prescription | None, unsigned: Refusal | None, device: tuple[Limit,
         valid_until_s=p.valid_until_s,
         course=hashlib.sha256(p.to_bytes()).hexdigest()[:32],
         worn=p.device != SIMULATED,
+        start_code=p.device != SIMULATED and p.profile == "home",
         day_sessions=p.day_sessions,
         week_sessions=p.week_sessions,
         course_sessions=p.course_sessions,
         lockout_ms=p.lockout_ms,
+        pulses=p.pulses,
     )

@@ -14,6 +14,7 @@ import os
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,7 @@ class Chain:
         self.written = False
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         try:
+            _sync_folder(path.parent)  # else a power loss may take the file's name, and its history with it
             self._n, self._prev, self._size = self._resume()
         except BaseException:
             os.close(self._file)
@@ -104,6 +106,11 @@ class Chain:
             raise ValueError("the audit log's tail was cut or changed")
         return n, digest, size
 
+    @property
+    def head(self) -> tuple[int, str]:
+        """The newest line's number and hash; -1 and zeros before the first."""
+        return self._n, self._prev
+
     def append(self, event: str, data: dict[str, Any], boot_ns: int, wall_s: float) -> None:
         """Write one line, to the disk itself. On failure nothing of it stays and it may be tried again."""
         digest, line = seal(self._n + 1, boot_ns, wall_s, event, data, self._prev)
@@ -120,6 +127,14 @@ class Chain:
 
     def close(self) -> None:
         os.close(self._file)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def read_head(path: Path) -> tuple[int, str] | None:
@@ -144,11 +159,13 @@ def write_head(path: Path, n: int, digest: str) -> None:
 class LogWriter:
     """Appends in a thread. `put` never waits; `fault` says what is wrong ("" = every line so far is on the disk in time).
 
-    Until the first line is on the disk that is a fault too: a log is writable once it has been written.
+    Until the first line is on the disk that is a fault too: a log is writable once it has been written. `after` is called with
+    each line's number and hash once it is on the disk (interlock/anchor.py); the line counts as written when that is done.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, after: Callable[[int, str], None] | None = None) -> None:
         self._path = path
+        self._after = after
         self._waiting: deque[tuple[str, dict[str, Any], int, float]] = deque()
         self._wake = threading.Event()
         self._closing = False
@@ -179,6 +196,7 @@ class LogWriter:
 
     def _run(self) -> None:
         chain: Chain | None = None
+        appended = False
         while True:
             try:
                 if chain is None:
@@ -187,7 +205,12 @@ class LogWriter:
                         wall_s = time.time()
                         chain.append("torn_tail", {"removed": chain.torn}, time.clock_gettime_ns(time.CLOCK_BOOTTIME), wall_s)
                 while self._waiting:
-                    chain.append(*self._waiting[0])
+                    if not appended:
+                        chain.append(*self._waiting[0])
+                        appended = True
+                    if self._after is not None:
+                        self._after(*chain.head)
+                    appended = False
                     self._waiting.popleft()
                     self.written += 1
                 if chain.written:

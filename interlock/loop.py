@@ -14,9 +14,11 @@ from typing import Any, Protocol
 
 from eegloop.errors import DeviceError
 from eegloop.stim import DeviceReport, InterlockMode, Limit, StimCommand
-from interlock.judge import MS, SILENT_NS, Changed, Effect, Entry, Event, Judge, Order, Reply
+from interlock.effects import Changed, Effect, Entry, Event, Order, Reply
+from interlock.judge import Judge
 from interlock.limits import Rules
 from interlock.log import LogWriter
+from interlock.refusals import MS, SILENT_NS
 from interlock.wire import MOST_BYTES, PacketError, read_command
 
 TICK_NS = 10 * MS
@@ -26,6 +28,7 @@ RECONNECT_NS = 200 * MS
 CONFIRM_WITHIN_NS = 1_000 * MS
 ALONE_NS = 10_000 * MS
 FIRST_DAEMON_NS = 30_000 * MS
+SPIN_NS = 2 * MS
 PACKETS_A_TURN = 16
 STOPPERS = 64
 REASON_WITHIN_S = 0.002
@@ -38,7 +41,10 @@ def boot_ns() -> int:
 
 
 class Driver(Protocol):
-    """What the loop needs of a stimulator driver (eegloop.ports.Stimulator says more)."""
+    """What the loop needs of a stimulator driver (eegloop.ports.Stimulator says more).
+
+    `fire` gives one pulse or burst; only drivers that state a limit `intensity_percent` have it, others are never told to.
+    """
 
     serial: str
     limits: tuple[Limit, ...]
@@ -48,6 +54,7 @@ class Driver(Protocol):
     def arm(self) -> None: ...
     def disarm(self) -> None: ...
     def output(self, amplitude_ma: float, frequency_hz: float, lease_ms: int) -> None: ...
+    def fire(self) -> None: ...
     def zero(self) -> None: ...
     def poll(self) -> DeviceReport: ...
     def close(self) -> None: ...
@@ -74,12 +81,14 @@ class Loop:
         control_path: Path,
         stop_path: Path,
         rules_for: Callable[[tuple[Limit, ...]], Rules],
+        start_code: Callable[[], tuple[int, int] | str],
     ) -> None:
         self.judge = judge
         self.driver = driver
         self.log = log
         self.ledger = ledger
         self.rules_for = rules_for
+        self.start_code = start_code
         self.paths = (stop_path, control_path)
         self.selector = selectors.DefaultSelector()
         self.stop_listener = _listen(stop_path, socket.SOCK_STREAM)
@@ -130,6 +139,8 @@ class Loop:
 
     def _turn(self) -> None:
         due_ns = min(self.next_tick_ns, self.next_state_ns if self.client is not None else self.next_tick_ns)
+        fire_ns = self.judge.write_at_ns()
+        due_ns = due_ns if fire_ns is None else min(due_ns, fire_ns - SPIN_NS)
         ready = {key.fileobj for key, _ in self.selector.select(max(0.0, (due_ns - boot_ns()) / 1e9))}
         if self.waker in ready:
             self._drain_signals()
@@ -137,6 +148,7 @@ class Loop:
             self._accept_stops()
         if self.device_fd in ready:
             self._hear_device()
+        self._fire_on_time()
         now_ns = boot_ns()
         if now_ns >= self.next_tick_ns:
             self._tick(now_ns)
@@ -146,6 +158,15 @@ class Loop:
             self._accept_daemon()
         self._answer_stoppers(boot_ns())
         self._tell_daemon(boot_ns())
+
+    def _fire_on_time(self) -> None:
+        """`select` is good to a millisecond or two; the rest of the way to a pulse is spent looking at the clock."""
+        fire_ns = self.judge.write_at_ns()
+        if fire_ns is None or fire_ns - boot_ns() > SPIN_NS:
+            return
+        while boot_ns() < fire_ns:
+            pass
+        self._do(self.judge.shoot(boot_ns()))
 
     def _tick(self, now_ns: int) -> None:
         monotonic_ns = time.monotonic_ns()
@@ -270,6 +291,9 @@ class Loop:
             self.driver.arm()
         elif order.do == "disarm":
             self.driver.disarm()
+        elif order.do == "fire":
+            self.driver.fire()
+            self._do(self.judge.fired(boot_ns()))
         else:
             self.driver.zero()
         if self.device_fd >= 0 and self.driver.fileno() < 0:
@@ -305,7 +329,10 @@ class Loop:
             if not packet:
                 self._lose_daemon("the daemon's connection closed")
                 return
-            self._do(self.judge.command(_read(packet), os.urandom(16).hex(), boot_ns()))
+            command = _read(packet)
+            if isinstance(command, StimCommand) and command.kind == "arm" and self.judge.rules.start_code:
+                self.judge.start_code = self.start_code()
+            self._do(self.judge.command(command, os.urandom(16).hex(), boot_ns()))
 
     def _lose_daemon(self, reason: str) -> None:
         if self.client is None:

@@ -15,9 +15,10 @@ from typing import Any
 
 from eegloop.stim import Authority, Prescription, PrescriptionError
 from interlock.ed25519 import verify
-from interlock.limits import SIMULATED
+from interlock.effects import SIMULATED
 
 DOMAIN = b"eegloop prescription v1\0"
+START_DOMAIN = b"eegloop start code v1\0"
 _MOST_BYTES = 65_536
 _KEY_FIELDS = {"key", "name", "role", "scope", "valid_from_s", "valid_until_s", "revoked"}
 
@@ -37,13 +38,10 @@ def read_prescription(path: Path, trusted: Path, patient: str, device: str, now_
     PrescriptionError
         Naming the field, its value and what is allowed.
     """
-    body = _strict_object(_read(path, must_be_ours=False), "signed", {"format", "payload", "signatures"})
-    if body["format"] != "eegloop-signed-1":
-        raise PrescriptionError(f"signed.format: {body['format']!r} must be 'eegloop-signed-1'")
-    payload = _base64(body["payload"])
+    payload, signatures = _open(path, "eegloop-signed-1")
     prescription = Prescription.from_bytes(payload)
     keys = trusted_keys(_read(trusted, must_be_ours=True))
-    signers = _signers(body["signatures"], payload, keys, device, now_s)
+    signers = _signers(signatures, DOMAIN + payload, keys, device, now_s)
     if prescription.patient != patient:
         raise PrescriptionError(f"prescription.patient: {prescription.patient!r} is not this seat's person {patient!r}")
     if prescription.device != device:
@@ -62,6 +60,41 @@ def read_prescription(path: Path, trusted: Path, patient: str, device: str, now_
     if prescription.authority == Authority.WITHIN_BOUNDS and device != SIMULATED and len(signers) < 2:
         raise PrescriptionError("signed.signatures: authority 'within_bounds' needs two different signers")
     return prescription
+
+
+def read_start_code(path: Path, trusted: Path, patient: str, course: str, device: str, now_s: float) -> tuple[int, int]:
+    """What a clinic's start code is for: `(session, dose_uc)`, the session's number in its course and the dose given before it.
+
+    It opens exactly one session, because a session's number comes once; the ledger must have the same dose.
+
+    Raises
+    ------
+    PrescriptionError
+        If there is none, or it is not signed by a trusted key for this person and prescription, or has expired.
+    """
+    payload, signatures = _open(path, "eegloop-start-1")
+    keys = trusted_keys(_read(trusted, must_be_ours=True))
+    _signers(signatures, START_DOMAIN + payload, keys, device, now_s)
+    code = _strict_object(payload, "start_code", {"patient", "course", "session", "dose_uc", "valid_until_s"})
+    for field, mine in (("patient", patient), ("course", course)):
+        if code[field] != mine:
+            raise PrescriptionError(f"start_code.{field}: {code[field]!r} is not {mine!r}")
+    for field in ("session", "dose_uc", "valid_until_s"):
+        if isinstance(code[field], bool) or not isinstance(code[field], int) or not 0 <= code[field] < 2**53:
+            raise PrescriptionError(f"start_code.{field}: {code[field]!r} must be a whole number")
+    if not now_s <= code["valid_until_s"]:
+        raise PrescriptionError(
+            f"start_code.valid_until_s: expired at {code['valid_until_s']} (now {now_s:.0f}); ask for another"
+        )
+    return code["session"], code["dose_uc"]
+
+
+def _open(path: Path, kind: str) -> tuple[bytes, Any]:
+    """Payload and signatures of a signed file; nothing is checked but its form."""
+    body = _strict_object(_read(path, must_be_ours=False), "signed", {"format", "payload", "signatures"})
+    if body["format"] != kind:
+        raise PrescriptionError(f"signed.format: {body['format']!r} must be {kind!r}")
+    return _base64(body["payload"]), body["signatures"]
 
 
 def trusted_keys(data: bytes) -> dict[str, dict[str, Any]]:
@@ -90,7 +123,7 @@ def trusted_keys(data: bytes) -> dict[str, dict[str, Any]]:
     return known
 
 
-def _signers(signatures: Any, payload: bytes, keys: dict[str, dict[str, Any]], device: str, now_s: float) -> set[str]:
+def _signers(signatures: Any, message: bytes, keys: dict[str, dict[str, Any]], device: str, now_s: float) -> set[str]:
     """Names of the people whose signatures stand; one that does not stand refuses the whole file."""
     if not isinstance(signatures, list) or not 1 <= len(signatures) <= 8:
         raise PrescriptionError("signed.signatures: must be a list of 1-8 signatures; this prescription is unsigned")
@@ -115,7 +148,7 @@ def _signers(signatures: Any, payload: bytes, keys: dict[str, dict[str, Any]], d
             )
         if key["scope"] != "any" and key["scope"] != device:
             raise PrescriptionError(f"{who}: may sign for {key['scope']!r} only, not for {device!r}")
-        if not verify(public_key, DOMAIN + payload, signature):
+        if not verify(public_key, message, signature):
             raise PrescriptionError(f"{where}.signature: does not fit; the prescription was altered or signed with another key")
         names.add(key["name"])
     return names

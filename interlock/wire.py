@@ -9,7 +9,7 @@ from typing import Any
 from eegloop.stim import StimCommand
 
 MOST_BYTES = 16_384
-_WHOLE = ("sequence", "expires_ns", "tick", "tick_ns", "halts")
+_WHOLE = ("sequence", "expires_ns", "tick", "tick_ns", "halts", "deadline_ns")
 _NUMBER = ("amplitude_ma", "frequency_hz")
 _TEXT = {"kind": 20, "session": 64, "nonce": 64, "block": 20, "reason": 400}
 _FIELDS = {f.name for f in fields(StimCommand)}

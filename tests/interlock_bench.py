@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from eegloop.stim import DeviceReport, Limit, Prescription, StimCommand
-from interlock.judge import MS, Entry, Event, Judge, Order, Reply
-from interlock.ledger import Book
+from control.start_code import sign_start_code
+from eegloop.stim import DeviceReport, Limit, Prescription, PulseProgram, StimCommand
+from interlock.effects import Entry, Event, Order, Reply
+from interlock.judge import Judge
+from interlock.ledger import Book, load
 from interlock.limits import rules
+from interlock.refusals import MS
 from interlock.wire import PacketError
 
 DEVICE = (Limit("amplitude_ma", 2.0, "mA", "device"),)
+PULSES = (Limit("intensity_percent", 100.0, "%", "device"),)
 START_NS = 5_000_000_000_000
 WALL_S = 1_800_000_000
 
@@ -60,6 +66,22 @@ def make_prescription(**changes: Any) -> Prescription:
     return Prescription(**{**fields, **changes})
 
 
+def make_program(**changes: Any) -> PulseProgram:
+    """10 Hz trains of 20 pulses at 110 % of the motor threshold, by the table; `changes` go on top."""
+    fields: dict[str, Any] = {
+        "protocol": "table", "threshold": "rmt", "intensity_percent": 110, "motor_threshold_percent": 50, "burst_pulses": 1,
+        "burst_millihz": 0, "train_millihz": 10_000, "train_pulses": 20, "trains": 30, "interval_ms": 5_000, "session_pulses": 600,
+        "day_pulses": 600, "week_pulses": 3_000, "course_pulses": 20_000,
+    }  # fmt: skip
+    return PulseProgram(**{**fields, **changes})
+
+
+def make_pulses(program: PulseProgram | None = None, **changes: Any) -> Prescription:
+    """A prescription of pulses for the simulated stimulator in the clinic."""
+    tms = {"modality": "tms", "profile": "clinic", "amplitude_ua": 0, "start_ua": 0, "pulses": program or make_program()}
+    return make_prescription(**{**tms, **changes})
+
+
 class Seat:
     """A judge, its clock, and a stimulator; `outputs` holds every output order as (ns, mA, Hz, lease ms)."""
 
@@ -67,6 +89,8 @@ class Seat:
         self, device: tuple[Limit, ...] = DEVICE, readback: str = "measured", book: Book | None = None, **changes: Any
     ) -> None:
         self.prescription = make_prescription(**changes)
+        self.fires_ns: list[int] = []
+        self.write_takes_ns = 0
         self.now_ns = START_NS
         self.wall_ns = WALL_S * 10**9
         self.monotonic_ns = START_NS
@@ -108,6 +132,9 @@ class Seat:
                 assert effect.number == len(self.entries)
             elif isinstance(effect, Order):
                 self.orders.append((self.now_ns, effect.do))
+                if effect.do == "fire":
+                    self.fires_ns.append(self.now_ns)
+                    self.perform(self.judge.fired(self.now_ns + self.write_takes_ns))
                 if effect.do == "output":
                     self.outputs.append((self.now_ns, effect.amplitude_ma, effect.frequency_hz, effect.lease_ms))
                 if self.obeys:
@@ -218,7 +245,23 @@ def write_signed(folder: Path, prescription: Prescription, signers: list[Signer]
     return path
 
 
+def write_start_code(seat: Path, prescription: Prescription, seed: bytes) -> None:
+    """The clinic's code for the next home session of this seat (its folder), by what its ledger has."""
+    course = hashlib.sha256(prescription.to_bytes()).hexdigest()[:32]
+    sessions, dose_uc = load(seat / "ledger.log", "", False).given(course) if (seat / "ledger.log").exists() else (0, 0)
+    until_s = int(time.time()) + 600
+    (seat / "start.code").write_bytes(sign_start_code([seed], prescription.patient, course, sessions + 1, dose_uc, until_s))
+
+
 def valid_now(**changes: Any) -> Prescription:
     """`make_prescription`, valid by this machine's wall clock."""
     now = int(time.time())
     return make_prescription(**{"valid_from_s": now - 100, "valid_until_s": now + 86_400, **changes})
+
+
+def wait_until(true: Callable[[], object], timeout_s: float = 5.0) -> None:
+    """Wait for something that a thread does."""
+    give_up_s = time.monotonic() + timeout_s
+    while not true():
+        assert time.monotonic() < give_up_s, f"waited {timeout_s} s in vain"
+        time.sleep(0.002)

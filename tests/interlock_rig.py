@@ -20,7 +20,7 @@ from typing import Any
 from eegloop.launch import interlock_argv
 from eegloop.layout import Layout
 from eegloop.stim import Prescription, StimCommand
-from tests.interlock_bench import Signer, valid_now, write_signed
+from tests.interlock_bench import Signer, valid_now, write_signed, write_start_code
 
 ROOT = Path(__file__).resolve().parents[1]
 SEAT = "seat1"
@@ -97,11 +97,20 @@ class Rig:
         assert line and json.loads(line)["type"] == "ready", process.stderr.read() if process.stderr else ""
         return process
 
+    def bring_start_code(self) -> None:
+        """What the clinic sends before each session at home, on a stimulator that is worn."""
+        if self.prescription.profile == "home" and self.prescription.device != "simulated":
+            write_start_code(self.layout.seat(SEAT), self.prescription, self.signer.private.private_bytes_raw())
+
     # ---- what the stimulator itself recorded ----
 
     def samples(self) -> list[tuple[int, float]]:
         data = (self.layout.seat(SEAT) / "stimulator" / "output.bin").read_bytes()
         return [SAMPLE.unpack_from(data, i) for i in range(0, len(data) - len(data) % SAMPLE.size, SAMPLE.size)]
+
+    def pulses_ns(self) -> list[int]:
+        data = (self.layout.seat(SEAT) / "stimulator" / "pulses.bin").read_bytes()
+        return [int(t_ns) for (t_ns,) in struct.iter_unpack("<q", data)]
 
     def last_nonzero_ns(self) -> int:
         return max((t for t, ma in self.samples() if ma != 0.0), default=0)
@@ -134,6 +143,7 @@ class Daemon:
     """The daemon's side of the control socket."""
 
     def __init__(self, rig: Rig, session: str = "s1") -> None:
+        self.rig = rig
         self.session = session
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.socket.connect(str(rig.layout.control_socket(SEAT)))
@@ -184,6 +194,7 @@ class Daemon:
     def arm(self) -> None:
         """Arm, as the daemon does: again for a while if the disk has not taken the first lines of the logs yet."""
         self.until(lambda: self.state.get("zero_since_ns"), heartbeat=False)
+        self.rig.bring_start_code()
         give_up_s = time.monotonic() + 10.0
         while True:
             self.answers.clear()
@@ -222,6 +233,7 @@ class DaemonProcess:
     """A daemon in a process of its own that heartbeats at 20 Hz, so that it can be killed, stopped and continued."""
 
     def __init__(self, rig: Rig, amplitude_ma: float = 1.0, wait_ma: float = 0.03, session: str = "s1") -> None:
+        rig.bring_start_code()
         arguments = f"{str(rig.folder)!r}, {amplitude_ma}, {wait_ma}, {session!r}"
         code = f"from tests.interlock_rig import daemon_main; daemon_main({arguments})"
         self.process = rig.spawn([sys.executable, "-c", code], stdin=subprocess.PIPE)
@@ -260,6 +272,7 @@ def daemon_main(folder: str, amplitude_ma: float, wait_ma: float, session: str) 
 
     rig = Rig.__new__(Rig)
     rig.layout = Layout(Path(folder) / "data")
+    rig.prescription = valid_now()  # the code of a home session has been brought
     daemon = Daemon(rig, session)
     daemon.run_at(amplitude_ma, wait_ma)
     print("running", flush=True)

@@ -13,7 +13,8 @@ from eegloop.line import LineSettings
 from eegloop.plugins import find
 from eegloop.signal import Chunk, StreamInfo
 from eegloop.stim import DeviceReport, Prescription, StimCommand, StimState
-from interlock.judge import Entry, Judge, Order, Reply
+from interlock.effects import Entry, Order, Reply
+from interlock.judge import Judge
 from interlock.ledger import Book
 from interlock.limits import rules
 from simulators.brain import Brain

@@ -12,7 +12,11 @@ from eegloop.stim import DeviceReport, Limit
 
 READBACK = "measured"
 STOPS_ALONE_S = 0.4
-LIMITS = (Limit("amplitude_ma", 2.0, "mA", "device"), Limit("frequency_hz", 45.0, "Hz", "device"))
+LIMITS = (
+    Limit("amplitude_ma", 2.0, "mA", "device"),
+    Limit("frequency_hz", 45.0, "Hz", "device"),
+    Limit("intensity_percent", 100.0, "%", "device"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,10 @@ class SimulatedStimulator:
 
     def output(self, amplitude_ma: float, frequency_hz: float, lease_ms: int) -> None:
         self._send({"cmd": "output", "amplitude_ma": amplitude_ma, "frequency_hz": frequency_hz, "lease_ms": lease_ms})
+
+    def fire(self) -> None:
+        """One pulse or burst, now."""
+        self._send({"cmd": "fire"})
 
     def zero(self) -> None:
         self._send({"cmd": "zero"})

@@ -32,6 +32,7 @@ REST_FIELD_NS = 200 * MS
 LATE_NS = 600 * MS
 FAULTS = ("silent", "late", "garbled", "wrong_readback", "refuses_arm", "disarms", "unplugged", "stuck")
 SAMPLE = struct.Struct("<qd")
+PULSE = struct.Struct("<q")
 
 
 class Device:
@@ -46,6 +47,7 @@ class Device:
         self.stuck = False
         self.refuses_arm = False
         self.lease_end_ns = 0
+        self.pulses_ns: list[int] = []  # fired and not told yet
         self._phase_rad = 0.0
         self._phase_ns = 0
 
@@ -58,6 +60,9 @@ class Device:
                 self.disarm(now_ns)
             case {"cmd": "zero"}:
                 self.set(0.0, self.frequency_hz, now_ns)
+            case {"cmd": "fire"}:
+                if self.armed:
+                    self.pulses_ns.append(now_ns)
             case {"cmd": "output", "amplitude_ma": amplitude, "frequency_hz": frequency, "lease_ms": lease}:
                 self.output(amplitude, frequency, lease, now_ns)
             case {"cmd": "identify"}:
@@ -128,6 +133,7 @@ class Process:
         folder = layout.seat(seat) / "stimulator"
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.record = os.open(folder / "output.bin", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self.pulse_record = os.open(folder / "pulses.bin", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         self.selector = selectors.DefaultSelector()
         self.listener: socket.socket | None = _listen(self.path)
         self.selector.register(self.listener, selectors.EVENT_READ)
@@ -209,7 +215,8 @@ class Process:
         flowing = device.amplitude_ma != 0.0
         self.next_field_ns = now_ns + (REPORT_NS if flowing else REST_FIELD_NS)
         field: dict[str, Any] = {"boot_ns": now_ns, "amplitude_ma": device.amplitude_ma, "frequency_hz": device.frequency_hz}
-        field |= {"phase_rad": device.phase_rad(now_ns), "pulses": []}
+        field |= {"phase_rad": device.phase_rad(now_ns), "pulses": device.pulses_ns}
+        device.pulses_ns = []
         try:
             self.field.sendto(json.dumps(field).encode(), self.field_path)
         except OSError:
@@ -250,9 +257,12 @@ class Process:
         command = body if isinstance(body, dict) else {}
         self._change(lambda: self.device.pass_time(now_ns), now_ns)
         self._change(lambda: self.device.command(command, now_ns), now_ns)
+        if self.device.pulses_ns:
+            os.write(self.pulse_record, PULSE.pack(now_ns))
+            self._tell_brain(now_ns)
         if command.get("cmd") == "identify":
             identity = {"type": "identity", "model": "eegloop simulated stimulator", "serial": "SIM-1"}
-            self._emit({**identity, "max_ma": self.device.max_ma, "modalities": ["tdcs", "tacs"]}, now_ns)
+            self._emit({**identity, "max_ma": self.device.max_ma, "modalities": ["tdcs", "tacs", "tms"]}, now_ns)
         if command.get("cmd") != "output":
             self._report(now_ns)
 

@@ -33,7 +33,9 @@ class PulsePalRig(Rig):
     """Interlock and emulated Pulse Pal with a source of 0.5 mA/V on channel 1."""
 
     def __init__(self, folder: Path, *stimulator: str) -> None:
-        signed = home_prescription(device="pulse_pal", device_serial="pulse_pal-21", amplitude_ua=400, start_ua=400)
+        signed = home_prescription(
+            device="pulse_pal", device_serial="pulse_pal-21", amplitude_ua=400, start_ua=400, profile="clinic"
+        )
         super().__init__(folder, *stimulator, prescription=signed, start=False)
         self.signed = write_signed(folder, signed, [Signer(scope="any")], self.layout.keys / "trusted.json")
         self.record = folder / "pulse_pal.jsonl"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from eegloop.stim import StimCommand
-from interlock.judge import MS
+from interlock.refusals import MS
 from tests.interlock_bench import START_NS, Seat
 
 AMPLITUDES = st.one_of(

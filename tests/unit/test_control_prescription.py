@@ -67,10 +67,28 @@ def test_there_are_examples() -> None:
 def test_canonical_bytes_survive_yaml_and_signing() -> None:
     prescription = demo()
     body = {**dataclasses.asdict(prescription), "signers": list(prescription.signers)}
+    assert body.pop("pulses") is None
     assert parse_yaml(yaml.safe_dump(body)).to_bytes() == prescription.to_bytes()
     inside = json.loads(sign(prescription, [ANN]))
     assert base64.b64decode(inside["payload"]) == prescription.to_bytes()
     assert DOMAIN == b"eegloop prescription v1\0"
+
+
+def test_pulses_may_be_signed_for_the_clinic_only() -> None:
+    program = {
+        "protocol": "table",
+        "threshold": "rmt",
+        "intensity_percent": 110,
+        "motor_threshold_percent": 50,
+        "burst_pulses": 1,
+    }
+    program |= {"burst_millihz": 0, "train_millihz": 10_000, "train_pulses": 20, "trains": 30, "interval_ms": 5_000}
+    program |= {"session_pulses": 600, "day_pulses": 600, "week_pulses": 3_000, "course_pulses": 20_000}
+    body = {**json.loads(demo().to_bytes()), "modality": "tms", "amplitude_ua": 0, "start_ua": 0, "pulses": program}
+    signed = parse_yaml(yaml.safe_dump(body))
+    assert signed.pulses is not None and json.loads(signed.to_bytes())["pulses"] == program
+    with pytest.raises(PrescriptionError, match="never given at home"):
+        parse_yaml(yaml.safe_dump({**body, "profile": "home"}))
 
 
 def test_dates_may_carry_a_time_and_a_zone() -> None:

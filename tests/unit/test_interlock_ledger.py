@@ -11,10 +11,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from interlock.judge import MS
 from interlock.ledger import DAY_S, Book, load
 from interlock.limits import rules
 from interlock.log import Chain
+from interlock.refusals import MS
 from tests.interlock_bench import DEVICE, START_NS, WALL_S, Seat, make_prescription
 
 COURSE = rules(make_prescription(), None, DEVICE).course
@@ -166,6 +166,16 @@ def test_output_seen_while_stopped_is_entered_too() -> None:
     seat.device_ma = 0.0
     seat.pass_ms(100)
     assert seat.entries[-1].event == "close" and seat.entries[-1].data["uc"] >= closed + 490
+
+
+def test_output_seen_before_any_session_belongs_to_none() -> None:
+    seat = Seat()
+    seat.obeys = False
+    seat.device_ma = 0.5
+    seat.pass_ms(500)
+    seat.device_ma = 0.0
+    seat.pass_ms(100)
+    assert [e.event for e in seat.entries] == ["opened"] and "output_while_stopped" in [e.event for e in seat.events]
 
 
 def test_arming_at_once_after_zero_closes_the_old_slice_first() -> None:

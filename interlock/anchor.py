@@ -1,0 +1,138 @@
+"""The dose ledger's anchor (S5): outside the data directory, so that a ledger that was copied, cut, restored or moved is noticed.
+
+One small file a person in the user's own state directory (`$XDG_STATE_HOME` or `~/.local/state`, there `eegloop/ledgers`, 0700):
+where this person's ledger is, its newest line, the prescriptions it was opened for, and those whose ledger is gone. It is written after each line of the ledger
+is on the disk, so the ledger is never behind it: one that lacks the anchored line, or lies elsewhere, is not the one that counted
+last. Such a ledger gives nothing under the prescriptions named here; one signed anew opens it, and then counts what it cannot know
+as a session that was given just now. The device `simulated`, which nobody wears, has no anchor: demos and tests begin in fresh
+data directories all the time.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import pwd
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+_FIELDS = {"ledger": str, "n": int, "hash": str, "courses": list, "gone": list}
+
+
+def state_folder() -> Path:
+    """The user's own; the home directory is that of the password database."""
+    named = os.environ.get("XDG_STATE_HOME", "")
+    base = Path(named) if named.startswith("/") else Path(pwd.getpwuid(os.getuid()).pw_dir) / ".local" / "state"
+    return base / "eegloop" / "ledgers"
+
+
+class Anchor:
+    """One person's anchor, locked for as long as this process lives.
+
+    Parameters
+    ----------
+    folder : Path
+        `state_folder()`; made if it is not there.
+    ledger : Path
+        The ledger of this seat.
+    course : str
+        The prescription (`Rules.course`).
+
+    Raises
+    ------
+    OSError, ValueError
+        If it cannot be read, written or locked, or is damaged.
+    """
+
+    def __init__(self, folder: Path, patient: str, ledger: Path, course: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        name = hashlib.sha256(b"eegloop anchor\0" + patient.encode()).hexdigest()[:32]
+        self._path = folder / f"{name}.json"
+        self._lock = os.open(folder / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._found = _read(self._path)
+        except BlockingIOError:
+            os.close(self._lock)
+            raise ValueError("another interlock counts this person's dose; end it first") from None
+        except BaseException:
+            os.close(self._lock)
+            raise
+        self._ledger = str(ledger.resolve())
+        self._course = course
+        self._courses = list(self._found["courses"]) if self._found is not None else []
+        self._gone = list(self._found["gone"]) if self._found is not None else []
+
+    @property
+    def known(self) -> bool:
+        """This person has been given something on this machine."""
+        return self._found is not None
+
+    def objection(self, digests: Sequence[str], given: bool) -> str:
+        """Why this ledger may not be gone on with under this prescription, "" = it may.
+
+        Parameters
+        ----------
+        digests : sequence of str
+            The hash of every line of the ledger.
+        given : bool
+            The ledger has dose under this prescription.
+        """
+        found = self._found
+        if found is None:
+            return "it was counted in before, but is not known on this machine" if given else ""
+        if self._course in found["gone"]:
+            return "the one that counted under this prescription is gone"
+        if self._course not in found["courses"] or self._fits(digests):
+            return ""
+        if found["ledger"] != self._ledger:
+            return f"this person's dose was counted in {found['ledger']}, not here"
+        return f"it lacks line {found['n'] + 1}, which was counted last; it was cut, restored or replaced"
+
+    def begin(self, digests: Sequence[str]) -> bool:
+        """This ledger may go on. True if there was another one, whose dose this one cannot know; what that was opened for is over."""
+        lost = self._found is not None and not self._fits(digests)
+        if lost:
+            self._gone, self._courses = [*self._gone, *self._courses], []
+        if self._course not in self._courses:
+            self._courses.append(self._course)
+        return lost
+
+    def _fits(self, digests: Sequence[str]) -> bool:
+        found = self._found
+        if found is None or found["ledger"] != self._ledger:
+            return False
+        return 0 <= found["n"] < len(digests) and bool(digests[found["n"]] == found["hash"])
+
+    def move(self, n: int, digest: str) -> None:
+        """The ledger's line `n` is on the disk: from now on it must be there."""
+        self._found = {"ledger": self._ledger, "n": n, "hash": digest, "courses": self._courses, "gone": self._gone}
+        new = self._path.with_suffix(".new")
+        file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(file, json.dumps(self._found).encode())
+            os.fsync(file)
+        finally:
+            os.close(file)
+        new.replace(self._path)
+        folder = os.open(self._path.parent, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def close(self) -> None:
+        os.close(self._lock)
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        body = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    if not isinstance(body, dict) or {key: type(value) for key, value in body.items()} != _FIELDS:
+        raise ValueError(f"{path} is damaged")
+    return body

@@ -1,0 +1,101 @@
+"""One sabotage for each row of docs/safety-case.md: the change that disables its control, and the test that must turn red."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Patch(NamedTuple):
+    """In `file` the text `old` (there once) becomes `new`; then `test` (SHORT::name, as the page says it) must fail."""
+
+    row: str
+    file: str
+    old: str
+    new: str
+    test: str
+
+
+JUDGE = "interlock/judge.py"
+REFUSALS = "interlock/refusals.py"
+LIMITS = "interlock/limits.py"
+LEDGER = "interlock/ledger.py"
+SCREENING = "control/screening.py"
+PHASES = "control/phases.py"
+ENVELOPE = "control/envelope.py"
+_YES_BLOCKS = (
+    "            if value:\n",
+    "            if value > 1:\n",
+    "SCREENING::test_every_yes_before_a_session_blocks_until_the_next_answer",
+)
+_FREED_BY_WALL = (
+    "        if boot_id == last_id:\n",
+    "        if boot_id == last_id and wall_s < last_wall_s:\n",
+    "LEDGER::test_a_clock_set_forward_frees_nothing",
+)
+
+PATCHES = (
+    Patch("S1", REFUSALS, "if not within(c.amplitude_ma, limit.value):", "if c.amplitude_ma > 1e9:", "JUDGE::test_a_set_above_a_limit_is_refused_and_trips"),
+    Patch("S1.prescription", LIMITS, "        if not 0 <= value <= limit:\n", "        if not 0 <= value:\n", "LIMITS::test_each_hard_limit"),
+    Patch("S1.down", JUDGE, 'self._settle(f"STOP: {reason}")', "self._end(reason)", "JUDGE::test_stop_is_zero_at_once_and_latches"),
+    Patch("S1.ramp", JUDGE, "self._ramp(min(since_ns, LONGEST_STEP_NS))", "self._ramp(since_ns)", "JUDGE::test_a_stalled_loop_does_not_jump_up_the_ramp"),
+    Patch("S1.envelope", ENVELOPE, "_whole_ua(min(wanted_ma, caps[0][0]))", "_whole_ua(wanted_ma)", "ENVELOPE::test_never_above_any_limit"),
+    Patch("S2", "interlock/loop.py", 'self._do(self.judge.stop(reason or "STOP", at_ns))', "pass", "PROCESS::test_stop_socket_is_fast_and_says_what_the_device_confirmed"),
+    Patch("S2.packet", "interlock/wire.py", "        if b'\"stop\"' in packet:\n", "        if False:\n", "WIRE::test_a_stop_is_understood_however_broken"),
+    Patch("S2.disk", "interlock/log.py", "        self._wake.set()\n\n    def fault", "        self._wake.set()\n        while self._waiting:\n            time.sleep(0.001)\n\n    def fault", "LOG::test_a_stalled_fsync_delays_nobody_and_is_a_fault_after_a_second"),
+    Patch("S3", JUDGE, "if now_ns >= self.lease_end_ns:", "if now_ns < 0:", "JUDGE::test_the_lease_ends_400_ms_after_the_newest_tick"),
+    Patch("S3.clocks", JUDGE, "> CLOCKS_PART_NS:", "> CLOCKS_PART_NS * 10**6:", "JUDGE::test_clocks_parting_trip"),
+    Patch("S3.device", JUDGE, "elif t_ns - self.mismatch_since_ns >= MISMATCH_NS:", "elif t_ns < 0:", "JUDGE::test_wrong_readback_trips_after_half_a_second"),
+    Patch("S3.alone", "simulators/stimulators/simulated.py", "if self.armed and now_ns >= self.lease_end_ns:", "if False:", "DEVICE::test_its_own_lease_ends_and_disarms"),
+    Patch("S3.service", "daemon/seat.py", "DEADLINE_S = 0.25", "DEADLINE_S = 1e9", "SERVICE::test_loop_that_misses_its_deadline"),
+    Patch("S4", "control/watch.py", "if int(biomarkers.grades[column]) != Grade.GOOD:", "if False:", "WATCH::test_only_good_moves_a_dose"),
+    Patch("S5", JUDGE, "(self.level_ma == 0.0 and not self._paid_for(SLICE_LEFT_MS / 2))", "False", "LEDGER::test_nothing_is_given_before_its_debit_is_on_the_disk"),
+    Patch("S5.counts", LEDGER, "sum(ago_s < DAY_S for ago_s in begun)", "0", "LEDGER::test_sessions_a_day_are_counted_over_rolling_24_hours"),
+    Patch("S5.session", JUDGE, "elif not self.ending and time_left_ms - LONGEST_STEP_NS / MS <= down_s * 1000:", "elif False:", "JUDGE::test_session_time_ends_with_the_planned_ramp_inside_it"),
+    Patch("S5.damage", LEDGER, "        book.fault = str(error) or type(error).__name__\n", "        pass\n", "LEDGER::test_a_damaged_ledger_is_found"),
+    Patch("S5.anchor", "interlock/anchor.py", 'return 0 <= found["n"] < len(digests) and', 'return True or', "ANCHOR::test_a_ledger_restored_from_a_copy_is_refused"),
+    Patch("S5.code", REFUSALS, "        if value != limit:\n            return Refusal(f\"start_code", "        if False:\n            return Refusal(f\"start_code", "CODE::test_a_code_for_another_session_or_another_dose"),
+    Patch("S11", "interlock/pulses.py", "        if not value <= limit:\n", "        if False:\n", "PULSES::test_what_is_above_the_table_is_refused_whole"),
+    Patch("H21", "interlock/triggers.py", "        if not since_ns >= self.period_ns:\n", "        if False:\n", "PULSES::test_sooner_than_the_rate_is_a_trip"),
+    Patch("H22", "interlock/triggers.py", "ready and now_ns - at_ns <= ON_TIME_NS and", "ready and", "PULSES::test_within_a_millisecond_or_skipped_and_counted"),
+    Patch("S6", REFUSALS, "    if judge.log_fault:\n", "    if False:\n", "JUDGE::test_arm_needs_the_audit_log"),
+    Patch("S6.recording", PHASES, "    if not inputs.recording_ok:\n        return stop(", "    if False:\n        return stop(", "SESSION::test_no_record_no_stimulation"),
+    Patch("S7", REFUSALS, "if c.block == Block.SENSE and c.amplitude_ma != 0.0:", "if False:", "JUDGE::test_sense_is_zero_and_leaves_the_ceiling_alone"),
+    Patch("S7.windows", "control/exposure.py", "clean_from_s=math.inf, commanded_s=t_s)", "commanded_s=t_s)", "EXPOSURE::test_after_a_command_nothing_is_clean_until_zero_is_confirmed_after_it"),
+    Patch("S8", JUDGE, "            self.ceiling_ma = c.amplitude_ma\n", "            pass\n", "JUDGE::test_lower_only_ceiling_only_falls_also_over_arming_again"),
+    Patch("S8.session", PHASES, "    if prescription.authority == Authority.LOWER_ONLY:\n", "    if False:\n", "SESSION::test_lower_only_never_rises_again"),
+    Patch("S9", REFUSALS, "    if c.nonce != judge.nonce:\n", "    if False:\n", "JUDGE::test_out_of_order_is_refused_without_a_trip"),
+    Patch("S10", REFUSALS, "    if judge.zero_since_ns == 0 or judge.reported_armed:\n", "    if False:\n", "JUDGE::test_arm_needs_confirmed_zero_and_disarmed"),
+    Patch("S10.person", PHASES, "        return self.inputs.demo and self.prescription.device == \"simulated\"", "        return self.inputs.demo", "SESSION::test_a_demo_on_a_real_stimulator_does_not_arm_itself"),
+    Patch("S12", SCREENING, "        if harm:\n", "        if harm > 3:\n", "SCREENING::test_thoughts_of_self_harm_hold_until_a_clinicians_release"),
+    Patch("S13", PHASES, "    if not within(inputs.supervised_age_s, tick.prescription.supervision_ms / 1000):\n        return _fall", "    if False:\n        return _fall", "SESSION::test_without_supervision_it_falls_back"),
+    Patch("D4.signature", "interlock/signed.py", "if not verify(public_key, message, signature):", "if False:", "SIGNED::test_altered_after_signing"),
+    Patch("D2.closure", "interlock/wire.py", "import json\n", "import http.client\nimport json\n", "PROCESS::test_import_closure_is_the_allow_list"),
+    Patch("H1", REFUSALS, "if not within(c.amplitude_ma, limit.value):", "if c.amplitude_ma / 1000 > limit.value:", "JUDGE::test_a_set_above_a_limit_is_refused_and_trips"),
+    Patch("H2", "drivers/stimulators/amplitude.py", "Peak.of_peak(value, unit).value / 2", "Peak.of_peak(value, unit).value", "P24::test_amplitudes_are_peaks_and_pulses_are_balanced"),
+    Patch("H3", LEDGER, *_FREED_BY_WALL),
+    Patch("H4", "simulators/stimulators/simulated.py", "if self.armed and now_ns >= self.lease_end_ns:", "if False:", "DEVICE::test_its_own_lease_ends_and_disarms"),
+    Patch("H5", REFUSALS, "        if c.tick_ns + LEASE_NS <= judge.now_ns:\n", "        if False:\n", "JUDGE::test_out_of_order_is_refused_without_a_trip"),
+    Patch("H6", "control/watch.py", "    if same_n >= (FROZEN_HOPS_HZ if unit == \"Hz\" else FROZEN_HOPS):\n", "    if False:\n", "WATCH::test_frozen_is_the_same_number_many_times_and_ends_with_another"),
+    Patch("H7", "control/controllers/dual_threshold.py", "    if state.agree_n < program.dwell_n:\n", "    if False:\n", "DUAL::test_dwell_counts_agreeing_estimates_in_a_row"),
+    Patch("H8", "control/exposure.py", "    if not zero:\n", "    if False:\n", "EXPOSURE::test_zero_that_is_not_wholly_zero_is_no_zero"),
+    Patch("H9", "control/session.py", "    new_ma = min(granted_ma, top_ma) if", "    new_ma = granted_ma if", "RULES::test_s8_lower_only_never_delivers_more_than_before"),
+    Patch("H10", ENVELOPE, "(standing.block_ma + STEP_MA, Limit(", "(math.inf, Limit(", "DOSE::test_the_tightest_limit_wins_and_says_so"),
+    Patch("H11", ENVELOPE, "_whole_ua(min(wanted_ma, caps[0][0]))", "_whole_ua(min(wanted_ma, caps[-1][0]))", "ENVELOPE::test_never_above_any_limit"),
+    Patch("H12", SCREENING, 'if answer.form in ("screening", "pads"):', 'if answer.form in ("screening",):', "SCREENING::test_every_yes_before_a_session_blocks_until_the_next_answer"),
+    Patch("H13", SCREENING, '    if value_of(answer, "tingling") == 2:\n', "    if False:\n", "SCREENING::test_pain_tingling_and_flashes"),
+    Patch("H15", "interlock/signed.py", "if prescription.patient != patient:", "if False:", "SIGNED::test_another_person"),
+    Patch("H16", SCREENING, "elif form.before and newest is not None and not now_s - newest.t_s <= form.valid_s:", "elif False:", "SCREENING::test_missing_expired_and_future_answers_block"),
+    Patch("H17", REFUSALS, "    if c.halts != judge.halts:\n", "    if False:\n", "JUDGE::test_a_stop_before_anything_was_armed_refuses_the_next_arm"),
+    Patch("H18", SCREENING, "        if score(answer) >= MANIA_POSITIVE:\n", "        if False:\n", "SCREENING::test_scores_that_hold"),
+    Patch("H19", SCREENING, "        if harm:\n", "        if harm >= 2:\n", "SCREENING::test_thoughts_of_self_harm_hold_until_a_clinicians_release"),
+    Patch("H20", SCREENING, '        if value_of(answer, "lesion"):\n', "        if False:\n", "SCREENING::test_scores_that_hold"),
+    Patch("H23", JUDGE, "        if report.fault:\n            self._trip", "        if False:\n            self._trip", "JUDGE::test_device_fault_trips"),
+    Patch("H24", "dsp/pipeline.py", "elif gap > self._longest_bridge or self._restart or not first_is_clean:", "elif self._restart or not first_is_clean:", "PIPELINE::test_a_long_gap_or_a_new_segment_starts_the_filters_anew"),
+    Patch("H26", "daemon/mqtt.py", '    if name.strip().lower() != "stop":\n', "    if False:\n", "MQTT::test_what_does_not"),
+    Patch("H27", "daemon/web/access.py", 'if not hmac.compare_digest(proof, self._proof(f"{kind}.{issued_s}.{number}")):', "if False:", "ACCESS::test_no_single_changed_character_passes"),
+    Patch("H28", "interlock/log.py", "if again.rstrip(b\"\\n\") != line or digest != body[\"hash\"]:", "if False:", "LOG::test_every_changed_byte_is_found"),
+    Patch("H30", REFUSALS, "    if isinstance(judge.start_code, str):\n        return", "    if False:\n        return", "CODE::test_without_a_code_no_home_session_begins"),
+    Patch("H31", SCREENING, *_YES_BLOCKS),
+    Patch("H33", SCREENING, *_YES_BLOCKS),
+    Patch("H34", "dsp/pipeline.py", "                self._skip(stop - start, Code.STIMULATION, chunk, rows)\n", "                self._feed(data[:, start:stop], chunk, rows)\n", "PIPELINE::test_unclean_samples_are_never_looked_at"),
+)  # fmt: skip
