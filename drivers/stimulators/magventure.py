@@ -4,8 +4,8 @@ The device has no keep-alive and no watchdog: once enabled it stays enabled, and
 is gone. So this driver gives pulse by pulse, burst by burst, or a train of at most 0.5 s, and disables as soon as no
 lease covers it. It cannot disable a device whose cable is gone: then its screen and switch are what is left.
 
-The protocol layer is complete; it is not a plug-in of the interlock, which doses mA, not TMS pulses. `set_amplitude`,
-`hold`, `fire` and `start_train` stand where the port's `output` would. Frames come unasked (front panel, coil) and
+As a plug-in (`pulse_port.py`) it gives single pulses one by one at the signed power. With its cable gone it stays enabled,
+but nothing fires. Frames come unasked (front panel, coil) and
 are taken by type, never by order; off is believed only from an answer to a question that was asked after the last "enable".
 """
 
@@ -16,21 +16,21 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from drivers.stimulators.pulse_port import LIMITS, PulsePort
 from drivers.stimulators.serial_line import Line, SerialLine, boot_ns
 from eegloop.errors import DeviceError
-from eegloop.stim import DeviceReport, Limit
+from eegloop.stim import DeviceReport
 
 BAUD = 38400
 READBACK = "acknowledged"
 STOPS_ALONE_S = math.inf
 SLICE_S = 0.5
-LIMITS = (Limit("amplitude_percent", 100.0, "%", "device"),)
 MS = 1_000_000
 ANSWER_NS = 300 * MS
 QUIET_NS = 2_000 * MS
 LONGEST_LEASE_MS = 400
 POLL_ENABLED_NS = 100 * MS
-POLL_NS = 500 * MS
+POLL_NS = 150 * MS
 FRESH_NS = 350 * MS
 ZERO_AGAIN_NS = 100 * MS
 REFUSED_NS = 500 * MS
@@ -49,6 +49,13 @@ ERRORS = {
     "amplitude_changed": "the amplitude was changed at the front panel; set it again here",
     "unplugged": "the serial port is gone; switch the stimulator off at its panel, plug the cable in, connect again",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`port`: serial port wired to the stimulator's COM2, e.g. /dev/ttyUSB0."""
+
+    port: str = ""
 
 
 def crc(payload: bytes) -> int:
@@ -429,3 +436,9 @@ class MagVenture:
         if self._line.fileno() < 0:
             return DeviceReport(None, self._heard_ns, connected=False, armed=False, fault=self.trouble)
         return DeviceReport(0.0 if self._off else None, self._heard_ns, connected=True, armed=not self._off, fault=self.trouble)
+
+
+def build(settings: Settings, default_endpoint: str) -> PulsePort:
+    """The driver; there is no default port: `default_endpoint` only shows up in the message that asks for one."""
+    coil = MagVenture(settings.port or default_endpoint)
+    return PulsePort(coil, lambda: coil.amplitude_percent, coil.set_amplitude, len(FIRE) * 10 / BAUD)

@@ -9,8 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stimulator_rig import VirtualLine, fuzz, pull_cable, run, through_faults, until
 
-from drivers.stimulators.magstim import ANSWER_NS, ERRORS, SILENCE_NS, Magstim
+from drivers.stimulators.magstim import ANSWER_NS, SILENCE_NS, Magstim
 from drivers.stimulators.magstim_frames import (
+    ERRORS,
     TRAIN_HZ,
     OutOfStep,
     frame,
