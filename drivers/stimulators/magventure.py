@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from drivers.stimulators.framed_line import FramedLine
 from drivers.stimulators.pulse_port import LIMITS, PulsePort
 from drivers.stimulators.serial_line import Line, SerialLine, boot_ns
 from eegloop.errors import DeviceError
@@ -196,13 +197,13 @@ class MagVenture:
             path, BAUD, "name the port of the stimulator's COM2 and check its cable and your permission"
         )
         self._clock = clock
-        self._parser = Parser()
+        self._ear: FramedLine[bytes] = FramedLine(self._line, Parser(), QUIET_NS, clock)
         self._asked: deque[tuple[int, int]] = deque()  # questions under way: when, after how many enables
         self._enables = 0
         self._off = self._wanted = False
         self._wanted_percent: int | None = None
         self._train: tuple[float, int] | None = None
-        self._quiet_ns = self._heard_ns = self._asked_ns = self._lease_ns = 0
+        self._heard_ns = self._asked_ns = self._lease_ns = 0
         self._zeroed_ns = self._enabled_ns = self._recovered_ns = 0
 
     # ---- the port -----------------------------------------------------------------------------------------------
@@ -221,7 +222,7 @@ class MagVenture:
     def arm(self) -> None:
         """Enable; it stays so while `hold` is called under a lease."""
         now_ns = self._clock()
-        if self._wanted or self._line.fileno() < 0 or self._quiet_ns or not self.serial:
+        if self._wanted or self._line.fileno() < 0 or self._ear.quiet or not self.serial:
             return
         self._wanted, self._off = True, False
         self._enables += 1
@@ -240,36 +241,31 @@ class MagVenture:
         if self._line.fileno() >= 0 and (now_ns - self._zeroed_ns >= ZERO_AGAIN_NS or self._enabled_ns >= self._zeroed_ns):
             self._zeroed_ns = now_ns
             self._line.write(DISABLE)
-            if not self._quiet_ns:
+            if not self._ear.quiet:
                 self._ask()
 
     def poll(self) -> DeviceReport:
         """Read what has arrived, ask what is due. Never waits."""
         now_ns = self._clock()
-        data = self._line.read()
-        if data is None:
+        heard = self._ear.hear()
+        if heard.gone:
             self._forget()
             self._line.close()
             self._fail("unplugged")
             return DeviceReport(None, now_ns, connected=False, armed=False, fault=self.trouble)
-        if self._quiet_ns:
-            if data:
-                self._quiet_ns = now_ns + QUIET_NS
-            elif now_ns >= self._quiet_ns:
-                self._quiet_ns = 0
-                self._parser.clear()
-                self._ask()
+        if heard.again:
+            self._ask()
+        if heard.quiet:
             return self._report()
-        broken = self._parser.broken
-        for payload in self._parser.feed(data):
+        for payload in heard.frames:
             self._heed(payload, now_ns)
-        if self._parser.broken != broken:
+        if heard.broken:
             self._doubt("broken_frame", now_ns)
         elif self._asked and now_ns - self._asked[0][0] > ANSWER_NS:
             self._doubt("no_answer", now_ns)
         if self._wanted and now_ns >= self._lease_ns:
             self.zero()
-        if not self._quiet_ns and not self._asked and now_ns - self._asked_ns >= (POLL_ENABLED_NS if self._wanted else POLL_NS):
+        if not self._ear.quiet and not self._asked and now_ns - self._asked_ns >= (POLL_ENABLED_NS if self._wanted else POLL_NS):
             self._ask()
         return self._report()
 
@@ -347,7 +343,7 @@ class MagVenture:
             raise DeviceError(f"magventure: not fired: {why}")
 
     def _why_not(self, now_ns: int) -> str:
-        if self.status is None or not self.status.enabled or now_ns - self._heard_ns > FRESH_NS or self._quiet_ns:
+        if self.status is None or not self.status.enabled or now_ns - self._heard_ns > FRESH_NS or self._ear.quiet:
             return "the stimulator has not just said that it is enabled; arm and wait"
         if not self._wanted or now_ns >= self._lease_ns:
             return "no lease; call hold"
@@ -358,7 +354,7 @@ class MagVenture:
         return ""
 
     def _send(self, data: bytes) -> None:
-        if not self._quiet_ns:
+        if not self._ear.quiet:
             self._line.write(data)
 
     def _ask(self) -> None:
@@ -412,18 +408,16 @@ class MagVenture:
         """Disable, listen until it is quiet, then ask anew; off is not believed meanwhile."""
         self._fail(name)
         self._asked.clear()
-        self._parser.clear()
         self._wanted = self._off = False
         self._enables += 1
         self.status = None
         self._line.write(DISABLE)
-        self._quiet_ns = now_ns + QUIET_NS
+        self._ear.hush()
 
     def _forget(self) -> None:
-        self._parser.clear()
+        self._ear.clear()
         self._asked.clear()
         self._off = self._wanted = False
-        self._quiet_ns = 0
         self._wanted_percent = self.amplitude_percent = self.temperature_c = None
         self.status = None
         self.serial = ""

@@ -20,7 +20,15 @@ from interlock.limits import KINDS, device_amplitude_ma
 
 ROOT = Path(__file__).resolve().parents[2]
 METHODS = ("connect", "fileno", "arm", "disarm", "output", "zero", "poll", "close")
-PARTS = ("amplitude", "magstim_frames", "pulse_port", "packet_socket", "sealed", "serial_line")  # what drivers share
+PARTS = (
+    "amplitude",
+    "framed_line",
+    "magstim_frames",
+    "pulse_port",
+    "packet_socket",
+    "sealed",
+    "serial_line",
+)  # what drivers share
 EMULATOR_ONLY = ("lsl_markers",)  # nothing ends what it started: "not covered" in the safety case
 
 
