@@ -41,6 +41,15 @@ def test_reference_frames(expected: str) -> None:
     assert FRAMES[expected] == bytes.fromhex(expected)
 
 
+def test_reference_version_is_read() -> None:
+    driver, line = rig()
+    driver.connect()
+    heard: list[bytes] = []
+    line.mangle = lambda arrived: heard.append(arrived) or arrived  # type: ignore[func-returns-value]
+    until(driver, line, lambda: driver.serial == "pulse_pal-21", 0.5)
+    assert b"".join(heard).endswith(bytes.fromhex("4B15000000"))
+
+
 def rig(fault: str = "", fault_after_s: float = 0.0) -> tuple[PulsePal, VirtualLine]:
     line = VirtualLine(emulator.PulsePal(), fault, fault_after_s)
     return PulsePal("virtual", line=line, clock=line.clock), line
