@@ -61,3 +61,29 @@ def test_a_broker_that_comes_back_brings_the_unit_back_and_nothing_flows(rig: Ho
     daemon.refuses_everything()
     wait_for(lambda: not rig.flows(), 2.0)
     daemon.close()
+
+
+@pytest.mark.faults
+def test_a_bridge_told_to_leave_stays_as_long_as_its_interlock(rig: HomeRig) -> None:
+    daemon = Daemon(rig)
+    daemon.run_at(0.1, 0.05)
+    rig.bridge.send_signal(signal.SIGTERM)
+    at_ns = boot_ns()
+    daemon.until(lambda: daemon.state["confirmed_ns"] > at_ns + 500_000_000)
+    assert rig.bridge.poll() is None and daemon.state["mode"] == "armed"
+    rig.interlock.send_signal(signal.SIGTERM)
+    daemon.close()
+    assert rig.interlock.wait(5) == 0 and rig.bridge.wait(5) == 0
+    assert not rig.flows()
+
+
+@pytest.mark.faults
+def test_a_new_bridge_takes_over_from_an_orphan(rig: HomeRig) -> None:
+    rig.interlock.kill()
+    rig.interlock.wait(5)
+    orphan, rig.bridge = rig.bridge, rig.start_bridge()
+    assert orphan.wait(5) == 0
+    rig.interlock = rig.start_interlock()
+    daemon = Daemon(rig)
+    daemon.arm()
+    daemon.close()
