@@ -62,6 +62,8 @@ def main(argv: list[str] | None = None) -> int:
     anchor = _anchor(prescription, folder / "ledger.log", limits.course, book)
     judge = Judge(limits, arguments.stimulator, driver.readback, book, boot_ns())
     judge.wire_ns = round(getattr(driver, "wire_s", 0.0) * 1e9)
+    if prescription is not None and prescription.pulses is not None and hasattr(driver, "prescribe"):
+        driver.prescribe(prescription.pulses)  # a pulse has the power that was set before it
     log = LogWriter(folder / "interlock.log")
     ledger = LogWriter(folder / "ledger.log", anchor.move if anchor is not None else None)
     started: dict[str, Any] = {"pid": os.getpid(), "prescription": prescription.id if prescription else None}

@@ -126,7 +126,7 @@ def first_breach(p: Prescription, device: tuple[Limit, ...]) -> Refusal | None:
 
 
 # Stimulator kinds this judge knows (drivers/stimulators/<kind>.py); any other is refused at the start.
-KINDS = (SIMULATED, "mqtt", "pulse_pal", "lsl_markers")
+KINDS = (SIMULATED, "mqtt", "pulse_pal", "magstim", "magventure", "lsl_markers")
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import strategies as st
 
 from eegloop.errors import DeviceError
+from eegloop.stim import DeviceReport
 from simulators.stimulators.wire import MS, EmulatedDevice, Wire
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -151,6 +152,7 @@ def fuzz(
     line: VirtualLine,
     actions: dict[str, Callable[[], object]],
     each: Callable[[str], object] = lambda action: None,
+    off: Callable[[DeviceReport], bool] = lambda report: report.output_ma == 0.0,
 ) -> None:
     """Any bytes on the way to a driver while it is used at random: bytes inserted, put before, lost, halves arriving late.
 
@@ -175,8 +177,7 @@ def fuzz(
         for _ in range(4):
             line.advance(7 * MS)
             each(action)
-            report = driver.poll()
-            assert not (report.output_ma == 0.0 and line.device.output_on)
+            assert not (off(driver.poll()) and line.device.output_on)
     driver.close()
 
 

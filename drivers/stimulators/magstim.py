@@ -1,9 +1,8 @@
 """Magstim 200², BiStim² and Rapid² (TMS) on their serial line. Not affiliated with Magstim. No device was touched.
 
-The protocol layer is complete: frames, replies, named errors, state, limits, a lease, safe shutdown. It is not
-a plug-in of the interlock yet: TMS is dosed in % of output and pulses, not in mA, and the port's `output` has no
-place for that. What fits the port is here (connect, arm, disarm, zero, poll, close); `set_power`, `hold` and
-`fire` stand where `output` would. Emulator only; limits from reference/stimulators.md section 1.
+As a plug-in (`pulse_port.py`) it gives single pulses one by one, each within its deadline or not at all, at the signed
+power. It tells no serial number, so a prescription names the model ("magstim-200"). Pairs and trains are in the protocol
+layer (`set_pair`, `set_train`), not in the plug-in. Emulator only; limits from reference/stimulators.md section 1.
 
 The protocol numbers nothing, so an answer can be taken for another's. Whenever one is missing, early, broken or
 not the one awaited, the driver sends "disarm", then keeps silent for longer than the device's keep-alive
@@ -16,8 +15,10 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from drivers.stimulators.magstim_frames import (
+    ERRORS,
     OutOfStep,
     Reply,
     Status,
@@ -28,39 +29,49 @@ from drivers.stimulators.magstim_frames import (
     most_train_hz,
     read_reply,
 )
+from drivers.stimulators.pulse_port import LIMITS, PulsePort
 from drivers.stimulators.serial_line import Line, SerialLine, boot_ns
 from eegloop.errors import DeviceError
-from eegloop.stim import DeviceReport, Limit
+from eegloop.stim import DeviceReport
 
 BAUD = 9600
 READBACK = "acknowledged"
 STOPS_ALONE_S = 1.01
-LIMITS = (Limit("power_percent", 100.0, "%", "device"),)
+FIRE_S = 3 * 10 / BAUD
 MODELS = ("200", "bistim", "rapid")
 MS = 1_000_000
 ANSWER_NS = 300 * MS
 SILENCE_NS = 1_300 * MS
 LONGEST_LEASE_MS = 400
 POLL_ARMED_NS = 100 * MS
-POLL_STANDBY_NS = 400 * MS
+POLL_STANDBY_NS = 150 * MS
 TEMPERATURE_NS = 2_000 * MS
 FRESH_NS = 350 * MS
 ZERO_AGAIN_NS = 100 * MS
 HOT_C = 40.0
-ERRORS = {
-    "no_answer": "the stimulator does not answer; check that it is on and the cable sits in the main unit, not in the touch screen",
-    "out_of_step": "an answer was broken or unexpected; nothing is sent until the stimulator has disarmed itself",
-    "not_understood": "the stimulator does not know this command; check `model` and the software version",
-    "bad_data": "the stimulator did not accept a value or a check byte; try again",
-    "conflict": "not allowed in this state; wait until it is ready, or disarm before changing this",
-    "coil_hot": "the coil is above 40 °C; let it cool",
-    "coil_missing": "no coil is plugged in; switch off, plug it in, switch on",
-    "coil_replace": "the stimulator asks for another coil; replace it",
-    "device_error": "the stimulator reports an error; read its screen",
-    "control_lost": "remote control was taken away; release the screen's control and arm again",
-    "disarmed_itself": "the stimulator disarmed by itself; look at its screen and the coil, then arm again",
-    "unplugged": "the serial port is gone; plug it in, then connect again",
-}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Which one.
+
+    Attributes
+    ----------
+    port : str
+        Serial port of the main unit, e.g. /dev/ttyUSB0.
+    model : str
+        "200", "bistim" or "rapid".
+    unlock : str
+        A Rapid's own code from software 9 on, as Magstim gave it.
+    mains_v, rapid_type : int
+        Which power table holds for a Rapid.
+    """
+
+    port: str = ""
+    model: str = "200"
+    unlock: str = ""
+    mains_v: int = 240
+    rapid_type: int = 0
 
 
 class Magstim:
@@ -456,3 +467,10 @@ class Magstim:
 def _whole(name: str, value: object, low: int, high: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise DeviceError(f"magstim: {name} {value!r}: must be a whole number from {low} to {high}")
+
+
+def build(settings: Settings, default_endpoint: str) -> PulsePort:
+    """The driver; there is no default port: `default_endpoint` only shows up in the message that asks for one."""
+    port = settings.port or default_endpoint
+    coil = Magstim(port, settings.model, settings.unlock, settings.mains_v, settings.rapid_type)
+    return PulsePort(coil, lambda: coil.power_percent, coil.set_power, FIRE_S)

@@ -58,6 +58,22 @@ def crc(data: bytes) -> int:
     return ~sum(data) & 0xFF
 
 
+ERRORS = {
+    "no_answer": "the stimulator does not answer; check that it is on and the cable sits in the main unit, not in the touch screen",
+    "out_of_step": "an answer was broken or unexpected; nothing is sent until the stimulator has disarmed itself",
+    "not_understood": "the stimulator does not know this command; check `model` and the software version",
+    "bad_data": "the stimulator did not accept a value or a check byte; try again",
+    "conflict": "not allowed in this state; wait until it is ready, or disarm before changing this",
+    "coil_hot": "the coil is above 40 °C; let it cool",
+    "coil_missing": "no coil is plugged in; switch off, plug it in, switch on",
+    "coil_replace": "the stimulator asks for another coil; replace it",
+    "device_error": "the stimulator reports an error; read its screen",
+    "control_lost": "remote control was taken away; release the screen's control and arm again",
+    "disarmed_itself": "the stimulator disarmed by itself; look at its screen and the coil, then arm again",
+    "unplugged": "the serial port is gone; plug it in, then connect again",
+}
+
+
 def frame(text: str) -> bytes:
     """A command with its check byte; `text` is the letter and its data."""
     body = text.encode("latin-1")

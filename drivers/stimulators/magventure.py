@@ -4,8 +4,8 @@ The device has no keep-alive and no watchdog: once enabled it stays enabled, and
 is gone. So this driver gives pulse by pulse, burst by burst, or a train of at most 0.5 s, and disables as soon as no
 lease covers it. It cannot disable a device whose cable is gone: then its screen and switch are what is left.
 
-The protocol layer is complete; it is not a plug-in of the interlock, which doses mA, not TMS pulses. `set_amplitude`,
-`hold`, `fire` and `start_train` stand where the port's `output` would. Frames come unasked (front panel, coil) and
+As a plug-in (`pulse_port.py`) it gives single pulses one by one at the signed power. With its cable gone it stays enabled,
+but nothing fires. Frames come unasked (front panel, coil) and
 are taken by type, never by order; off is believed only from an answer to a question that was asked after the last "enable".
 """
 
@@ -16,21 +16,22 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from drivers.stimulators.framed_line import FramedLine
+from drivers.stimulators.pulse_port import LIMITS, PulsePort
 from drivers.stimulators.serial_line import Line, SerialLine, boot_ns
 from eegloop.errors import DeviceError
-from eegloop.stim import DeviceReport, Limit
+from eegloop.stim import DeviceReport
 
 BAUD = 38400
 READBACK = "acknowledged"
 STOPS_ALONE_S = math.inf
 SLICE_S = 0.5
-LIMITS = (Limit("amplitude_percent", 100.0, "%", "device"),)
 MS = 1_000_000
 ANSWER_NS = 300 * MS
 QUIET_NS = 2_000 * MS
 LONGEST_LEASE_MS = 400
 POLL_ENABLED_NS = 100 * MS
-POLL_NS = 500 * MS
+POLL_NS = 150 * MS
 FRESH_NS = 350 * MS
 ZERO_AGAIN_NS = 100 * MS
 REFUSED_NS = 500 * MS
@@ -49,6 +50,13 @@ ERRORS = {
     "amplitude_changed": "the amplitude was changed at the front panel; set it again here",
     "unplugged": "the serial port is gone; switch the stimulator off at its panel, plug the cable in, connect again",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`port`: serial port wired to the stimulator's COM2, e.g. /dev/ttyUSB0."""
+
+    port: str = ""
 
 
 def crc(payload: bytes) -> int:
@@ -189,13 +197,13 @@ class MagVenture:
             path, BAUD, "name the port of the stimulator's COM2 and check its cable and your permission"
         )
         self._clock = clock
-        self._parser = Parser()
+        self._ear: FramedLine[bytes] = FramedLine(self._line, Parser(), QUIET_NS, clock)
         self._asked: deque[tuple[int, int]] = deque()  # questions under way: when, after how many enables
         self._enables = 0
         self._off = self._wanted = False
         self._wanted_percent: int | None = None
         self._train: tuple[float, int] | None = None
-        self._quiet_ns = self._heard_ns = self._asked_ns = self._lease_ns = 0
+        self._heard_ns = self._asked_ns = self._lease_ns = 0
         self._zeroed_ns = self._enabled_ns = self._recovered_ns = 0
 
     # ---- the port -----------------------------------------------------------------------------------------------
@@ -214,7 +222,7 @@ class MagVenture:
     def arm(self) -> None:
         """Enable; it stays so while `hold` is called under a lease."""
         now_ns = self._clock()
-        if self._wanted or self._line.fileno() < 0 or self._quiet_ns or not self.serial:
+        if self._wanted or self._line.fileno() < 0 or self._ear.quiet or not self.serial:
             return
         self._wanted, self._off = True, False
         self._enables += 1
@@ -233,36 +241,31 @@ class MagVenture:
         if self._line.fileno() >= 0 and (now_ns - self._zeroed_ns >= ZERO_AGAIN_NS or self._enabled_ns >= self._zeroed_ns):
             self._zeroed_ns = now_ns
             self._line.write(DISABLE)
-            if not self._quiet_ns:
+            if not self._ear.quiet:
                 self._ask()
 
     def poll(self) -> DeviceReport:
         """Read what has arrived, ask what is due. Never waits."""
         now_ns = self._clock()
-        data = self._line.read()
-        if data is None:
+        heard = self._ear.hear()
+        if heard.gone:
             self._forget()
             self._line.close()
             self._fail("unplugged")
             return DeviceReport(None, now_ns, connected=False, armed=False, fault=self.trouble)
-        if self._quiet_ns:
-            if data:
-                self._quiet_ns = now_ns + QUIET_NS
-            elif now_ns >= self._quiet_ns:
-                self._quiet_ns = 0
-                self._parser.clear()
-                self._ask()
+        if heard.again:
+            self._ask()
+        if heard.quiet:
             return self._report()
-        broken = self._parser.broken
-        for payload in self._parser.feed(data):
+        for payload in heard.frames:
             self._heed(payload, now_ns)
-        if self._parser.broken != broken:
+        if heard.broken:
             self._doubt("broken_frame", now_ns)
         elif self._asked and now_ns - self._asked[0][0] > ANSWER_NS:
             self._doubt("no_answer", now_ns)
         if self._wanted and now_ns >= self._lease_ns:
             self.zero()
-        if not self._quiet_ns and not self._asked and now_ns - self._asked_ns >= (POLL_ENABLED_NS if self._wanted else POLL_NS):
+        if not self._ear.quiet and not self._asked and now_ns - self._asked_ns >= (POLL_ENABLED_NS if self._wanted else POLL_NS):
             self._ask()
         return self._report()
 
@@ -340,7 +343,7 @@ class MagVenture:
             raise DeviceError(f"magventure: not fired: {why}")
 
     def _why_not(self, now_ns: int) -> str:
-        if self.status is None or not self.status.enabled or now_ns - self._heard_ns > FRESH_NS or self._quiet_ns:
+        if self.status is None or not self.status.enabled or now_ns - self._heard_ns > FRESH_NS or self._ear.quiet:
             return "the stimulator has not just said that it is enabled; arm and wait"
         if not self._wanted or now_ns >= self._lease_ns:
             return "no lease; call hold"
@@ -351,7 +354,7 @@ class MagVenture:
         return ""
 
     def _send(self, data: bytes) -> None:
-        if not self._quiet_ns:
+        if not self._ear.quiet:
             self._line.write(data)
 
     def _ask(self) -> None:
@@ -405,18 +408,16 @@ class MagVenture:
         """Disable, listen until it is quiet, then ask anew; off is not believed meanwhile."""
         self._fail(name)
         self._asked.clear()
-        self._parser.clear()
         self._wanted = self._off = False
         self._enables += 1
         self.status = None
         self._line.write(DISABLE)
-        self._quiet_ns = now_ns + QUIET_NS
+        self._ear.hush()
 
     def _forget(self) -> None:
-        self._parser.clear()
+        self._ear.clear()
         self._asked.clear()
         self._off = self._wanted = False
-        self._quiet_ns = 0
         self._wanted_percent = self.amplitude_percent = self.temperature_c = None
         self.status = None
         self.serial = ""
@@ -429,3 +430,9 @@ class MagVenture:
         if self._line.fileno() < 0:
             return DeviceReport(None, self._heard_ns, connected=False, armed=False, fault=self.trouble)
         return DeviceReport(0.0 if self._off else None, self._heard_ns, connected=True, armed=not self._off, fault=self.trouble)
+
+
+def build(settings: Settings, default_endpoint: str) -> PulsePort:
+    """The driver; there is no default port: `default_endpoint` only shows up in the message that asks for one."""
+    coil = MagVenture(settings.port or default_endpoint)
+    return PulsePort(coil, lambda: coil.amplitude_percent, coil.set_amplitude, len(FIRE) * 10 / BAUD)

@@ -155,6 +155,8 @@ def main(argv: list[str] | None = None) -> int:
         carrying = asyncio.create_task(carry(bridge, arguments), name="carry")
         needed = asyncio.create_task(bridge.until_not_needed(), name="needed")
         await asyncio.wait({carrying, needed}, return_when=asyncio.FIRST_COMPLETED)
+        if carrying.done():
+            carrying.result()  # what nobody foresaw is told, and the service starts another
         carrying.cancel()
         await asyncio.wait({carrying})
 

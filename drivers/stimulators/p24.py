@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from drivers.stimulators.amplitude import Peak, number
+from drivers.stimulators.framed_line import FramedLine
 from drivers.stimulators.serial_line import Line, SerialLine, boot_ns
 from eegloop.errors import DeviceError
 from eegloop.stim import DeviceReport, Limit
@@ -205,13 +206,13 @@ class P24:
         self._channel, self._width_us = channel, width_us
         self._line = line or SerialLine(path, BAUD, "name the P24's port and check its cable and your permission", stop_bits=2)
         self._clock = clock
-        self._parser = Parser()
+        self._ear: FramedLine[Answer] = FramedLine(self._line, Parser(), QUIET_NS, clock)
         self._awaited: dict[int, tuple[int, int, int]] = {}  # packet number: command, when, after how many starts
         self._number = self._starts = 0
         self._off = self._armed = self._ready = False
         self._given_ma: float | None = None
         self._asked_ma = 0.0
-        self._quiet_ns = self._heard_ns = self._asked_ns = self._pulse_ns = self._zeroed_ns = 0
+        self._heard_ns = self._asked_ns = self._pulse_ns = self._zeroed_ns = 0
 
     # ---- the port -----------------------------------------------------------------------------------------------
 
@@ -228,7 +229,7 @@ class P24:
 
     def arm(self) -> None:
         """Switch the pulse stage on; nothing is given before `output`."""
-        if self._armed or self._quiet_ns or not self.serial or self._line.fileno() < 0:
+        if self._armed or self._ear.quiet or not self.serial or self._line.fileno() < 0:
             return
         self._armed, self._off = True, False
         self._starts += 1
@@ -268,25 +269,20 @@ class P24:
     def poll(self) -> DeviceReport:
         """Read what has arrived; never waits."""
         now_ns = self._clock()
-        data = self._line.read()
-        if data is None:
+        heard = self._ear.hear()
+        if heard.gone:
             self._forget()
             self._line.close()
             self._fail("unplugged")
             return DeviceReport(None, now_ns, connected=False, armed=False, fault=self.trouble)
-        if self._quiet_ns:
-            if data:
-                self._quiet_ns = now_ns + QUIET_NS
-            elif now_ns >= self._quiet_ns:
-                self._quiet_ns = 0
-                self._parser.clear()
-                self._stop_all()
-                self._send(DEVICE_ID)
+        if heard.again:
+            self._stop_all()
+            self._send(DEVICE_ID)
+        if heard.quiet:
             return self._report(now_ns)
-        broken = self._parser.broken
-        for answer in self._parser.feed(data):
+        for answer in heard.frames:
             self._heed(answer, now_ns)
-        if self._parser.broken != broken:
+        if heard.broken:
             self._doubt("broken_packet", now_ns)
         elif any(now_ns - asked_ns > ANSWER_NS for _, asked_ns, _ in self._awaited.values()):
             self._doubt("no_answer", now_ns)
@@ -312,7 +308,7 @@ class P24:
     def _send(self, command: int, data: bytes = b"") -> None:
         self._number = (self._number + 1) % 64
         self._asked_ns = self._clock()
-        if self._line.write(packet(self._number, command, data)) and not self._quiet_ns:
+        if self._line.write(packet(self._number, command, data)) and not self._ear.quiet:
             self._awaited[self._number] = (command, self._asked_ns, self._starts)
 
     def _heed(self, answer: Answer, now_ns: int) -> None:
@@ -349,17 +345,15 @@ class P24:
         """Stop, listen until it is quiet for longer than the device's keep-alive, then ask anew."""
         self._fail(name)
         self._awaited.clear()
-        self._parser.clear()
         self._armed = self._ready = self._off = False
         self._starts += 1
         self._given_ma = None
-        self._quiet_ns = now_ns + QUIET_NS
+        self._ear.hush()
         self._stop_all()
 
     def _forget(self) -> None:
-        self._parser.clear()
+        self._ear.clear()
         self._awaited.clear()
-        self._quiet_ns = 0
         self._armed = self._ready = self._off = False
         self._given_ma = None
         self.serial = ""

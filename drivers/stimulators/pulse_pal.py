@@ -92,6 +92,12 @@ def bits(volts: float) -> int:
     return math.ceil((volts + MOST_V) / (2 * MOST_V) * 65535)
 
 
+def bits_below(volts: float) -> int:
+    """DAC value of at most this voltage (0 or more): `bits` rounds up, as the clients do, and an amplitude may not rise above what was granted."""
+    value = bits(volts)
+    return value - (value / 65535 * 2 * MOST_V - MOST_V > volts)
+
+
 def cycles(seconds: float) -> int:
     """Whole cycles of 50 µs; raises DeviceError outside 0-3600 s."""
     if not 0.0 <= seconds <= 3600.0:
@@ -252,7 +258,7 @@ class PulsePal:
         self._renewed_ns = now_ns
         if amplitude_ma != self._asked_ma:
             self._asked_ma = amplitude_ma
-            self._send(program(2, self._channel, bits(amplitude_ma / self._ma_per_v)), "ack")
+            self._send(program(2, self._channel, bits_below(amplitude_ma / self._ma_per_v)), "ack")
         self._start(1 << (self._channel - 1))
 
     def zero(self) -> None:

@@ -135,7 +135,7 @@ def test_every_changed_byte_is_found() -> None:
         assert unseal(KEY, "to", UNIT, changed) in (None, BODY), changed
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=200))
 def test_any_packet_is_taken_and_none_believed(packet: bytes) -> None:
     assert unseal(KEY, "from", UNIT, packet) is None
@@ -302,7 +302,7 @@ def test_faults(way: Way, fault: str) -> None:
         assert abs((way.driver.poll().output_ma or 0.0) - 0.75) < 0.02, "what is measured tells"
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_any_bytes_never_crash_it_and_never_make_it_believe_off_while_on(tmp_path: Path, data: st.DataObject) -> None:
     """Packets lost, doubled, mangled, overtaken; a report of zero is never newer than output that was on by then."""

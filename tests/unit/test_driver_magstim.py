@@ -9,8 +9,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stimulator_rig import VirtualLine, fuzz, pull_cable, run, through_faults, until
 
-from drivers.stimulators.magstim import ANSWER_NS, ERRORS, SILENCE_NS, Magstim
+from drivers.stimulators.magstim import ANSWER_NS, SILENCE_NS, Magstim
 from drivers.stimulators.magstim_frames import (
+    ERRORS,
     TRAIN_HZ,
     OutOfStep,
     frame,
@@ -40,6 +41,7 @@ REPLIES = [
     ("R@", "5209A4", "standby", ""),
     ("\\@", "5C89383033303030303030303030313030303030303130" + "1D", "standby", "03000000000100000010"),
     ("[0010", "5B8930EB", "standby", ""),
+    ("x@", "7889380000C6", "standby", "\0\0"),
 ]
 
 

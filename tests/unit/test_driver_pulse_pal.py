@@ -41,6 +41,21 @@ def test_reference_frames(expected: str) -> None:
     assert FRAMES[expected] == bytes.fromhex(expected)
 
 
+@hypothesis_given(st.floats(0.0, 10.0))
+def test_an_output_is_never_above_what_was_granted(volts: float) -> None:
+    given_v = emulator.volts(wire.bits_below(volts))
+    assert volts - 0.0006 <= given_v <= volts + 0.00005, "two steps of the DAC; the emulator tells 0.1 mV"
+
+
+def test_reference_version_is_read() -> None:
+    driver, line = rig()
+    driver.connect()
+    heard: list[bytes] = []
+    line.mangle = lambda arrived: heard.append(arrived) or arrived  # type: ignore[func-returns-value]
+    until(driver, line, lambda: driver.serial == "pulse_pal-21", 0.5)
+    assert b"".join(heard).endswith(bytes.fromhex("4B15000000"))
+
+
 def rig(fault: str = "", fault_after_s: float = 0.0) -> tuple[PulsePal, VirtualLine]:
     line = VirtualLine(emulator.PulsePal(), fault, fault_after_s)
     return PulsePal("virtual", line=line, clock=line.clock), line
