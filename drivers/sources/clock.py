@@ -133,6 +133,13 @@ class SampleClock:
         """LSL seconds of a sample by the present line."""
         return self._t0 + (sample - self._k0) * self._period
 
+    def expected_s(self, n: int) -> float:
+        """Where the last of the next `n` samples would stand if nothing is missing; -inf before the first."""
+        if not self._started:
+            return -math.inf
+        held = self._missing + sum(p.lost + len(p.data_uv) for p in self._held)
+        return self.time_of(self._next + held + n - 1)
+
     # ------------------------------------------------------------------ feeding
 
     def feed(self, data_uv: F32, stamps_s: F64, arrival_s: float, counts: NDArray[np.int64] | None = None) -> list[Chunk]:
