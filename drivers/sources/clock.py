@@ -23,6 +23,7 @@ SETTLE_S = 5.0  # before this age of a segment the rate is not yet known and thr
 RATE_PRIOR = 0.02  # senders' nominal rates are right within about 2 %
 SMOOTH = 8  # blocks averaged before their wander is measured
 REORDER = 16  # samples by which a packet may be overtaken by later ones
+BEATS, BEATS_FROM = 0.5, 24  # correlation of neighboring blocks (of so many) above which the floor is not level
 FUTURE_S = 0.5  # a stamp this far ahead of its own arrival is a clock that was set
 
 
@@ -307,6 +308,11 @@ class SampleClock:
         half = len(late) // 2
         rise = float(late[half:].mean() - late[:half].mean())
         noise = _median(np.abs(np.diff(late))) * 1.05  # 1.4826 / sqrt(2): of one block
+        # A floor that slopes on either side is the beat of bursts against samples, not a loss.
+        slope = np.arange(half) - (half - 1) / 2
+        trend = max(abs(float(slope @ part)) for part in (late[:half], late[half:])) / float(slope @ slope) * half
+        if trend > 0.25 * self._period + 0.5 * noise:
+            return
         missing = round(rise / self._period)
         if missing >= 1 and rise > 0.6 * self._period + 3.0 * noise * (2.0 / half) ** 0.5:
             self._missing += missing
@@ -323,6 +329,7 @@ class SampleClock:
         self._block_k: deque[int] = deque(maxlen=BLOCKS)
         self._block_t: deque[float] = deque(maxlen=BLOCKS)
         self._block_end = index + BLOCK_S * self.nominal_hz
+        self._burst: tuple[float, int, float] | None = None  # (late, index, stamp) of the newest piece
         self._best: tuple[float, int, float] | None = None
         self._second = float("inf")
         self._bias: deque[float] = deque(maxlen=60)
@@ -352,6 +359,12 @@ class SampleClock:
         if late < 0.0 and self._age_s < 1.0:
             self._t0 += late  # the first second has no fit yet: stay under the earliest stamp
             late = 0.0
+        burst, self._burst = self._burst, (late, index, stamp_s)
+        # What came at once came late but for its newest sample: only that one speaks for the burst.
+        if burst is not None and stamp_s - burst[2] >= 0.25 * (index - burst[1]) * self._period:
+            self._consider(*burst)
+
+    def _consider(self, late: float, index: int, stamp_s: float) -> None:
         if self._best is None or late < self._best[0]:
             self._second = self._best[0] if self._best is not None else float("inf")
             self._best = (late, index, stamp_s)
@@ -379,13 +392,16 @@ class SampleClock:
         """Robust straight line through the blocks' earliest stamps, held near the nominal rate while they are few.
 
         The earliest of n late stamps is still late, on average by the distance of the two earliest (exact for
-        uniform delays, near for exponential ones: Quenouille's correction), so the line is lowered by it.
+        uniform delays, near for exponential ones: Quenouille's correction), so the line is lowered by it. Where the
+        floor itself goes up and down (bursts that beat against the samples, a wandering link) the line is lowered to its bottom.
         """
         self._since_fit = 0
         line = fit_line(self._block_k, self._block_t, 1.0 / self.nominal_hz, self._period)
         self._k0, self._t0, self._period = line.sample, line.time_s, line.period_s
         self._scatter, self._wander = line.scatter_s, line.wander_s
-        if self._bias:
+        if line.beats:
+            self._t0 += line.bottom_s
+        elif self._bias:
             self._t0 -= _median(np.array(self._bias)) / math.log(2.0)
 
     def _out(self, sample: int) -> float:
@@ -403,13 +419,18 @@ class SampleClock:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Time `time_s` at `sample`, then one sample each `period_s`; rms of the points around it, and how far it wanders."""
+    """Time `time_s` at `sample`, then one sample each `period_s`; rms of the points around it, and how far it wanders.
+
+    `beats`: neighboring points lie on the same side of it; `bottom_s`: where the lowest 5 % of them begin (negative).
+    """
 
     sample: int
     time_s: float
     period_s: float
     scatter_s: float
     wander_s: float
+    beats: bool
+    bottom_s: float
 
 
 def fit_line(
@@ -452,7 +473,12 @@ def fit_line(
         wander = float(smooth.max() - smooth.min())
     else:
         wander = 2.0 * max(rms, scatter)
-    return Line(origin, t_origin + intercept, slope, max(rms, scatter if len(k) < 20 else 0.0), wander)
+    beats, bottom = False, 0.0
+    if len(residual) >= BEATS_FROM:
+        middle = residual - residual.mean()
+        beats = float(middle[1:] @ middle[:-1]) > BEATS * float(middle @ middle)
+        bottom = float(np.sort(residual)[len(residual) // 20])
+    return Line(origin, t_origin + intercept, slope, max(rms, scatter if len(k) < 20 else 0.0), wander, beats, bottom)
 
 
 def _floor(lates_s: list[float]) -> float:
