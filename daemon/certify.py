@@ -37,7 +37,7 @@ from eegloop.ports import EegSource
 from eegloop.signal import Chunk, StreamInfo
 
 SEAT = "certify"
-SETTLE_S = 3.0
+SETTLE_S = 2.0
 SAMPLE = struct.Struct("<qd")
 RAMP_END_MA = 1.0
 STAGES = ("source", "decision", "interlock", "output", "total")

@@ -246,14 +246,14 @@ async def test_senders_that_repeat_and_whose_clock_is_set(start: Start, name: st
     """Samples that come twice are left out; a clock set an hour off, either way, is a new segment with nothing lost."""
     senders = [
         start(name=f"{name}-twice", twice=3),
-        start(name=f"{name}-ahead", step_at=1500, step_s=3600.0),
-        start(name=f"{name}-back", step_at=1500, step_s=-3600.0),
+        start(name=f"{name}-ahead", step_at=800, step_s=3600.0),
+        start(name=f"{name}-back", step_at=800, step_s=-3600.0),
     ]
     ready(*senders)
 
     async def listen(which: str) -> tuple[list[Chunk], LslSource]:
         async with source(name=f"{name}-{which}") as inlet:
-            wanted = lambda chunks, _: bool(chunks) and float(chunks[-1].data_uv[-1, 0]) >= 2200  # noqa: E731
+            wanted = lambda chunks, _: bool(chunks) and float(chunks[-1].data_uv[-1, 0]) >= 1300  # noqa: E731
             chunks, _ = await read(inlet.chunks(), wanted, limit_s=40.0)
         return chunks, inlet
 
