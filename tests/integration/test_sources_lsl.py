@@ -252,7 +252,7 @@ async def test_senders_that_repeat_and_whose_clock_is_set(start: Start, name: st
     ready(*senders)
 
     async def listen(which: str) -> tuple[list[Chunk], LslSource]:
-        async with source(name=f"{name}-{which}") as inlet:
+        async with source(name=f"{name}-{which}", wait_s=60.0) as inlet:
             wanted = lambda chunks, _: bool(chunks) and float(chunks[-1].data_uv[-1, 0]) >= 1300  # noqa: E731
             chunks, _ = await read(inlet.chunks(), wanted, limit_s=40.0)
         return chunks, inlet
