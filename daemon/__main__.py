@@ -257,6 +257,12 @@ def simulate_board(context: typer.Context) -> None:
     _become("simulators.board", context.args)
 
 
+@simulate.command("cyton", context_settings=PASS_ON, epilog="Example: eegloop simulate cyton --seed 1")
+def simulate_cyton(context: typer.Context) -> None:
+    """An OpenBCI Cyton on a pseudo-terminal, whose path it prints."""
+    _become("simulators.cyton", context.args)
+
+
 @simulate.command("stimulator", context_settings=PASS_ON, epilog="Example: eegloop simulate stimulator simulated --seat seat1")
 def simulate_stimulator(
     context: typer.Context, kind: Annotated[str, typer.Argument(help="Kind of stimulator, e.g. simulated.")]

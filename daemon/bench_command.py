@@ -20,7 +20,7 @@ def bench_table(json_output: bool) -> int:
         If this installation came without the benchmarks (they lie beside the packages in a checkout).
     """
     try:
-        tables = [importlib.import_module(name) for name in ("benchmarks.run", "benchmarks.line")]
+        tables = [importlib.import_module(name) for name in ("benchmarks.run", "benchmarks.line", "benchmarks.clock")]
     except ModuleNotFoundError:
         raise SetupError("the benchmarks are part of a checkout, not of an installed package: run `make bench` there") from None
     sys.setswitchinterval(0.001)  # as the daemon has it

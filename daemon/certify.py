@@ -16,13 +16,13 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from control.prescription import demo_prescription, sign
 from daemon import build
 from daemon.clock import MachineClock
+from daemon.findings import MEND, NOTE, OK, Finding
 from daemon.interlock_link import InterlockLink
 from daemon.loop import Conditions, Line, Tick
 from daemon.processes import NICE_INTERLOCK, NICE_LOOP, Child, prefer, python
@@ -36,11 +36,8 @@ from eegloop.plugins import find
 from eegloop.ports import EegSource
 from eegloop.signal import Chunk, StreamInfo
 
-if TYPE_CHECKING:
-    from daemon.check_command import Finding
-
 SEAT = "certify"
-SETTLE_S = 3.0
+SETTLE_S = 2.0
 SAMPLE = struct.Struct("<qd")
 RAMP_END_MA = 1.0
 STAGES = ("source", "decision", "interlock", "output", "total")
@@ -118,8 +115,6 @@ class Certificate:
 
     def findings(self) -> Iterator[Finding]:
         """One line a mode; only slow control must work."""
-        from daemon.check_command import MEND, NOTE, OK, Finding
-
         for number, mode in enumerate(self.modes()):
             level = OK if mode.allowed else NOTE if number else MEND
             do = "" if mode.allowed else "end other programs, use a faster PC, or leave this mode out"

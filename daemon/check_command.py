@@ -12,11 +12,13 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib import import_module
 from pathlib import Path
 
 from control.prescription import parse_trusted, verify
+from daemon.certify import certify
+from daemon.findings import MEND, NOTE, OK, Finding
 from daemon.installation import check_names
 from daemon.processes import NICE_INTERLOCK
 from daemon.serial_ports import SYS, SerialPort, bluetooth_adapters, describe, serial_ports
@@ -27,7 +29,6 @@ from eegloop.errors import ConfigError, EegloopError
 from eegloop.layout import Layout
 from eegloop.stim import PrescriptionError
 
-OK, NOTE, MEND = "ok", "note", "mend"
 LIBRARIES = ("numpy", "scipy.signal", "mne", "pylsl", "brainflow", "serial", "cryptography", "fastapi")
 FREE_BYTES = 1 << 30  # an evening of 32 channels at 500 Hz is about 0.7 GB
 LATENCY_MS = 1
@@ -35,26 +36,6 @@ SLOW_CLOCKS = ("hpet", "acpi_pm", "jiffies")
 TIME_ERROR = 5  # adjtimex: the clock is not synchronized
 CLOCKS_APART_S = 1e-3
 SLEEPS = 40
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing looked at.
-
-    Attributes
-    ----------
-    area : str
-        "environment", "data", "clock", "ports", "config" or "loop".
-    level : str
-        "ok", "note" (works, could be better) or "mend" (does not work until it is mended).
-    text, do : str
-        What was found; what to do about it ("" when nothing).
-    """
-
-    area: str
-    level: str
-    text: str
-    do: str = ""
 
 
 def check(config_path: Path, data: Path, loop_s: float | None, seat: str | None, json_output: bool) -> int:
@@ -87,8 +68,6 @@ def check(config_path: Path, data: Path, loop_s: float | None, seat: str | None,
         add(configuration(config, data))
     certificate = None
     if loop_s is not None:
-        from daemon.certify import certify
-
         progress = None if json_output else lambda text: print(text, end="\r", flush=True, file=sys.stderr)
         try:
             certificate = certify(loop_s, _chosen(config, seat), progress)

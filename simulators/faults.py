@@ -159,17 +159,19 @@ class Burst:
 
 @dataclass(slots=True)
 class Stall(_Window):
-    """Nothing arrives for `for_s`, then all of it at once."""
+    """Nothing arrives for `for_s`, then all of it at once, in order."""
 
     name: ClassVar[str] = "stall"
     for_s: float = 5.0
+    _due_s: float = field(default=-FOREVER_S, init=False, repr=False)
 
     def deliver(self, packet: Packet) -> list[Packet]:
         if not self._inside(packet):
             return [packet]
-        since_s = packet.t_s - self.at_s
-        left_s = self.for_s - (since_s % self.every_s if self.every_s > 0 else since_s)
-        return [replace(packet, due_s=packet.due_s + left_s)]
+        if packet.due_s > self._due_s:  # the first of this stall says when all of it comes
+            since_s = packet.t_s - self.at_s
+            self._due_s = packet.due_s + self.for_s - (since_s % self.every_s if self.every_s > 0 else since_s)
+        return [replace(packet, due_s=self._due_s)]
 
 
 @dataclass(slots=True)

@@ -180,6 +180,9 @@ class Headset:
     def switch_faults(self, texts: list[str]) -> None:
         """From the next packet on these faults and no others; raises ValueError naming what is wrong with one."""
         self._faults.switch(texts, self._brain.sample / self._rate_hz, self._settings.montage)
+        # What a fault still held back comes before anything new.
+        self._waiting = [(-math.inf, order, packet) for _, order, packet in sorted(self._waiting, key=lambda held: held[:2])]
+        heapq.heapify(self._waiting)
 
     def run(self, ended: Callable[[], bool]) -> None:
         """Serve until `ended()`; it is asked at least every 20 ms."""

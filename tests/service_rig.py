@@ -101,6 +101,12 @@ class RunningService:
         self._log.close()
         shutil.rmtree(self.layout.run, ignore_errors=True)
 
+    def demo_board(self, seat: str) -> subprocess.Popen[bytes]:
+        """The headset that the demo itself started for a seat, once more."""
+        argv = [sys.executable, "-m", "simulators.board", "--data", str(self.layout.data), "--seat", seat]
+        named = ["--name", f"board-{self.port}-{seat}", "--seed", str(self.seats.index(seat) + 1)]
+        return subprocess.Popen([*argv, *named], stdout=subprocess.DEVNULL, cwd=ROOT)
+
     # ---- the headsets of `own_boards`
 
     def source_id(self, seat: str) -> str:

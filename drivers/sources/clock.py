@@ -8,20 +8,18 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from drivers.sources.clock_line import RATE_PRIOR, SMOOTH, fit_line, median
 from eegloop.signal import F32, F64, Chunk
 
 BLOCK_S = 0.5  # one stamp (the earliest) is kept from each block of this length
 BLOCKS = 600  # 300 s of history: long enough for 1 ppm, short enough to follow a crystal that warms up
 HOLD_S = 0.25  # a late delivery is held back this long (in stamps) until it is known whether samples are missing
 SETTLE_S = 5.0  # before this age of a segment the rate is not yet known and thresholds are wider
-RATE_PRIOR = 0.02  # senders' nominal rates are right within about 2 %
-SMOOTH = 8  # blocks averaged before their wander is measured
 REORDER = 16  # samples by which a packet may be overtaken by later ones
 FUTURE_S = 0.5  # a stamp this far ahead of its own arrival is a clock that was set
 
@@ -132,6 +130,13 @@ class SampleClock:
     def time_of(self, sample: int) -> float:
         """LSL seconds of a sample by the present line."""
         return self._t0 + (sample - self._k0) * self._period
+
+    def expected_s(self, n: int) -> float:
+        """Where the last of the next `n` samples would stand if nothing is missing; -inf before the first."""
+        if not self._started:
+            return -math.inf
+        held = self._missing + sum(p.lost + len(p.data_uv) for p in self._held)
+        return self.time_of(self._next + held + n - 1)
 
     # ------------------------------------------------------------------ feeding
 
@@ -299,7 +304,12 @@ class SampleClock:
         late = np.array(recent)
         half = len(late) // 2
         rise = float(late[half:].mean() - late[:half].mean())
-        noise = _median(np.abs(np.diff(late))) * 1.05  # 1.4826 / sqrt(2): of one block
+        noise = median(np.abs(np.diff(late))) * 1.05  # 1.4826 / sqrt(2): of one block
+        # A floor that slopes on either side is the beat of bursts against samples, not a loss.
+        slope = np.arange(half) - (half - 1) / 2
+        trend = max(abs(float(slope @ part)) for part in (late[:half], late[half:])) / float(slope @ slope) * half
+        if trend > 0.25 * self._period + 0.5 * noise:
+            return
         missing = round(rise / self._period)
         if missing >= 1 and rise > 0.6 * self._period + 3.0 * noise * (2.0 / half) ** 0.5:
             self._missing += missing
@@ -316,6 +326,7 @@ class SampleClock:
         self._block_k: deque[int] = deque(maxlen=BLOCKS)
         self._block_t: deque[float] = deque(maxlen=BLOCKS)
         self._block_end = index + BLOCK_S * self.nominal_hz
+        self._burst: tuple[float, int, float] | None = None  # (late, index, stamp) of the newest piece
         self._best: tuple[float, int, float] | None = None
         self._second = float("inf")
         self._bias: deque[float] = deque(maxlen=60)
@@ -345,6 +356,12 @@ class SampleClock:
         if late < 0.0 and self._age_s < 1.0:
             self._t0 += late  # the first second has no fit yet: stay under the earliest stamp
             late = 0.0
+        burst, self._burst = self._burst, (late, index, stamp_s)
+        # What came at once came late but for its newest sample: only that one speaks for the burst.
+        if burst is not None and stamp_s - burst[2] >= 0.25 * (index - burst[1]) * self._period:
+            self._consider(*burst)
+
+    def _consider(self, late: float, index: int, stamp_s: float) -> None:
         if self._best is None or late < self._best[0]:
             self._second = self._best[0] if self._best is not None else float("inf")
             self._best = (late, index, stamp_s)
@@ -372,14 +389,17 @@ class SampleClock:
         """Robust straight line through the blocks' earliest stamps, held near the nominal rate while they are few.
 
         The earliest of n late stamps is still late, on average by the distance of the two earliest (exact for
-        uniform delays, near for exponential ones: Quenouille's correction), so the line is lowered by it.
+        uniform delays, near for exponential ones: Quenouille's correction), so the line is lowered by it. Where the
+        floor itself goes up and down (bursts that beat against the samples, a wandering link) the line is lowered to its bottom.
         """
         self._since_fit = 0
         line = fit_line(self._block_k, self._block_t, 1.0 / self.nominal_hz, self._period)
         self._k0, self._t0, self._period = line.sample, line.time_s, line.period_s
         self._scatter, self._wander = line.scatter_s, line.wander_s
-        if self._bias:
-            self._t0 -= _median(np.array(self._bias)) / math.log(2.0)
+        if line.beats:
+            self._t0 += line.bottom_s
+        elif self._bias:
+            self._t0 -= median(np.array(self._bias)) / math.log(2.0)
 
     def _out(self, sample: int) -> float:
         """Time given out for a sample: the line, approached slowly so that times never run backwards."""
@@ -394,68 +414,9 @@ class SampleClock:
         return wanted
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
-    """Time `time_s` at `sample`, then one sample each `period_s`; rms of the points around it, and how far it wanders."""
-
-    sample: int
-    time_s: float
-    period_s: float
-    scatter_s: float
-    wander_s: float
-
-
-def fit_line(
-    samples: Sequence[int] | deque[int], stamps_s: Sequence[float] | deque[float], nominal_s: float, start_s: float
-) -> Line:
-    """Straight line through (sample, stamp) points, outliers left out.
-
-    Least absolute deviations by re-weighting, then least squares without what is further off than six
-    median deviations. The slope has a Gaussian prior of 2 % around the nominal period, which matters only
-    for the first seconds. Points late in one direction (stalls) are outliers here, not bias.
-    """
-    k = np.fromiter(samples, np.float64, len(samples))
-    t = np.fromiter(stamps_s, np.float64, len(stamps_s))
-    origin = int(k[-1])
-    k -= origin
-    t_origin = float(t[-1])
-    t -= t_origin
-    slope = start_s
-    intercept = _median(t - slope * k)
-    weight = np.ones_like(t)
-    scatter = 0.0
-    for turn in range(6):
-        residual = np.abs(t - intercept - slope * k)
-        scatter = _median(residual) * 1.4826
-        floor = max(scatter, 1e-5)
-        weight = 1.0 / np.maximum(residual, floor) if turn < 4 else (residual <= 6.0 * floor).astype(np.float64)
-        total = float(weight.sum())
-        k_mean, t_mean = float(weight @ k) / total, float(weight @ t) / total
-        dk = k - k_mean
-        # prior: slope = nominal +- 2 %; noise of a point: the scatter, at least 1 ms while it is hardly known
-        noise = max(scatter, 1e-3 if len(k) < 20 else 1e-5)
-        prior = noise**2 / (RATE_PRIOR * nominal_s) ** 2 * (total / len(k))
-        slope = (float(weight @ (dk * (t - t_mean))) + prior * nominal_s) / (float(weight @ (dk * dk)) + prior)
-        intercept = t_mean - slope * k_mean
-    residual = (t - intercept - slope * k)[weight > 0.0]
-    rms = float(np.sqrt(np.mean(residual**2))) if len(residual) else scatter
-    if len(residual) >= 2 * SMOOTH:
-        total_s = np.concatenate(([0.0], np.cumsum(residual)))
-        smooth = (total_s[SMOOTH:] - total_s[:-SMOOTH]) / SMOOTH
-        wander = float(smooth.max() - smooth.min())
-    else:
-        wander = 2.0 * max(rms, scatter)
-    return Line(origin, t_origin + intercept, slope, max(rms, scatter if len(k) < 20 else 0.0), wander)
-
-
 def _floor(lates_s: list[float]) -> float:
     """Where the lower edge of a handful of delays lies: the earliest, less its distance to the second."""
     if len(lates_s) < 3:
         return min(lates_s)
     first, second = sorted(lates_s)[:2]
     return 2.0 * first - second
-
-
-def _median(values: F64) -> float:
-    """As `numpy.median` of the upper middle; that one loads a module at its first call, 70 ms in the middle of a stream."""
-    return float(np.sort(values)[len(values) // 2])

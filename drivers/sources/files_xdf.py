@@ -13,6 +13,8 @@ from drivers.sources.units import channel_kind, microvolts_per
 from eegloop.errors import SourceError
 from eegloop.signal import StreamInfo
 
+HOLE_S, HOLE_SAMPLES = 0.3, 8  # a distance of stamps larger than both is missing samples
+
 
 def open_xdf(path: Path, wanted: str | None = None) -> Recording:
     """Read one stream; `wanted` names it where a file holds several EEG streams."""
@@ -26,7 +28,11 @@ def open_xdf(path: Path, wanted: str | None = None) -> Recording:
     if path.suffix.lower() == ".xdf" and start != b"XDF:":
         raise SourceError(f"{path}: does not start with 'XDF:'; is it another format under this name?")
     logging.getLogger("pyxdf").setLevel(logging.CRITICAL)
-    streams, _ = pyxdf.load_xdf(path, synchronize_clocks=True, dejitter_timestamps=True, verbose=False)
+    # pyxdf smooths over holes of up to 500 samples; here a hole is a hole once it is longer than any burst.
+    streams, _ = pyxdf.load_xdf(
+        path, synchronize_clocks=True, dejitter_timestamps=True, verbose=None,
+        jitter_break_threshold_seconds=HOLE_S, jitter_break_threshold_samples=HOLE_SAMPLES,
+    )  # fmt: skip
     signals = [s for s in streams if _text(s["info"], "channel_format") != "string" and _rate(s) > 0 and len(s["time_stamps"])]
     matching = [
         s for s in signals if (_text(s["info"], "name") == wanted if wanted else _text(s["info"], "type").upper() == "EEG")

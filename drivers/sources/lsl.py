@@ -16,11 +16,13 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import pairwise
 from typing import ClassVar, Literal, TypeVar
 
+import numpy as np
 from pydantic import Field, field_validator
 
-from drivers.sources.clock import ClockState, SampleClock
+from drivers.sources.clock import FUTURE_S, ClockState, SampleClock
 from drivers.sources.lsl_inlet import Inlet, StreamHeader, StreamLost, Wanted, find_stream
 from drivers.sources.lsl_markers import MarkerStream
 from drivers.sources.repeats import Repeats
@@ -35,6 +37,7 @@ OFFSET_EVERY_S = 5.0
 GIVE_UP_S = 5.0  # a connection that stays silent this long after "lost" is dropped and looked for anew
 BACK_OFF_S = (0.1, 0.5, 1.0, 2.0, 4.0)
 CHUNK_S = 0.02
+FOREIGN_S = 60.0  # a stamp this much older than its arrival is of another clock (liblsl keeps 30 s)
 
 T = TypeVar("T")
 
@@ -84,6 +87,7 @@ class LslSource:
         self._thread: ThreadPoolExecutor | None = None
         self._closing = False
         self._repeats = Repeats()
+        self._shift_s = 0.0  # added to stamps of a sender whose clock is not this machine's
         self._markers: MarkerStream | None = None
 
     async def __aenter__(self) -> LslSource:
@@ -98,6 +102,7 @@ class LslSource:
         self._header = self._inlet.header
         self._samples = SampleClock(self._header.info.sample_rate_hz)
         self._repeats = Repeats()
+        self._shift_s = 0.0
         LslSource._open_sources += 1
         if self._settings.markers:
             self._markers = MarkerStream(self._settings.markers, self._settings.host, self._clock.lsl_s)
@@ -203,14 +208,40 @@ class LslSource:
     def _place(self, data_uv: F32, stamps_s: F64, offset_s: float, now_s: float, samples: SampleClock) -> list[Chunk]:
         data_uv, stamps_s = self._repeats.fresh(data_uv, stamps_s)
         stamps_s = stamps_s + offset_s
-        most = max(1, round(CHUNK_S * samples.nominal_hz))
         n = len(stamps_s)
-        if 2 * n <= 3 * most:
-            return samples.feed(data_uv, stamps_s, now_s)
-        out = []
-        for i in range(0, n, most):
-            out += samples.feed(data_uv[i : i + most], stamps_s[i : i + most], now_s)
+        if n == 0:
+            return []
+        most = max(1, round(CHUNK_S * samples.nominal_hz))
+        if 2 * n <= 3 * most and self._agrees(stamps_s, now_s):
+            return samples.feed(data_uv, stamps_s + self._shift_s, now_s)
+        out: list[Chunk] = []
+        # Where the sender's clock was set inside a delivery, what comes after is placed by itself.
+        cuts = [0, *(np.flatnonzero(np.abs(np.diff(stamps_s)) > FUTURE_S) + 1).tolist(), n]
+        for begin, end in pairwise(cuts):
+            if not self._agrees(stamps_s[begin:end], now_s):
+                self._follow_clock(float(stamps_s[end - 1]), end - begin, now_s, samples)
+            for i in range(begin, end, most):
+                part = slice(i, min(i + most, end))
+                out += samples.feed(data_uv[part], stamps_s[part] + self._shift_s, now_s)
         return out
+
+    def _agrees(self, stamps_s: F64, now_s: float) -> bool:
+        """The stamps are of this machine's clock: neither from the future nor older than anything liblsl keeps."""
+        off_s = now_s - (float(stamps_s[-1]) + self._shift_s)
+        return -FUTURE_S < off_s < FOREIGN_S and bool(np.abs(np.diff(stamps_s)).max(initial=0.0) <= FUTURE_S)
+
+    def _follow_clock(self, stamp_s: float, n: int, now_s: float, samples: SampleClock) -> None:
+        """A sender whose clock is another one (set while it ran, started anew, or no LSL time at all): its stamps say how its
+        samples follow one another, their arrival says when. The grid goes on where nothing is missing."""
+        expected_s = samples.expected_s(n)
+        at_s = expected_s if abs(expected_s - now_s) < FUTURE_S else now_s
+        off_s = now_s - (stamp_s + self._shift_s)
+        if -FUTURE_S < off_s < FOREIGN_S:
+            return
+        self._shift_s = at_s - stamp_s
+        samples.new_segment(
+            f"the sender's clock is {abs(off_s):.0f} s {'behind' if off_s > 0 else 'ahead'}; times are those of arrival"
+        )
 
     def _lost(self, why: str, heard_s: float, now_s: float) -> SourceNews:
         text = "The headset stopped sending. Check that its light is on."

@@ -134,13 +134,30 @@ def test_killed_interlock(pair: list[RunningService]) -> None:
 
 
 def test_headset_that_dies(pair: list[RunningService]) -> None:
-    """S4: no samples; held, then to zero within the prescribed 10 s, and only a person starts again."""
+    """S4: no samples; held, then to zero within the prescribed 10 s, and only a person starts again. Sensing comes back by itself."""
     for service in pair:
         os.kill(service.pid_of("simulators.board"), signal.SIGKILL)
     for service in pair:
         wait_for(lambda s=service: s.output_ma() == 0.0, 10 + 2 + 3, "zero after the stream went stale")
         wait_for(lambda s=service: s.phase() == "fallback", 5, "the session to say fallback")
-        stays_zero(service)
+        assert service.health()["seats"][0]["stream"] == "lost"
+    with ExitStack() as stack:
+        for service in pair:
+            again = service.demo_board("seat1")
+            stack.callback(again.wait, 10)
+            stack.callback(again.kill)
+        for service in pair:
+            wait_for(lambda s=service: s.health()["seats"][0]["stream"] == "live", 30, "the headset to be heard again")
+            stays_zero(service)
+            assert service.phase() == "fallback"
+    for service in pair:
+        os.kill(service.process.pid, signal.SIGTERM)
+        service.ended_in(10.0)
+        [events] = service.layout.recordings.glob("sub-*/ses-*/eeg/*_events.tsv")
+        rows = [line.split("\t") for line in events.read_text().splitlines()]
+        gaps = [row for row in rows if row[2] == "BAD_gap"]
+        assert gaps and float(gaps[0][1]) > 5.0, "the hole must stand in the recording"
+        assert any(row[6] == "The headset stopped sending. Check that its light is on." for row in rows)
 
 
 ENDS = ((signal.SIGINT,), (signal.SIGINT, signal.SIGINT), (signal.SIGTERM,), (signal.SIGHUP,))

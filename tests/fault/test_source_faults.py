@@ -23,10 +23,10 @@ from service_rig import RunningService, boot_ns, wait_for
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 PRESCRIBED = {
     "baseline_ms": 1_000,
-    "sense_ms": 4_000,
+    "sense_ms": 8_000,
     "stimulate_ms": 6_000,
     "stale_ms": 3_000,
-    "artifact_ms": 6_000,
+    "artifact_ms": 9_000,
     "fallback_ms": 1_000,
 }
 MARGIN_S = 1.5  # ticks, the page's four states a second, a busy machine

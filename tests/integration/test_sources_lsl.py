@@ -26,7 +26,7 @@ pytestmark = pytest.mark.timeout(90)
 OUTLET = """
 import json, sys, time, numpy as np, pylsl
 o = dict(type="EEG", n=4, rate=250.0, chunk=5, unit="microvolts", factor=1.0, format="float32")
-o.update(source_id="s1", labels=None, nan=0)
+o.update(source_id="s1", labels=None, nan=0, twice=0, swap=0, step_at=0, step_s=0.0)
 o.update(json.loads(sys.argv[1]))
 info = pylsl.StreamInfo(o["name"], o["type"], o["n"], o["rate"], o["format"], o["source_id"])
 channels = info.desc().append_child("channels")
@@ -44,7 +44,7 @@ acquisition.append_child_value("manufacturer", "eegloop tests")
 acquisition.append_child_value("full_scale", "187500")
 outlet = pylsl.StreamOutlet(info)
 print("ready", flush=True)
-k, start = 0, pylsl.local_clock()
+k, start, held = 0, pylsl.local_clock(), None
 while True:
     k += o["chunk"]
     due = start + k / o["rate"]
@@ -56,7 +56,17 @@ while True:
     data = rows * o["factor"]
     if o["nan"]:
         data = np.where(rows % o["nan"] == 0, np.nan, data)
-    outlet.push_chunk(data.astype(o["format"].replace("double64", "float64")), due)
+    data, number = data.astype(o["format"].replace("double64", "float64")), k // o["chunk"]
+    stamp = due + (o["step_s"] if o["step_at"] and k >= o["step_at"] else 0.0)
+    if o["swap"] and number > 1000 and number % o["swap"] == 0:
+        held = (data, stamp)
+        continue
+    outlet.push_chunk(data, stamp)
+    if held is not None:
+        outlet.push_chunk(*held)
+        held = None
+    if o["twice"] and number % o["twice"] == 0:
+        outlet.push_chunk(data, stamp)
 """
 
 
@@ -230,6 +240,31 @@ async def test_a_sender_that_changed_is_not_taken_back(start: Start, name: str) 
         start(name=name)
         chunks, news = await read(items, samples(20), limit_s=40)
     assert chunks[0].segment == 1
+
+
+async def test_senders_that_repeat_and_whose_clock_is_set(start: Start, name: str) -> None:
+    """Samples that come twice are left out; a clock set an hour off, either way, is a new segment with nothing lost."""
+    senders = [
+        start(name=f"{name}-twice", twice=3),
+        start(name=f"{name}-ahead", step_at=800, step_s=3600.0),
+        start(name=f"{name}-back", step_at=800, step_s=-3600.0),
+    ]
+    ready(*senders)
+
+    async def listen(which: str) -> tuple[list[Chunk], LslSource]:
+        async with source(name=f"{name}-{which}", wait_s=60.0) as inlet:
+            wanted = lambda chunks, _: bool(chunks) and float(chunks[-1].data_uv[-1, 0]) >= 1300  # noqa: E731
+            chunks, _ = await read(inlet.chunks(), wanted, limit_s=40.0)
+        return chunks, inlet
+
+    (twice, repeated), (ahead, _), (back, _) = await asyncio.gather(*(listen(which) for which in ("twice", "ahead", "back")))
+    for chunks in (twice, ahead, back):
+        values = np.concatenate([c.data_uv[:, 0] for c in chunks])
+        assert np.array_equal(np.diff(values), np.ones(len(values) - 1)) and not any(c.lost_samples for c in chunks)
+        consecutive(chunks)
+        assert all(-0.05 < c.arrival_s - c.t0_s < 2.0 for c in chunks)  # this machine's time, whatever the sender says
+    assert repeated.clock_state.duplicates > 200 and {c.segment for c in twice} == {0}
+    assert {c.segment for c in ahead} == {c.segment for c in back} == {0, 1}
 
 
 MARKERS = """

@@ -284,3 +284,44 @@ def test_shared_xdf_equals_pyxdf(shared_data: Path) -> None:
         assert recording.stamps_s is not None and np.array_equal(recording.stamps_s, eeg["time_stamps"])
         assert recording.info.channels == ("TP9", "AF7", "AF8", "TP10", "AUX_RIGHT")
         assert recording.info.source_id.startswith("Muse_")
+
+
+def xdf(path: Path, stamps_s: np.ndarray, offsets: list[tuple[float, float]]) -> Path:
+    """The smallest XDF: one EEG stream of two channels (k and -k µV), its stamps and clock offsets, chunk by chunk."""
+
+    def chunk(tag: int, content: bytes) -> bytes:
+        return b"\x04" + struct.pack("<IH", len(content) + 2, tag) + content
+
+    stream = struct.pack("<I", 1)
+    channel = "<channel><label>{}</label><type>EEG</type><unit>microvolts</unit></channel>"
+    header = (
+        "<?xml version='1.0'?><info><name>x</name><type>EEG</type><channel_count>2</channel_count><nominal_srate>100</nominal_srate>"
+        "<channel_format>float32</channel_format><source_id>s</source_id><hostname>h</hostname><desc><channels>"
+        + channel.format("Fp1") + channel.format("Cz") + "</channels></desc></info>"
+    )  # fmt: skip
+    samples = b"".join(
+        b"\x08" + struct.pack("<dff", stamp, k, -k) for k, stamp in enumerate(stamps_s.tolist())
+    )  # fmt: skip
+    body = b"XDF:" + chunk(1, b"<?xml version='1.0'?><info><version>1.0</version></info>") + chunk(2, stream + header.encode())
+    for collected_s, offset_s in offsets:
+        body += chunk(4, stream + struct.pack("<dd", collected_s, offset_s))
+    body += chunk(3, stream + b"\x04" + struct.pack("<I", len(stamps_s)) + samples)
+    footer = f"<?xml version='1.0'?><info><sample_count>{len(stamps_s)}</sample_count></info>"
+    path.write_bytes(body + chunk(6, stream + footer.encode()))
+    return path
+
+
+def test_xdf_clock_segments_are_new_segments_and_holes_are_gaps(tmp_path: Path) -> None:
+    """A sender whose clock starts anew after 60 s (its offset jumps with it), and a hole of 2 s in the second half."""
+    first = 1000.0 + np.arange(6000) / 100
+    second = 5.0 + np.concatenate([np.arange(2000), np.arange(2200, 6000)]) / 100
+    offsets = [(1000.0 + 5 * i, 0.0) for i in range(12)] + [(5.0 + 5 * i, 1060.0) for i in range(12)]
+    recording = open_recording(xdf(tmp_path / "r.xdf", np.concatenate([first, second]), offsets))
+    assert recording.info.channels == ("Fp1", "Cz") and recording.n_samples == 11_800
+    gaps = {gap.sample: gap for gap in recording.gaps}
+    assert gaps[6000].restart and gaps[8000].lost_samples == 200 and not gaps[8000].restart
+    chunks = [chunk for _, chunk in recording.chunks(50)]
+    values = np.concatenate([chunk.data_uv for chunk in chunks])
+    assert np.array_equal(values[:, 0], np.arange(11_800)) and np.array_equal(values[:, 1], -values[:, 0])
+    assert {chunk.segment for chunk in chunks} == {0, 1}
+    assert sum(chunk.lost_samples for chunk in chunks) == 200 + gaps[6000].lost_samples
