@@ -336,7 +336,7 @@ def test_it_runs_until_sigterm_which_stops_and_leaves(bench: Bench, quiet_signal
     presser.start()
     assert bench.loop.run() == 0
     presser.join()
-    assert bench.judge.stops == 2 and not bench.layout.stop_socket(SEAT).exists()
+    assert bench.judge.stops >= 1 and not bench.layout.stop_socket(SEAT).exists()
     assert bench.events()[-1] == "left"
 
 
