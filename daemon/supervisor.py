@@ -25,6 +25,7 @@ import structlog
 
 from daemon import build
 from daemon.audit import AuditTrail
+from daemon.awake import Awake
 from daemon.clock import MachineClock
 from daemon.installation import check_names
 from daemon.interlock_link import InterlockLink
@@ -39,11 +40,13 @@ from eegloop.config import Config, Seat, load
 from eegloop.errors import EegloopError, SetupError
 from eegloop.layout import Layout
 from eegloop.signal import StreamInfo
+from eegloop.stim import InterlockMode
 from eegloop.stop import stop as stop_now
 
 log = structlog.get_logger()
 
 STATE_EVERY_S = 0.25
+AWAKE_EVERY_S = 0.5
 CHALLENGE_EVERY_S = 2.0
 RESTART_AFTER_S = (0.5, 1.0, 2.0, 5.0, 10.0)
 ADDRESS = "address"
@@ -192,6 +195,7 @@ class Service:
                         watched = partial(self._watch_interlock, self._config.seats[number], signed[loop.seat], loop)
                         keep(f"interlock {loop.seat}", watched, loop)
                     keep("state", partial(self._publish, live))
+                    keep("awake", self._stay_awake)
                     keep("commands", partial(self._commands, live))
                     keep("supervision", partial(self._challenge, live))
                     keep("web", partial(self._watch_web, port))
@@ -311,6 +315,20 @@ class Service:
             if live.n_connections:
                 live.publish_state([loop_state(loop, self._clock) for loop in self._seats])
             await asyncio.sleep(STATE_EVERY_S)
+
+    async def _stay_awake(self) -> None:
+        """While any seat is armed the machine does not go to sleep by itself."""
+        awake, said = Awake(), ""
+        try:
+            while True:
+                states = [loop.link.state for loop in self._seats]
+                awake.want(any(state is not None and state.mode != InterlockMode.STOPPED for state in states))
+                if awake.said != said:
+                    said = awake.said
+                    log.info("sleep", said=said)
+                await asyncio.sleep(AWAKE_EVERY_S)
+        finally:
+            awake.close(0.0)
 
     async def _challenge(self, live: LiveServer) -> None:
         """Ask every two seconds whether a page is awake that could stop (S13)."""

@@ -261,14 +261,16 @@ def test_a_start_code_is_read_at_each_arm_that_needs_one(bench: Bench) -> None:
     client.close()
 
 
-def test_a_log_that_fails_stops_and_a_ledger_that_fails_is_named(bench: Bench) -> None:
+def test_a_log_that_fails_stops_and_a_ledger_that_fails_is_named(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     client = Client(bench)
     client.run_at(0.5, 0.01)
-    bench.ledger._error = "no room"
+    says = {"log": "", "ledger": "no room"}
+    monkeypatch.setattr(bench.log, "fault", lambda _now_ns: says["log"])
+    monkeypatch.setattr(bench.ledger, "fault", lambda _now_ns: says["ledger"])
     client.stopped("dose ledger: no room")
-    bench.ledger._error = ""
+    says["ledger"] = ""
     bench.turn(lambda: bench.judge.log_fault == "")
-    bench.log._error = "no room"
+    says["log"] = "no room"
     bench.turn(lambda: bench.judge.log_fault == "no room")
     client.close()
 
