@@ -36,7 +36,7 @@ MODULES = (
 )  # fmt: skip
 TESTS = (
     "tests/unit/test_interlock_*.py", "tests/unit/test_control_envelope.py", "tests/unit/test_control_prescription.py",
-    "tests/property/test_control_envelope.py", "tests/property/test_interlock_judge_machine.py",
+    "tests/property/test_control_envelope.py", "tests/property/test_interlock_*.py",
 )  # fmt: skip
 SLOWEST_S = 20.0  # a test's own time in the first run; slower ones are not used
 PATIENCE_S = 60
