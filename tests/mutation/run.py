@@ -143,6 +143,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("modules", nargs="*", default=[], metavar="MODULE")
     parser.add_argument("--slice", default="", metavar="I/N")
+    parser.add_argument("--tests", nargs="*", default=TESTS, metavar="GLOB", help="fewer tests than all, for a quick look")
     parser.add_argument("--report", action="store_true")
     arguments = parser.parse_args()
     modules = arguments.modules or list(MODULES)
@@ -150,7 +151,7 @@ def main() -> int:
         part, parts = (int(number) for number in arguments.slice.split("/"))
         settings.register_profile("mutation", derandomize=True, database=None, phases=(Phase.explicit, Phase.generate))
         settings.load_profile("mutation")
-        files = [str(path) for pattern in TESTS for path in sorted(ROOT.glob(pattern))]
+        files = [str(path) for pattern in arguments.tests for path in sorted(ROOT.glob(pattern))]
         return int(pytest.main(["-q", "-p", "no:cacheprovider", *files], plugins=[Mutation(modules, part, parts)]))
     if not arguments.report:
         argv = [sys.executable, "-m", "tests.mutation.run", *modules, "--slice"]
