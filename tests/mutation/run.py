@@ -61,8 +61,9 @@ class Mutation:
         reach: dict[str, list[tuple[float, int]]] = {}
         for number, item in enumerate(session.items):
             took_s, reached, failed = self._watched(item)
-            if failed:
-                raise pytest.UsageError(f"{item.nodeid} fails without any mutant")
+            if failed:  # a busy machine, or a fault: it proves nothing here either way
+                print(f"left out, because it fails without any mutant: {item.nodeid}", flush=True)
+                continue
             for name in reached if took_s <= SLOWEST_S else ():
                 reach.setdefault(name, []).append((took_s, number))
         todo = [m for module in self.modules for m in mutants(module, _path(module))][self.part :: self.parts]
