@@ -322,6 +322,20 @@ class Service:
             live.challenge()
             await asyncio.sleep(CHALLENGE_EVERY_S)
 
+    async def _stay_awake(self) -> None:
+        """While any seat is armed the machine does not go to sleep by itself."""
+        awake, said = Awake(), ""
+        try:
+            while True:
+                states = [loop.link.state for loop in self._seats]
+                awake.want(any(state is not None and state.mode != InterlockMode.STOPPED for state in states))
+                if awake.said != said:
+                    said = awake.said
+                    log.info("sleep", said=said)
+                await asyncio.sleep(AWAKE_EVERY_S)
+        finally:
+            awake.close(0.0)
+
     async def _commands(self, live: LiveServer) -> None:
         """What people ask for on the page."""
         seats = {loop.seat: loop for loop in self._seats}
@@ -345,20 +359,6 @@ class Service:
                 self._interlocks[seat.id] = await self._start(self._interlock(seat, signed))
             with contextlib.suppress(EegloopError):
                 await loop.link.connect(5.0)
-
-    async def _stay_awake(self) -> None:
-        """While any seat is armed the machine does not go to sleep by itself."""
-        awake, said = Awake(), ""
-        try:
-            while True:
-                states = [loop.link.state for loop in self._seats]
-                awake.want(any(state is not None and state.mode != InterlockMode.STOPPED for state in states))
-                if awake.said != said:
-                    said = awake.said
-                    log.info("sleep", said=said)
-                await asyncio.sleep(AWAKE_EVERY_S)
-        finally:
-            awake.close(0.0)
 
     async def _watch_web(self, port: int) -> None:
         """The page's process is restarted on the same port; the loop does not notice."""
