@@ -26,6 +26,7 @@ import structlog
 from daemon import build
 from daemon.alarm_sound import AlarmSound
 from daemon.audit import AuditTrail
+from daemon.awake import Awake
 from daemon.clock import MachineClock
 from daemon.installation import check_names
 from daemon.interlock_link import InterlockLink
@@ -42,11 +43,13 @@ from eegloop.config import Config, Seat, load
 from eegloop.errors import EegloopError, SetupError
 from eegloop.layout import Layout
 from eegloop.signal import StreamInfo
+from eegloop.stim import InterlockMode
 from eegloop.stop import stop as stop_now
 
 log = structlog.get_logger()
 
 STATE_EVERY_S = 0.25
+AWAKE_EVERY_S = 0.5
 CHALLENGE_EVERY_S = 2.0
 SOUND_EVERY_S = 0.5
 RESTART_AFTER_S = (0.5, 1.0, 2.0, 5.0, 10.0)
@@ -189,6 +192,7 @@ class Service:
                         if (argv := build.bridge_argv(self._layout, self._config.seats[number])) is not None:
                             keep(f"bridge {loop.seat}", partial(self._watch_bridge, self._config.seats[number], argv))
                     keep("state", partial(self._publish, live))
+                    keep("awake", self._stay_awake)
                     keep("commands", partial(self._commands, live))
                     keep("alarm sound", partial(self._sound, AlarmSound(layout.run, clock.lsl_s)))
                     keep("supervision", partial(self._challenge, live))
@@ -336,6 +340,20 @@ class Service:
         while True:
             live.challenge()
             await asyncio.sleep(CHALLENGE_EVERY_S)
+
+    async def _stay_awake(self) -> None:
+        """While any seat is armed the machine does not go to sleep by itself."""
+        awake, said = Awake(), ""
+        try:
+            while True:
+                states = [loop.link.state for loop in self._seats]
+                awake.want(any(state is not None and state.mode != InterlockMode.STOPPED for state in states))
+                if awake.said != said:
+                    said = awake.said
+                    log.info("sleep", said=said)
+                await asyncio.sleep(AWAKE_EVERY_S)
+        finally:
+            awake.close(0.0)
 
     async def _commands(self, live: LiveServer) -> None:
         """What people ask for on the page."""

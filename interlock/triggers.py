@@ -75,11 +75,19 @@ class Triggers:
             return Refusal("deadline_ns", since_ns, self.period_ns, "prescription", "sooner after the last pulse than signed")
         if not (self.in_train + 1) * program.burst_pulses <= program.train_pulses:
             return Refusal(
-                "train_pulses", self.in_train + 1, program.train_pulses, "prescription", "the train is over; pause first"
+                "train_pulses",
+                (self.in_train + 1) * program.burst_pulses,
+                program.train_pulses,
+                "prescription",
+                "the train is over; pause first",
             )
         if not deadline_ns - self.train_ns + self.period_ns <= train_ms(program) * MS:
             return Refusal(
-                "train_ms", (deadline_ns - self.train_ns) // MS, train_ms(program), "prescription", "the train is too long"
+                "train_ms",
+                (deadline_ns - self.train_ns + self.period_ns) // MS,
+                train_ms(program),
+                "prescription",
+                "the train is too long",
             )
         return None
 

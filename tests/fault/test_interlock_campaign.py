@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
 import signal
+import socket
 import statistics
-from collections.abc import Callable
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from daemon.processes import NICE_INTERLOCK, prefer
 from eegloop.stop import stop
 from interlock.log import check_chain, read_head
-from tests.interlock_rig import SEAT, Daemon, DaemonProcess, Rig, boot_ns, wait_for
+from tests.interlock_bench import valid_now
+from tests.interlock_rig import ROOT, SAMPLE, SEAT, Daemon, DaemonProcess, Rig, boot_ns, wait_for
+from tests.loop_bench import Bench, Client
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(600)]
 TIMES = 20
@@ -121,6 +131,151 @@ def test_whole_tree_killed(tmp_path: Path) -> None:
             rig.start_interlock()
             still_latched(rig)
     table("daemon, interlock, stimulator killed at once", times_s)
+
+
+def connection_broken(daemon: Daemon) -> int:
+    now_ns = boot_ns()
+    daemon.close()
+    return now_ns
+
+
+def reader_gone(daemon: Daemon) -> int:
+    """Nothing is read any more, and the answers' pipe is full: the interlock cannot tell what it refuses."""
+    now_ns = boot_ns()
+    with contextlib.suppress(OSError):
+        daemon.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        daemon.socket.shutdown(socket.SHUT_RD)
+        daemon.send("set", amplitude_ma=0.9)
+    return now_ns
+
+
+def garbage(daemon: Daemon) -> int:
+    now_ns = boot_ns()
+    for _ in range(10):
+        daemon.socket.send(os.urandom(200))
+    return now_ns
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("daemon's connection broken", connection_broken),
+        ("daemon's pipe broken while it is answered", reader_gone),
+        ("garbage on the daemon's wire", garbage),
+    ],
+)
+def test_wire_fault(tmp_path: Path, name: str, fault: Callable[[Daemon], int]) -> None:
+    times_s = []
+    for block in range(TIMES // A_DAY):
+        with Rig(tmp_path / str(block)) as rig:
+            for i in range(A_DAY):
+                daemon = Daemon(rig, f"s{i}")
+                daemon.run_at(1.0, 0.02)
+                times_s.append(rig.after_s(fault(daemon)))
+                daemon.close()
+                still_latched(rig)
+    table(name, times_s)
+
+
+@pytest.fixture
+def hogs() -> Iterator[None]:
+    """Eight busy processes a core."""
+    burners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(8 * (os.cpu_count() or 1))]
+    yield
+    for burner in burners:
+        burner.kill()
+        burner.wait(5)
+
+
+@pytest.mark.parametrize(("name", "fault"), [("daemon killed, 8 hogs a core", kill), ("daemon frozen, 8 hogs a core", freeze)])
+def test_starved(tmp_path: Path, hogs: None, name: str, fault: Callable[[DaemonProcess, Rig], int]) -> None:
+    """CPU starvation beside the fault. A session that starvation itself ends is a time to zero of nothing, and is counted as such."""
+    times_s = []
+    for block in range(TIMES // A_DAY):
+        with Rig(tmp_path / str(block)) as rig:
+            for i in range(A_DAY):
+                daemon = DaemonProcess(rig, session=f"s{i}", wait_ma=0.01)
+                fault_ns = fault(daemon, rig)
+                times_s.append(rig.after_s(fault_ns))
+                daemon.signal(signal.SIGKILL)
+                still_latched(rig)
+    table(name, times_s)
+
+
+STALLED = """
+import os, sys, time
+sys.path.append({root!r})
+real, stall = os.fsync, {stall!r}
+def fsync(file):
+    while os.path.exists(stall):
+        time.sleep(0.05)
+    real(file)
+os.fsync = fsync
+from interlock.__main__ import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_stop_under_hogs_with_a_stalled_disk_and_a_silent_device(tmp_path: Path, hogs: None) -> None:
+    """S2: acknowledged within 50 ms under 8 hogs a core, fsync that does not return, and a device that says nothing."""
+    acknowledged_s, zero_s = [], []
+    for block in range(2):
+        stall = tmp_path / f"stall{block}"
+        with Rig(tmp_path / str(block), "--fault", "silent", "--fault-after-s", "1.0", start=False) as rig:
+            rig.start_stimulator(*rig.stimulator_arguments)
+            argv = rig.interlock_argv()
+            at = next(i for i, word in enumerate(argv) if word.endswith("launch.py"))
+            path = argv.index("--data")
+            code = STALLED.format(root=str(ROOT), stall=str(stall))
+            interlock = rig.spawn([*argv[: at - 2], "-I", "-S", "-c", code, *argv[path:]])
+            assert interlock.stdout is not None and "ready" in interlock.stdout.readline()
+            prefer(
+                interlock.pid, NICE_INTERLOCK
+            )  # as the daemon does; without the right to it the figure is the bare scheduler's
+            daemon = Daemon(rig)
+            daemon.run_at(1.0, 0.01)
+            wait_for(lambda r=rig: "set" in r.event_names())  # type: ignore[misc]
+            stall.touch()
+            pressed_ns = boot_ns()
+            for _ in range(10):
+                with socket.socket(socket.AF_UNIX) as connection:
+                    started_s = time.monotonic()
+                    connection.connect(str(rig.layout.stop_socket(SEAT)))
+                    assert json.loads(connection.recv(4096).split(b"\n")[0])["type"] == "stopping"
+                    acknowledged_s.append(time.monotonic() - started_s)
+            zero_s.append(rig.after_s(pressed_ns))
+            stall.unlink()
+            daemon.close()
+    table("STOP acknowledged: 8 hogs a core, disk and device mute", acknowledged_s)
+    assert statistics.median(acknowledged_s) < 0.05 and max(zero_s) < 1.0
+    print(
+        f"FAULT   within 50 ms: {sum(s < 0.05 for s in acknowledged_s)} of {len(acknowledged_s)}; zero after {max(zero_s) * 1000:.0f} ms"
+    )
+
+
+def test_wrong_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine's wall clock may not be set here: the loop runs in this process, and its wall clock is set forward or back by an hour."""
+    times_s = []
+    real_ns, off_ns = time.time_ns, 0
+    monkeypatch.setattr("interlock.loop.time.time_ns", lambda: real_ns() + off_ns)
+    for i in range(TIMES):
+        off_ns = 0
+        bench = Bench(tmp_path / str(i), valid_now())
+        try:
+            client = Client(bench)
+            client.run_at(1.0, 0.02)
+            fault_ns = boot_ns()
+            off_ns = 3_600 * 10**9 * (1 if i % 2 else -1)
+            client.stopped("wall clock and boot clock part")
+            bench.at_rest()
+            data = (bench.folder / "stimulator" / "output.bin").read_bytes()
+            last_ns = max(t for t, ma in SAMPLE.iter_unpack(data[: len(data) // SAMPLE.size * SAMPLE.size]) if ma != 0.0)
+            times_s.append(max(0.0, (last_ns - fault_ns) / 1e9))
+            client.refuses_everything()
+            client.close()
+        finally:
+            bench.close()
+    table("wall clock set by an hour", times_s)
 
 
 @pytest.mark.parametrize("fault", ["silent", "late", "garbled", "wrong_readback", "disarms", "unplugged"])

@@ -131,3 +131,25 @@ def test_what_is_left_is_the_least_of_all_accounts_and_nothing_when_one_is_broke
     assert dose.left(10.0) == 10.0 and dose.left(10.0, 3.0, 4.0) == 6.0 and dose.left(10.0, 11.0) == 0.0
     for broken in (math.nan, math.inf, -1.0):
         assert dose.left(10.0, 1.0, broken) == 0.0
+
+
+def test_a_limit_that_is_just_met_did_not_lower_anything() -> None:
+    assert limit(ask(0.6), signed(), FREE, DEVICE).limits == ()
+
+
+@pytest.mark.parametrize("budget", ["left_s", "left_uc"])
+def test_an_empty_budget_grants_nothing_however_much_is_asked(budget: str) -> None:
+    for left in (0.0, -1.0):
+        standing = dataclasses.replace(FREE, block_ma=2.0, **{budget: left})
+        verdict = limit(ask(2.0), signed(amplitude_ua=2000), standing, DEVICE)
+        assert verdict.amplitude_ma == 0.0 and verdict.limits[0].value == left
+
+
+def test_limits_of_zero_say_zero() -> None:
+    watching = limit(ask(0.4), signed(authority="observe"), FREE, DEVICE).limits[0]
+    silent = limit(ask(0.4), signed(), FREE, ()).limits[0]
+    assert (watching.value, silent.value) == (0.0, 0.0)
+
+
+def test_nothing_spent_leaves_everything() -> None:
+    assert dose.left(10.0, 0.0) == 10.0 == dose.left(10.0)

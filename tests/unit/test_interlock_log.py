@@ -228,3 +228,53 @@ def test_writer_names_a_torn_line(tmp_path: Path) -> None:
     log = LogWriter(tmp_path / "log")
     log.close(5.0)
     assert json.loads((tmp_path / "log").read_text().splitlines()[1])["event"] == "torn_tail"
+
+
+def test_what_is_wrong_is_said_with_the_line(tmp_path: Path) -> None:
+    write(tmp_path / "log", 4)
+    whole, head = (tmp_path / "log").read_bytes(), read_head(tmp_path / "log.head")
+    lines = whole.splitlines(keepends=True)
+    assert check_chain(b"".join(lines[:2]), head) == "the tail is cut: 2 lines are missing"
+    assert check_chain(b"".join([lines[0], *lines[2:]]), head) == "line 2: does not follow the line before"
+    assert check_chain(b"".join(lines[1:]), head) == "line 1: does not follow the line before"
+    assert check_chain(whole.replace(b'"i":1', b'"i":7'), head) == "line 2: changed after it was written"
+    assert check_chain(lines[0] + b"[]\n", None) == "line 2: not a line of the log"
+
+
+def test_a_line_with_its_right_hash_but_in_other_bytes_is_changed(tmp_path: Path) -> None:
+    write(tmp_path / "log", 1)
+    line = (tmp_path / "log").read_bytes()
+    assert check_chain(line.replace(b'"n":0', b'"n": 0'), None) == "line 1: changed after it was written"
+
+
+def test_a_log_that_nothing_was_written_to_is_a_fault(tmp_path: Path) -> None:
+    chain = Chain(tmp_path / "log")
+    assert not chain.written and chain.head == (-1, "0" * 64)
+    chain.close()
+    writer = LogWriter(tmp_path / "log")
+    writer.close(1.0)
+    assert writer.fault(0) == "nothing is written yet"
+
+
+def test_a_new_logs_name_is_on_the_disk_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    real = os.fsync
+
+    def fsync(file: int) -> None:
+        synced.append(str(Path(f"/proc/self/fd/{file}").readlink()))
+        real(file)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    write(tmp_path / "log", 1)
+    assert synced == [str(tmp_path), str(tmp_path / "log")]
+
+
+def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for i in range(5):
+        write(tmp_path / f"log{i}", 2)
+    (tmp_path / "log0.head").write_text(f"{9:020d} {'0' * 64}\n")
+    for _ in range(5):
+        with pytest.raises(ValueError, match="tail was cut"):
+            Chain(tmp_path / "log0")
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -1,0 +1,376 @@
+"""The loop and the process around the judge, turned inside the test's own process, on real sockets and the simulated stimulator."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eegloop.layout import Layout
+from eegloop.stop import stop
+from interlock import __main__ as process
+from interlock.loop import ALONE_NS, INTERNAL_ERROR, STOPPERS, Loop, boot_ns
+from interlock.refusals import MS
+from simulators.stimulators.simulated import Process
+from tests.interlock_bench import Signer, make_program, make_pulses, valid_now, wait_until, write_signed
+from tests.interlock_rig import SEAT
+from tests.loop_bench import Bench, Client
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    made = Bench(tmp_path, valid_now())
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def quiet_signals() -> Iterator[None]:
+    """What the process does to signals is undone."""
+    numbers = (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in numbers}
+    yield
+    signal.set_wakeup_fd(-1)
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+# ---- a session --------------------------------------------------------------------------------------------------------
+
+
+def test_a_session_runs_and_a_stop_is_answered_with_what_the_device_confirmed(bench: Bench) -> None:
+    client = Client(bench)
+    client.run_at(0.5, 0.01)
+    assert bench.judge.level_ma > 0.0
+    presser = bench.stops()
+    presser.sendall(b"the person\n")
+    bench.turn(lambda: not bench.loop.stoppers and bench.judge.mode == "stopped")
+    answers = [json.loads(line) for line in presser.recv(4096).splitlines()]
+    assert [a["type"] for a in answers] == ["stopping", "stopped"]
+    assert answers[1]["confirmed"] is True and answers[1]["output_ma"] == 0.0 and answers[1]["after_ms"] < 1000
+    assert "STOP: the person" in bench.judge.reason
+    client.refuses_everything()
+    client.close()
+
+
+def test_a_stop_whose_reason_comes_later_is_logged_with_it(bench: Bench) -> None:
+    bench.at_rest()
+    presser = bench.stops()
+    bench.turn(lambda: bench.loop.stoppers)
+    presser.sendall(b"late words\n")
+    bench.turn(lambda: not bench.loop.stoppers)
+    wait_until(lambda: "stop_reason" in bench.events())
+
+
+def test_a_stop_that_the_device_does_not_confirm_says_so(bench: Bench) -> None:
+    bench.at_rest()
+    bench.end_stimulator()
+    presser = bench.stops()
+    bench.turn(lambda: bench.loop.stoppers)
+    bench.loop.stoppers[0].at_ns -= 1_000 * MS
+    bench.turn(lambda: not bench.loop.stoppers)
+    last = json.loads(presser.recv(4096).splitlines()[-1])
+    assert last["confirmed"] is False and last["output_ma"] is None and "switch the stimulator off" in last["advice"]
+    wait_until(lambda: "stop_not_confirmed" in bench.events())
+
+
+def test_many_stops_are_all_obeyed_and_the_oldest_waiter_makes_way(bench: Bench) -> None:
+    bench.at_rest()
+    bench.end_stimulator()
+    pressers = [bench.stops() for _ in range(STOPPERS + 3)]
+    bench.turn(lambda: bench.judge.stops == STOPPERS + 3)
+    assert len(bench.loop.stoppers) == STOPPERS
+    for presser in pressers:
+        presser.close()
+    for stopper in bench.loop.stoppers:
+        stopper.at_ns -= 1_000 * MS
+    bench.turn(lambda: not bench.loop.stoppers)
+
+
+def test_a_lost_device_trips_and_is_found_again(bench: Bench) -> None:
+    client = Client(bench)
+    client.run_at(0.5, 0.01)
+    bench.end_stimulator()
+    client.stopped("unplugged")
+    assert bench.loop.device_fd == -1
+    bench.start_stimulator()
+    bench.turn(lambda: bench.loop.device_fd >= 0)
+    bench.at_rest()
+    client.close()
+
+
+def test_a_device_that_is_lost_while_it_is_told_something_is_noticed_at_once(bench: Bench) -> None:
+    bench.at_rest()
+    bench.loop.driver.close()
+    bench.loop._order(bench.judge.stop("test", boot_ns())[1])  # type: ignore[arg-type]
+    assert bench.loop.device_fd == -1 and not bench.judge.connected
+
+
+def test_a_closed_daemon_trips_and_a_second_one_is_refused(bench: Bench) -> None:
+    client = Client(bench)
+    client.run_at(0.5, 0.01)
+    second = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    second.connect(str(bench.layout.control_socket(SEAT)))
+    client.until(lambda: select.select([second], [], [], 0)[0])
+    assert json.loads(second.recv(4096))["reason"] == "another daemon is connected" and second.recv(10) == b""
+    second.close()
+    client.close()
+    bench.turn(lambda: bench.judge.mode == "stopped")
+    assert "connection closed" in bench.judge.reason and bench.loop.client is None
+    bench.loop._lose_daemon("again")
+    assert "connection closed" in bench.judge.reason
+
+
+def test_a_daemon_that_does_not_read_its_answers_is_let_go(bench: Bench) -> None:
+    client = Client(bench)
+    bench.turn(lambda: bench.loop.client is not None)
+    assert bench.loop.client is not None
+    bench.loop.client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    for _ in range(400):
+        if bench.loop.client is None:
+            break
+        client.send("set")
+        bench.loop._hear_daemon()
+    bench.turn(lambda: bench.loop.client is None)
+    wait_until(lambda: "does not read" in (bench.folder / "interlock.log").read_text())
+
+
+def test_packets_that_are_none_are_refused(bench: Bench) -> None:
+    client = Client(bench)
+    for packet, said in ((b"x" * 20_000, "too long"), (b"{", "not JSON")):
+        client.answers.clear()
+        client.socket.send(packet)
+        client.until(lambda: client.answers, heartbeat=False)
+        assert client.answers[0]["reason"].endswith(said)
+    client.close()
+
+
+def test_a_start_code_is_read_at_each_arm_that_needs_one(bench: Bench) -> None:
+    client = Client(bench)
+    client.until(lambda: client.state.get("zero_since_ns") and not bench.judge.log_fault, heartbeat=False)
+    object.__setattr__(bench.judge.rules, "start_code", True)
+    bench.codes = ["no code is here", (1, 0)]
+    client.send("arm")
+    client.until(lambda: client.answers, heartbeat=False)
+    assert client.answers.pop()["value"] == "no code is here"
+    client.arm()
+    assert bench.codes == []
+    client.close()
+
+
+def test_a_log_that_fails_stops_and_a_ledger_that_fails_is_named(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Client(bench)
+    client.run_at(0.5, 0.01)
+    says = {"log": "", "ledger": "no room"}
+    monkeypatch.setattr(bench.log, "fault", lambda _now_ns: says["log"])
+    monkeypatch.setattr(bench.ledger, "fault", lambda _now_ns: says["ledger"])
+    client.stopped("dose ledger: no room")
+    says["ledger"] = ""
+    bench.turn(lambda: bench.judge.log_fault == "")
+    says["log"] = "no room"
+    bench.turn(lambda: bench.judge.log_fault == "no room")
+    client.close()
+
+
+def test_pulses_are_written_at_their_time(tmp_path: Path) -> None:
+    now = valid_now()
+    bench = Bench(tmp_path, make_pulses(make_program(), valid_from_s=now.valid_from_s, valid_until_s=now.valid_until_s))
+    try:
+        client = Client(bench)
+        client.arm()
+        triggers = bench.judge.triggers
+        assert triggers is not None
+        client.until(lambda: triggers.paid > 0)
+        for _ in range(5):
+            client.answers.clear()
+            deadline_ns = max(boot_ns() + 30 * MS, (triggers.last_ns or 0) + 100 * MS, triggers.free_ns)
+            client.send("pulse", deadline_ns=deadline_ns)
+            client.until(lambda: client.answers)
+        assert triggers.fired + triggers.skipped == 5 or client.answers[0]["type"] == "refused"
+        record = bench.folder / "stimulator" / "pulses.bin"
+        wait_until(lambda: record.stat().st_size == 8 * triggers.fired)
+        client.close()
+    finally:
+        bench.close()
+
+
+# ---- how it ends ------------------------------------------------------------------------------------------------------
+
+
+def test_it_stays_while_anybody_is_there_and_leaves_when_alone_at_zero(bench: Bench) -> None:
+    client = Client(bench)
+    client.until(lambda: client.state.get("zero_since_ns"), heartbeat=False)
+    bench.loop.terminate = True
+    assert not bench.loop._may_leave(boot_ns()), "a daemon is there"
+    client.close()
+    bench.turn(lambda: bench.loop.client is None)
+    bench.at_rest()
+    assert bench.loop._may_leave(boot_ns())
+    bench.loop.terminate = False
+    assert not bench.loop._may_leave(boot_ns())
+    assert bench.loop._may_leave(bench.loop.alone_since_ns + ALONE_NS + 1) is False, "old news of the device is none"
+    bench.loop.alone_since_ns = boot_ns() - ALONE_NS - 1
+    bench.at_rest()
+    assert bench.loop._may_leave(boot_ns())
+    bench.judge.zero_since_ns = 0
+    assert not bench.loop._may_leave(boot_ns()), "not at zero"
+
+
+def test_with_the_device_out_of_reach_it_leaves_after_its_lease(bench: Bench) -> None:
+    bench.at_rest()
+    bench.end_stimulator()
+    bench.turn(lambda: bench.loop.device_fd < 0)
+    bench.loop.terminate = True
+    since_ns = bench.loop.unreachable_since_ns
+    assert not bench.loop._may_leave(since_ns + 1_000 * MS) and bench.loop._may_leave(since_ns + 1_000 * MS + 1)
+
+
+def test_it_runs_until_sigterm_which_stops_and_leaves(bench: Bench, quiet_signals: None) -> None:
+    def press() -> None:
+        wait_until(lambda: bench.judge.zero_since_ns != 0)
+        assert stop(bench.layout.stop_socket(SEAT), "thread")["confirmed"] is True
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    presser = threading.Thread(target=press)
+    presser.start()
+    assert bench.loop.run() == 0
+    presser.join()
+    assert bench.judge.stops >= 1 and not bench.layout.stop_socket(SEAT).exists()
+    assert bench.events()[-1] == "left"
+
+
+def test_alone_for_ten_seconds_it_leaves(bench: Bench, quiet_signals: None) -> None:
+    bench.loop.alone_since_ns = boot_ns() - ALONE_NS
+    assert bench.loop.run() == 0
+
+
+def test_internal_errors_are_zero_and_the_fifth_ends_it(bench: Bench, quiet_signals: None) -> None:
+    client = Client(bench)
+    client.run_at(0.5, 0.01)
+    bench.loop.rules_for = None  # type: ignore[assignment]
+    bench.judge.serial = "another"
+    assert bench.loop.run() == INTERNAL_ERROR
+    assert bench.judge.mode == "stopped" and "internal error: TypeError" in bench.judge.reason and bench.loop.errors == 5
+    client.close()
+
+
+# ---- the process ------------------------------------------------------------------------------------------------------
+
+
+class Machine:
+    """A data directory with a signed prescription, and a stimulator."""
+
+    def __init__(self, folder: Path) -> None:
+        self.layout = Layout(folder / "data")
+        self.layout.create()
+        self.signed = write_signed(folder, valid_now(), [Signer()], self.layout.keys / "trusted.json")
+        self.stimulator = Process(self.layout, SEAT, 2.0, "", 0.0, 0.0)
+        self.thread = threading.Thread(target=self.stimulator.run)
+        self.thread.start()
+
+    def argv(self, *more: str, patient: str = "virtual") -> list[str]:
+        named = ["--data", str(self.layout.data), "--seat", SEAT, "--patient", patient]
+        return [*named, "--prescription", str(self.signed), *more]
+
+    def close(self) -> None:
+        self.stimulator.leaving = True
+        self.thread.join(5)
+        assert self.stimulator.listener is not None
+        self.stimulator.listener.close()
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quiet_signals: None) -> Iterator[Machine]:
+    made = Machine(tmp_path)
+
+    def leader() -> None:
+        raise PermissionError  # as for a process that leads a session already; pytest must stay in its own
+
+    monkeypatch.setattr(os, "setsid", leader)
+    yield made
+    made.close()
+
+
+def ends_by_sigterm(machine: Machine) -> None:
+    wait_until(lambda: machine.layout.stop_socket(SEAT).exists())
+    wait_until(lambda: stop(machine.layout.stop_socket(SEAT), "thread")["confirmed"] is True)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_the_process_is_ready_and_ends_by_sigterm(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    for patient, refused in (("virtual", ""), ("other", "prescription.patient")):
+        presser = threading.Thread(target=ends_by_sigterm, args=(machine,))
+        presser.start()
+        assert process.main(machine.argv(patient=patient)) == 0
+        presser.join()
+        ready = json.loads(capsys.readouterr().out)
+        assert ready["type"] == "ready" and ready["pid"] == os.getpid() and ready["refused"].startswith(refused)
+    log = (machine.layout.seat(SEAT) / "interlock.log").read_text()
+    assert '"event":"left"' in log and "is not this seat" in log
+    assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN == signal.getsignal(signal.SIGHUP)
+
+
+def test_a_seat_has_one_interlock(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    path = machine.layout.seat(SEAT) / "interlock.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert process.main(machine.argv()) == process.HELD
+    assert "already has one" in capsys.readouterr().err
+
+
+def test_an_orphan_is_ended_and_one_that_does_not_go_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert process.TAKE_OVER_S == 3.0
+    code = (
+        "import fcntl, os, signal, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX);"
+        "sys.argv[2] == 'stays' and signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+        "f.write(str(os.getpid())); f.flush(); print('held', flush=True); signal.pause()"
+    )
+    for word in ("goes", "stays"):
+        path = tmp_path / f"{word}.lock"
+        with subprocess.Popen([sys.executable, "-c", code, str(path), word], stdout=subprocess.PIPE, text=True) as orphan:
+            assert orphan.stdout is not None and orphan.stdout.readline() == "held\n"
+            monkeypatch.setattr(process, "TAKE_OVER_S", 3.0 if word == "goes" else 0.3)
+            started_s = time.monotonic()
+            lock = process._lock(path, take_over=True)
+            if word == "goes":
+                assert lock >= 0 and path.read_text() == f"{os.getpid()}\n" and orphan.wait(5) == -signal.SIGTERM
+                os.close(lock)
+            else:
+                assert lock == -1 and 0.3 <= time.monotonic() - started_s < 3.0 and orphan.poll() is None
+                orphan.kill()
+
+
+@pytest.mark.parametrize("seat", ["", "../x", "A", "a" * 33, "a b"])
+def test_a_seat_is_a_plain_name(machine: Machine, seat: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        process.main([*machine.argv(), "--seat", seat])
+    assert ended.value.code == 2 and "--seat" in capsys.readouterr().err
+
+
+def test_start_codes_are_read_from_the_seats_folder(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[Any] = []
+
+    class Watched(Loop):
+        """The loop, ended at once; says what the process gave it."""
+
+        def run(self) -> int:
+            heard.extend([self.start_code(), self.rules_for(self.driver.limits)])
+            self._leave("test")
+            return 0
+
+    monkeypatch.setattr(process, "Loop", Watched)
+    assert process.main(machine.argv()) == 0
+    assert "start.code: cannot be read" in heard[0] and heard[1].refusal is None
