@@ -278,6 +278,14 @@ class BiomarkerPlant:
         return _between(low, high, share)
 
 
+def asymmetry_table(patient: Patient, profile: Profile, left: int, right: int) -> tuple[F64, F64]:
+    """(current mA, mean asymmetry under the whole effect of it), for a person awake: what is true behind the noise."""
+    settings = patient.settings(montage=profile.channels)
+    drive = drive_per_ma(settings)[0]
+    means = [profile.ln_alpha(alpha_factor(settings, ma * drive)) for ma in _CURRENT_MA]
+    return _CURRENT_MA, np.array([mean[right] - mean[left] for mean in means])
+
+
 def asymmetry(reading: Reading, left: int, right: int) -> float:
     """Frontal alpha asymmetry, ln right less ln left; NaN if either is not good."""
     return reading.ln_alpha[right] - reading.ln_alpha[left]
