@@ -33,7 +33,10 @@ def main() -> None:
             arm: int | str = int(name) if name.isdigit() else name
             results = pool.map(_one, [(arm, TUNING_SEED + i) for i in range(options.seeds)])
             share, charge, error = (np.mean([getattr(r, f) for r in results]) for f in ("in_range", "charge_mc", "error"))
-            print(f"{name}: in range {share:.1%}, charge {charge:.0f} mC, error {error:.3f}, violations {sum(len(r.violations) for r in results)}", flush=True)
+            print(
+                f"{name}: in range {share:.1%}, charge {charge:.0f} mC, error {error:.3f}, violations {sum(len(r.violations) for r in results)}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

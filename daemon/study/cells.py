@@ -1,8 +1,8 @@
 """What a study compares: arms (a prescription each) on kinds of virtual persons; the plant, the target and the schedule are frozen here.
 
-How they were chosen, once, on seeds 100,000 and up: the target is the range of asymmetry that about 0.3 to 1.2 mA keep an average
-responder in; the schedule is the constant amplitude that kept responders in it longest (`python -m benchmarks.study_schedule`); then the
-controllers' numbers, against that schedule. Studies run on seeds below 100,000.
+How they were chosen, once, on seeds 100,000 and up: first the persons (responses 0.4 to 2.5 times the kind's) and the target range of
+their true mean asymmetry, 0 to 0.5; then the schedule, the constant amplitude that kept responders there longest
+(`python -m benchmarks.study_schedule`: 83.3 % at 1000 µA); then the controllers' numbers. Studies run on seeds below 100,000.
 """
 
 from __future__ import annotations
@@ -22,7 +22,14 @@ SCHEDULE_UA = 1_000
 SESSION_S = 1_200
 TUNING_SEED = 100_000
 
-_FAA: dict[str, int | str] = {"biomarker": "faa", "channel": "F3-F4", "unit": "milli", "more_moves": "up", "low_milli": 100, "high_milli": 300}
+_FAA: dict[str, int | str] = {
+    "biomarker": "faa",
+    "channel": "F3-F4",
+    "unit": "milli",
+    "more_moves": "up",
+    "low_milli": 50,
+    "high_milli": 250,
+}
 _PACE: dict[str, int | str] = {"average_n": 30, "dwell_n": 10, "refractory_ms": 55_000}
 
 
@@ -64,19 +71,19 @@ ARMS = {
         Arm(
             "dual_threshold",
             "dual threshold, within bounds",
-            signed("dual_threshold", {**_FAA, **_PACE, "step_ua": 100}, start_ua=500),
+            signed("dual_threshold", {**_FAA, **_PACE, "step_ua": 150}, start_ua=600),
         ),
         Arm(
             "proportional_integral",
             "proportional-integral, within bounds",
-            signed("proportional_integral", {**_FAA, **_PACE, "kp_ua": 100, "ki_ua_per_min": 150}, start_ua=500),
+            signed("proportional_integral", {**_FAA, **_PACE, "kp_ua": 200, "ki_ua_per_min": 200}, start_ua=600),
         ),
         Arm("on_off", "on/off, within bounds", signed("on_off", {**_FAA, **_PACE, "on_ua": SCHEDULE_UA}, start_ua=500)),
         Arm(
             "dual_threshold_lower",
             "dual threshold, lower only",
             signed(
-                "dual_threshold", {**_FAA, **_PACE, "step_ua": 100}, start_ua=SCHEDULE_UA, authority=Authority.LOWER_ONLY.value
+                "dual_threshold", {**_FAA, **_PACE, "step_ua": 200}, start_ua=SCHEDULE_UA, authority=Authority.LOWER_ONLY.value
             ),
         ),
         Arm(
@@ -84,7 +91,7 @@ ARMS = {
             "proportional-integral, lower only",
             signed(
                 "proportional_integral",
-                {**_FAA, **_PACE, "kp_ua": 100, "ki_ua_per_min": 100},
+                {**_FAA, **_PACE, "kp_ua": 300, "ki_ua_per_min": 300},
                 start_ua=SCHEDULE_UA,
                 authority=Authority.LOWER_ONLY.value,
             ),
@@ -110,28 +117,35 @@ ARMS["sham"] = replace(ARMS["sham"], prescription=replace(ARMS["sham"].prescript
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """Persons × arms × seeds at a fidelity; `sample_seeds` seeds of each cell also run at sample level."""
+    """Persons × arms × seeds at biomarker level, and some of these cells at sample level too; sessions of `session_s`."""
 
     name: str
     about: str
+    session_s: int
     persons: tuple[str, ...]
     arms: tuple[str, ...]
     seeds: int
-    sample_persons: tuple[str, ...]
-    sample_arms: tuple[str, ...]
+    sample_cells: tuple[tuple[str, str], ...]
     sample_seeds: int
 
 
 _EVERYBODY = tuple(PATIENTS)
+_SAME = (("responder", "schedule"), ("responder", "dual_threshold"), ("inverted", "dual_threshold_lower"))
 SCENARIOS = {
     scenario.name: scenario
     for scenario in (
-        Scenario("quick", "a minute's look: three kinds, four arms", ("responder", "non_responder", "inverted"),
-                 ("none", "schedule", "dual_threshold", "dual_threshold_lower"), 10, ("responder",), ("dual_threshold",), 1),
-        Scenario("cohort", "the study: every kind, every arm; 10,080 sessions and 100 at sample level", _EVERYBODY, tuple(ARMS), 140,
-                 ("responder", "inverted", "non_responder", "mover", "dropouts"), ("dual_threshold",), 20),
+        Scenario("quick", "a look: three kinds, four arms, 20 minutes", 1_200, ("responder", "non_responder", "inverted"),
+                 ("none", "schedule", "dual_threshold", "dual_threshold_lower"), 4, (("responder", "dual_threshold"),), 1),
+        Scenario("cohort", "how well: every kind, every arm, 20 minutes", 1_200, _EVERYBODY, tuple(ARMS), 20, (), 0),
+        Scenario("safety", "10,080 sessions of 5 minutes and 100 at sample level under the oracle", 300, _EVERYBODY, tuple(ARMS), 140,
+                 (*_SAME, ("mover", "proportional_integral"), ("dropouts", "on_off")), 20),
     )
 }  # fmt: skip
+
+
+def lasting(prescription: Prescription, session_s: int) -> Prescription:
+    """The same prescription for a session of so many seconds."""
+    return replace(prescription, session_ms=session_s * 1000)
 
 
 def find_scenario(name: str) -> Scenario:

@@ -21,6 +21,7 @@ class Job:
     person: str
     arm: str
     seed: int
+    session_s: int = 1_200
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import numpy as np
 from control import envelope, session
 from control.session import Inputs
 from daemon.loop import Conditions, Line, Outcome, Tick
-from daemon.study.cells import ARMS, MONTAGE, SESSION_S, TARGET, WALL_S
+from daemon.study.cells import ARMS, MONTAGE, TARGET, WALL_S, lasting
 from daemon.study.judged import BOOT_TO_LSL_S, JudgedOutput
 from daemon.study.metrics import Collector, Job, Result, largest_step, limit_cycle
 from dsp.pipeline import Pipeline
@@ -37,7 +37,7 @@ _GOOD = np.array([True, True])
 
 def run_job(job: Job, profile: Profile, prescription: Prescription | None = None) -> Result:
     """One session of one person under one arm; `prescription` replaces the arm's."""
-    signed = prescription or ARMS[job.arm].prescription
+    signed = lasting(prescription or ARMS[job.arm].prescription, job.session_s)
     begun = time.process_time()
     run = biomarker_level if job.level == "biomarker" else sample_level
     output, collected, seconds = run(job, profile, signed)
@@ -84,7 +84,7 @@ def _obey(output: JudgedOutput, effects: session.Effects, halts: int) -> bool:
 def biomarker_level(job: Job, profile: Profile, signed: Prescription) -> tuple[JudgedOutput, Collector, float]:
     """One row of biomarkers a second. In a stimulate block nothing is looked at: the session is stepped where the block ends."""
     person = individual(job.person, job.seed)
-    plant = BiomarkerPlant(person, profile, seed=job.seed, rows=SESSION_S + SPARE_S + 5)
+    plant = BiomarkerPlant(person, profile, seed=job.seed, rows=job.session_s + SPARE_S + 5)
     left, right = plant.channels.index("F3"), plant.channels.index("F4")
     at_ma, means = (column.tolist() for column in asymmetry_table(person, profile, left, right))
     output, collected = JudgedOutput(signed, WALL_S), _collector()
@@ -94,7 +94,7 @@ def biomarker_level(job: Job, profile: Profile, signed: Prescription) -> tuple[J
     state, effects = session.initial(0.0), session.Effects()
     limits = find("stimulator", "simulated").LIMITS
     t_s, hop, begun = 0.0, 0, False
-    while state.phase != Phase.POST and t_s < SESSION_S + SPARE_S:
+    while state.phase != Phase.POST and t_s < job.session_s + SPARE_S:
         t_s += 1.0
         hop += 1
         mean_ma = output.advance(t_s, effects.heartbeat)
@@ -168,7 +168,7 @@ def sample_level(job: Job, profile: Profile, signed: Prescription) -> tuple[Judg
     conditions = Conditions(recording_ok=True, audit_ok=True, stream="live", demo=True)
     t_s, n, number, lost, begun = 0.0, 0, 0, 0, False
     each = round(CHUNK_S * rate)
-    while line.session.phase != Phase.POST and t_s < SESSION_S + SPARE_S:
+    while line.session.phase != Phase.POST and t_s < job.session_s + SPARE_S:
         pieces = []
         for samples in (each // 2, each - each // 2):
             pieces.append(brain.advance(samples, Stimulation(output.output_ma)))
