@@ -45,7 +45,9 @@ def run_one(job: Job) -> Result:
     return run_job(job, PROFILES[job.person])
 
 
-def study(name: str, out: Path, seeds: int | None, first: int, processes: int | None, progress: bool) -> tuple[str, int]:
+def study(
+    name: str, out: Path, seeds: int | None, first: int, processes: int | None, progress: bool, sample: bool = True
+) -> tuple[str, int]:
     """Run a scenario; what was found in words, and the exit code (1 if the oracle found a violation).
 
     Raises
@@ -57,7 +59,7 @@ def study(name: str, out: Path, seeds: int | None, first: int, processes: int | 
     n_seeds = scenario.seeds if seeds is None else seeds
     if not 0 <= first <= first + n_seeds <= TUNING_SEED:
         raise SetupError(f"--seeds, --first: seeds must lie in 0-{TUNING_SEED - 1}; those above were used for tuning")
-    jobs = jobs_of(scenario, n_seeds, min(scenario.sample_seeds, n_seeds), first)
+    jobs = jobs_of(scenario, n_seeds, min(scenario.sample_seeds, n_seeds) if sample else 0, first)
     context = multiprocessing.get_context("fork")
     begun = time.monotonic()
     with context.Pool(processes) as pool:

@@ -30,7 +30,7 @@ _FAA: dict[str, int | str] = {
     "low_milli": 50,
     "high_milli": 250,
 }
-_PACE: dict[str, int | str] = {"average_n": 30, "dwell_n": 10, "refractory_ms": 55_000}
+_PACE: dict[str, int | str] = {"average_n": 30, "dwell_n": 10, "refractory_ms": 55_000, "give_up_n": 40}
 
 
 @dataclass(frozen=True, slots=True)

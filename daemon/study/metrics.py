@@ -117,7 +117,7 @@ class Collector:
 def kind_of(sentence: str) -> str:
     """A sentence's reason in one word or two, for counting."""
     kinds = (
-        ("target band", "in range"), ("estimates)", "dwell"), ("next change may come", "pause"), ("as much as is allowed", "at the top"),
+        ("did not come into", "given up"), ("target band", "in range"), ("estimates)", "dwell"), ("next change may come", "pause"), ("as much as is allowed", "at the top"),
         ("as little as is allowed", "at the bottom"), ("is right", "on schedule"), ("Held at", "doubtful estimate"),
         ("as it was signed", "sham"), ("Trial", "trial"), ("The last change needs", "pause"), ("The search is over", "search over"),
     )  # fmt: skip

@@ -78,6 +78,10 @@ def findings(results: Sequence[Result]) -> str:
             f"Inverted, lower_only: largest sample {max(r.largest_ma for r in inverted):.3f} mA in {len(inverted)} sessions; "
             f"{sum(len(r.violations) for r in inverted)} violations."
         )
+    for (_, person, arm), cell in cells.items():
+        if person in ("inverted", "non_responder") and arm in ("dual_threshold", "proportional_integral", "on_off"):
+            safe = sum(r.last_ma <= 0.0005 for r in cell)
+            lines.append(f"{person} × {arm} (within bounds): {safe} of {len(cell)} sessions ended in the safe state (0 mA).")
     for (level, person, arm), cell in cells.items():
         other = cells.get(("biomarker", person, arm))
         if level == "sample" and other:
