@@ -76,7 +76,7 @@ PATCHES = (
     Patch("H4", "simulators/stimulators/simulated.py", "if self.armed and now_ns >= self.lease_end_ns:", "if False:", "DEVICE::test_its_own_lease_ends_and_disarms"),
     Patch("H5", REFUSALS, "        if c.tick_ns + LEASE_NS <= judge.now_ns:\n", "        if False:\n", "JUDGE::test_out_of_order_is_refused_without_a_trip"),
     Patch("H6", "control/watch.py", "    if same_n >= (FROZEN_HOPS_HZ if unit == \"Hz\" else FROZEN_HOPS):\n", "    if False:\n", "WATCH::test_frozen_is_the_same_number_many_times_and_ends_with_another"),
-    Patch("H7", "control/controllers/dual_threshold.py", "    if state.agree_n < program.dwell_n:\n", "    if False:\n", "DUAL::test_dwell_counts_agreeing_estimates_in_a_row"),
+    Patch("H7", "control/excursion.py", "    if now.agree_n < program.dwell_n:\n", "    if False:\n", "DUAL::test_dwell_counts_agreeing_estimates_in_a_row"),
     Patch("H8", "control/exposure.py", "    if not zero:\n", "    if False:\n", "EXPOSURE::test_zero_that_is_not_wholly_zero_is_no_zero"),
     Patch("H9", "control/session.py", "    new_ma = min(granted_ma, top_ma) if", "    new_ma = granted_ma if", "RULES::test_s8_lower_only_never_delivers_more_than_before"),
     Patch("H10", ENVELOPE, "(standing.block_ma + STEP_MA, Limit(", "(math.inf, Limit(", "DOSE::test_the_tightest_limit_wins_and_says_so"),
