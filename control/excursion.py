@@ -7,21 +7,25 @@ from dataclasses import dataclass, field, replace
 
 from control.estimate import Estimate, Memory, estimate
 from control.program import Paced
-from control.steps import doubted, excursion, hold, present
+from control.steps import SAME_MA, doubted, excursion, go_to, hold, present
 from eegloop.ports import Snapshot
-from eegloop.stim import StimRequest
+from eegloop.stim import StimRequest, finite
 
 
 @dataclass(frozen=True, slots=True)
 class Excursion:
     """What is remembered of it: the side ("under", "over", "" inside), since when (LSL s), in how many estimates in a row,
-    and when the amplitude was last acted on."""
+    and when the amplitude was last acted on; the amplitude it began with, in how many estimates all that is allowed was not enough, and
+    whether it gave up because of that."""
 
     memory: Memory = field(default_factory=Memory)
     side: str = ""
     agree_n: int = 0
     since_s: float = 0.0
     acted_s: float | None = None
+    began_ma: float | None = None
+    top_n: int = 0
+    given_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,9 @@ def follow(now: Excursion, program: Paced, snapshot: Snapshot, side_of: Callable
     if seen.doubt:
         return Look(replace(now, side="", agree_n=0), seen, "", 0.0, doubted(snapshot, seen.doubt))
     side = side_of(seen)
+    now = _at_the_top(now, program, snapshot, side)
+    if now.given_up:
+        return Look(now, seen, "", 0.0, _to_safety(program, snapshot))
     if not side:
         calm = f"{program.words()} is in its target band, so it stays at {present(snapshot):.2f} mA."
         return Look(replace(now, side="", agree_n=0), seen, "", 0.0, hold(snapshot, calm))
@@ -65,6 +72,25 @@ def follow(now: Excursion, program: Paced, snapshot: Snapshot, side_of: Callable
         left_s = refractory_s - passed_s
         wait = hold(snapshot, f"{so_far}, but the next change may come in {left_s:.0f} s, so it stays.")
     return Look(now, seen, so_far, passed_s, wait)
+
+
+def _at_the_top(now: Excursion, program: Paced, snapshot: Snapshot, side: str) -> Excursion:
+    """Count estimates in which all that is allowed, reached by raising, is still not enough."""
+    if not finite(snapshot.present_ma, snapshot.ceiling_ma):
+        return now
+    began_ma = snapshot.present_ma if now.began_ma is None else now.began_ma
+    more = side != "" and (side == "under") == (program.more_moves == "up")
+    raised_to_top = snapshot.present_ma >= snapshot.ceiling_ma - SAME_MA and snapshot.present_ma > began_ma + SAME_MA
+    top_n = min(now.top_n + 1, program.give_up_n) if more and raised_to_top else 0
+    return replace(now, began_ma=began_ma, top_n=top_n, given_up=now.given_up or top_n >= program.give_up_n)
+
+
+def _to_safety(program: Paced, snapshot: Snapshot) -> StimRequest:
+    """Down to the safe amplitude, never up to it."""
+    safe_ma = min(program.safe_ua / 1000.0, present(snapshot))
+    towards_ma = present(snapshot) - program.step_ua / 1000.0
+    towards_ma = towards_ma if towards_ma > safe_ma + SAME_MA else safe_ma
+    return go_to(snapshot, towards_ma, f"{program.words()} did not come into its target band with all that is allowed")
 
 
 def acted(now: Excursion, seen: Estimate, changed: bool) -> Excursion:

@@ -89,6 +89,37 @@ PADS = Form(
     HOUR_S,
     before=True,
 )
+SKIN = Form(
+    "skin",
+    "The skin where the pads go",
+    (
+        Item("redness", "Redness from last time: 0 none, 1 fading, 2 as it was, 3 worse", 3),
+        *_yes_no(("lesion", "A burn, blister or wound?"), ("rash", "A rash, or itching all day?")),
+    ),
+    12 * HOUR_S,
+    before=True,
+)
+SIDE_EFFECTS = Form(
+    "side_effects",
+    "Since the last sessions: 0 none, 1 mild, 2 moderate, 3 severe",
+    tuple(
+        Item(name, text, 3)
+        for name, text in (
+            ("headache", "Headache"),
+            ("neck_pain", "Neck pain"),
+            ("scalp_pain", "Pain at the scalp"),
+            ("itching", "Itching"),
+            ("burning", "Burning"),
+            ("sleepiness", "Sleepiness"),
+            ("concentration", "Trouble concentrating"),
+            ("mood_change", "Sudden change of mood"),
+            ("dizziness", "Dizziness"),
+            ("tinnitus", "Ringing in the ears, or hearing less"),
+        )
+    ),
+    7 * DAY_S,
+    before=True,
+)
 PHQ9 = Form("phq9", "Mood in the last two weeks", tuple(Item(name, name, 3) for name in _PHQ9), 7 * DAY_S, before=True)
 MANIA = Form("mania", "Drive in the last week", tuple(Item(name, name, 4) for name in _MANIA), 7 * DAY_S, before=True)
 PAIN_BEFORE = Form("pain_before", "Now", (Item("pain", "Pain", 10), Item("mood", "Mood", 10)), HOUR_S, before=True)
@@ -122,7 +153,7 @@ AFTER = Form(
     DAY_S,
     before=False,
 )
-FORMS = {form.id: form for form in (SCREENING, PADS, PHQ9, MANIA, PAIN_BEFORE, DURING, AFTER)}
+FORMS = {form.id: form for form in (SCREENING, PADS, SKIN, SIDE_EFFECTS, PHQ9, MANIA, PAIN_BEFORE, DURING, AFTER)}
 
 
 def checked(answer: Answer) -> Answer:
@@ -152,5 +183,5 @@ def value_of(answer: Answer, item: str) -> int:
 
 
 def score(answer: Answer) -> int:
-    """Sum of all items (PHQ-9: 0-27, mania screen: 0-20)."""
+    """Sum of all items (PHQ-9: 0-27, mania screen: 0-20, side effects: 0-30)."""
     return sum(answer.values)

@@ -89,8 +89,15 @@ class Paced(Target):
         The most one decision changes, 1-200 µA.
     refractory_ms : int
         Least time between two changes, 0-3,600,000 ms; at least 60,000 on a real stimulator.
+    give_up_n : int
+        Having raised the amplitude to all that is allowed and still seeing the biomarker on the side that asks for more in so many
+        estimates in a row (a person who does not respond, or the other way round), it goes down to `safe_ua` and stays, 10-3600.
+    safe_ua : int
+        Where it then stays, 0-4000 µA.
     """
 
+    give_up_n: Annotated[int, Field(ge=10, le=3_600)] = 60
+    safe_ua: Annotated[int, Field(ge=0, le=4_000)] = 0
     dwell_n: Annotated[int, Field(ge=3, le=100)] = 3
     step_ua: Annotated[int, Field(ge=1, le=200)] = 200
     refractory_ms: Annotated[int, Field(ge=0, le=3_600_000)] = 60_000

@@ -15,6 +15,8 @@ MANIA_POSITIVE = 6
 PHQ9_RISE = 5
 PAIN_PAUSE, PAIN_STOP = 4, 7
 MISSED_REPORTS = 2
+SEVERE = 3
+SIDE_EFFECTS_HIGH = 12
 _STOPPING = ("seizure", "fainting", "vision", "chest_pain", "confusion", "burn")
 
 
@@ -116,11 +118,32 @@ def _findings(answer: Answer, readable: Sequence[Answer]) -> Iterator[Finding]:
     elif answer.form == "mania":
         if score(answer) >= MANIA_POSITIVE:
             yield Finding(Level.HOLD, "mania", "score", f"The mania screen is positive ({score(answer)}).", "same day")
+    elif answer.form == "skin":
+        yield from _skin(answer)
+    elif answer.form == "side_effects":
+        for item, value in zip(FORMS[answer.form].items, answer.values, strict=True):
+            if value == SEVERE:
+                yield Finding(Level.HOLD, "side_effects", item.id, f"Severe side effect: {item.text.lower()}.", "same day")
+        if score(answer) >= SIDE_EFFECTS_HIGH:
+            yield Finding(Level.HOLD, "side_effects", "score", f"Many side effects ({score(answer)} of 30).", "same day")
     elif answer.form == "after":
         if value_of(answer, "lesion"):
             yield Finding(Level.HOLD, "after", "lesion", "A skin lesion after a session.", "same day")
     elif answer.form == "during":
         yield from _during(answer)
+
+
+def _skin(answer: Answer) -> Iterator[Finding]:
+    """A lesion, or redness that grew worse, is for a clinician; what has not faded or itches waits until it has."""
+    if value_of(answer, "lesion"):
+        yield Finding(Level.HOLD, "skin", "lesion", "A skin lesion where the pads go.", "same day")
+    redness = value_of(answer, "redness")
+    if redness == SEVERE:
+        yield Finding(Level.HOLD, "skin", "redness", "The skin has become redder since the last session.", "same day")
+    elif redness == SEVERE - 1:
+        yield Finding(Level.BLOCK, "skin", "redness", "No session: the redness from last time has not faded.")
+    if value_of(answer, "rash"):
+        yield Finding(Level.BLOCK, "skin", "rash", "No session: a rash or itching where the pads go.")
 
 
 def _during(answer: Answer) -> Iterator[Finding]:

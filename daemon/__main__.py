@@ -167,6 +167,24 @@ def bench(json_output: Annotated[bool, typer.Option("--json", help="Print JSON r
     raise typer.Exit(bench_table(json_output))
 
 
+@app.command(epilog="Example: eegloop study quick --out study/")
+def study(
+    scenario: Annotated[str, typer.Argument(help="quick | cohort | safety")] = "quick",
+    out: Annotated[Path, typer.Option("--out", help="Directory for table, figures and every session's numbers.")] = Path("study"),
+    seeds: Annotated[int | None, typer.Option(min=1, help="Persons of each kind [default: the scenario's].")] = None,
+    first: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,
+    processes: Annotated[int | None, typer.Option(min=1, help="Processes [default: one a core].")] = None,
+    sample: Annotated[bool, typer.Option("--sample/--no-sample", help="Also the scenario's cells at sample level.")] = True,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+) -> None:
+    """Controllers against virtual persons in virtual time: table and figures; exit code 1 if any limit was ever passed."""
+    from daemon.study_command import study as run_study
+
+    words, code = run_study(scenario, out, seeds, first, processes, not quiet, sample)
+    typer.echo(words)
+    raise typer.Exit(code)
+
+
 @app.command(epilog="Example: eegloop sign prescription.yaml --key ann.pem --out prescription.json")
 def sign(
     prescription: Annotated[Path | None, typer.Argument(help="The prescription as YAML; control/examples has some.")] = None,

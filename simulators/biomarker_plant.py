@@ -214,12 +214,9 @@ class BiomarkerPlant:
         lag = max(1, round(profile.window_s / 2 / hop_s))
         self._past: deque[tuple[float, float]] = deque([(0.0, 0.0)] * lag)
         self._drive = drive_per_ma(settings)
-        ln_scales = _LN_SCALE if ln_scale.any() else np.zeros(1)
-        # [direct or alternating][scale][current][channel]
-        self._tables = [
-            [[profile.ln_alpha(math.exp(ln) * alpha_factor(settings, ma * drive)) for ma in _CURRENT_MA] for ln in ln_scales]
-            for drive in self._drive
-        ]
+        self._ln_scales = _LN_SCALE if ln_scale.any() else np.zeros(1)
+        # [direct or alternating][scale][current][channel], each made when first needed
+        self._tables: list[list[list[list[float]]] | None] = [None, None]
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -260,6 +257,17 @@ class BiomarkerPlant:
         )
         return Reading((row + 1) * self._profile.hop_s, values, good, self._direct_ma)
 
+    def _table(self, kind: int) -> list[list[list[float]]]:
+        made = self._tables[kind]
+        if made is None:
+            settings, drive = self._settings, self._drive[kind]
+            made = [
+                [self._profile.ln_alpha(math.exp(ln) * alpha_factor(settings, ma * drive)) for ma in _CURRENT_MA]
+                for ln in self._ln_scales
+            ]
+            self._tables[kind] = made
+        return made
+
     def _expected(self, direct_ma: float, alternating_ma: float, row: int) -> list[float]:
         """Mean ln alpha power at each electrode under these effects, in the state the person is in at this row."""
         if direct_ma != 0.0 and alternating_ma != 0.0:
@@ -267,7 +275,7 @@ class BiomarkerPlant:
             j, share = self._scales[row]
             ln_scale = _LN_SCALE[j] + share * (_LN_SCALE[j + 1] - _LN_SCALE[j])
             return self._profile.ln_alpha(math.exp(ln_scale) * alpha_factor(self._settings, drive))
-        table = self._tables[0] if alternating_ma == 0.0 else self._tables[1]
+        table = self._table(0 if alternating_ma == 0.0 else 1)
         ma = direct_ma if alternating_ma == 0.0 else alternating_ma
         place = min(max((ma - _CURRENT_FIRST_MA) / _CURRENT_STEP_MA, 0.0), len(_CURRENT_MA) - 1.0)
         i = min(int(place), len(_CURRENT_MA) - 2)
@@ -276,6 +284,14 @@ class BiomarkerPlant:
         j, share = self._scales[row]
         low, high = (_between(line[i], line[i + 1], place - i) for line in (table[j], table[j + 1]))
         return _between(low, high, share)
+
+
+def asymmetry_table(patient: Patient, profile: Profile, left: int, right: int) -> tuple[F64, F64]:
+    """(current mA, mean asymmetry under the whole effect of it), for a person awake: what is true behind the noise."""
+    settings = patient.settings(montage=profile.channels)
+    drive = drive_per_ma(settings)[0]
+    means = [profile.ln_alpha(alpha_factor(settings, ma * drive)) for ma in _CURRENT_MA]
+    return _CURRENT_MA, np.array([mean[right] - mean[left] for mean in means])
 
 
 def asymmetry(reading: Reading, left: int, right: int) -> float:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
+
 from simulators.settings import BrainSettings
 
 
@@ -51,6 +53,14 @@ PATIENTS = MappingProxyType(
         ),
     }
 )
+
+
+def individual(name: str, seed: int) -> Patient:
+    """One person of that kind, drawn by seed: people differ in how strongly they respond, 0.4 to 2.5 times the kind's (log-uniform)."""
+    kind = find_patient(name)
+    share = 2.5 ** float(np.random.default_rng((seed, 60)).uniform(-1.0, 1.0))
+    own = {"response_gain": float(kind.brain.get("response_gain", 1.0)) * share, "seed": seed}
+    return Patient(kind.about, _brain(**{**kind.brain, **own}), kind.faults)
 
 
 def find_patient(name: str) -> Patient:

@@ -140,7 +140,7 @@ class SafeBayes:
             floor=sign * program.floor_milli / 1000.0,
             kernel=Kernel(program.length_ua / (high - low), program.spread_milli / 1000.0, program.noise_milli / 1000.0),
             prior_mean=sign * program.prior_milli / 1000.0,
-            enough_sd=program.noise_milli / 1000.0,
+            enough_sd=program.noise_milli / 2000.0,
             most_n=program.most_n,
         )
         return State(program, search, Memory(), _earlier(program, search, sign))

@@ -84,7 +84,7 @@ def test_pi_steps_by_its_formula() -> None:
 
 
 def test_pi_does_not_wind_up() -> None:
-    run = Run("proportional_integral", {**PI, "refractory_ms": 0})
+    run = Run("proportional_integral", {**PI, "refractory_ms": 0, "give_up_n": 3_600})
     for _ in range(200):
         run.see(0.1, wait_s=10.0)
     assert run.snapshot.present_ma == 1.0
@@ -191,3 +191,22 @@ def test_a_sham_session_looks_like_one_and_delivers_nothing() -> None:
     seat.run(200)
     assert seat.state.phase == "on" and len(seat.verdicts) > 10
     assert all(ma == 0.0 for _, ma in seat.delivered)
+
+
+@pytest.mark.parametrize("kind", ["on_off", "dual_threshold", "proportional_integral"])
+def test_who_does_not_respond_to_all_that_is_allowed_is_led_down_and_left_alone(kind: str) -> None:
+    settings = {**ALPHA, "refractory_ms": 0, "give_up_n": 10, "step_ua": 200, "safe_ua": 100}
+    settings |= {"on_ua": 1_000, "more_moves": "up"} if kind == "on_off" else {"more_moves": "up"}
+    run = Run(kind, settings)
+    seen = [run.see(0.1) for _ in range(90)]
+    assert max(r.amplitude_ma for r in seen) == pytest.approx(1.0), "it explored all that is allowed"
+    assert run.snapshot.present_ma == pytest.approx(0.1), "and ended at the safe amplitude"
+    assert "did not come into its target band" in seen[-1].reason
+    assert run.moves(*[0.1] * 30) == [] and run.moves(*[0.3] * 30) == [], "for good"
+
+
+def test_what_was_never_raised_is_not_given_up() -> None:
+    run = Run("dual_threshold", {**ALPHA, "refractory_ms": 0, "give_up_n": 10}, present_ma=0.4)
+    for _ in range(40):
+        run.see(0.1, ceiling_ma=0.4)
+    assert run.snapshot.present_ma == 0.4 and "as much as is allowed" in run.see(0.1, ceiling_ma=0.4).reason

@@ -118,7 +118,7 @@ def test_hysteresis_keeps_an_excursion_until_well_back() -> None:
 
 
 def test_at_a_bound_it_stays_and_says_why() -> None:
-    run = Run(refractory_ms=0)
+    run = Run(refractory_ms=0, give_up_n=3_600)
     for _ in range(100):
         request = run.see(0.1)
     assert run.snapshot.present_ma == 1.0

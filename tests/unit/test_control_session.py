@@ -570,3 +570,18 @@ def test_kinds_of_events_nobody_knows_change_nothing() -> None:
     seat = Seat()
     seat.tick(OperatorEvent("dance", "Ann"))
     assert seat.state.phase == "stopped"
+
+
+def test_a_stop_heard_while_stopped_is_taken_in_and_names_a_person_after_a_start_only() -> None:
+    """`latched_by` of a stop with another cause stays."""
+    fresh = Seat().run(1)
+    fresh.stim = dataclasses.replace(fresh.stim, halts=fresh.stim.halts + 1)
+    fresh.tick()
+    assert fresh.state.phase == "stopped" and fresh.state.latched_by == "person"
+    other = Seat(demo=True).until("on")
+    other.inputs_changes = {"recording_ok": False}
+    other.tick()
+    assert other.state.latched_by == "record"
+    other.stim = dataclasses.replace(other.stim, halts=other.stim.halts + 1)
+    other.tick()
+    assert other.state.latched_by == "record" and other.state.halts_seen == other.stim.halts
