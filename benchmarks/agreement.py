@@ -89,8 +89,8 @@ def recording(data: Path, name: str) -> tuple[F64, StreamInfo]:
     return np.asarray(x, dtype=np.float32).astype(np.float64), StreamInfo(name, name, float(facts["sfreq"]), labels, kinds)
 
 
-def run(x: F64, info: StreamInfo, marks: list[tuple[str, Closed]], line: LineSettings = PLAIN) -> list[Biomarkers]:
-    return Pipeline(info, line, marks).push(Chunk(x.astype(np.float32), 0, 0.0, 0.0))
+def run(x: F64, info: StreamInfo, marks: list[tuple[str, Closed]], line: LineSettings | None = None) -> list[Biomarkers]:
+    return Pipeline(info, line or PLAIN, marks).push(Chunk(x.astype(np.float32), 0, 0.0, 0.0))
 
 
 def _row(name: str, what: str, worst: float, limit: float, unit: str, of: int) -> Row:

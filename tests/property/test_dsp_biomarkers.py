@@ -6,6 +6,7 @@ import functools
 import importlib
 import itertools
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -177,3 +178,21 @@ def test_every_biomarker_runs_on_1_to_256_channels(n_channels: int) -> None:
     assert names >= set(KINDS) - {"faa"}
     powers = [g for c, g in zip(found[-1].columns, found[-1].grades, strict=True) if c.name.startswith("band_power")]
     assert len(powers) == 5 * n_channels and set(powers) == {Grade.GOOD}
+
+
+def test_nothing_grows_with_time_with_every_biomarker_on() -> None:
+    """Traced memory after the longest window (120 s) is full, and 100 s later."""
+    x = eeg(125.0, 20, len(CAP)).astype(np.float32)
+    pipeline = line_of(125.0, CAP)
+    held = []
+    tracemalloc.start()
+    try:
+        for lap in range(12):
+            for row in pipeline.push(Chunk(x, lap * len(x), lap * 20.0, lap * 20.0)):
+                assert len(row.values) == len(pipeline.columns)
+            del row
+            if lap in (6, 11):
+                held.append(tracemalloc.get_traced_memory()[0])
+    finally:
+        tracemalloc.stop()
+    assert held[1] <= 1.01 * held[0], held
