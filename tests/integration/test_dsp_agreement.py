@@ -9,17 +9,16 @@ import pytest
 from benchmarks import agreement
 
 
-@pytest.mark.parametrize("name", ["resting_ec_alpha_6ch", "muse_oddball_4ch"])
-def test_small_recordings_agree(shared_data: Path, name: str) -> None:
+def test_a_small_recording_agrees(shared_data: Path) -> None:
+    """Powers with MNE, complexity with antropy, alpha frequency with the published one; the rest takes longer (below)."""
+    name = "muse_oddball_4ch"
     x, info = agreement.recording(shared_data, name)
     table = [
         *agreement.power_rows(name, x, info),
-        agreement.aperiodic_row(name, x, info),
-        *agreement.connectivity_rows(name, x, info),
-        *agreement.complexity_rows(name, x[: int(30 * info.sample_rate_hz)], info),
+        *agreement.complexity_rows(name, x[: int(20 * info.sample_rate_hz)], info),
         agreement.iaf_row(name, x, info),
     ]
-    assert len(table) >= 11
+    assert len(table) == 7
     for row in table:
         assert row["ok"], row
 

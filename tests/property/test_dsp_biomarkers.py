@@ -180,6 +180,7 @@ def test_every_biomarker_runs_on_1_to_256_channels(n_channels: int) -> None:
     assert len(powers) == 5 * n_channels and set(powers) == {Grade.GOOD}
 
 
+@pytest.mark.long
 def test_nothing_grows_with_time_with_every_biomarker_on() -> None:
     """Traced memory after the longest window (120 s) is full, and 100 s later."""
     x = eeg(125.0, 20, len(CAP)).astype(np.float32)
