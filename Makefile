@@ -8,7 +8,9 @@ DATA ?= data
 UI := $(shell find dashboard -type f -not -path '*/node_modules/*' 2>/dev/null)
 PACKAGES := eegloop drivers dsp control interlock daemon records simulators
 
-.PHONY: help run setup test lint bench test-long faults sabotage mutation lock clean system-parts
+PEERS := .venv-peers
+
+.PHONY: help run setup test lint bench bench-peers test-long faults sabotage mutation lock clean system-parts
 
 help:
 	@echo "make run        start the service on a virtual person and open its page"
@@ -16,6 +18,7 @@ help:
 	@echo "make setup      install into $(VENV) only"
 	@echo "make lint       ruff, mypy --strict, import-linter"
 	@echo "make bench      speed and accuracy tables"
+	@echo "make bench-peers  the same work in public packages, each in an environment of its own"
 	@echo "make sabotage   disables each safety control in a copy and sees its test turn red;  make mutation: mutants of the safety logic"
 	@echo "make test-long  whole recordings and soaks;  make faults: each fault 20 times"
 
@@ -72,6 +75,17 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.dev
 	@$(BIN)/eegloop bench
 
+# Public packages that do the same work. They ask for other versions than ours, and one of them for an older NumPy than the rest.
+$(PEERS)/.installed: benchmarks/peers-main.txt benchmarks/peers-timeflux.txt | $(VENV)/.uv
+	@mkdir -p $(PEERS)
+	@for env in main timeflux; do \
+	  $(BIN)/uv venv -q --clear --python $(BIN)/python $(PEERS)/$$env && \
+	  $(BIN)/uv pip install -q --python $(PEERS)/$$env/bin/python -r benchmarks/peers-$$env.txt || echo "could not install benchmarks/peers-$$env.txt; its rows will say so"; done
+	@touch $@
+
+bench-peers: $(VENV)/.dev $(PEERS)/.installed
+	@$(BIN)/python -m benchmarks.peers --envs $(PEERS)
+
 test-long: $(VENV)/.dev system-parts
 	@$(BIN)/python -m pytest -m "long" --timeout=1800 --durations=15
 
@@ -88,4 +102,4 @@ lock: $(VENV)/.uv
 	@cd requirements && for n in run dev build uv; do ../$(BIN)/uv pip compile -q --generate-hashes --universal --python-version 3.11 --no-header $$n.in -o $$n.txt; done
 
 clean:
-	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dashboard/node_modules daemon/web/static
+	@rm -rf $(VENV) $(PEERS) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dashboard/node_modules daemon/web/static

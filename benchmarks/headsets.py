@@ -186,6 +186,11 @@ def row(n_headsets: int = GOAL, seconds: float = 20.0) -> dict[str, str | float 
     }
 
 
+def rows() -> list[dict[str, str | float | bool | None]]:
+    """Every row of this table."""
+    return [row()]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="Headsets that one core holds, over LSL, with decision and recording.")
     parser.add_argument("--headsets", type=int, default=GOAL, help="how many at once (default: 100)")

@@ -39,7 +39,7 @@ def _info(n_channels: int, rate_hz: float) -> StreamInfo:
     return StreamInfo("bench", "bench", rate_hz, LABELS[:n_channels], ("eeg",) * n_channels, full_scale_uv=187_500.0)
 
 
-def _chunks(x: np.ndarray, rate_hz: float) -> list[Chunk]:
+def chunks_of(x: np.ndarray, rate_hz: float) -> list[Chunk]:
     k = int(CHUNK_S * rate_hz)
     data = x.astype(np.float32)
     return [Chunk(data[i : i + k], i, i / rate_hz, i / rate_hz) for i in range(0, len(x) - k + 1, k)]
@@ -66,7 +66,7 @@ def equal_powers(n_channels: int, rate_hz: int, seconds: float = 20.0) -> float:
     x = recording(n_channels, rate_hz, seconds)
     pipeline, reference, k = line(n_channels, rate_hz), Reference(n_channels, rate_hz), int(CHUNK_S * rate_hz)
     worst, compared = 0.0, 0
-    for chunk in _chunks(x, rate_hz):
+    for chunk in chunks_of(x, rate_hz):
         expected = reference.step(x[chunk.first_sample : chunk.first_sample + k])
         for row in pipeline.push(chunk):
             if (row.grades != Grade.INVALID).all():  # an artifact makes a value suspect, not another one
@@ -95,7 +95,7 @@ def _turns(ours: Callable[[], float], reference: Callable[[], float], turns: int
 def band_power_row(n_channels: int, rate_hz: int, seconds: float = 20.0, turns: int = TURNS) -> Row:
     """µs a hop, all its chunks included; the first two seconds are not counted."""
     x = recording(n_channels, rate_hz, seconds)
-    chunks, k = _chunks(x, rate_hz), int(CHUNK_S * rate_hz)
+    chunks, k = chunks_of(x, rate_hz), int(CHUNK_S * rate_hz)
     skip = round(2 / CHUNK_S)
     hops = (len(chunks) - skip) * CHUNK_S / HOP_S
     arrays = [x[c.first_sample : c.first_sample + k] for c in chunks]
@@ -133,7 +133,7 @@ def band_power_row(n_channels: int, rate_hz: int, seconds: float = 20.0, turns: 
 def memory_row(minutes: float = 10.0) -> Row:
     """KiB held by the line after a minute and after ten of 32 ch 500 Hz."""
     n_channels, rate_hz = 32, 500
-    chunks = _chunks(recording(n_channels, rate_hz, 10.0), rate_hz)
+    chunks = chunks_of(recording(n_channels, rate_hz, 10.0), rate_hz)
     n = chunks[-1].end_sample
     tracemalloc.start()
     try:

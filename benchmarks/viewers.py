@@ -179,6 +179,11 @@ def row(viewers: int = 20, seconds: float = 20.0) -> dict[str, str | float | boo
     }
 
 
+def rows() -> list[dict[str, str | float | bool | None]]:
+    """Every row of this table."""
+    return [row()]
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description="How long a command waits, with and without viewers.")
     parser.add_argument("--viewers", type=int, default=20, help="pages that watch (default: 20)")

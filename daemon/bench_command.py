@@ -20,11 +20,16 @@ def bench_table(json_output: bool) -> int:
         If this installation came without the benchmarks (they lie beside the packages in a checkout).
     """
     try:
-        tables = [importlib.import_module(name) for name in ("benchmarks.run", "benchmarks.line", "benchmarks.clock")]
+        names = ("run", "biomarkers", "line", "clock", "headsets", "viewers")
+        tables = [importlib.import_module(f"benchmarks.{name}") for name in names]
     except ModuleNotFoundError:
         raise SetupError("the benchmarks are part of a checkout, not of an installed package: run `make bench` there") from None
     sys.setswitchinterval(0.001)  # as the daemon has it
-    rows = [row for table in tables for row in table.rows()]
+    rows = []
+    for table in tables:
+        if not json_output:
+            print(f"measuring {table.__name__} ...", file=sys.stderr)
+        rows += table.rows()
     if json_output:
         print(json.dumps(rows, ensure_ascii=False))
     else:

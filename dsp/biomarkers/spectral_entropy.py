@@ -8,8 +8,8 @@ from pydantic import Field, field_validator
 from dsp.biomarkers.band_power import checked_bands
 from dsp.biomarkers.sites import SiteSettings, SiteValue, window_samples
 from dsp.complexity import spectral_entropy
-from dsp.hop import Hop
-from dsp.spectrum import SpectrumNeed, bin_frequencies
+from dsp.hop import Hop, SampleNeed
+from dsp.spectrum import SpectrumNeed, bin_frequencies, psd
 from eegloop.errors import ConfigError
 from eegloop.line import LineSettings
 from eegloop.signal import StreamInfo
@@ -32,12 +32,13 @@ def build(info: StreamInfo, settings: Settings, line: LineSettings) -> SiteValue
         raise ConfigError(
             f"biomarkers: spectral_entropy.range_hz: {high:g} Hz is above half of {info.sample_rate_hz:g} samples per second"
         )
-    every = 1 if settings.every_s < line.hop_s else max(1, int(settings.every_s / line.hop_s + 1e-9))
-    need = SpectrumNeed(window_samples(info, line, settings.window_s), high, "hann", "constant", every)
+    n = window_samples(info, line, settings.window_s)
+    need = SpectrumNeed(n, high)
     frequency = bin_frequencies(need, info.sample_rate_hz)
     inside = np.flatnonzero((frequency >= low - 1e-9) & (frequency < high - 1e-9))
 
     def measure(hop: Hop, site: int) -> float:
-        return spectral_entropy(hop.density(need)[site, inside])
+        # Sites take turns: one row's transform a turn, not the whole montage's.
+        return spectral_entropy(psd(hop.window(n)[site : site + 1], need, info.sample_rate_hz)[0, inside])
 
-    return SiteValue("spectral_entropy", "1", info, settings, line, need, measure)
+    return SiteValue("spectral_entropy", "1", info, settings, line, SampleNeed(n), measure)

@@ -1,0 +1,37 @@
+"""Our numbers against independent implementations on the shared recordings: the rows of benchmarks/agreement.py meet their limits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks import agreement
+
+
+def test_a_small_recording_agrees(shared_data: Path) -> None:
+    """Powers with MNE, complexity with antropy, alpha frequency with the published one; the rest takes longer (below)."""
+    name = "muse_oddball_4ch"
+    x, info = agreement.recording(shared_data, name)
+    table = [
+        *agreement.power_rows(name, x, info),
+        *agreement.complexity_rows(name, x[: int(20 * info.sample_rate_hz)], info),
+        agreement.iaf_row(name, x, info),
+    ]
+    assert len(table) == 7
+    for row in table:
+        assert row["ok"], row
+
+
+def test_a_difference_would_be_seen(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With another integration rule the powers leave their limit: the comparison is no tautology."""
+    x, info = agreement.recording(shared_data, "muse_oddball_4ch")
+    monkeypatch.setattr(agreement, "PLAIN", agreement.PLAIN.model_copy(update={"integration": "sum"}))
+    assert not next(iter(agreement.power_rows("muse_oddball_4ch", x, info)))["ok"]
+
+
+@pytest.mark.long
+def test_every_recording_agrees(shared_data: Path) -> None:
+    table = agreement.rows(shared_data)
+    assert len(table) > 50
+    assert [row for row in table if not row["ok"]] == []
