@@ -80,6 +80,7 @@ class Artifacts:
         self._gradient_uv = (settings.gradient_uv or np.inf) * max(1.0, _REFERENCE_RATE_HZ / rate)
         self._muscle_uv2 = np.inf if settings.muscle_uv is None else settings.muscle_uv**2
         self._muscle_limit: F64 = np.full(c, self._muscle_uv2 * _MUSCLE_UNKNOWN**2)
+        self._least_muscle_limit = float(self._muscle_limit.min())
         self._own: deque[F64] = deque(maxlen=_BASELINE_S)
         self._since_refresh = 0
         self._steep_at: int | None = None
@@ -106,7 +107,7 @@ class Artifacts:
             Its number and the absolute index of its first sample.
         raw, filtered : (n_channels, n) float64
         level : (n_channels,) float64
-            Middle of the raw block's range.
+            Twice the middle of the raw block's range.
         extreme : (n_channels,) float64
             Largest absolute filtered value.
         """
@@ -125,13 +126,14 @@ class Artifacts:
         self._levels[slot] = level
         self._extremes[slot] = extreme
         self._since += 1
-        if np.greater(steepness, self._muscle_limit).any():
+        steepest = float(np.maximum.reduce(steepness))
+        if steepest > self._least_muscle_limit:
             self._muscle(block, steepness, found)
         if self._steep_at is not None:
             self._gradient_or_step(block, found)
         limit = self._gradient_uv
         # no step can be larger than the root of all steps' squares: most blocks need no second look
-        if float(steepness.max()) * n > (limit * self._per_sample_uv) ** 2:
+        if steepest * n > (limit * self._per_sample_uv) ** 2:
             largest = np.maximum(steps.max(1), -steps.min(1))
             steep = largest > limit
             if steep.any():
@@ -166,7 +168,7 @@ class Artifacts:
         limit = self._settings.step_uv
         if at is None or limit is None or at != block - 1 or self._since < 3:
             return
-        moved = np.abs(self._levels[block % self._depth] - self._levels[(block - 2) % self._depth]) > limit
+        moved = np.abs(self._levels[block % self._depth] - self._levels[(block - 2) % self._depth]) > 2 * limit
         moved &= self._steep
         if moved.any():
             found.append(Finding(Code.STEP, at, block, moved, spoils=True))
@@ -176,11 +178,11 @@ class Artifacts:
     def _look_at_eyes(self, block: int, first: int, raw: F64, extreme: F64, found: list[Finding]) -> None:
         blink_uv = self._settings.blink_uv
         if blink_uv is not None and self._front.size:
-            front = extreme[self._front]
-            if float(front.min()) > blink_uv and float(front.max()) > 2 * blink_uv:
+            front = extreme[self._front].tolist()
+            if min(front) > blink_uv and max(front) > 2 * blink_uv:
                 # too early to say what it is, but no window may use it as brain
                 found.append(Finding(Code.BLINK, block, block, self._near_eyes & (extreme > blink_uv / 2), spoils=False))
-        for event in self.eyes.take(first, raw):
+        for event in self.eyes.take(block, first, raw):
             self._eye_event(event, block, found)
 
     def _eye_event(self, event: EyeEvent, block: int, found: list[Finding]) -> None:
@@ -218,7 +220,7 @@ class Artifacts:
         if whole:
             rows = np.arange(block - self._per_second + 1, block + 1) % self._depth
             noise = self._steepness[rows].mean(0)
-            shift = self._levels[rows[-1]] - self._levels[rows[0]]
+            shift = (self._levels[rows[-1]] - self._levels[rows[0]]) / 2
             self.contact.second(self._covariance, noise, shift, dead, line_uv2, impedance_kohm)
             self._own.append(noise)
             self._since_refresh += 1
@@ -226,5 +228,6 @@ class Artifacts:
                 self._since_refresh = 0
                 own = np.median(self._own, axis=0)
                 self._muscle_limit = np.maximum(self._muscle_uv2, MUSCLE_TIMES**2 * own)
+                self._least_muscle_limit = float(self._muscle_limit.min())
         self._covariance[:] = 0.0
         return whole

@@ -53,14 +53,18 @@ class Lasting:
         self._run: NDArray[np.int8] = np.zeros(shape, dtype=np.int8)
         self.on: Bool = np.zeros(shape, dtype=np.bool_)
         self.any = False
+        self._counting = False
 
     def take(self, bad: Bool, good: Bool) -> Bool:
         """One more second: where it looks bad, where good; in between nothing counts."""
+        if not (self.any or self._counting or bad.any()):
+            return self.on
         opposite = np.where(self.on, good, bad)
         self._run = np.where(opposite, self._run + 1, 0).astype(np.int8)
+        self._counting = bool(opposite.any())
         turning = self._run >= HYSTERESIS_S
         if turning.any():
-            self.on = self.on ^ turning
+            self.on = np.not_equal(self.on, turning)
             self._run[turning] = 0
             self.any = bool(self.on.any())
         return self.on
@@ -82,7 +86,7 @@ class Contact:
         c = info.n_channels
         self._eeg = eeg
         self._near = neighbors(info) & eeg & eeg[:, np.newaxis]
-        self._has_neighbors: Bool = self._near.any(1)
+        self._has_neighbors: Bool = np.asarray(self._near.any(1), dtype=np.bool_)
         self._pairs = eeg & eeg[:, np.newaxis] & ~np.eye(c, dtype=np.bool_)
         self._drift_uv_per_s = drift_uv_per_s
         self._bridges, self._odd, self._one = Lasting((c, c)), Lasting((c,)), Lasting((1,))

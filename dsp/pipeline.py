@@ -153,6 +153,7 @@ class Pipeline:
         frequency = self._engines[self.spectrum_need.key].frequency_hz
         self._total_weights = band_weights(frequency, *_TOTAL_HZ, "sum")
 
+        self._magnitude: F64 = np.empty((c, grid.block_lengths[-1]))
         self._longest_bridge = int(BRIDGE_S * rate + 1e-9)
         self._repair = Repair(c, self._longest_bridge, settings.glitch_uv)
         self._end: int | None = None  # one past the newest sample of the grid that is dealt with
@@ -383,10 +384,10 @@ class Pipeline:
             self._chain.restart(np.zeros(len(raw)), mended.out)
 
     def _work(self, n: int, raw: F64, low: F64, high: F64, filtered: F64, whole: bool, unbroken: bool) -> None:
-        extreme = np.maximum(np.maximum.reduce(filtered, axis=1), -np.minimum.reduce(filtered, axis=1))
+        extreme = np.maximum.reduce(np.abs(filtered, out=self._magnitude[:, :n]), axis=1)
         self._quality.block(self._block, n, raw, low, high, extreme, whole)
         if unbroken:
-            found = self._artifacts.block(self._block, self._block_start, raw, (low + high) / 2, filtered, extreme)
+            found = self._artifacts.block(self._block, self._block_start, raw, low + high, filtered, extreme)
             if found:
                 self._quality.found(found)
         else:
