@@ -76,7 +76,9 @@ def recording(folder: Path, name: str) -> Count:
 
     x, info = load(folder, name)
     rate = info.sample_rate_hz
-    listed = np.array(json.loads((folder / "ground_truth.json").read_text())["recordings"][name]["blinks_scipy"]["samples"]) / rate
+    listed = (
+        np.array(json.loads((folder / "ground_truth.json").read_text())["recordings"][name]["blinks_scipy"]["samples"]) / rate
+    )
     times, polarity = detected(x, info)
     front = x[:, info.channels.index(FRONTAL[name])]
     slow = signal.sosfiltfilt(signal.butter(4, [1, 10], "bandpass", fs=rate, output="sos"), front - np.median(front))
@@ -96,7 +98,14 @@ def brain(seed: int, seconds: int = 300) -> Count:
     info = StreamInfo("brain", "brain", plant.settings.sample_rate_hz, montage, ("eeg",) * len(montage), 187_500.0)
     times, polarity = detected(np.vstack(pieces).astype(np.float64), info)
     listed = np.array([peak for peak in peaks if peak < seconds - 1.0])
-    return Count(f"virtual brain, seed {seed}", len(listed), _near(listed, times), len(times), len(times) - _near(times, np.array(peaks)), polarity)
+    return Count(
+        f"virtual brain, seed {seed}",
+        len(listed),
+        _near(listed, times),
+        len(times),
+        len(times) - _near(times, np.array(peaks)),
+        polarity,
+    )
 
 
 def _near(these: F64, those: F64) -> int:

@@ -65,7 +65,7 @@ class Artifacts:
         self._near_eyes[self.eyes.channels] = True
         self._behind: Bool = eeg & (at[:, 1] < 0.3)
         self._beside: Bool = self._near_eyes & (np.abs(at[:, 0]) > 0.25)
-        self._neck: Bool = (at[:, 1] < -0.5) & (at[:, 1] > -1.5) & (at[:, 2] < 0.25)
+        self._neck: Bool = (at[:, 1] < -0.75) & (at[:, 1] > -1.5) & (at[:, 2] < 0.25)
         self._front = self.eyes.front
         # blocks of a second, and of what an eye event can reach back to
         self._per_second = max(1, round(rate / float(grid.block_length)))

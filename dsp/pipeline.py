@@ -378,7 +378,9 @@ class Pipeline:
             self._quality.restarted(first + offset, channels, self.settle_samples)
         filtered[:, done:] = self._chain.run(raw[:, done:])
         if mended.replaced.any():
-            self._quality.bridged(self._block, mended.replaced)
+            self._quality.bridged(self._block, mended.replaced * ~mended.glitched)
+            if mended.glitched.any():
+                self._quality.bridged(self._block, mended.replaced * mended.glitched, Code.GLITCH)
         if mended.out.any():
             self._quality.out(mended.out)
             self._chain.restart(np.zeros(len(raw)), mended.out)

@@ -340,7 +340,9 @@ class ChannelQuality:
             self._mains_run = self._mains_run + 1 if stands_out and strongest != self._mains else 0
             if self._mains_run >= MAINS_S:
                 self._mains, self._mains_run, self.mains_hz = strongest, 0, self._lines_hz[strongest]
-        self.mains_uv2 = None if self._mains is None else power_uv2[self._mains]
+        if len(power_uv2):
+            # one bad contact shows its mains long before the whole montage does
+            self.mains_uv2 = np.fmax.reduce(power_uv2, axis=0) if self._mains is None else power_uv2[self._mains]
 
     def dead_share(self) -> F64:
         """Share of the samples since the last call that were flat or at the rail, a channel."""
