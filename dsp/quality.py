@@ -163,6 +163,8 @@ class ChannelQuality:
         self._loss_blocks = max(1, round(PACKET_LOSS_S * grid.rate_hz / float(grid.block_length)))
         self._losses: deque[tuple[int, int]] = deque()
         self.impedance_kohm: F64 | None = None
+        self.lacking: Bool | None = None  # channels that have nothing to be referenced to
+        self._newest = -NEVER
         self.all_good: U8 = np.zeros(c, dtype=np.uint8)
         self._good: Bool = np.ones(c, dtype=np.bool_)
         self._named: dict[bytes, tuple[Bool, tuple[tuple[str, ...], ...]]] = {}
@@ -228,6 +230,7 @@ class ChannelQuality:
     def block(self, block: int, n: int, raw: F64, low: F64, high: F64, extreme: F64, whole: bool) -> None:
         """Judge one block: raw (n_channels, n), its minimum and maximum and the largest absolute filtered value a channel."""
         settings = self._settings
+        self._newest = block
         if whole:
             span = high - low
             if self._was_flat or float(span.min()) < settings.flat_uv:
@@ -331,6 +334,26 @@ class ChannelQuality:
         self._any_noisy, self._any_leaky = bool(self._noisy.any()), bool(self._leaky.any())
         self._find_mains(power_uv2)
 
+    def corrected(self, block: int, values: Bool, mains: Bool) -> None:
+        """These channels' values were changed by a correction in this block; of those only mains were taken."""
+        if values.any():
+            n = self._grid.block_end(block) - self._grid.block_end(block - 1)
+            self._spoil(block, n, values, Code.CORRECTED)
+        if mains.any():
+            self._note(Code.CORRECTED, mains)
+
+    def pulse(self, block: int) -> None:
+        """A magnetic pulse was cut out of this block."""
+        n = self._grid.block_end(block) - self._grid.block_end(block - 1)
+        self._spoil(block, n, np.ones(len(self._eeg), dtype=np.bool_), Code.PULSE)
+
+    def unusable(self) -> Bool:
+        """Channels that no other channel may lean on now: gone, settling, flat, at the rail or with a lasting fault."""
+        recent = (self._spoiled_at == self._newest) & (self._spoil_code == Code.RAIL)
+        return np.asarray(
+            (self.valid_from == NEVER) | (self._fault_code > 0) | (self._flat_run >= self._flat_n) | recent, dtype=np.bool_
+        )
+
     def _find_mains(self, power_uv2: F64) -> None:
         """Which of 50 and 60 Hz the mains are: the one that stands out for seconds; once found, the other must do so."""
         typical = np.sort(power_uv2[:, self._eeg], axis=1)[:, self._middle].tolist() if self._middle >= 0 else []
@@ -380,9 +403,12 @@ class ChannelQuality:
             and first > self._last_bridge
             and not self._any_leaky
             and not self._faults
+            and self.lacking is None
         ):
             return self.all_good
         code = self._fault_code.copy()
+        if self.lacking is not None:
+            code[self.lacking & (code == 0)] = Code.REFERENCE_FAULT
         rows = np.arange(max(first, block - self._depth + 1), block + 1) % self._depth
         if self._any_leaky:
             code[self._leaky] = Code.LINE_NOISE
