@@ -253,7 +253,9 @@ class ChannelQuality:
     def found(self, findings: list[Finding]) -> None:
         """Marks, also on blocks that are past: what is told late counts for every window that still holds them."""
         oldest = self._grid.block_of(0) if not findings else max(f.last for f in findings) - self._depth + 1
-        for code, first, last, channels, spoils in findings:
+        gone = self.valid_from == NEVER if self._valid_from_all == NEVER else None
+        for code, first, last, seen, spoils in findings:
+            channels = seen if gone is None else seen & ~gone  # a channel without signal has no artifact either
             for block in range(max(first, oldest), last + 1):
                 self._mark(block, self._grid.block_end(block) - self._grid.block_end(block - 1), channels, code)
             if spoils:

@@ -42,6 +42,8 @@ class Rereference:
         self._back_blocks = max(1, round(BACK_AFTER_S * grid.rate_hz / float(grid.block_length)))
         self._good: Bool = eeg.copy()
         self._good_for: NDArray[np.int64] = np.full(len(eeg), self._back_blocks, dtype=np.int64)
+        self._was_bad: Bool = np.zeros(len(eeg), dtype=np.bool_)
+        self._last: F64 = np.zeros((len(eeg), 1))
         self.lacking: Bool = np.zeros(len(eeg), dtype=np.bool_)
         self._map = self._from = self._to = self._matrix()
         self._step = self._fade_blocks
@@ -58,6 +60,14 @@ class Rereference:
         if (good != self._good).any():
             self._good = good
             self._from, self._to, self._step = self._map, self._matrix(), 0
+        held = bad & self._was_bad
+        self._was_bad = bad
+        own = None
+        if held.any():
+            # for the others a channel that is gone stands still while it fades: its filters may do anything
+            own = x[held] - self._last[held]
+            x[held] = self._last[held]
+        self._last[~held] = x[~held, -1:]
         n = x.shape[1]
         if self._step < self._fade_blocks:
             part = (self._step + np.arange(1, n + 1) / n) / self._fade_blocks
@@ -68,6 +78,8 @@ class Rereference:
         else:
             self._map = self._to
             x[:] = self._map @ x
+        if own is not None:
+            x[held] += own
 
     def _matrix(self) -> F64:
         matrix = np.eye(len(self._eeg))

@@ -9,7 +9,7 @@ from dsp.biomarkers import band_power
 from dsp.hop import SampleNeed
 from dsp.pipeline import Pipeline
 from dsp.reference import Rereference
-from dsp.window import Grid
+from dsp.window import Grid, SampleRing
 from eegloop.line import CorrectionSettings, LineSettings, QualitySettings
 from eegloop.signal import Biomarkers, Chunk, Grade, StreamInfo
 from simulators.brain import Brain, BrainSettings, Stimulation
@@ -37,16 +37,14 @@ def run(x: np.ndarray, labels: tuple[str, ...] = MONTAGE, pulses: tuple[int, ...
     info = StreamInfo("t", "t", RATE, labels, ("eeg",) * len(labels), full_scale_uv=187_500.0)
     pipeline = Pipeline(info, LineSettings(window_s=1.0, **line), [("band_power", band_power.Settings())])
     seen = Samples()
-    from dsp.window import SampleRing
-
     pipeline._samples = pipeline._hop.samples = SampleRing(len(labels), 25)
     pipeline._biomarkers.append(seen)
     pipeline._slices.append(slice(pipeline._n_columns, pipeline._n_columns))
     for sample in pulses:
         pipeline.pulse(sample)
     rows: list[Biomarkers] = []
-    for i in range(0, len(x), 5):
-        rows += pipeline.push(Chunk(x[i : i + 5].astype(np.float32), i, i / RATE, i / RATE))
+    for i in range(0, len(x), 50):
+        rows += pipeline.push(Chunk(x[i : i + 50].astype(np.float32), i, i / RATE, i / RATE))
     return rows, np.concatenate(seen.pieces, axis=1)
 
 
@@ -58,11 +56,11 @@ def brain(seconds: int, **settings: object) -> tuple[np.ndarray, np.ndarray]:
 
 
 def test_blinks_are_taken_out_by_regression_and_said() -> None:
-    x, _ = brain(90, saccades_per_min=0)
+    x, _ = brain(36, saccades_per_min=0, blinks_per_min=40)
     plain_rows, plain = run(x)
     rows, fixed = run(x, correction=CorrectionSettings(blink_above_uv=20.0))
     blinking = np.abs(plain[:2].mean(0)) > 50
-    blinking[: 40 * 250] = False
+    blinking[: 18 * 250] = False
     f3 = MONTAGE.index("F3")
     assert blinking.sum() > 100
     assert np.sqrt(np.mean(fixed[f3, blinking] ** 2)) < 0.6 * np.sqrt(np.mean(plain[f3, blinking] ** 2))
@@ -76,32 +74,32 @@ def test_blinks_are_taken_out_by_regression_and_said() -> None:
 
 
 def test_asr_brings_back_the_power_under_a_loud_artifact_and_leaves_the_rest() -> None:
-    x, _ = brain(80, eyes="closed", saccades_per_min=0)
+    x, _ = brain(44, eyes="closed", saccades_per_min=0)
     rng = np.random.default_rng(1)
     clean_rows, clean = run(x)
-    part = slice(70 * 250, 72 * 250)
+    part = slice(40 * 250, 42 * 250)
     x[part] += np.outer(70 * np.sin(2 * np.pi * 6 * np.arange(500) / RATE), rng.standard_normal(8))
     _, plain = run(x)
-    rows, fixed = run(x, correction=CorrectionSettings(subspace_cutoff=20.0, subspace_calibration_s=40.0))
+    rows, fixed = run(x, correction=CorrectionSettings(subspace_cutoff=20.0, subspace_calibration_s=20.0))
     n = clean.shape[1]
     error = lambda y: float(np.sqrt(np.mean((y[:, part.start + 60 : part.stop] - clean[:, part.start + 60 : part.stop]) ** 2)))  # noqa: E731
     assert error(fixed) < 0.25 * error(plain)
-    before = slice(45 * 250, 69 * 250)
+    before = slice(30 * 250, 39 * 250)
     assert np.sqrt(np.mean((fixed[:, before] - clean[:, before]) ** 2)) < 0.02 * np.sqrt(np.mean(clean[:, before] ** 2))
     assert n == len(x)
-    during = next(row for row in rows if row.end_sample == 71 * 250)
+    during = next(row for row in rows if row.end_sample == 41 * 250)
     assert set(during.reasons) >= {"corrected"} or "amplitude" in set(during.reasons)
     assert (during.grades == Grade.SUSPECT).any()
 
 
 @pytest.mark.parametrize("mains", [49.8, 50.0, 50.3])
 def test_mains_are_followed_and_taken_out(mains: float) -> None:
-    x, _ = brain(30, line_uv=0.0)
+    x, _ = brain(20, line_uv=0.0)
     line = {"notch_hz": None, "low_pass_hz": None, "high_pass_hz": 1.0}
     _, clean = run(x, **line)
     x += 40 * np.sin(2 * np.pi * mains * np.arange(len(x)) / RATE + 0.4)[:, np.newaxis]
     rows, fixed = run(x, correction=CorrectionSettings(track_line_hz=50), **line)
-    late = slice(15 * 250, None)
+    late = slice(14 * 250, None)
     left = np.sqrt(np.mean((fixed[:, late] - clean[:, late]) ** 2))
     assert left < 0.05 * 40 / np.sqrt(2)
     assert all("corrected" in reasons for reasons in rows[-1].quality.reasons)
@@ -128,15 +126,20 @@ def test_magnetic_pulses_are_cut_before_any_filter_and_their_windows_are_suspect
     assert rows[-1].grades[column] == Grade.GOOD
 
 
-def test_pulses_of_the_virtual_brain_leave_no_trace_in_alpha() -> None:
-    """A pulse into the plant: amplifier at the rail, then an exponential tail; after the cut the line sees brain again."""
-    plant = Brain(BrainSettings(seed=2, eyes="closed", clenches_per_min=0, pops_per_min=0, pulse_artifact_s=0.003))
-    pieces = [plant.advance(5_000)]
-    pieces.append(plant.advance(2, Stimulation(pulses_t=1)) if "pulses_t" in Stimulation.__dataclass_fields__ else plant.advance(2))
-    pieces.append(plant.advance(2_000))
-    x = np.vstack(pieces).astype(float)
-    _, fixed = run(x, pulses=(5_000,))
-    assert np.isfinite(fixed).all()
+def test_pulses_of_the_virtual_brain_leave_brain_behind() -> None:
+    """Pulses into the plant: the amplifier at its rail, then a tail of milliseconds; half a second after the cut only brain is left."""
+    plant = Brain(BrainSettings(seed=2, eyes="closed", clenches_per_min=0, pops_per_min=0, pulse_artifact_s=0.002))
+    pulses = (16 * 250 + 7, 17 * 250 + 11)
+    delivered, clean = [], []
+    for _ in range(20):
+        delivered.append(plant.advance(250, Stimulation(pulses=pulses)))
+        clean.append(plant.truth().clean_uv)
+    x, undisturbed = np.vstack(delivered).astype(float), np.vstack(clean)
+    assert np.abs(x - undisturbed).max() > 1000, "the plant was not disturbed"
+    _, truth = run(undisturbed)
+    _, fixed = run(x, pulses=pulses)
+    after = slice(18 * 250, 20 * 250)
+    assert np.sqrt(np.mean((fixed[:, after] - truth[:, after]) ** 2)) < 0.1 * np.sqrt(np.mean(truth[:, after] ** 2))
 
 
 @pytest.mark.parametrize("kind", ["average", "csd", "bipolar"])
@@ -151,7 +154,7 @@ def test_a_channel_that_drops_out_makes_no_jump_in_the_others(kind: str) -> None
         steps = np.abs(np.diff(y[others, 12 * 250 : 35 * 250], axis=1))
         assert steps.max() < 25, steps.max()
     np.testing.assert_allclose(dropped[others, : 15 * 250], whole[others, : 15 * 250], atol=1e-9)
-    np.testing.assert_allclose(dropped[others, -1000:], whole[others, -1000:], atol=1e-6)
+    np.testing.assert_allclose(dropped[others, -500:], whole[others, -500:], atol=1e-6)
     during = next(row for row in rows if row.end_sample == 20 * 250)
     assert during.grades[during.find("band_power.alpha", "O2")] == Grade.GOOD
     assert during.grades[during.find("band_power.alpha", "P3")] == Grade.INVALID
