@@ -76,7 +76,7 @@ def test_blinks_are_taken_out_by_regression_and_said() -> None:
 def test_asr_brings_back_the_power_under_a_loud_artifact_and_leaves_the_rest() -> None:
     x, _ = brain(44, eyes="closed", saccades_per_min=0)
     rng = np.random.default_rng(1)
-    clean_rows, clean = run(x)
+    _clean_rows, clean = run(x)
     part = slice(40 * 250, 42 * 250)
     x[part] += np.outer(70 * np.sin(2 * np.pi * 6 * np.arange(500) / RATE), rng.standard_normal(8))
     _, plain = run(x)
