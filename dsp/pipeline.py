@@ -453,9 +453,9 @@ class Pipeline:
         return x
 
     def _close_block(self, chunk: Chunk, rows: list[Biomarkers]) -> None:
-        if self._artifacts.second_ends(self._block):
+        if self._artifacts.stretch_ends(self._block):
             quality = self._quality
-            if self._artifacts.second(self._block, quality.dead_share(), quality.mains_uv2, quality.impedance_kohm):
+            if self._artifacts.stretch(self._block, quality.dead_share(), quality.mains_uv2, quality.impedance_kohm):
                 quality.judged()
         hop, rest = divmod(self._block, self._grid.blocks_per_hop)
         if rest == 0:

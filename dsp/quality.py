@@ -377,7 +377,7 @@ class ChannelQuality:
         return share
 
     def judged(self) -> None:
-        """Take over what `contact` has concluded from another second."""
+        """Take over what `contact` has concluded from another stretch."""
         contact = self.contact
         self._faults = tuple(
             (code, channels)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dsp.asr import ArtifactSubspace
 from dsp.biomarkers import band_power
-from dsp.contact import HYSTERESIS_S, Lasting
+from dsp.contact import TURNS_AFTER, Lasting
 from dsp.correction import LineTracker
 from dsp.eyes import Eyes
 from dsp.pipeline import Pipeline
@@ -178,10 +178,10 @@ def test_any_rate_and_any_number_of_channels_with_everything_on(rate: float, cha
 
 @QUICK
 @given(st.lists(st.sampled_from("bg-"), max_size=80))
-def test_a_verdict_needs_five_in_a_row_to_turn(seconds: list[str]) -> None:
+def test_a_verdict_needs_a_run_to_turn(looks: list[str]) -> None:
     lasting, on, run_of = Lasting((1,)), False, 0
-    for second in seconds:
-        run_of = run_of + 1 if second == ("g" if on else "b") else 0
-        if run_of == HYSTERESIS_S:
+    for look in looks:
+        run_of = run_of + 1 if look == ("g" if on else "b") else 0
+        if run_of == TURNS_AFTER:
             on, run_of = not on, 0
-        assert lasting.take(np.array([second == "b"]), np.array([second == "g"]))[0] == on
+        assert lasting.take(np.array([look == "b"]), np.array([look == "g"]))[0] == on
