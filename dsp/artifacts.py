@@ -1,7 +1,7 @@
 """Artifacts of the body and of electrodes, found in every block as it comes: what, which channels, which blocks.
 
 One pass over a finished block gives all channels' steepness, noise at the top of the pass band, level and extremes; everything else
-works on those few numbers. Slow verdicts (`dsp.contact`) follow once a second. Blocks and seconds lie on the absolute grid.
+works on those few numbers. Slow verdicts (`dsp.contact`) follow every 2.5 s. Blocks and such stretches lie on the absolute grid.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from dsp.codes import Code
-from dsp.contact import Contact
+from dsp.contact import STRETCH_S, Contact
 from dsp.electrodes import direction
 from dsp.eyes import EyeEvent, Eyes
 from dsp.window import Grid
@@ -24,7 +24,7 @@ _REFERENCE_RATE_HZ = 250.0  # steepness is stated per sample of 4 ms
 MUSCLE_TIMES = 2.5  # this many times the person's own median
 _MUSCLE_UNKNOWN = 2.0  # before there is one: this many times the setting
 STRONG = 4.0  # times the limit's power: one such block spoils a window
-_BASELINE_S, _BASELINE_LEAST_S, _REFRESH_S = 60, 10, 10
+_BASELINE, _BASELINE_LEAST, _REFRESH = 24, 3, 3  # stretches: a minute, 7.5 s, 7.5 s
 BLINK_BEFORE_S, BLINK_AFTER_S = 0.15, 0.25
 # An excursion that is as large behind as in front is no blink but the head or its cable moving.
 EVERYWHERE = 0.8
@@ -65,11 +65,10 @@ class Artifacts:
         self._near_eyes[self.eyes.channels] = True
         self._behind: Bool = eeg & (at[:, 1] < 0.3)
         self._beside: Bool = self._near_eyes & (np.abs(at[:, 0]) > 0.25)
-        self._neck: Bool = (at[:, 1] < -0.5) & (at[:, 1] > -1.5) & (at[:, 2] < 0.25)
+        self._neck: Bool = (at[:, 1] < -0.75) & (at[:, 1] > -1.5) & (at[:, 2] < 0.25)
         self._front = self.eyes.front
-        # blocks of a second, and of what an eye event can reach back to
-        self._per_second = max(1, round(rate / float(grid.block_length)))
-        self._depth = self._per_second + 4
+        self._per_stretch = max(1, round(STRETCH_S * rate / float(grid.block_length)))
+        self._depth = self._per_stretch + 4
         self._steepness: F64 = np.zeros((self._depth, c))
         self._levels: F64 = np.zeros((self._depth, c))
         self._extremes: F64 = np.zeros((self._depth, c))
@@ -80,7 +79,8 @@ class Artifacts:
         self._gradient_uv = (settings.gradient_uv or np.inf) * max(1.0, _REFERENCE_RATE_HZ / rate)
         self._muscle_uv2 = np.inf if settings.muscle_uv is None else settings.muscle_uv**2
         self._muscle_limit: F64 = np.full(c, self._muscle_uv2 * _MUSCLE_UNKNOWN**2)
-        self._own: deque[F64] = deque(maxlen=_BASELINE_S)
+        self._least_muscle_limit = float(self._muscle_limit.min())
+        self._own: deque[F64] = deque(maxlen=_BASELINE)
         self._since_refresh = 0
         self._steep_at: int | None = None
         self._steep: Bool = np.zeros(c, dtype=np.bool_)
@@ -106,7 +106,7 @@ class Artifacts:
             Its number and the absolute index of its first sample.
         raw, filtered : (n_channels, n) float64
         level : (n_channels,) float64
-            Middle of the raw block's range.
+            Twice the middle of the raw block's range.
         extreme : (n_channels,) float64
             Largest absolute filtered value.
         """
@@ -125,13 +125,14 @@ class Artifacts:
         self._levels[slot] = level
         self._extremes[slot] = extreme
         self._since += 1
-        if np.greater(steepness, self._muscle_limit).any():
+        steepest = float(np.maximum.reduce(steepness))
+        if steepest > self._least_muscle_limit:
             self._muscle(block, steepness, found)
         if self._steep_at is not None:
             self._gradient_or_step(block, found)
         limit = self._gradient_uv
         # no step can be larger than the root of all steps' squares: most blocks need no second look
-        if float(steepness.max()) * n > (limit * self._per_sample_uv) ** 2:
+        if steepest * n > (limit * self._per_sample_uv) ** 2:
             largest = np.maximum(steps.max(1), -steps.min(1))
             steep = largest > limit
             if steep.any():
@@ -139,10 +140,11 @@ class Artifacts:
                 found.append(Finding(Code.GRADIENT, block, block, steep, spoils=False))
         if self.eyes.active:
             self._look_at_eyes(block, first, raw, extreme, found)
-        second = filtered[:, :: self._stride]
-        if not self._zero_mean:
-            second = second - second.mean(1, keepdims=True)
-        self._covariance += second @ second.T
+        if not found:  # a blink makes all frontal channels alike for a moment
+            thinned = filtered[:, :: self._stride]
+            if not self._zero_mean:
+                thinned = thinned - thinned.mean(1, keepdims=True)
+            self._covariance += thinned @ thinned.T
         return found
 
     # -- muscle, steps -------------------------------------------------------------------------
@@ -166,7 +168,7 @@ class Artifacts:
         limit = self._settings.step_uv
         if at is None or limit is None or at != block - 1 or self._since < 3:
             return
-        moved = np.abs(self._levels[block % self._depth] - self._levels[(block - 2) % self._depth]) > limit
+        moved = np.abs(self._levels[block % self._depth] - self._levels[(block - 2) % self._depth]) > 2 * limit
         moved &= self._steep
         if moved.any():
             found.append(Finding(Code.STEP, at, block, moved, spoils=True))
@@ -176,11 +178,11 @@ class Artifacts:
     def _look_at_eyes(self, block: int, first: int, raw: F64, extreme: F64, found: list[Finding]) -> None:
         blink_uv = self._settings.blink_uv
         if blink_uv is not None and self._front.size:
-            front = extreme[self._front]
-            if float(front.min()) > blink_uv and float(front.max()) > 2 * blink_uv:
+            front = extreme[self._front].tolist()
+            if min(front) > blink_uv and max(front) > 2 * blink_uv:
                 # too early to say what it is, but no window may use it as brain
                 found.append(Finding(Code.BLINK, block, block, self._near_eyes & (extreme > blink_uv / 2), spoils=False))
-        for event in self.eyes.take(first, raw):
+        for event in self.eyes.take(block, first, raw):
             self._eye_event(event, block, found)
 
     def _eye_event(self, event: EyeEvent, block: int, found: list[Finding]) -> None:
@@ -207,24 +209,25 @@ class Artifacts:
         if ruled.any():
             found.append(Finding(code, from_block, to_block, ruled, spoils=True))
 
-    # -- once a second -------------------------------------------------------------------------
+    # -- once a stretch ------------------------------------------------------------------------
 
-    def second_ends(self, block: int) -> bool:
-        return block % self._per_second == 0
+    def stretch_ends(self, block: int) -> bool:
+        return block % self._per_stretch == 0
 
-    def second(self, block: int, dead: F64, line_uv2: F64 | None, impedance_kohm: F64 | None) -> bool:
-        """The second that ends with `block`; False if it was not whole and nothing is concluded."""
-        whole = self._since >= self._per_second
+    def stretch(self, block: int, dead: F64, line_uv2: F64 | None, impedance_kohm: F64 | None) -> bool:
+        """The stretch that ends with `block`; False if it was not whole and nothing is concluded."""
+        whole = self._since >= self._per_stretch
         if whole:
-            rows = np.arange(block - self._per_second + 1, block + 1) % self._depth
+            rows = np.arange(block - self._per_stretch + 1, block + 1) % self._depth
             noise = self._steepness[rows].mean(0)
-            shift = self._levels[rows[-1]] - self._levels[rows[0]]
-            self.contact.second(self._covariance, noise, shift, dead, line_uv2, impedance_kohm)
+            shift = (self._levels[rows[-1]] - self._levels[rows[0]]) / 2
+            self.contact.stretch(self._covariance, noise, shift, dead, line_uv2, impedance_kohm)
             self._own.append(noise)
             self._since_refresh += 1
-            if self._since_refresh >= _REFRESH_S and len(self._own) >= _BASELINE_LEAST_S:
+            if self._since_refresh >= _REFRESH and len(self._own) >= _BASELINE_LEAST:
                 self._since_refresh = 0
                 own = np.median(self._own, axis=0)
                 self._muscle_limit = np.maximum(self._muscle_uv2, MUSCLE_TIMES**2 * own)
+                self._least_muscle_limit = float(self._muscle_limit.min())
         self._covariance[:] = 0.0
         return whole

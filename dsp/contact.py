@@ -1,4 +1,4 @@
-"""What a second of all channels together says of the electrodes: bridged, disagreeing, reference fault, drift, and a contact score.
+"""What a stretch of all channels together says of the electrodes: bridged, disagreeing, reference fault, drift, and a contact score.
 
 No impedance is needed; where a source measures it, it counts too. Everything lasting has 5 s of hysteresis both ways. A good score
 says nothing about the contact of *stimulation* electrodes.
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from dsp.electrodes import direction
 from eegloop.signal import F64, Bool, StreamInfo
 
-HYSTERESIS_S = 5
+STRETCH_S = 2.5
+TURNS_AFTER = 2  # stretches in a row: 5 s of hysteresis
 # Share of a pair's smaller power that is left in its difference: 1 % is no two places of one scalp, but one pool of gel.
 BRIDGED = 0.01
 # Median correlation of all pairs: only a common electrode, the reference, makes every place the same.
@@ -47,32 +48,36 @@ def neighbors(info: StreamInfo) -> Bool:
 
 
 class Lasting:
-    """A yes or no a place that turns only after `HYSTERESIS_S` seconds of the other."""
+    """A yes or no a place that turns only after `TURNS_AFTER` stretches of the other."""
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self._run: NDArray[np.int8] = np.zeros(shape, dtype=np.int8)
         self.on: Bool = np.zeros(shape, dtype=np.bool_)
         self.any = False
+        self._counting = False
 
     def take(self, bad: Bool, good: Bool) -> Bool:
-        """One more second: where it looks bad, where good; in between nothing counts."""
+        """One more stretch: where it looks bad, where good; in between nothing counts."""
+        if not (self.any or self._counting or bad.any()):
+            return self.on
         opposite = np.where(self.on, good, bad)
         self._run = np.where(opposite, self._run + 1, 0).astype(np.int8)
-        turning = self._run >= HYSTERESIS_S
+        self._counting = bool(opposite.any())
+        turning = self._run >= TURNS_AFTER
         if turning.any():
-            self.on = self.on ^ turning
+            self.on = np.not_equal(self.on, turning)
             self._run[turning] = 0
             self.any = bool(self.on.any())
         return self.on
 
 
 class Contact:
-    """`second` takes a whole second; the verdicts stay until the next.
+    """`stretch` takes the next `STRETCH_S` whole seconds; the verdicts stay until the one after.
 
     Attributes
     ----------
     score : (n_channels,) float64
-        0 (no contact) to 1, the median of the last 5 s; NaN for channels that are no EEG, and before the first second.
+        0 (no contact) to 1, the better of the last two stretches; NaN for channels that are no EEG, and before the first.
     worst : int
         The channel with the lowest score if that is below 0.5; else -1.
     bridged, disagrees, reference, drifting, poor : (n_channels,) bool
@@ -82,21 +87,21 @@ class Contact:
         c = info.n_channels
         self._eeg = eeg
         self._near = neighbors(info) & eeg & eeg[:, np.newaxis]
-        self._has_neighbors: Bool = np.asarray(self._near.any(1))
+        self._has_neighbors: Bool = np.asarray(self._near.any(1), dtype=np.bool_)
         self._pairs = eeg & eeg[:, np.newaxis] & ~np.eye(c, dtype=np.bool_)
         self._drift_uv_per_s = drift_uv_per_s
         self._bridges, self._odd, self._one = Lasting((c, c)), Lasting((c,)), Lasting((1,))
         self._drift, self._poor = Lasting((c,)), Lasting((c,))
-        self._scores: deque[F64] = deque(maxlen=HYSTERESIS_S)
+        self._scores: deque[F64] = deque(maxlen=TURNS_AFTER)
         self._never: Bool = np.zeros(c, dtype=np.bool_)
         self.score: F64 = np.full(c, np.nan)
         self.worst = -1
         self.bridged = self.disagrees = self.reference = self.drifting = self.poor = self._never
 
-    def second(
+    def stretch(
         self, covariance: F64, noise: F64, shift_uv: F64, dead: F64, line_uv2: F64 | None, impedance_kohm: F64 | None
     ) -> None:
-        """Judge a second.
+        """Judge a stretch.
 
         Parameters
         ----------
@@ -105,7 +110,7 @@ class Contact:
         noise : (n_channels,) float64
             Mean square of sample-to-sample steps after the filters: the noise floor at the top of the pass band.
         shift_uv : (n_channels,) float64
-            How far the raw level moved.
+            How far the raw level moved in it.
         dead : (n_channels,) float64
             Share of it that was flat or at the rail, 0-1.
         line_uv2 : (n_channels,) float64 or None
@@ -118,7 +123,7 @@ class Contact:
         correlation = covariance / scale / scale[:, np.newaxis]
         self._pairwise(covariance, correlation, power, alive)
         if self._drift_uv_per_s is not None:
-            far = np.abs(shift_uv) > self._drift_uv_per_s
+            far = np.abs(shift_uv) > self._drift_uv_per_s * STRETCH_S
             self.drifting = self._drift.take(far & self._eeg, ~far)
         score = 1.0 - dead
         _lower(score, _falling(np.sqrt(noise), self._median(np.sqrt(noise), alive), _NOISE))
@@ -133,7 +138,7 @@ class Contact:
         if self._odd.any:
             score = np.where(self._odd.on, np.minimum(score, 0.3), score)
         self._scores.append(np.where(self._eeg, score, np.nan))
-        self.score = np.sort(self._scores, axis=0)[len(self._scores) // 2]
+        self.score = np.max(self._scores, axis=0)
         self.poor = self._poor.take((score < _BAD) & self._eeg, score > _GOOD)
         low = np.where(self._eeg, self.score, 2.0)
         lowest = int(low.argmin())

@@ -140,9 +140,9 @@ class Eyes:
         self._half = half = round(LOCAL_S * rate)
         self.delay_samples = half
         self._blink_kernel, self._step_kernel = _blink_kernel(half, rate), _step_kernel(rate)
-        self._span = 2 * half + self._stride
+        self._span = 2 * half + self._stride + 2 * longest
         self._ring: F64 = np.zeros((len(rows), 2 * self._span + 4 * longest))
-        self._fill = 0
+        self._fill = self._next = 0
         self._up, self._down = _Peaks(blink_uv or 0.0), _Peaks(blink_uv or 0.0)
         self._steps = (_Peaks(self._eye_uv), _Peaks(self._eye_uv))
         self._fixed = {"auto": 0, "positive": 1, "negative": -1}[polarity]
@@ -159,30 +159,40 @@ class Eyes:
         for peaks in (self._up, self._down, *self._steps):
             peaks.restart()
 
-    def take(self, first: int, raw: F64) -> list[EyeEvent]:
-        """Raw samples (n_channels, n) from absolute index `first` on, as mended; returns the events they complete."""
-        n, half, stride = raw.shape[1], self._half, self._stride
-        ring = self._ring
+    def take(self, block: int, first: int, raw: F64) -> list[EyeEvent]:
+        """Take block number `block`, mended raw samples (n_channels, n) from absolute index `first` on.
+
+        Returns
+        -------
+        list of EyeEvent
+            Those that every second block completes.
+        """
+        n, half, stride, ring = raw.shape[1], self._half, self._stride, self._ring
         if self._fresh:
             ring[:, : self._span] = raw[self.channels, :1]
             self._fill, self._fresh = self._span, False
+            self._next = first - half
         if self._fill + n > ring.shape[1]:
             ring[:, : self._span] = ring[:, self._fill - self._span : self._fill].copy()
             self._fill = self._span
         ring[:, self._fill : self._fill + n] = raw[self.channels]
-        # centers that have just got their whole surroundings: (first - half) ... (first + n - half), every stride-th
-        center = -((half - first) // stride) * stride
-        count = -((center - first - n + half) // stride)
-        start = self._fill - (first - center) - half
         self._fill += n
+        if block % 2:
+            return []
+        # centers that have now got their whole surroundings, every stride-th sample of the grid
+        end = first + n - half
+        center = -(-self._next // stride) * stride
+        count = -((center - end) // stride)
+        self._next = end
         if count <= 0:
             return []
+        start = self._fill - (first + n - center) - half
         samples = np.arange(center, center + count * stride, stride)
         found: list[EyeEvent] = []
         if self._n_front:
             found = self._blinks(self._filtered(0, self._n_front, start, count, self._blink_kernel), samples)
         if self._has_pair:
-            reach = (len(self._blink_kernel) - len(self._step_kernel)) // 2
+            reach = half - len(self._step_kernel) // 2
             found += self._movements(self._filtered(self._n_front, 2, start + reach, count, self._step_kernel), samples)
         self.log.extend(found)
         return found

@@ -8,6 +8,7 @@ stream was cut into chunks, and a hop costs a handful of matrix products.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,9 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsp.artifacts import ArtifactEvent, Artifacts
+from dsp.correction import Correction
 from dsp.filters import DEFAULT_FULL_SCALE_UV, FilterChain, design, power_response, settle_samples
 from dsp.hop import Biomarker, Derived, Hop, SampleNeed
 from dsp.quality import ChannelQuality, Code, LineNoise
+from dsp.reference import Rereference
 from dsp.repair import ABSURD_UV, Repair, plausible
 from dsp.spectrum import BlockSpectrum, DirectSpectrum, SpectrumEngine, SpectrumNeed, band_weights
 from dsp.window import Grid, SampleRing
@@ -153,10 +156,20 @@ class Pipeline:
             self._noise.lines_hz,
             self._artifacts.contact,
         )
+        self._correction = Correction(info, settings.correction, grid, eeg)
+        self._reference = None if settings.reference == "recorded" else Rereference(info, settings.reference, grid, eeg)
+        self._changes = self._correction.active or self._reference is not None
+        self._pulses: list[int] = []
+        self._cut = 0  # samples of the open block that a pulse has cost
+        self._pulse_span = (
+            math.ceil(settings.correction.pulse_before_ms * rate / 1000 - 1e-9),
+            math.ceil(settings.correction.pulse_after_ms * rate / 1000 - 1e-9),
+        )
         self._hop = Hop(grid, needs, self._engines, self._quality, self._samples)
         frequency = self._engines[self.spectrum_need.key].frequency_hz
         self._total_weights = band_weights(frequency, *_TOTAL_HZ, "sum")
 
+        self._magnitude: F64 = np.empty((c, grid.block_lengths[-1]))
         self._longest_bridge = int(BRIDGE_S * rate + 1e-9)
         self._repair = Repair(c, self._longest_bridge, settings.glitch_uv)
         self._end: int | None = None  # one past the newest sample of the grid that is dealt with
@@ -197,6 +210,14 @@ class Pipeline:
     def blink_polarity(self) -> int:
         """+1 or -1: the sign of this person's blinks at the frontmost electrodes; 0 while unknown."""
         return self._artifacts.eyes.polarity
+
+    def pulse(self, sample: int) -> None:
+        """A magnetic pulse falls on this absolute sample; say so before the samples around it are pushed.
+
+        The samples around it (`correction.pulse_before_ms`, `pulse_after_ms`) are cut out and interpolated before any
+        filter; every value of a window that holds one is suspect. What of the cut lies in blocks that are done stays.
+        """
+        self._pulses.append(sample)
 
     def push(self, chunk: Chunk, clean: Bool | None = None) -> list[Biomarkers]:
         """Take the next chunk; returns a row for every hop that ended.
@@ -328,6 +349,8 @@ class Pipeline:
     def _finish_block(self, chunk: Chunk, rows: list[Biomarkers]) -> None:
         n = self._block_end - self._block_start
         raw = self._chain.block[:, :n]
+        if self._pulses:
+            self._cut_pulses(raw, n)
         if self._unbroken and not self._repair.pending:
             low, high = np.minimum.reduce(raw, axis=1), np.maximum.reduce(raw, axis=1)
             lowest, highest = float(low.min()), float(high.max())
@@ -339,6 +362,15 @@ class Pipeline:
                 return
         self._finish_broken_block(n, raw)
         self._close_block(chunk, rows)
+
+    def _cut_pulses(self, raw: F64, n: int) -> None:
+        before, after = self._pulse_span
+        for sample in self._pulses:
+            start, stop = max(0, sample - before - self._block_start), min(n, sample + after - self._block_start)
+            if start < stop:
+                raw[:, start:stop] = np.nan
+                self._cut += stop - start
+        self._pulses = [sample for sample in self._pulses if sample + after > self._block_end]
 
     def _finish_broken_block(self, n: int, raw: F64) -> None:
         """A block with a gap, a restart or a bad sample in it: part by part, in order."""
@@ -380,31 +412,54 @@ class Pipeline:
             self._chain.restart(raw[:, offset], channels)
             self._quality.restarted(first + offset, channels, self.settle_samples)
         filtered[:, done:] = self._chain.run(raw[:, done:])
+        if self._cut:
+            self._quality.pulse(self._block)
+            mended = mended._replace(replaced=np.maximum(mended.replaced - self._cut, 0))
+            self._cut = 0
         if mended.replaced.any():
-            self._quality.bridged(self._block, mended.replaced)
+            self._quality.bridged(self._block, mended.replaced * ~mended.glitched)
+            if mended.glitched.any():
+                self._quality.bridged(self._block, mended.replaced * mended.glitched, Code.GLITCH)
         if mended.out.any():
             self._quality.out(mended.out)
             self._chain.restart(np.zeros(len(raw)), mended.out)
 
     def _work(self, n: int, raw: F64, low: F64, high: F64, filtered: F64, whole: bool, unbroken: bool) -> None:
-        extreme = np.maximum(np.maximum.reduce(filtered, axis=1), -np.minimum.reduce(filtered, axis=1))
+        extreme = np.maximum.reduce(np.abs(filtered, out=self._magnitude[:, :n]), axis=1)
         self._quality.block(self._block, n, raw, low, high, extreme, whole)
         if unbroken:
-            found = self._artifacts.block(self._block, self._block_start, raw, (low + high) / 2, filtered, extreme)
+            found = self._artifacts.block(self._block, self._block_start, raw, low + high, filtered, extreme)
             if found:
                 self._quality.found(found)
         else:
+            found = []
             self._artifacts.restart()
+        if self._changes:
+            filtered = self._change(filtered, clean=unbroken and not found, unbroken=unbroken)
         self._noise.add(self._block_start, raw)
         for engine in self._block_engines:
             engine.add(self._block, self._block_start, filtered)
         if self._samples is not None:
             self._samples.append(filtered, self._block_end)
 
+    def _change(self, filtered: F64, clean: bool, unbroken: bool) -> F64:
+        """Corrections and the reference, on a copy: the artifacts of the next block are looked for in what was recorded."""
+        x = filtered.copy()
+        block = self._block
+        if self._correction.active:
+            if not unbroken:
+                self._correction.restart()
+            corrected = self._correction.apply(block, self._block_end, x, clean)
+            self._quality.corrected(block, corrected.values, corrected.mains)
+        if self._reference is not None:
+            self._reference.apply(x, self._quality.unusable())
+            self._quality.lacking = self._reference.lacking
+        return x
+
     def _close_block(self, chunk: Chunk, rows: list[Biomarkers]) -> None:
-        if self._artifacts.second_ends(self._block):
+        if self._artifacts.stretch_ends(self._block):
             quality = self._quality
-            if self._artifacts.second(self._block, quality.dead_share(), quality.mains_uv2, quality.impedance_kohm):
+            if self._artifacts.stretch(self._block, quality.dead_share(), quality.mains_uv2, quality.impedance_kohm):
                 quality.judged()
         hop, rest = divmod(self._block, self._grid.blocks_per_hop)
         if rest == 0:

@@ -163,6 +163,8 @@ class ChannelQuality:
         self._loss_blocks = max(1, round(PACKET_LOSS_S * grid.rate_hz / float(grid.block_length)))
         self._losses: deque[tuple[int, int]] = deque()
         self.impedance_kohm: F64 | None = None
+        self.lacking: Bool | None = None  # channels that have nothing to be referenced to
+        self._newest = -NEVER
         self.all_good: U8 = np.zeros(c, dtype=np.uint8)
         self._good: Bool = np.ones(c, dtype=np.bool_)
         self._named: dict[bytes, tuple[Bool, tuple[tuple[str, ...], ...]]] = {}
@@ -228,6 +230,7 @@ class ChannelQuality:
     def block(self, block: int, n: int, raw: F64, low: F64, high: F64, extreme: F64, whole: bool) -> None:
         """Judge one block: raw (n_channels, n), its minimum and maximum and the largest absolute filtered value a channel."""
         settings = self._settings
+        self._newest = block
         if whole:
             span = high - low
             if self._was_flat or float(span.min()) < settings.flat_uv:
@@ -250,7 +253,9 @@ class ChannelQuality:
     def found(self, findings: list[Finding]) -> None:
         """Marks, also on blocks that are past: what is told late counts for every window that still holds them."""
         oldest = self._grid.block_of(0) if not findings else max(f.last for f in findings) - self._depth + 1
-        for code, first, last, channels, spoils in findings:
+        gone = self.valid_from == NEVER if self._valid_from_all == NEVER else None
+        for code, first, last, seen, spoils in findings:
+            channels = seen if gone is None else seen & ~gone  # a channel without signal has no artifact either
             for block in range(max(first, oldest), last + 1):
                 self._mark(block, self._grid.block_end(block) - self._grid.block_end(block - 1), channels, code)
             if spoils:
@@ -331,6 +336,26 @@ class ChannelQuality:
         self._any_noisy, self._any_leaky = bool(self._noisy.any()), bool(self._leaky.any())
         self._find_mains(power_uv2)
 
+    def corrected(self, block: int, values: Bool, mains: Bool) -> None:
+        """These channels' values were changed by a correction in this block; of those only mains were taken."""
+        if values.any():
+            n = self._grid.block_end(block) - self._grid.block_end(block - 1)
+            self._spoil(block, n, values, Code.CORRECTED)
+        if mains.any():
+            self._note(Code.CORRECTED, mains)
+
+    def pulse(self, block: int) -> None:
+        """A magnetic pulse was cut out of this block."""
+        n = self._grid.block_end(block) - self._grid.block_end(block - 1)
+        self._spoil(block, n, np.ones(len(self._eeg), dtype=np.bool_), Code.PULSE)
+
+    def unusable(self) -> Bool:
+        """Channels that no other channel may lean on now: gone, settling, flat, at the rail or with a lasting fault."""
+        recent = (self._spoiled_at == self._newest) & (self._spoil_code == Code.RAIL)
+        return np.asarray(
+            (self.valid_from == NEVER) | (self._fault_code > 0) | (self._flat_run >= self._flat_n) | recent, dtype=np.bool_
+        )
+
     def _find_mains(self, power_uv2: F64) -> None:
         """Which of 50 and 60 Hz the mains are: the one that stands out for seconds; once found, the other must do so."""
         typical = np.sort(power_uv2[:, self._eeg], axis=1)[:, self._middle].tolist() if self._middle >= 0 else []
@@ -340,7 +365,9 @@ class ChannelQuality:
             self._mains_run = self._mains_run + 1 if stands_out and strongest != self._mains else 0
             if self._mains_run >= MAINS_S:
                 self._mains, self._mains_run, self.mains_hz = strongest, 0, self._lines_hz[strongest]
-        self.mains_uv2 = None if self._mains is None else power_uv2[self._mains]
+        if len(power_uv2):
+            # one bad contact shows its mains long before the whole montage does
+            self.mains_uv2 = np.fmax.reduce(power_uv2, axis=0) if self._mains is None else power_uv2[self._mains]
 
     def dead_share(self) -> F64:
         """Share of the samples since the last call that were flat or at the rail, a channel."""
@@ -350,7 +377,7 @@ class ChannelQuality:
         return share
 
     def judged(self) -> None:
-        """Take over what `contact` has concluded from another second."""
+        """Take over what `contact` has concluded from another stretch."""
         contact = self.contact
         self._faults = tuple(
             (code, channels)
@@ -378,9 +405,12 @@ class ChannelQuality:
             and first > self._last_bridge
             and not self._any_leaky
             and not self._faults
+            and self.lacking is None
         ):
             return self.all_good
         code = self._fault_code.copy()
+        if self.lacking is not None:
+            code[self.lacking & (code == 0)] = Code.REFERENCE_FAULT
         rows = np.arange(max(first, block - self._depth + 1), block + 1) % self._depth
         if self._any_leaky:
             code[self._leaky] = Code.LINE_NOISE

@@ -25,12 +25,14 @@ class Mended(NamedTuple):
 
     `replaced` counts the replaced samples a channel, (n_channels,) int64. `returns` lists, in order of time,
     (offset, channels) where channels come back after more than a bridgeable loss: their filters start anew
-    there. `out` marks channels that are gone at the end of the piece.
+    there. `out` marks channels that are gone at the end of the piece, `glitched` those in which a value was there
+    but jumped off alone.
     """
 
     replaced: NDArray[np.int64]
     returns: list[tuple[int, Bool]]
     out: Bool
+    glitched: Bool
 
 
 class Repair:
@@ -70,8 +72,11 @@ class Repair:
         n = x.shape[1]
         with np.errstate(invalid="ignore"):
             bad = ~(np.abs(x) <= ABSURD_UV)
+        glitched: Bool = np.zeros(len(x), dtype=np.bool_)
         if self._glitch_uv is not None:
-            bad |= self._glitches(x, bad, self._glitch_uv)
+            glitches = self._glitches(x, bad, self._glitch_uv)
+            glitched = np.asarray((glitches & ~bad).any(1), dtype=np.bool_)
+            bad |= glitches
         returns: dict[int, Bool] = {}
         for channel in np.flatnonzero(bad.any(1) | (self._run > 0)):
             for offset in self._fill(x[channel], bad[channel], int(channel)):
@@ -80,7 +85,7 @@ class Repair:
         self._last[calm] = x[calm, n - 1]
         out = self._run > self._longest_run
         self.pending = bool((self._run > 0).any())
-        return Mended(bad.sum(1), sorted(returns.items(), key=lambda item: item[0]), out)
+        return Mended(bad.sum(1), sorted(returns.items(), key=lambda item: item[0]), out, glitched)
 
     def _glitches(self, x: F64, bad: Bool, limit_uv: float) -> Bool:
         """Single samples that jump off by more than the limit and come back; a jump in the last sample counts until disproved."""

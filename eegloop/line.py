@@ -55,6 +55,26 @@ class QualitySettings(Closed):
     )
 
 
+class CorrectionSettings(Closed):
+    """Artifact corrections, all off by default. A value made of corrected samples is suspect and says "corrected"."""
+
+    blink_above_uv: float | None = Field(
+        None,
+        ge=5,
+        le=500,
+        description="µV; what the eyes' channels hold above this is taken out of all by regression, 5-500; null = off",
+    )
+    subspace_cutoff: float | None = Field(
+        None, ge=3, le=100, description="SDs above the person's clean signal that are rebuilt (ASR; 20 usual), 3-100; null = off"
+    )
+    subspace_calibration_s: float = Field(60.0, ge=20, le=600, description="s of clean signal it learns from first, 20-600")
+    track_line_hz: Literal[50, 60] | None = Field(
+        None, description="Hz, 50 or 60; mains are followed in frequency, amplitude and phase and taken out; null = off"
+    )
+    pulse_before_ms: float = Field(2.0, ge=0, le=20, description="ms cut out before a magnetic pulse, 0-20")
+    pulse_after_ms: float = Field(15.0, ge=1, le=45, description="ms cut out after it, 1-45")
+
+
 class LineSettings(Closed):
     """How samples become spectra. The defaults are the line a seat runs with; null switches a filter off."""
 
@@ -84,7 +104,12 @@ class LineSettings(Closed):
         le=1_000_000,
         description="µV, 100-1000000; a single sample that jumps off by more and back is interpolated; null = off",
     )
+    reference: Literal["recorded", "average", "csd", "bipolar"] = Field(
+        "recorded",
+        description="recorded: as the headset gives it; average, csd (nearest neighbors) or bipolar: over the good channels",
+    )
     quality: QualitySettings = QualitySettings()
+    correction: CorrectionSettings = CorrectionSettings()
 
     @model_validator(mode="after")
     def _pass_band_is_open(self) -> Self:

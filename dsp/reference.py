@@ -1,0 +1,118 @@
+"""Re-referencing over the channels that are good: average, a nearest-neighbor Laplacian, or bipolar; without a jump when one drops out.
+
+All are linear maps of the filtered channels. When the set of good channels changes, the old map fades into the new one over half a
+second. A channel drops out at once and comes back after five good seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dsp.electrodes import direction
+from dsp.window import Grid
+from eegloop.signal import F64, Bool, StreamInfo
+
+FADE_S = 0.5
+BACK_AFTER_S = 5.0
+_LAPLACIAN_NEIGHBORS = 4
+_FURTHEST_CHORD = 1.2  # of the head's radius
+
+Reference = Literal["recorded", "average", "csd", "bipolar"]
+
+
+class Rereference:
+    """`apply` maps a filtered block in place.
+
+    "average": minus the mean of the good EEG channels. "csd": minus the distance-weighted mean of the nearest four good ones
+    (Hjorth 1975: a local Laplacian, in µV). "bipolar": minus the nearest good electrode behind, else the nearest. A channel
+    without what it needs is mapped to zero times itself; `lacking` says which.
+    """
+
+    def __init__(self, info: StreamInfo, kind: Reference, grid: Grid, eeg: Bool) -> None:
+        self._kind, self._eeg = kind, eeg
+        places = [direction(name) if is_eeg else None for name, is_eeg in zip(info.channels, eeg, strict=True)]
+        at = np.array([(np.nan,) * 3 if p is None else p for p in places])
+        self._chord: F64 = np.linalg.norm(at[:, np.newaxis] - at, axis=2)
+        np.fill_diagonal(self._chord, np.nan)
+        self._behind: Bool = at[:, 1] < at[:, 1, np.newaxis] - 0.1
+        self._fade_blocks = max(1, round(FADE_S * grid.rate_hz / float(grid.block_length)))
+        self._back_blocks = max(1, round(BACK_AFTER_S * grid.rate_hz / float(grid.block_length)))
+        self._good: Bool = eeg.copy()
+        self._good_for: NDArray[np.int64] = np.full(len(eeg), self._back_blocks, dtype=np.int64)
+        self._was_bad: Bool = np.zeros(len(eeg), dtype=np.bool_)
+        self._last: F64 = np.zeros((len(eeg), 1))
+        self.lacking: Bool = np.zeros(len(eeg), dtype=np.bool_)
+        self._map = self._from = self._to = self._matrix()
+        self._step = self._fade_blocks
+
+    @property
+    def good(self) -> Bool:
+        """(n_channels,) the EEG channels that the reference is made of now."""
+        return self._good
+
+    def apply(self, x: F64, bad: Bool) -> None:
+        """Map a block (n_channels, n) in place; `bad` are the channels that are no good in it."""
+        self._good_for = np.where(bad, 0, self._good_for + 1)
+        good = self._eeg & np.where(self._good, ~bad, self._good_for >= self._back_blocks)
+        if (good != self._good).any():
+            self._good = good
+            self._from, self._to, self._step = self._map, self._matrix(), 0
+        held = bad & self._was_bad
+        self._was_bad = bad
+        own = None
+        if held.any():
+            # for the others a channel that is gone stands still while it fades: its filters may do anything
+            own = x[held] - self._last[held]
+            x[held] = self._last[held]
+        self._last[~held] = x[~held, -1:]
+        n = x.shape[1]
+        if self._step < self._fade_blocks:
+            part = (self._step + np.arange(1, n + 1) / n) / self._fade_blocks
+            x[:] = (self._from @ x) * (1 - part) + (self._to @ x) * part
+            self._step += 1
+            share = self._step / self._fade_blocks
+            self._map = self._from * (1 - share) + self._to * share
+        else:
+            self._map = self._to
+            x[:] = self._map @ x
+        if own is not None:
+            x[held] += own
+
+    def _matrix(self) -> F64:
+        matrix = np.eye(len(self._eeg))
+        near = np.where(self._good & (self._chord < _FURTHEST_CHORD), self._chord, np.inf)
+        self.lacking = np.zeros(len(self._eeg), dtype=np.bool_)
+        for i in np.flatnonzero(self._eeg):
+            weights = self._weights(int(i), near[i])
+            if weights is None:
+                matrix[i] = 0.0
+                self.lacking[i] = True
+            else:
+                matrix[i] -= weights
+        return matrix
+
+    def _weights(self, i: int, near: F64) -> F64 | None:
+        """What is subtracted from channel i, a weight a channel that sum to 1; None if there is nothing."""
+        weights = np.zeros(len(self._eeg))
+        if self._kind == "average":
+            n = int(self._good.sum())
+            if n < 2:
+                return None
+            weights[self._good] = 1.0 / n
+            return weights
+        reachable = np.isfinite(near)
+        if self._kind == "csd":
+            nearest = [j for j in np.argsort(near, kind="stable")[:_LAPLACIAN_NEIGHBORS] if reachable[j]]
+            if len(nearest) < 2:
+                return None
+            weights[nearest] = 1.0 / near[nearest]
+            return np.asarray(weights / weights.sum(), dtype=np.float64)
+        behind = np.where(self._behind[i], near, np.inf)
+        pool = behind if np.isfinite(behind).any() else near
+        if not np.isfinite(pool).any():
+            return None
+        weights[int(np.argmin(pool))] = 1.0
+        return weights

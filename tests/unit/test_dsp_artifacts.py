@@ -1,0 +1,242 @@
+"""Artifacts of body and electrodes: each recognized where it is, on its channels, and nowhere in a clean signal."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from dsp.biomarkers import band_power
+from dsp.pipeline import Pipeline
+from eegloop.line import LineSettings, QualitySettings
+from eegloop.signal import Biomarkers, Chunk, Grade, StreamInfo
+
+RATE = 250.0
+MONTAGE = ("Fp1", "Fp2", "F7", "F8", "C3", "C4", "O1", "O2")
+
+
+def head(seconds: float = 20, rate: float = RATE, labels: tuple[str, ...] = MONTAGE, seed: int = 1) -> np.ndarray:
+    """(n, channels) µV: 1/f activity and alpha that near electrodes share, a little noise of each one's own."""
+    rng = np.random.default_rng(seed)
+    n = int(seconds * rate)
+    frequency = np.maximum(np.fft.rfftfreq(n, 1 / rate), 0.5)
+    sources = np.fft.irfft(np.fft.rfft(rng.standard_normal((n, 3)), axis=0) / frequency[:, np.newaxis] ** 0.5, n, axis=0)
+    sources *= 8 / sources.std()
+    alpha = 8 * np.sin(2 * np.pi * 10 * np.arange(n) / rate)
+    place = np.linspace(0, 1, len(labels))
+    mixing = np.array([1 - place, place, 0.7 * np.ones_like(place)])
+    return sources @ mixing + alpha[:, np.newaxis] * (0.4 + 0.6 * place) + 1.0 * rng.standard_normal((n, len(labels)))
+
+
+def run(
+    x: np.ndarray, labels: tuple[str, ...] = MONTAGE, rate: float = RATE, quality: QualitySettings | None = None, **chunk: object
+) -> tuple[Pipeline, list[Biomarkers]]:
+    info = StreamInfo("t", "t", rate, labels, ("eeg",) * len(labels), full_scale_uv=187_500.0)
+    line = LineSettings(quality=quality or QualitySettings())
+    pipeline = Pipeline(info, line, [("band_power", band_power.Settings())])
+    step = round(rate * 0.02)
+    rows: list[Biomarkers] = []
+    for i in range(0, len(x), step):
+        rows += pipeline.push(Chunk(x[i : i + step].astype(np.float32), i, i / rate, i / rate, **chunk))
+    return pipeline, rows
+
+
+def named(rows: list[Biomarkers], reason: str, labels: tuple[str, ...] = MONTAGE, rate: float = RATE) -> dict[str, list[float]]:
+    """Channel: times (s, ends of hops) at which it carries this reason."""
+    found: dict[str, list[float]] = {}
+    for row in rows:
+        for label, reasons in zip(labels, row.quality.reasons, strict=True):
+            if reason in reasons:
+                found.setdefault(label, []).append(row.end_sample / rate)
+    return found
+
+
+def bump(n: int, at_s: float, width_s: float, rate: float = RATE) -> np.ndarray:
+    t = (np.arange(n) / rate - at_s) / width_s
+    return np.where(np.abs(t) < 0.5, 0.5 + 0.5 * np.cos(2 * np.pi * t), 0.0)
+
+
+def test_a_clean_head_has_no_artifact() -> None:
+    pipeline, rows = run(head())
+    seen = Counter(reason for row in rows for reasons in row.quality.reasons for reason in reasons)
+    assert set(seen) <= {"settling"}
+    assert not pipeline.artifact_events
+    assert (rows[-1].quality.contact > 0.9).all()
+    assert rows[-1].quality.worst == -1
+
+
+@pytest.mark.parametrize("rate", [125.0, 128.0, 250.0, 500.0, 1000.0, 2000.0])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_blinks_of_either_polarity_at_any_rate(rate: float, sign: int) -> None:
+    x = head(16, rate)
+    peaks = [7.03, 9.5, 12.21]
+    share = np.array([1.0, 1.0, 0.5, 0.5, 0.15, 0.15, 0.05, 0.05])
+    for at in peaks:
+        x += sign * 120 * bump(len(x), at, 0.3, rate)[:, np.newaxis] * share
+    pipeline, rows = run(x, rate=rate)
+    blinks = [event for event in pipeline.artifact_events if event.kind == "blink"]
+    assert [event.sample / rate for event in blinks] == pytest.approx(peaks, abs=0.03)
+    assert pipeline.blink_polarity == sign
+    assert all(np.sign(event.height_uv) == sign for event in blinks)
+    where = named(rows, "blink", rate=rate)
+    assert {"Fp1", "Fp2"} <= set(where)
+    assert not {"C3", "C4", "O1", "O2"} & set(where)
+    assert all(row.quality.good.all() for row in rows if row.end_sample / rate > 8), "a blink is no fault of an electrode"
+    last = next(row for row in rows if abs(row.end_sample / rate - 13.0) < 0.06)
+    assert last.grades[last.find("band_power.delta", "Fp1")] == Grade.SUSPECT
+    assert last.reasons[last.find("band_power.delta", "Fp1")] == "blink"
+    assert last.grades[last.find("band_power.delta", "O1")] == Grade.GOOD
+
+
+def test_a_pop_of_one_frontal_electrode_is_no_blink() -> None:
+    x = head()
+    n = len(x)
+    t = np.arange(n) / RATE
+    x[:, 0] += np.where(t >= 10.0, 150 * np.exp(-np.maximum(t - 10.0, 0) / 0.4), 0)
+    pipeline, rows = run(x)
+    assert not [event for event in pipeline.artifact_events if event.kind == "blink"]
+    assert set(named(rows, "gradient")) == {"Fp1"}
+
+
+def test_a_movement_of_all_is_no_blink() -> None:
+    x = head()
+    x += 150 * bump(len(x), 10.0, 0.35)[:, np.newaxis]
+    pipeline, rows = run(x)
+    assert [event.kind for event in pipeline.artifact_events] == ["movement"]
+    assert set(named(rows, "movement")) == set(MONTAGE)
+
+
+def test_a_gaze_step_moves_the_sides_apart() -> None:
+    x = head()
+    at = round(10.0 * RATE)
+    gaze = np.clip((np.arange(len(x)) - at) / 10, 0, 1) * 60
+    x += gaze[:, np.newaxis] * np.array([0.3, -0.3, 1.0, -1.0, 0, 0, 0, 0])
+    pipeline, rows = run(x)
+    movements = [event for event in pipeline.artifact_events if event.kind == "eye_movement"]
+    assert [event.sample / RATE for event in movements] == pytest.approx([10.02], abs=0.05)
+    assert {"F7", "F8"} <= set(named(rows, "eye_movement"))
+
+
+@pytest.mark.parametrize(("where", "reason"), [(("F7", "F8"), "jaw_muscle"), (("O1", "O2"), "neck_muscle")])
+def test_muscle_is_named_by_where_it_is_strongest(where: tuple[str, str], reason: str) -> None:
+    x = head()
+    rng = np.random.default_rng(3)
+    part = slice(round(12 * RATE), round(13.5 * RATE))
+    for label in where:
+        x[part, MONTAGE.index(label)] += 60 * rng.standard_normal(part.stop - part.start)
+    _, rows = run(x)
+    found = named(rows, reason)
+    assert set(found) == set(where)
+    for label in where:
+        assert 12.0 < min(found[label]) <= 12.21
+        assert 13.4 < max(found[label]) <= 13.71
+    last = next(row for row in rows if row.end_sample / RATE > 13.55)
+    assert last.grades[last.find("band_power.gamma", where[0])] == Grade.SUSPECT
+    assert last.grades[last.find("band_power.gamma", "C3")] == Grade.GOOD
+
+
+def test_a_step_is_a_level_that_stays() -> None:
+    x = head()
+    x[round(10 * RATE) :, 4] += 400
+    _, rows = run(x, quality=QualitySettings(amplitude_uv=10_000))
+    assert set(named(rows, "step")) == {"C3"}
+    assert all(9.9 < t < 10.5 for t in named(rows, "step")["C3"])
+
+
+def test_drift_takes_five_seconds_to_be_one_and_five_to_be_none() -> None:
+    x = head(40)
+    t = np.arange(len(x)) / RATE
+    x[:, 5] += np.clip(t - 10, 0, 10) * 1000
+    _, rows = run(x)
+    found = named(rows, "drift")
+    assert set(found) == {"C4"}
+    assert 14.5 < min(found["C4"]) < 17.0
+    assert 24.0 < max(found["C4"]) < 27.0
+
+
+def test_bridged_electrodes_are_named_and_only_they() -> None:
+    x = head(14)
+    x[:, 5] = x[:, 4] + 0.05 * np.random.default_rng(0).standard_normal(len(x))
+    _, rows = run(x)
+    assert set(named(rows, "bridged")) == {"C3", "C4"}
+    assert rows[-1].reasons[rows[-1].find("band_power.alpha", "C3")] == "bridged"
+
+
+def test_all_channels_alike_is_a_fault_of_the_reference() -> None:
+    x = head(14)
+    rng = np.random.default_rng(2)
+    x = x[:, :1] * 5 + 0.3 * rng.standard_normal(x.shape)
+    _, rows = run(x)
+    assert set(named(rows, "reference_fault")) == set(MONTAGE)
+    assert not named(rows, "bridged")
+
+
+def test_a_channel_that_its_neighbors_do_not_know() -> None:
+    labels = ("F3", "Fz", "F4", "C3", "Cz", "C4", "Pz")
+    x = head(14, labels=labels)
+    x[:, 1] = np.random.default_rng(5).standard_normal(len(x)) * 8
+    _, rows = run(x, labels, quality=QualitySettings(muscle_uv=None))
+    assert set(named(rows, "disagrees", labels)) == {"Fz"}
+
+
+def test_the_worst_contact_is_named_after_five_seconds_and_forgiven_after_five() -> None:
+    x = head(50)
+    rng = np.random.default_rng(8)
+    t = np.arange(len(x)) / RATE
+    bad = (t > 15) & (t < 28)
+    x[bad, 6] += 14 * rng.standard_normal(int(bad.sum())) + 60 * np.sin(2 * np.pi * 50 * t[bad])
+    _, rows = run(x, quality=QualitySettings(muscle_uv=None))
+    found = named(rows, "contact")
+    assert set(found) == {"O1"}
+    assert 19.5 < min(found["O1"]) < 22.5
+    assert 32.0 < max(found["O1"]) < 35.5
+    worst = next(row for row in rows if row.end_sample / RATE > 25).quality
+    assert worst.worst == 6
+    assert worst.contact[6] < 0.5
+    assert rows[-1].quality.worst == -1
+
+
+def test_impedance_counts_where_the_source_has_it() -> None:
+    kohm = np.array([5.0, 8, 10, 12, 9, 7, 400, np.nan])
+    _, rows = run(head(16), impedance_kohm=kohm)
+    assert rows[-1].quality.worst == 6
+    assert rows[-1].quality.impedance_kohm is kohm
+    assert set(named(rows, "contact")) == {"O1"}
+
+
+@pytest.mark.parametrize("mains", [50.0, 60.0])
+def test_mains_are_found_by_themselves(mains: float) -> None:
+    x = head(12)
+    assert np.isnan(run(x)[1][-1].quality.mains_hz)
+    x += 5 * np.sin(2 * np.pi * mains * np.arange(len(x)) / RATE)[:, np.newaxis]
+    assert run(x)[1][-1].quality.mains_hz == mains
+
+
+def test_packet_loss_is_said_with_its_share() -> None:
+    x = head(20).astype(np.float32)
+    info = StreamInfo("t", "t", RATE, MONTAGE, ("eeg",) * 8)
+    pipeline = Pipeline(info, LineSettings(), [("band_power", band_power.Settings())])
+    rows: list[Biomarkers] = []
+    for i in range(0, len(x), 50):  # 5 of 50 samples never come
+        rows += pipeline.push(Chunk(x[i : i + 45], i, i / RATE, i / RATE, 5 if i else 0))
+    quality = rows[-1].quality
+    assert quality.lost_fraction == pytest.approx(0.1, abs=0.005)
+    assert all("packet_loss" in reasons for reasons in quality.reasons)
+
+
+def test_what_is_off_is_silent() -> None:
+    x = head()
+    x += 120 * bump(len(x), 10.0, 0.3)[:, np.newaxis] * np.array([1, 1, 0.5, 0.5, 0.1, 0.1, 0, 0])
+    off = QualitySettings(gradient_uv=None, step_uv=None, drift_uv_per_s=None, blink_uv=None, eye_uv=None, muscle_uv=None)
+    pipeline, rows = run(x, quality=off)
+    assert not pipeline.artifact_events
+    assert not named(rows, "blink")
+
+
+@pytest.mark.parametrize("channels", [1, 2, 64, 256])
+def test_any_number_of_channels(channels: int) -> None:
+    labels = tuple(f"E{i}" for i in range(channels))
+    _, rows = run(head(8, labels=labels), labels)
+    assert len(rows[-1].quality.contact) == channels
+    assert (rows[-1].grades != Grade.INVALID).all()
