@@ -1,4 +1,4 @@
-"""What a study compares: arms (a prescription each) on kinds of virtual persons; the plant, the target and the schedule are set here (docs/study.md says how).
+"""What a study compares: arms (a prescription each) on kinds of virtual persons; plant, target and schedule are set here (docs/study.md).
 
 How they were chosen, once, on seeds 100,000 and up: first the persons (responses 0.4 to 2.5 times the kind's) and the target range of
 their true mean asymmetry, 0 to 0.5; then the schedule, the constant amplitude that kept responders there longest
