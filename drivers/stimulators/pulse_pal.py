@@ -52,6 +52,7 @@ CHANNELS = 4
 ZERO_BITS = 0x8000
 MODES = {"normal": 0, "toggle": 1, "gated": 2}
 TIMES = ("phase1", "between", "phase2", "interval", "burst", "burst_interval", "train", "delay")
+DOUBTS = ("no_answer", "wrong_answer")  # over once a zero is confirmed
 ERRORS = {
     "no_answer": "the Pulse Pal does not answer; if its display says COMM. FAILURE, press the joystick, else plug it in again",
     "wrong_answer": "an answer was not the one awaited; output is stopped and the Pulse Pal asked anew",
@@ -332,9 +333,14 @@ class PulsePal:
         self._send(HANDSHAKE, "started")
 
     def _stop_all(self) -> None:
-        """Abort, loops off, 0 V held on all; the handshake after it is the proof that it was obeyed."""
+        """Abort, loops off, 0 V held on all; the handshake after it is the proof that it was obeyed.
+
+        While it waits for silence only the abort, which is not answered: answers would never let it become silent.
+        """
         self._zeroed_ns = self._clock()
         self._send(ABORT)
+        if self._ask_again_ns is not None:
+            return
         for channel in range(1, CHANNELS + 1):
             self._send(message(82, bytes([channel, 0])), "ack")
             self._send(message(79, bytes([channel]), ZERO_BITS.to_bytes(2, "little")), "ack")
@@ -373,6 +379,8 @@ class PulsePal:
         self.serial = f"pulse_pal-{version}-ch{self._channel}-{self._ma_per_v!r}"
         if kind == "zero" and starts == self._starts:
             self._off, self._given_ma = True, 0.0
+            if self.trouble.partition(":")[0] in DOUBTS:  # was told with the report it came from; this answers it
+                self.trouble = ""
         elif kind == "started":
             self._given_ma = self._asked_ma
 
@@ -382,9 +390,11 @@ class PulsePal:
         self._buffer.clear()
         self._awaited.clear()
         self._armed = self._off = False
-        self._ask_again_ns = now_ns + AGAIN_NS
+        self._ask_again_ns = None
         self._starts += 1
         self._stop_all()
+        self._awaited.clear()  # its answers are not told from late ones: they are part of what must fall silent
+        self._ask_again_ns = now_ns + AGAIN_NS
         return False
 
     def _forget(self) -> None:

@@ -133,6 +133,28 @@ def test_a_loop_found_at_connect_is_stopped() -> None:
     assert not line.device.output_on
 
 
+def test_after_one_stray_byte_during_current_it_is_off_at_once_and_confirmed_though_the_judge_asks_for_zero_all_the_time() -> (
+    None
+):
+    driver, line = connected()
+    given(driver, line, 1.0, 1.0)
+    line.mangle = lambda arrived: arrived + b"\xff"
+    report = driver.poll()
+    line.mangle = lambda arrived: arrived
+    assert report.fault.startswith("wrong_answer") and report.output_ma is None
+
+    def stopped_judge() -> None:
+        driver.zero()
+        assert not line.device.output_on
+
+    run(driver, line, 0.01)
+    took_s = until(driver, line, lambda: driver.poll().output_ma == 0.0, 1.5, stopped_judge)
+    assert took_s > 0.5, "only after it was silent"
+    assert driver.poll().fault == "", "a confirmed zero answers the doubt"
+    given(driver, line, 1.0, 0.5)
+    assert driver.poll().output_ma == 1.0, "armed anew it gives again"
+
+
 def test_endless_or_wild_trains_are_never_sent() -> None:
     peak = Peak.of_peak(5.0, "V")
     for train in (
