@@ -3,7 +3,8 @@
 A trial is one amplitude, delivered in stimulate blocks and measured in the sense blocks after them: the median of `trial_n`
 estimates. What may be tried next comes from `control/safe_search.py`: only amplitudes at which the response stays above the signed
 floor with margin, growing outward from the signed start. Each trial is kept with what had been expected (its posterior) and is
-part of the state; trials of earlier sessions are signed along as `history`. When done it stays at the best amplitude.
+part of the state; trials of earlier sessions are signed along as `history`. When done it stays at the best amplitude; if nothing
+is proven safe, not even the signed start, it lowers to nothing.
 Search over up to four parameters is in `control/safe_search.py`; the interlock lets amplitude vary alone, so that is what is varied.
 """
 
@@ -261,7 +262,11 @@ def _stay_at_best(state: State, snapshot: Snapshot, t_s: float) -> tuple[State, 
     domain = domain_of(state.search)
     proposal = propose(state.search, domain, state.trials, posterior(state.search, domain, state.trials))
     if proposal.safe_n == 0:
-        return state, hold(snapshot, f"The search is over without a proven amplitude: {state.done}.")
+        # Not even the start is proven: every usable estimate lowers by a step, without waiting for the last change to show.
+        lower_ma = snapshot.present_ma - state.program.step_ua / 1000.0
+        towards_ma = lower_ma if lower_ma > SAME_MA else 0.0
+        request = go_to(snapshot, towards_ma, f"The search is over without a proven amplitude ({state.done})")
+        return (state if request.hold else replace(state, changed_s=t_s)), request
     best_ma, step_ma = _ua(state, proposal.best) / 1000.0, state.program.step_ua / 1000.0
     waiting = state.changed_s is not None and t_s - state.changed_s < state.program.refractory_ms / 1000.0
     state = replace(state, values=(*state.values, 0.0)[-LEAST_N:])

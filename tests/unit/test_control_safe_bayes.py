@@ -239,12 +239,17 @@ def test_numbers_that_do_not_fit_are_refused(settings: dict[str, int | str], say
         start(**settings)
 
 
-def test_without_a_proven_amplitude_it_holds() -> None:
+def test_without_a_proven_amplitude_it_lowers_to_nothing_step_by_step_and_stays_there() -> None:
     session = Session(lambda ma: 0.05)
-    for _ in range(12):
+    while not session.state.done:
         session.block()
-    assert session.state.done == "the signed start itself is below the floor"
-    assert session.present_ma == 0.4 and "without a proven amplitude" in session.requests[-1].reason
+    assert session.state.done == "the signed start itself is below the floor" and session.present_ma <= 0.4
+    session.block()
+    assert session.present_ma == 0.0 and "without a proven amplitude" in session.requests[-1].reason
+    lowered = [r.amplitude_ma for r in session.requests if not r.hold and "without a proven amplitude" in r.reason]
+    assert lowered == sorted(lowered, reverse=True) and len(lowered) >= 4, "by step_ua at most"
+    session.block()
+    assert session.present_ma == 0.0 and session.requests[-1].hold
 
 
 def test_a_broken_present_amplitude_moves_nothing() -> None:
