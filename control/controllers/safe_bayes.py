@@ -64,7 +64,8 @@ class Program(Target):
     step_ua : int
         The most one decision changes, 1-200 µA; a trial further away is reached in several blocks.
     history : str
-        Trials of earlier sessions, "MICROAMPERES:MILLI" pairs as the log has them: "400:1010 450:1060"; "" = none.
+        Trials of earlier sessions, "MICROAMPERES:MILLI" pairs as the log has them: "400:1010 450:1060"; "" = none. Each within
+        `low_ua` to `high_ua`.
     """
 
     low_ua: Annotated[int, Field(ge=0, le=4_000)] = 0
@@ -194,10 +195,15 @@ def history_of(state: State) -> str:
 
 
 def _earlier(program: Program, search: Search, sign: float) -> tuple[Trial, ...]:
-    """Trials of earlier sessions, each with what had been expected."""
+    """Trials of earlier sessions, each with what had been expected; raises PrescriptionError naming one outside the range."""
     domain, trials = domain_of(search), []
     believed = posterior(search, domain, ())
     for ua, milli in re.findall(r"(\d+):(-?\d+)", program.history)[:_MOST_HISTORY]:
+        if not program.low_ua <= int(ua) <= program.high_ua:  # not booked at the edge: it says nothing about it
+            raise PrescriptionError(
+                f"prescription.settings.history: {ua}:{milli} is outside low_ua {program.low_ua} to high_ua {program.high_ua}; "
+                "leave it out, or widen the range"
+            )
         place = (int(ua) - program.low_ua) / (program.high_ua - program.low_ua)
         index = int(np.abs(domain.points[:, 0] - place).argmin())
         trial = tried(believed, index, sign * int(milli) / 1000.0)

@@ -232,6 +232,8 @@ def test_history_continues_and_is_what_the_log_says() -> None:
         ({"more_moves": "down"}, "must be worse than prior_milli"),
         ({"refractory_ms": 5_000}, "at least stimulate_ms 20000"),
         ({"history": "400"}, "history"),
+        ({"high_ua": 600, "history": "400:250 900:20"}, "history: 900:20 is outside low_ua 0 to high_ua 600"),
+        ({"low_ua": 300, "history": "299:250"}, "history: 299:250 is outside low_ua 300"),
     ],
 )
 def test_numbers_that_do_not_fit_are_refused(settings: dict[str, int | str], says: str) -> None:
