@@ -223,7 +223,9 @@ def _choose(state: State, jitter_deg: float | None) -> State:
         meaningless = True
     if meaningless == state.by_power:
         return state
-    fresh = Excursion(Memory(state.power.excursion.memory.watch))
+    # Counts and averages begin anew; when it last acted (the signed refractory time), where it began and that it gave up do not.
+    before = state.power.excursion
+    fresh = replace(before, memory=Memory(before.memory.watch), side="", agree_n=0, since_s=0.0, top_n=0)
     return replace(state, by_power=meaningless, power=PowerState(state.program, fresh))
 
 
