@@ -47,6 +47,12 @@ def write_private(path: Path, data: bytes) -> None:
         part.unlink(missing_ok=True)
 
 
+def demo_public_key(layout: Layout) -> str:
+    """Public half of this data directory's demo key, hexadecimal; "" before a demo was run here."""
+    path = layout.keys / "demo.key"
+    return public_key(path.read_bytes()).hex() if path.exists() else ""
+
+
 def demo_key(layout: Layout, now_s: float) -> bytes:
     """This data directory's own demo key: made once, good for the device `simulated` only."""
     path = layout.keys / "demo.key"

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from daemon.build import write_private
+from control.prescription import parse_trusted
+from daemon.build import demo_key, demo_public_key, write_private
+from eegloop.layout import Layout
 
 
 def test_it_never_writes_through_what_lies_where_the_draft_would_be(tmp_path: Path) -> None:
@@ -28,6 +30,15 @@ def test_it_replaces_a_file_and_leaves_only_that_one_readable_by_its_owner(tmp_p
     write_private(path, b"new")
     assert path.read_bytes() == b"new" and stat.S_IMODE(path.stat().st_mode) == 0o600
     assert [found.name for found in tmp_path.iterdir()] == ["trusted.json"]
+
+
+def test_the_demos_own_key_is_known_by_its_file(tmp_path: Path) -> None:
+    layout = Layout(tmp_path / "data")
+    layout.create()
+    assert demo_public_key(layout) == ""
+    demo_key(layout, 1_000.0)
+    (trusted,) = parse_trusted((layout.keys / "trusted.json").read_bytes())
+    assert demo_public_key(layout) == trusted.key
 
 
 def test_what_cannot_be_put_in_place_leaves_no_draft(tmp_path: Path) -> None:
