@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -47,15 +48,21 @@ def plain_side(seen: Estimate) -> str:
     return "over" if seen.value > seen.high else ""
 
 
-def follow(now: Excursion, program: Paced, snapshot: Snapshot, side_of: Callable[[Estimate], str] = plain_side) -> Look:
+def follow(
+    now: Excursion,
+    program: Paced,
+    snapshot: Snapshot,
+    side_of: Callable[[Estimate], str] = plain_side,
+    top_ma: float = math.inf,
+) -> Look:
     """Take in one estimate. It holds on a doubtful one (which also ends the count), inside the band, before enough of them
-    agree, and within the refractory time after the last act."""
+    agree, and within the refractory time after the last act. `top_ma`: the most this controller would ask for."""
     memory, seen = estimate(now.memory, program, snapshot)
     now = replace(now, memory=memory)
     if seen.doubt:
         return Look(replace(now, side="", agree_n=0), seen, "", 0.0, doubted(snapshot, seen.doubt))
     side = side_of(seen)
-    now = _at_the_top(now, program, snapshot, side)
+    now = _at_the_top(now, program, snapshot, side, top_ma)
     if now.given_up:
         return Look(now, seen, "", 0.0, _to_safety(program, snapshot))
     if not side:
@@ -74,13 +81,13 @@ def follow(now: Excursion, program: Paced, snapshot: Snapshot, side_of: Callable
     return Look(now, seen, so_far, passed_s, wait)
 
 
-def _at_the_top(now: Excursion, program: Paced, snapshot: Snapshot, side: str) -> Excursion:
+def _at_the_top(now: Excursion, program: Paced, snapshot: Snapshot, side: str, top_ma: float) -> Excursion:
     """Count estimates in which all that is allowed, reached by raising, is still not enough."""
     if not finite(snapshot.present_ma, snapshot.ceiling_ma):
         return now
     began_ma = snapshot.present_ma if now.began_ma is None else now.began_ma
     more = side != "" and (side == "under") == (program.more_moves == "up")
-    raised_to_top = snapshot.present_ma >= snapshot.ceiling_ma - SAME_MA and snapshot.present_ma > began_ma + SAME_MA
+    raised_to_top = snapshot.present_ma >= min(top_ma, snapshot.ceiling_ma) - SAME_MA and snapshot.present_ma > began_ma + SAME_MA
     top_n = min(now.top_n + 1, program.give_up_n) if more and raised_to_top else 0
     return replace(now, began_ma=began_ma, top_n=top_n, given_up=now.given_up or top_n >= program.give_up_n)
 

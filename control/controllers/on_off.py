@@ -60,7 +60,7 @@ class OnOff:
         """One estimate: count it, and go a step towards on or off if enough of them agree."""
         assert isinstance(state, State)
         program = state.program
-        look = follow(state.excursion, program, snapshot)
+        look = follow(state.excursion, program, snapshot, top_ma=program.on_ua / 1000.0)
         if look.wait is not None:
             return State(program, look.excursion), look.wait
         on = (look.excursion.side == "under") == (program.more_moves == "up")

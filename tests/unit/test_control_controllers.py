@@ -210,3 +210,9 @@ def test_what_was_never_raised_is_not_given_up() -> None:
     for _ in range(40):
         run.see(0.1, ceiling_ma=0.4)
     assert run.snapshot.present_ma == 0.4 and "as much as is allowed" in run.see(0.1, ceiling_ma=0.4).reason
+
+
+def test_on_off_gives_up_at_its_own_top() -> None:
+    run = Run("on_off", {**ALPHA, "refractory_ms": 0, "give_up_n": 10, "on_ua": 800, "more_moves": "up"})
+    seen = [run.see(0.1) for _ in range(40)]
+    assert max(r.amplitude_ma for r in seen) == pytest.approx(0.8) and run.snapshot.present_ma == 0.0
