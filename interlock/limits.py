@@ -114,7 +114,8 @@ def first_breach(p: Prescription, device: tuple[Limit, ...]) -> Refusal | None:
         return Refusal(
             "prescription.amplitude_ua", p.amplitude_ua, round(own_ma * 1000), "device", f"above what {p.device!r} may give"
         )
-    if worn and ALONE_MS.get(p.device, 0.0) > MOST_ALONE_MS:
+    gives = p.authority != Authority.OBSERVE  # who only observes gives nothing
+    if worn and gives and ALONE_MS.get(p.device, 0.0) > MOST_ALONE_MS:
         reason = f"current from {p.device!r} may go on for longer than this with nobody in charge of it"
         return Refusal("prescription.device", ALONE_MS[p.device], MOST_ALONE_MS, "interlock", reason)
     if worn and p.device_serial == "*":

@@ -116,4 +116,6 @@ def test_current_on_a_person_only_from_kinds_that_end_within_a_second() -> None:
         if kind != "simulated":
             breach = first_breach(make_prescription(**{**WORN, "start_ua": 0, "device": kind}), DEVICE)
             ends = kind in ("mqtt", "pulse_pal")
+            observed = make_prescription(**{**WORN, "start_ua": 0, "device": kind, "authority": "observe"})
+            assert first_breach(observed, DEVICE) is None, "who only observes gives nothing"
             assert (breach is None) if ends else (breach is not None and breach.field == "prescription.device"), kind
