@@ -43,7 +43,6 @@ class PulsePalRig(Rig):
         super().__init__(folder, *stimulator, prescription=signed, start=False)
         self.signed = write_signed(folder, signed, [Signer(scope="any")], self.layout.keys / "trusted.json")
         self.record = folder / "pulse_pal.jsonl"
-        self.ma_per_v = MA_PER_V  # as config.yaml says it, which nobody signs
 
     def __enter__(self) -> PulsePalRig:
         self.stimulator = self.start_stimulator(*self.stimulator_arguments)
@@ -58,7 +57,7 @@ class PulsePalRig(Rig):
         return process
 
     def interlock_argv(self, **options: Any) -> list[str]:
-        driver = {"port": self.port, "ma_per_v": self.ma_per_v}
+        driver = {"port": self.port, "ma_per_v": MA_PER_V}
         return interlock_argv(self.layout.data, SEAT, "virtual", self.signed, stimulator="pulse_pal", settings=driver, **options)
 
     def samples(self) -> list[tuple[int, float]]:
@@ -144,11 +143,10 @@ def test_arm_ramp_adjust_stop_disconnect(rig: Rig) -> None:
     assert not rig.flows()
 
 
-def test_an_unsigned_factor_in_the_settings_is_refused(tmp_path: Path) -> None:
+def test_an_unsigned_factor_in_the_settings_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A tenth of the source's factor would make ten times the dose; the factor is part of the serial that was signed."""
-    rig = PulsePalRig(tmp_path)
-    rig.ma_per_v = MA_PER_V / 10
-    with rig:
+    monkeypatch.setattr(sys.modules[__name__], "MA_PER_V", MA_PER_V / 10)  # as config.yaml says it, which nobody signs
+    with PulsePalRig(tmp_path) as rig:
         daemon = Daemon(rig)
         with pytest.raises(AssertionError, match=r"'prescription\.device_serial'.*'pulse_pal-21-ch1-0\.05'"):
             daemon.arm()
