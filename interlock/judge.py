@@ -120,10 +120,14 @@ class Judge:
         self.rules = rules
 
     def open(self, now_ns: int, wall_ns: int) -> list[Effect]:
-        """The first thing to happen: this run's first entry in the ledger, which shows that it can be written."""
+        """The first thing to happen: this run's first entry in the ledger, which shows that it can be written.
+
+        A ledger that may not go on gets none: it must look the same at the next start.
+        """
         self._advance(now_ns)
         self.wall_offset_ns = wall_ns - now_ns
-        self._enter("opened", {"course": self.rules.course, "lost": self.book.lost})
+        if not self.book.fault:
+            self._enter("opened", {"course": self.rules.course, "lost": self.book.lost})
         return self._take()
 
     def tick(self, now_ns: int, wall_ns: int, monotonic_ns: int) -> list[Effect]:

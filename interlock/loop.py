@@ -114,7 +114,7 @@ class Loop:
         """Write the first lines of log and ledger, and give the disk a moment to take them."""
         self._do(self.judge.open(boot_ns(), time.time_ns()))
         until = time.monotonic() + wait_s
-        while (self.log.fault(boot_ns()) or self.ledger.fault(boot_ns())) and time.monotonic() < until:
+        while (self.log.fault(boot_ns()) or self._ledger_fault(boot_ns())) and time.monotonic() < until:
             time.sleep(0.002)
 
     def run(self) -> int:
@@ -133,6 +133,10 @@ class Loop:
                     return INTERNAL_ERROR
         self._leave("terminated" if self.terminate else "no daemon")
         return 0
+
+    def _ledger_fault(self, now_ns: int) -> str:
+        """A ledger that may not go on is not written at all, and refuses by itself (interlock/ledger.py)."""
+        return "" if self.judge.book.fault else self.ledger.fault(now_ns)
 
     def _on_terminate(self, _number: int, _frame: object) -> None:
         self.terminate = True
@@ -171,7 +175,7 @@ class Loop:
     def _tick(self, now_ns: int) -> None:
         monotonic_ns = time.monotonic_ns()
         self.judge.written(self.ledger.written)
-        owed = self.ledger.fault(now_ns)
+        owed = self._ledger_fault(now_ns)
         fault = self.log.fault(now_ns) or (f"dose ledger: {owed}" if owed else "")
         if fault != self.judge.log_fault:
             self._do(self.judge.log_failed(fault, now_ns))
