@@ -67,9 +67,11 @@ def test_a_session_runs_and_a_stop_is_answered_with_what_the_device_confirmed(be
 
 def test_a_stop_whose_reason_comes_later_is_logged_with_it(bench: Bench) -> None:
     bench.at_rest()
+    bench.end_stimulator()  # so that nothing is confirmed before the words come
     presser = bench.stops()
     bench.turn(lambda: bench.loop.stoppers)
     presser.sendall(b"late words\n")
+    bench.loop.stoppers[0].at_ns -= 1_000 * MS
     bench.turn(lambda: not bench.loop.stoppers)
     wait_until(lambda: "stop_reason" in bench.events())
 

@@ -542,3 +542,22 @@ def test_the_ledger_is_eight_seconds_ahead_and_written_again_at_half() -> None:
     assert triggers.owed() is None
     slow = Triggers(make_program(train_millihz=100), 0, 0, 600)
     assert slow.owed() == 2
+
+
+@pytest.mark.parametrize(("after_us", "late"), [(-200, False), (500, False), (1_000, False), (1_001, True)])
+def test_the_error_is_that_of_the_pulse_and_not_of_the_write(after_us: int, late: bool) -> None:
+    triggers = Triggers(make_program(), 3 * MS, 0, 600)
+    triggers.paid = 10
+    triggers.take(7, 100 * MS)
+    assert triggers.due(97 * MS - 1, True) is None
+    due = triggers.due(97 * MS, True)
+    assert due is not None and due[1] and due[0].sequence == 7
+    done = triggers.done(97 * MS + after_us * 1000)
+    assert done is not None and done[1] == after_us * 1000
+    assert (triggers.late, triggers.late_in_a_row) == (int(late), int(late))
+    assert triggers.free_ns == (200 * MS + after_us * 1000 if late else 0)
+
+
+def test_bursts_are_written_ahead_whole() -> None:
+    triggers = Triggers(make_program(**listed("itbs")), 0, 0, 600)
+    assert triggers.owed() == 40 * 3 + 3
