@@ -33,6 +33,7 @@ TAKE_OVER_S = 3.0
 LOG_OPENS_S = 1.0
 HELD = 3
 MISSING = "the dose ledger is missing"
+CHANGED = Refusal("prescription", "another", "the one at the start", "interlock", "it has changed; start the interlock again")
 ARMED = b'"event":"armed"'
 
 
@@ -64,8 +65,8 @@ def main(argv: list[str] | None = None) -> int:
     anchor = _anchor(prescription, folder / "ledger.log", limits.course, book, arguments.state)
     judge = Judge(limits, arguments.stimulator, driver.readback, book, boot_ns())
     judge.wire_ns = round(getattr(driver, "wire_s", 0.0) * 1e9)
-    if prescription is not None and prescription.pulses is not None and hasattr(driver, "prescribe"):
-        driver.prescribe(prescription.pulses)  # a pulse has the power that was set before it
+    if limits.pulses is not None and hasattr(driver, "prescribe"):
+        driver.prescribe(limits.pulses)  # a pulse has the power that was set before it
     log = LogWriter(folder / "interlock.log")
     ledger = LogWriter(folder / "ledger.log", anchor.move if anchor is not None else None)
     started: dict[str, Any] = {"pid": os.getpid(), "prescription": prescription.id if prescription else None}
@@ -75,8 +76,12 @@ def main(argv: list[str] | None = None) -> int:
         started["refused"] = judge.reason
     log.put("started", started, boot_ns(), time.time())
 
-    def rules_for(limits: Any) -> Any:
-        return rules(prescription, unsigned, limits)
+    def rules_for(own: Any) -> Any:
+        """The rules by the files as they are now: at an arm a key may have been revoked, or the prescription replaced."""
+        found, refused = _prescription(arguments, layout)
+        if found is not None and found != prescription:
+            found, refused = None, CHANGED
+        return rules(found, refused, own)
 
     def start_code() -> Any:
         path, trusted = folder / "start.code", layout.keys / "trusted.json"

@@ -100,6 +100,7 @@ class Loop:
         self.wake.setblocking(False)
         self.stoppers: list[Stopper] = []
         self.client: socket.socket | None = None
+        self.limits = driver.limits  # those the judge goes by
         self.device_fd = -1
         self.terminate = False
         self.changed = False
@@ -274,8 +275,9 @@ class Loop:
         report = self.driver.poll()
         if not report.connected:
             self._lose_device()
-        elif self.driver.serial != self.judge.serial:
-            self.judge.identify(self.driver.serial, self.rules_for(self.driver.limits))
+        elif (self.driver.serial, self.driver.limits) != (self.judge.serial, self.limits):
+            self.limits = self.driver.limits
+            self.judge.identify(self.driver.serial, self.rules_for(self.limits))
             self._log(Event("device", {"serial": self.driver.serial}))
         self._do(self.judge.report(report, boot_ns()))
 
@@ -334,8 +336,10 @@ class Loop:
                 self._lose_daemon("the daemon's connection closed")
                 return
             command = _read(packet)
-            if isinstance(command, StimCommand) and command.kind == "arm" and self.judge.rules.start_code:
-                self.judge.start_code = self.start_code()
+            if isinstance(command, StimCommand) and command.kind == "arm" and self.judge.mode == InterlockMode.STOPPED:
+                self.judge.rules = self.rules_for(self.limits)  # expired, revoked or changed since?
+                if self.judge.rules.start_code:
+                    self.judge.start_code = self.start_code()
             self._do(self.judge.command(command, os.urandom(16).hex(), boot_ns()))
 
     def _lose_daemon(self, reason: str) -> None:
@@ -397,6 +401,8 @@ def _heard(connection: socket.socket) -> str:
 
 def _read(packet: bytes) -> StimCommand | PacketError:
     if len(packet) > MOST_BYTES:
+        if b'"stop"' in packet:
+            return StimCommand(kind="stop", reason="stop in a packet that is too long")
         return PacketError("packet", f"{MOST_BYTES}+ bytes", "too long")
     try:
         return read_command(packet)
