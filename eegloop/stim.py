@@ -368,6 +368,10 @@ class Prescription:
             raise PrescriptionError("prescription: nested too deeply") from None
         except json.JSONDecodeError as error:
             raise PrescriptionError(f"prescription: not JSON at character {error.pos} ({error.msg})") from None
+        except PrescriptionError:
+            raise
+        except ValueError:
+            raise PrescriptionError("prescription: holds a number of more digits than can be read") from None
         if not isinstance(body, dict):
             raise PrescriptionError("prescription: must be one JSON object")
         known = {f.name for f in fields(Prescription)} - {"pulses"}

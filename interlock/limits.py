@@ -223,5 +223,5 @@ def rules(p: Prescription | None, unsigned: Refusal | None, device: tuple[Limit,
         week_sessions=p.week_sessions,
         course_sessions=p.course_sessions,
         lockout_ms=p.lockout_ms,
-        pulses=p.pulses,
+        pulses=p.pulses if p.authority != Authority.OBSERVE else None,
     )

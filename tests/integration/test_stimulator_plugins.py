@@ -58,7 +58,9 @@ class PulsePalRig(Rig):
 
     def interlock_argv(self, **options: Any) -> list[str]:
         driver = {"port": self.port, "ma_per_v": MA_PER_V}
-        return interlock_argv(self.layout.data, SEAT, "virtual", self.signed, stimulator="pulse_pal", settings=driver, **options)
+        return interlock_argv(
+            self.layout.data, SEAT, "virtual", self.signed, stimulator="pulse_pal", settings=driver, state=self.state, **options
+        )
 
     def samples(self) -> list[tuple[int, float]]:
         """Both sides of every edge on channel 1 as current, and what it is now."""

@@ -134,7 +134,7 @@ def test_what_is_left_is_the_least_of_all_accounts_and_nothing_when_one_is_broke
 
 
 def test_a_limit_that_is_just_met_did_not_lower_anything() -> None:
-    assert limit(ask(0.6), signed(), FREE, DEVICE).limits == ()
+    assert limit(ask(0.5), signed(amplitude_ua=500), FREE, DEVICE).limits == ()
 
 
 @pytest.mark.parametrize("budget", ["left_s", "left_uc"])
@@ -143,6 +143,11 @@ def test_an_empty_budget_grants_nothing_however_much_is_asked(budget: str) -> No
         standing = dataclasses.replace(FREE, block_ma=2.0, **{budget: left})
         verdict = limit(ask(2.0), signed(amplitude_ua=2000), standing, DEVICE)
         assert verdict.amplitude_ma == 0.0 and verdict.limits[0].value == left
+
+
+@pytest.mark.parametrize("budget", ["left_s", "left_uc"])
+def test_the_last_of_a_budget_is_a_budget(budget: str) -> None:
+    assert limit(ask(0.45), signed(), dataclasses.replace(FREE, **{budget: 0.5}), DEVICE).amplitude_ma == 0.45
 
 
 def test_limits_of_zero_say_zero() -> None:
