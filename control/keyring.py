@@ -92,8 +92,11 @@ def read_list(text: bytes, pinned: str, least_number: int) -> KeyList:
     return KeyList(number, parse_trusted(json.dumps({"keys": inner["keys"]}).encode()))
 
 
-def install(listed: KeyList, present: Sequence[TrustedKey]) -> tuple[TrustedKey, ...]:
-    """What trusted.json holds afterwards: the list, and of what was there only keys that sign for `simulated` (the demo's)."""
+def install(listed: KeyList, present: Sequence[TrustedKey], demo: str) -> tuple[TrustedKey, ...]:
+    """What trusted.json holds afterwards: the list, and of what was there only this directory's own demo key (public, hexadecimal).
+
+    Whatever else the list leaves out is gone, whatever it signs for.
+    """
     named = {key.key for key in listed.keys}
-    own = [key for key in present if key.scope == "simulated" and key.key not in named]
+    own = [key for key in present if key.scope == "simulated" and key.key == demo and key.key not in named]
     return (*listed.keys, *own)

@@ -328,7 +328,9 @@ def json_object(text: bytes, what: str, keys: tuple[str, ...]) -> dict[str, Any]
         raise PrescriptionError(f"{what}: {len(text)} bytes; at most {_MOST_BYTES} are read")
     try:
         body = json.loads(text.decode("utf-8"), object_pairs_hook=lambda pairs: _once(pairs, what))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except PrescriptionError:
+        raise
+    except (ValueError, RecursionError) as error:  # also a number of more digits than Python reads
         raise PrescriptionError(f"{what}: not JSON ({error})") from None
     if not isinstance(body, dict) or set(body) != set(keys):
         raise PrescriptionError(f"{what}: must be an object with exactly the fields {', '.join(keys)}")

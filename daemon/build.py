@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -33,14 +34,23 @@ class Signed:
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Write a file that only this user can read, whole or not at all."""
-    part = path.with_name(path.name + ".part")
-    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    """Write a file that only this user can read, whole or not at all; nobody can know or have made the file it is drafted in."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+    part = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def demo_public_key(layout: Layout) -> str:
+    """Public half of this data directory's demo key, hexadecimal; "" before a demo was run here."""
+    path = layout.keys / "demo.key"
+    return public_key(path.read_bytes()).hex() if path.exists() else ""
 
 
 def demo_key(layout: Layout, now_s: float) -> bytes:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from control.keyring import certify, install, read_list
 from control.prescription import TrustedKey, is_hex, lock_key, new_key, parse_trusted, public_key, trusted_bytes
-from daemon.build import write_private
+from daemon.build import demo_public_key, write_private
 from daemon.sign_command import passphrase, read_text, unlocked
 from eegloop.errors import SetupError
 from eegloop.layout import Layout
@@ -93,7 +93,7 @@ def trust(certified: Path, data: Path) -> str:
         listed = read_list(read_text(certified).encode(), pinned, number + 1)
         present = parse_trusted(trusted_path.read_bytes()) if trusted_path.exists() else ()
         # The keys first: after a crash between the two the same list may be installed again, and nothing older.
-        write_private(trusted_path, trusted_bytes(install(listed, present)))
+        write_private(trusted_path, trusted_bytes(install(listed, present, demo_public_key(layout))))
         write_private(path, json.dumps({"site_key": pinned, "number": listed.number}).encode() + b"\n")
     except PrescriptionError as error:
         raise SetupError(f"{certified}: {error}") from None

@@ -116,6 +116,7 @@ class Contact:
         line_uv2 : (n_channels,) float64 or None
             Power at the mains frequency before the notch.
         impedance_kohm : (n_channels,) float64 or None
+            NaN = not known; infinite or negative counts as no contact.
         """
         power = covariance.diagonal()
         alive = (power > 0) & (dead < 0.5)
@@ -133,8 +134,10 @@ class Contact:
                 score, np.where(line > _LEAST_LINE_UV2, _falling(np.sqrt(line), self._median(np.sqrt(line), alive), _LINE), 1.0)
             )
         if impedance_kohm is not None:
-            known = np.isfinite(impedance_kohm)
-            _lower(score, np.where(known, _falling(np.where(known, impedance_kohm, 0.0), 1.0, _IMPEDANCE_KOHM), 1.0))
+            # Infinite (open) or negative (no reading makes sense of it) is the worst there is; NaN is not known.
+            broken = np.isinf(impedance_kohm) | (impedance_kohm < 0.0)
+            kohm = np.where(broken, _IMPEDANCE_KOHM[1], np.nan_to_num(impedance_kohm))
+            _lower(score, _falling(kohm, 1.0, _IMPEDANCE_KOHM))
         if self._odd.any:
             score = np.where(self._odd.on, np.minimum(score, 0.3), score)
         self._scores.append(np.where(self._eeg, score, np.nan))

@@ -17,6 +17,7 @@ def interlock_argv(
     stimulator: str = "simulated",
     settings: Mapping[str, object] | None = None,
     take_over: bool = False,
+    state: Path | None = None,
 ) -> list[str]:
     """What to execute, best in a session of its own (`start_new_session=True`).
 
@@ -33,6 +34,8 @@ def interlock_argv(
     take_over : bool
         The caller holds the data directory's lock, so an interlock that still runs on this seat is an orphan:
         it is sent SIGTERM (= STOP and leave) and waited for, at most 3 s.
+    state : Path, optional
+        For tests only, no configuration reaches it: where the dose ledger's anchor is, instead of in the user's home.
     """
     root = Path(__file__).resolve().parents[1]
     argv = [sys.executable, "-I", "-S", str(root / "interlock" / "launch.py")]
@@ -41,4 +44,5 @@ def interlock_argv(
         argv += ["--path", str(Path(serial.origin).parents[1])]
     argv += ["--data", str(data), "--seat", seat, "--patient", patient, "--prescription", str(prescription)]
     argv += ["--stimulator", stimulator, "--settings", json.dumps(dict(settings or {}))]
+    argv += ["--state", str(state)] if state is not None else []
     return [*argv, "--take-over"] if take_over else argv

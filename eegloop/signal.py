@@ -69,7 +69,8 @@ class Chunk:
     segment : int
         Grows by one when the sender restarts or its clock jumps; filters start anew then.
     impedance_kohm : (n_channels,) float64 or None
-        Electrode impedances, where the source measures them and has new ones; NaN for channels it does not know.
+        Electrode impedances, where the source measures them and has new ones; NaN for channels it does not know, infinite =
+        open. The BrainFlow and LSL sources leave it None: what they measure arrives as a `SourceNews` "impedance" only.
     """
 
     data_uv: F32

@@ -56,7 +56,8 @@ class InterlockMode(StrEnum):
 class StimRequest:
     """What a controller asks for. `hold` keeps the present amplitude whatever `amplitude_ma` says.
 
-    `trigger_s`: one pulse at this LSL time, fired on it or skipped, never late; None = none.
+    `trigger_s`: one pulse at this LSL time, to be fired on it or skipped, never late; None = none. The daemon does not send it
+    on in this version: no pulse comes of it.
     """
 
     amplitude_ma: float
@@ -367,6 +368,10 @@ class Prescription:
             raise PrescriptionError("prescription: nested too deeply") from None
         except json.JSONDecodeError as error:
             raise PrescriptionError(f"prescription: not JSON at character {error.pos} ({error.msg})") from None
+        except PrescriptionError:
+            raise
+        except ValueError:
+            raise PrescriptionError("prescription: holds a number of more digits than can be read") from None
         if not isinstance(body, dict):
             raise PrescriptionError("prescription: must be one JSON object")
         known = {f.name for f in fields(Prescription)} - {"pulses"}

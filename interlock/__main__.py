@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import fcntl
 import importlib
 import json
@@ -32,6 +33,8 @@ TAKE_OVER_S = 3.0
 LOG_OPENS_S = 1.0
 HELD = 3
 MISSING = "the dose ledger is missing"
+CHANGED = Refusal("prescription", "another", "the one at the start", "interlock", "it has changed; start the interlock again")
+ARMED = b'"event":"armed"'
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -59,11 +62,11 @@ def main(argv: list[str] | None = None) -> int:
     prescription, unsigned = _prescription(arguments, layout)
     limits = rules(prescription, unsigned, driver.limits)
     book = _book(folder)
-    anchor = _anchor(prescription, folder / "ledger.log", limits.course, book)
+    anchor = _anchor(prescription, folder / "ledger.log", limits.course, book, arguments.state)
     judge = Judge(limits, arguments.stimulator, driver.readback, book, boot_ns())
     judge.wire_ns = round(getattr(driver, "wire_s", 0.0) * 1e9)
-    if prescription is not None and prescription.pulses is not None and hasattr(driver, "prescribe"):
-        driver.prescribe(prescription.pulses)  # a pulse has the power that was set before it
+    if limits.pulses is not None and hasattr(driver, "prescribe"):
+        driver.prescribe(limits.pulses)  # a pulse has the power that was set before it
     log = LogWriter(folder / "interlock.log")
     ledger = LogWriter(folder / "ledger.log", anchor.move if anchor is not None else None)
     started: dict[str, Any] = {"pid": os.getpid(), "prescription": prescription.id if prescription else None}
@@ -73,8 +76,12 @@ def main(argv: list[str] | None = None) -> int:
         started["refused"] = judge.reason
     log.put("started", started, boot_ns(), time.time())
 
-    def rules_for(limits: Any) -> Any:
-        return rules(prescription, unsigned, limits)
+    def rules_for(own: Any) -> Any:
+        """The rules by the files as they are now: at an arm a key may have been revoked, or the prescription replaced."""
+        found, refused = _prescription(arguments, layout)
+        if found is not None and found != prescription:
+            found, refused = None, CHANGED
+        return rules(found, refused, own)
 
     def start_code() -> Any:
         path, trusted = folder / "start.code", layout.keys / "trusted.json"
@@ -90,6 +97,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return loop.run()
     finally:
+        os.ftruncate(lock, 0)
         os.close(lock)
 
 
@@ -101,6 +109,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--prescription", type=Path, required=True, help="the signed prescription")
     parser.add_argument("--stimulator", choices=KINDS, default="simulated", help="which driver")
     parser.add_argument("--settings", type=json.loads, default={}, help="the driver's settings as JSON")
+    parser.add_argument("--state", type=Path, help="for tests: where the ledger's anchor is; the service never says it")
     parser.add_argument("--take-over", action="store_true", help="end an orphaned interlock of this seat first")
     arguments = parser.parse_args(argv)
     if not re.fullmatch(r"[a-z0-9_-]{1,32}", arguments.seat):
@@ -119,26 +128,32 @@ def _prescription(arguments: argparse.Namespace, layout: Layout) -> tuple[Prescr
 
 
 def _book(folder: Path) -> Book:
-    """The dose ledger. A seat that has a history but no ledger lost it: nothing may be given."""
-    lost = (folder / "interlock.log").exists() and not (folder / "ledger.log").exists()
+    """The dose ledger. A seat that has armed before and has no line in its ledger lost it: nothing may be given, however often it starts."""
     boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     book = load(folder / "ledger.log", boot_id, synchronized=Path("/run/systemd/timesync/synchronized").exists())
-    if lost:
-        book.fault = MISSING
+    if not book.digests and _armed_before(folder / "interlock.log"):
+        book.fault = book.fault or MISSING
     return book
 
 
-def _anchor(prescription: Prescription | None, ledger: Path, course: str, book: Book) -> Anchor | None:
+def _armed_before(log: Path) -> bool:
+    try:
+        return log.is_file() and ARMED in log.read_bytes()
+    except OSError:
+        return True  # cannot be ruled out
+
+
+def _anchor(prescription: Prescription | None, ledger: Path, course: str, book: Book, state: Path | None = None) -> Anchor | None:
     """What ties the ledger to this person on this machine; none for the simulated stimulator, nor for a ledger that may not go on."""
     if prescription is None or prescription.device == SIMULATED:
         return None
     try:
-        anchor = Anchor(state_folder(), prescription.patient, ledger, course)
+        anchor = Anchor(state or state_folder(), prescription.patient, ledger, course)
     except (OSError, ValueError) as error:
         book.fault = book.fault or f"no anchor: {error}"
         return None
     # A ledger that is gone may be begun anew, but only under a prescription that was signed after it was.
-    objection = anchor.objection(book.digests, given=book.given(course)[0] > 0)
+    objection = anchor.objection(book.digests, book.given(course)[0] > 0, prescription.valid_from_s)
     if objection or book.fault not in ("", MISSING) or (book.fault and not anchor.known):
         book.fault = book.fault or objection
         anchor.close()
@@ -161,14 +176,23 @@ def _lock(path: Path, take_over: bool) -> int:
             if time.monotonic() >= until:
                 os.close(lock)
                 return -1
-            if holder.isdigit() and not asked:
-                os.kill(int(holder), signal.SIGTERM)
+            if holder.isdigit() and not asked and _has_open(int(holder), lock):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(holder), signal.SIGTERM)
                 asked = True
             time.sleep(0.02)
             continue
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
         return lock
+
+
+def _has_open(pid: int, lock: int) -> bool:
+    """The process has the lock's file open: a number left by one that is gone, or given to another since, has not."""
+    try:
+        return any(os.path.samestat(entry.stat(), os.fstat(lock)) for entry in os.scandir(f"/proc/{pid}/fd"))
+    except OSError:
+        return False
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """The dose ledger's anchor (S5): outside the data directory, so that a ledger that was copied, cut, restored or moved is noticed.
 
-One small file a person in the user's own state directory (`$XDG_STATE_HOME` or `~/.local/state`, there `eegloop/ledgers`, 0700):
-where this person's ledger is, its newest line, the prescriptions it was opened for, and those whose ledger is gone. It is written after each line of the ledger
+One small file a person in the user's own state directory (`~/.local/state/eegloop/ledgers`, 0700; the home of the password database,
+whatever the environment says): where this person's ledger is, its newest line and when that was written, the prescriptions it was opened for, and those whose ledger is gone. It is written after each line of the ledger
 is on the disk, so the ledger is never behind it: one that lacks the anchored line, or lies elsewhere, is not the one that counted
-last. Such a ledger gives nothing under the prescriptions named here; one signed anew opens it, and then counts what it cannot know
-as a session that was given just now. The device `simulated`, which nobody wears, has no anchor: demos and tests begin in fresh
+last. Such a ledger gives nothing under the prescriptions named here; one that is valid from after that line opens it, and then counts
+what it cannot know as the sessions of a whole week, given just now. The device `simulated`, which nobody wears, has no anchor: demos and tests begin in fresh
 data directories all the time.
 """
 
@@ -15,18 +15,17 @@ import hashlib
 import json
 import os
 import pwd
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-_FIELDS = {"ledger": str, "n": int, "hash": str, "courses": list, "gone": list}
+_FIELDS = {"ledger": str, "n": int, "hash": str, "wall_s": int, "courses": list, "gone": list}
 
 
 def state_folder() -> Path:
-    """The user's own; the home directory is that of the password database."""
-    named = os.environ.get("XDG_STATE_HOME", "")
-    base = Path(named) if named.startswith("/") else Path(pwd.getpwuid(os.getuid()).pw_dir) / ".local" / "state"
-    return base / "eegloop" / "ledgers"
+    """The user's own; the home directory is that of the password database, which no environment variable moves."""
+    return Path(pwd.getpwuid(os.getuid()).pw_dir) / ".local" / "state" / "eegloop" / "ledgers"
 
 
 class Anchor:
@@ -71,7 +70,7 @@ class Anchor:
         """This person has been given something on this machine."""
         return self._found is not None
 
-    def objection(self, digests: Sequence[str], given: bool) -> str:
+    def objection(self, digests: Sequence[str], given: bool, valid_from_s: int) -> str:
         """Why this ledger may not be gone on with under this prescription, "" = it may.
 
         Parameters
@@ -80,13 +79,19 @@ class Anchor:
             The hash of every line of the ledger.
         given : bool
             The ledger has dose under this prescription.
+        valid_from_s : int
+            From when this prescription is valid, Unix time, s.
         """
         found = self._found
         if found is None:
             return "it was counted in before, but is not known on this machine" if given else ""
         if self._course in found["gone"]:
             return "the one that counted under this prescription is gone"
-        if self._course not in found["courses"] or self._fits(digests):
+        if self._fits(digests):
+            return ""
+        if self._course not in found["courses"]:
+            if not valid_from_s >= found["wall_s"]:
+                return f"this prescription is older than the ledger that is gone; one valid from {found['wall_s']} or later is needed"
             return ""
         if found["ledger"] != self._ledger:
             return f"this person's dose was counted in {found['ledger']}, not here"
@@ -109,7 +114,15 @@ class Anchor:
 
     def move(self, n: int, digest: str) -> None:
         """The ledger's line `n` is on the disk: from now on it must be there."""
-        self._found = {"ledger": self._ledger, "n": n, "hash": digest, "courses": self._courses, "gone": self._gone}
+        wall_s = max(int(time.time()), self._found["wall_s"] if self._found is not None else 0)
+        self._found = {
+            "ledger": self._ledger,
+            "n": n,
+            "hash": digest,
+            "wall_s": wall_s,
+            "courses": self._courses,
+            "gone": self._gone,
+        }
         new = self._path.with_suffix(".new")
         file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:

@@ -19,7 +19,7 @@ from eegloop.stim import Block, DeviceReport, InterlockMode, StimCommand, StimSt
 from interlock.effects import Changed, Effect, Entry, Event, Order, Refusal, Reply
 from interlock.ledger import Book
 from interlock.limits import Rules
-from interlock.refusals import LEASE_NS, MS, SILENT_NS, beyond, may_not_arm, out_of_order, tightest
+from interlock.refusals import LEASE_NS, MS, SILENT_NS, beyond, may_not_arm, not_as_signed, out_of_order, tightest
 from interlock.triggers import LATE_IN_A_ROW, Trigger, Triggers
 from interlock.wire import PacketError
 
@@ -40,7 +40,7 @@ SLICE_LEFT_MS = 4_000
 class Account:
     """What one session has had, and up to where the ledger has it as paid; a re-arm in the same session goes on with it."""
 
-    __slots__ = ("charge_uc", "first_ns", "on_ns", "paid_ms", "paid_uc", "sequence")
+    __slots__ = ("charge_uc", "first_ns", "on_ns", "paid_ms", "paid_uc", "sequence", "trains")
 
     def __init__(self, charge_uc: float = 0.0, on_ns: int = 0, first_ns: int | None = None) -> None:
         self.charge_uc = charge_uc
@@ -49,6 +49,7 @@ class Account:
         self.paid_uc = charge_uc
         self.paid_ms = on_ns / MS
         self.sequence = -1
+        self.trains = 0  # begun
 
 
 class Judge:
@@ -74,6 +75,8 @@ class Judge:
         self.serial = ""
         self.wire_ns = 0  # a "fire" takes so long on the wire
         self.triggers: Triggers | None = None
+        # Of any session; a new process does not know how long ago an earlier one's last was, and takes it as just now.
+        self.last_pulse_ns = now_ns if any(session.pulses for session in book.sessions.values()) else None
         self.start_code: tuple[int, int] | str = "none"  # session and dose so far; a text says why there is none
         self.readback = readback
         self.ceiling_ma = min(rules.ceiling_ma, book.ceilings_ma.get(rules.course, math.inf))
@@ -120,10 +123,14 @@ class Judge:
         self.rules = rules
 
     def open(self, now_ns: int, wall_ns: int) -> list[Effect]:
-        """The first thing to happen: this run's first entry in the ledger, which shows that it can be written."""
+        """The first thing to happen: this run's first entry in the ledger, which shows that it can be written.
+
+        A ledger that may not go on gets none: it must look the same at the next start.
+        """
         self._advance(now_ns)
         self.wall_offset_ns = wall_ns - now_ns
-        self._enter("opened", {"course": self.rules.course, "lost": self.book.lost})
+        if not self.book.fault:
+            self._enter("opened", {"course": self.rules.course, "lost": self.book.lost})
         return self._take()
 
     def tick(self, now_ns: int, wall_ns: int, monotonic_ns: int) -> list[Effect]:
@@ -384,9 +391,9 @@ class Judge:
     def _pulse(self, c: StimCommand) -> None:
         triggers = self.triggers
         above = (
-            Refusal("pulses", 1, 0, "prescription", "no pulses are signed")
+            Refusal("pulses", 1, 0, "prescription", "no pulses are signed, or only to observe")
             if triggers is None
-            else triggers.beyond(c.deadline_ns)
+            else not_as_signed(c) or triggers.beyond(c.deadline_ns)
         )
         if triggers is None or above is not None:
             assert above is not None
@@ -405,6 +412,10 @@ class Judge:
         due = triggers.due(self.now_ns, self.device_armed and not self.ending)
         if due is not None and due[1]:
             self._effects.append(Order("fire"))
+            self.last_pulse_ns = due[0].deadline_ns
+            self.account.trains = triggers.trains
+            if self.account.first_ns is None:
+                self.account.first_ns = due[0].deadline_ns  # from the first pulse on the session's time runs
         elif due is not None:
             self._tell_pulse(due[0], "skipped", (self.now_ns + triggers.wire_ns - due[0].deadline_ns) // 1000)
         owed = triggers.owed()
@@ -493,7 +504,8 @@ class Judge:
         self.reference_ns = (self.wall_offset_ns, self.suspended_ns)
         if self.rules.pulses is not None:
             given, left, _ = self.book.pulses_left(self.rules.pulses, self.rules, c.session, self.now_ns, self.wall_s())
-            self.triggers = Triggers(self.rules.pulses, self.wire_ns, given, left)
+            free_ns = 0 if self.last_pulse_ns is None else self.last_pulse_ns + self.rules.pulses.interval_ms * MS
+            self.triggers = Triggers(self.rules.pulses, self.wire_ns, given, left, self.account.trains, free_ns)
         self._effects += [
             Order("arm"),
             Reply({"type": "armed", "session": c.session, "nonce": nonce}),
@@ -507,7 +519,10 @@ class Judge:
         if session is None:
             return Account()
         since_ns = round((self.book.counted_s(self.now_ns, self.wall_s()) - session.first_s) * 1e9)
-        return Account(session.uc, math.ceil(session.ms) * MS, self.now_ns - since_ns)
+        account = Account(session.uc, math.ceil(session.ms) * MS, self.now_ns - since_ns)
+        if self.rules.pulses is not None:  # the ledger has no trains: whole ones are the fewest it can have been
+            account.trains = -(-session.pulses // self.rules.pulses.train_pulses)
+        return account
 
     def _obey(self, c: StimCommand) -> None:
         self.account.sequence = c.sequence

@@ -3,7 +3,7 @@
 Entries are lines of an append-only chain like the audit log's (interlock/log.py), written and fsynced by its thread:
 `debit` = the session may reach these totals (at most 8 s ahead of what was given), `close` = these totals were
 given. A debit that was never closed counts as given. `pulses` = the session may reach, at its end has had, so many. `ceiling` = `lower_only` fell to this. `opened` with `lost` = there was
-another ledger before, whose dose is not known: it counts as a session given at that moment.
+another ledger before, whose dose is not known: it counts as a whole week's sessions given at that moment.
 
 Time is counted, not read: only seconds that certainly passed free anything. Within one boot these are CLOCK_BOOTTIME's;
 across a reboot the new boot's uptime, or the wall clock's difference if a synchronized clock vouched for both ends.
@@ -22,6 +22,7 @@ from interlock.log import Chain, check_line
 
 DAY_S = 86_400.0
 BACKWARDS_S = 1.0
+LOST = "lost"
 
 
 class Session:
@@ -75,8 +76,10 @@ class Book:
         elif event == "pulses":
             session = self.sessions.setdefault(data["session"], Session(data["course"], self._at_s))
             session.pulses, session.last_s = int(data["n"]), self._at_s
+            if not (session.pulses or session.ms or session.uc):  # armed and ended without a pulse: none was given
+                del self.sessions[data["session"]]
         elif event == "opened" and data.get("lost") is True:
-            self.sessions[f"lost {len(self.sessions)}"] = Session("lost", self._at_s)
+            self.sessions[f"lost {len(self.sessions)}"] = Session(LOST, self._at_s)
         elif event == "ceiling":
             before_ma = self.ceilings_ma.get(data["course"], math.inf)
             self.ceilings_ma[data["course"]] = min(before_ma, float(data["amplitude_ma"]))
@@ -121,7 +124,7 @@ class Book:
                 self.fault,
                 "whole",
                 "interlock",
-                "the dose ledger cannot be relied on; have the prescription signed anew",
+                "the dose ledger cannot be relied on; have the prescription signed anew, with a new id, valid from now",
             )
         if wall_s < self.highest_wall_s - BACKWARDS_S:
             return Refusal(
@@ -133,9 +136,10 @@ class Book:
         course = [session for session in self.sessions.values() if session.course == rules.course]
         counted = list(self.sessions.values()) if rules.worn else course
         begun = [now_s - session.first_s for session in counted]
+        lost = any(session.course == LOST and now_s - session.first_s < 7 * DAY_S for session in counted)
         counts = (
             ("day_sessions", sum(ago_s < DAY_S for ago_s in begun), rules.day_sessions),
-            ("week_sessions", sum(ago_s < 7 * DAY_S for ago_s in begun), rules.week_sessions),
+            ("week_sessions", rules.week_sessions if lost else sum(ago_s < 7 * DAY_S for ago_s in begun), rules.week_sessions),
             ("course_sessions", len(course), rules.course_sessions),
         )
         for field, had, limit in counts:

@@ -114,6 +114,10 @@ def first_breach(p: Prescription, device: tuple[Limit, ...]) -> Refusal | None:
         return Refusal(
             "prescription.amplitude_ua", p.amplitude_ua, round(own_ma * 1000), "device", f"above what {p.device!r} may give"
         )
+    gives = p.authority != Authority.OBSERVE  # who only observes gives nothing
+    if worn and gives and ALONE_MS.get(p.device, 0.0) > MOST_ALONE_MS:
+        reason = f"current from {p.device!r} may go on for longer than this with nobody in charge of it"
+        return Refusal("prescription.device", ALONE_MS[p.device], MOST_ALONE_MS, "interlock", reason)
     if worn and p.device_serial == "*":
         return Refusal(
             "prescription.device_serial", "*", "a serial number", "interlock", "only the simulated stimulator may go unnamed"
@@ -125,8 +129,13 @@ def first_breach(p: Prescription, device: tuple[Limit, ...]) -> Refusal | None:
     return None
 
 
-# Stimulator kinds this judge knows (drivers/stimulators/<kind>.py); any other is refused at the start.
-KINDS = (SIMULATED, "mqtt", "pulse_pal", "magstim", "magventure", "lsl_markers")
+# Stimulator kinds this judge knows (drivers/stimulators/<kind>.py), and how long what their drivers send goes on with host,
+# interlock or cable gone, ms: on a person, current only from those that end within MOST_ALONE_MS. Armed coils fire nothing alone.
+ALONE_MS = {
+    SIMULATED: 400.0, "mqtt": 400.0, "pulse_pal": 410.0, "magstim": 1_010.0, "magventure": math.inf, "lsl_markers": math.inf,
+}  # fmt: skip
+MOST_ALONE_MS = 1_000.0
+KINDS = tuple(ALONE_MS)  # any other is refused at the start
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,5 +223,5 @@ def rules(p: Prescription | None, unsigned: Refusal | None, device: tuple[Limit,
         week_sessions=p.week_sessions,
         course_sessions=p.course_sessions,
         lockout_ms=p.lockout_ms,
-        pulses=p.pulses,
+        pulses=p.pulses if p.authority != Authority.OBSERVE else None,
     )

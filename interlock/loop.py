@@ -100,6 +100,7 @@ class Loop:
         self.wake.setblocking(False)
         self.stoppers: list[Stopper] = []
         self.client: socket.socket | None = None
+        self.limits = driver.limits  # those the judge goes by
         self.device_fd = -1
         self.terminate = False
         self.changed = False
@@ -114,7 +115,7 @@ class Loop:
         """Write the first lines of log and ledger, and give the disk a moment to take them."""
         self._do(self.judge.open(boot_ns(), time.time_ns()))
         until = time.monotonic() + wait_s
-        while (self.log.fault(boot_ns()) or self.ledger.fault(boot_ns())) and time.monotonic() < until:
+        while (self.log.fault(boot_ns()) or self._ledger_fault(boot_ns())) and time.monotonic() < until:
             time.sleep(0.002)
 
     def run(self) -> int:
@@ -133,6 +134,10 @@ class Loop:
                     return INTERNAL_ERROR
         self._leave("terminated" if self.terminate else "no daemon")
         return 0
+
+    def _ledger_fault(self, now_ns: int) -> str:
+        """A ledger that may not go on is not written at all, and refuses by itself (interlock/ledger.py)."""
+        return "" if self.judge.book.fault else self.ledger.fault(now_ns)
 
     def _on_terminate(self, _number: int, _frame: object) -> None:
         self.terminate = True
@@ -171,7 +176,7 @@ class Loop:
     def _tick(self, now_ns: int) -> None:
         monotonic_ns = time.monotonic_ns()
         self.judge.written(self.ledger.written)
-        owed = self.ledger.fault(now_ns)
+        owed = self._ledger_fault(now_ns)
         fault = self.log.fault(now_ns) or (f"dose ledger: {owed}" if owed else "")
         if fault != self.judge.log_fault:
             self._do(self.judge.log_failed(fault, now_ns))
@@ -270,8 +275,9 @@ class Loop:
         report = self.driver.poll()
         if not report.connected:
             self._lose_device()
-        elif self.driver.serial != self.judge.serial:
-            self.judge.identify(self.driver.serial, self.rules_for(self.driver.limits))
+        elif (self.driver.serial, self.driver.limits) != (self.judge.serial, self.limits):
+            self.limits = self.driver.limits
+            self.judge.identify(self.driver.serial, self.rules_for(self.limits))
             self._log(Event("device", {"serial": self.driver.serial}))
         self._do(self.judge.report(report, boot_ns()))
 
@@ -330,8 +336,10 @@ class Loop:
                 self._lose_daemon("the daemon's connection closed")
                 return
             command = _read(packet)
-            if isinstance(command, StimCommand) and command.kind == "arm" and self.judge.rules.start_code:
-                self.judge.start_code = self.start_code()
+            if isinstance(command, StimCommand) and command.kind == "arm" and self.judge.mode == InterlockMode.STOPPED:
+                self.judge.rules = self.rules_for(self.limits)  # expired, revoked or changed since?
+                if self.judge.rules.start_code:
+                    self.judge.start_code = self.start_code()
             self._do(self.judge.command(command, os.urandom(16).hex(), boot_ns()))
 
     def _lose_daemon(self, reason: str) -> None:
@@ -393,6 +401,8 @@ def _heard(connection: socket.socket) -> str:
 
 def _read(packet: bytes) -> StimCommand | PacketError:
     if len(packet) > MOST_BYTES:
+        if b'"stop"' in packet:
+            return StimCommand(kind="stop", reason="stop in a packet that is too long")
         return PacketError("packet", f"{MOST_BYTES}+ bytes", "too long")
     try:
         return read_command(packet)

@@ -167,6 +167,13 @@ def beyond(judge: Judge, c: StimCommand) -> Refusal | None:
     return None
 
 
+def not_as_signed(c: StimCommand) -> Refusal | None:
+    """A pulse is as signed or not at all, under every authority: its command may name no strength of its own."""
+    if c.amplitude_ma == 0.0 and c.frequency_hz == 0.0:
+        return None
+    return Refusal("amplitude_ma", plain(c.amplitude_ma), 0.0, "prescription", "a pulse's strength and rate are the signed ones")
+
+
 def tightest(judge: Judge) -> Limit:
     """The lowest amplitude limit now in force."""
     ceiling = Limit("amplitude_ma", judge.ceiling_ma, "mA", "authority")

@@ -181,7 +181,9 @@ def _strict_object(data: bytes, name: str, exactly: set[str]) -> dict[str, Any]:
             object_pairs_hook=lambda pairs: _once(pairs, name),
             parse_constant=lambda text: _no_constant(text, name),
         )
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except PrescriptionError:
+        raise
+    except (ValueError, RecursionError) as error:  # also a number of more digits than Python reads
         raise PrescriptionError(f"{name}: not JSON ({type(error).__name__})") from None
     if not isinstance(body, dict) or set(body) != exactly:
         raise PrescriptionError(f"{name}: must be one object with exactly {', '.join(sorted(exactly))}")

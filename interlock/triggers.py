@@ -37,9 +37,11 @@ class Triggers:
         How long the command takes on the wire (3 bytes at 9600 baud: 3.1 ms): it is written this much before the deadline.
     given, left : int
         Pulses this session has had, and how many more session, day, week and course allow.
+    trains, free_ns : int
+        Trains this session has begun, and when the pause after the last pulse of any arming is over: arming anew begins a train.
     """
 
-    def __init__(self, program: PulseProgram, wire_ns: int, given: int, left: int) -> None:
+    def __init__(self, program: PulseProgram, wire_ns: int, given: int, left: int, trains: int = 0, free_ns: int = 0) -> None:
         self.program = program
         self.wire_ns = wire_ns
         self.given = given
@@ -49,10 +51,10 @@ class Triggers:
         self.waiting: Trigger | None = None
         self.written: Trigger | None = None
         self.last_ns: int | None = None
-        self.free_ns = 0  # the last pulse was late: not before this
+        self.free_ns = free_ns  # not before this; moves on after a pulse that was late
         self.train_ns = 0
         self.in_train = 0
-        self.trains = 0
+        self.trains = trains
         self.fired = self.skipped = self.late = self.late_in_a_row = 0
 
     @property
@@ -98,7 +100,7 @@ class Triggers:
                 "deadline_ns", self.late_in_a_row, LATE_IN_A_ROW, "interlock", "three pulses in a row were late; arm again"
             )
         if not deadline_ns >= self.free_ns:
-            return Refusal("deadline_ns", deadline_ns, self.free_ns, "interlock", "too soon after a pulse that was late")
+            return Refusal("deadline_ns", deadline_ns, self.free_ns, "interlock", "too soon after the last pulse; pause first")
         if self.waiting is not None or self.written is not None:
             return Refusal("deadline_ns", deadline_ns, "one at a time", "interlock", "another pulse waits")
         if not deadline_ns <= now_ns + AHEAD_NS:

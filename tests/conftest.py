@@ -25,22 +25,6 @@ def shared_data() -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", autouse=True)
-def state_of_a_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Dose ledgers are anchored in the user's state directory: each module of tests, and each test, is a user of its own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / f"state-{uuid.uuid4().hex[:12]}"))
-        yield
-
-
-@pytest.fixture(autouse=True)
-def state_of_a_test(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """See `state_of_a_module`; what a module's fixture started keeps the module's."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.getbasetemp() / f"state-{uuid.uuid4().hex[:12]}"))
-        yield
-
-
 @pytest.fixture(scope="session", autouse=True)
 def lsl_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A liblsl configuration of this run's own: own SessionID, this machine only. Must be set before liblsl loads."""

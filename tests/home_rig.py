@@ -99,4 +99,6 @@ class HomeRig(Rig):
 
     def interlock_argv(self, **options: Any) -> list[str]:
         driver = {"unit": UNIT, "key_file": str(self.key_file)}
-        return interlock_argv(self.layout.data, SEAT, "virtual", self.signed, stimulator="mqtt", settings=driver, **options)
+        return interlock_argv(
+            self.layout.data, SEAT, "virtual", self.signed, stimulator="mqtt", settings=driver, state=self.state, **options
+        )

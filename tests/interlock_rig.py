@@ -50,6 +50,7 @@ class Rig:
         self.layout = Layout(folder / "data")
         self.layout.create()
         self.folder = folder
+        self.state = folder / "state"  # dose ledgers are anchored in the user's home: each test is a user of its own
         self.stimulator_arguments = stimulator
         self.prescription = prescription or valid_now()
         self.signer = Signer()

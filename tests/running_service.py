@@ -281,11 +281,26 @@ class PageClient:
         self._thread.join(2.0)
 
 
+# For stimulators that are worn: their ledger's anchor in the test's own folder, not in the home of who runs the tests.
+STATE_ELSEWHERE = """
+import functools, pathlib, runpy, sys
+from eegloop import launch
+launch.interlock_argv = functools.partial(launch.interlock_argv, state=pathlib.Path(sys.argv.pop(1)))
+runpy.run_module("daemon", run_name="__main__", alter_sys=True)
+"""
+
+
 class RunningService:
     """`eegloop run` or `eegloop demo` as a process; ended, with all it started, by `end`."""
 
     def __init__(
-        self, command: str, config: Path, data: Path, port: int | None = None, env: Mapping[str, str] | None = None
+        self,
+        command: str,
+        config: Path,
+        data: Path,
+        port: int | None = None,
+        env: Mapping[str, str] | None = None,
+        state: Path | None = None,
     ) -> None:
         self.data = data
         self.layout = Layout(data)
@@ -295,7 +310,7 @@ class RunningService:
         arguments = [command, "--config", str(config), "--data", str(data), "--port", str(self.port), "--no-browser"]
         with self._output.open("wb") as output:
             self.popen = subprocess.Popen(
-                [sys.executable, "-m", "daemon", *arguments], cwd=ROOT, stdout=output, stderr=subprocess.STDOUT,
+                [sys.executable, *(("-m", "daemon") if state is None else ("-c", STATE_ELSEWHERE, str(state))), *arguments], cwd=ROOT, stdout=output, stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL, start_new_session=True, env={**os.environ, **(env or {})},
             )  # fmt: skip
         self._family: dict[int, psutil.Process] = {}

@@ -4,6 +4,7 @@ Each usable row says phase, frequency, amplitude, signal-to-noise ratio and the 
 the time at which the signed phase comes next is foretold. How well that works is *measured*: each row's phase is compared with
 what the row before foretold. When that error and the stimulator's own jitter together make the phase meaningless, this
 controller no longer triggers but keeps the biomarker in its band by power, as `dual_threshold` does.
+In this version nothing takes `trigger_s` to a stimulator: it is recorded, and the sentence says "would trigger".
 """
 
 from __future__ import annotations
@@ -139,7 +140,10 @@ class PhaseLocked:
         if due_s - rhythm.t_s > LONGEST_GAP_S:
             return state, hold(snapshot, "No trigger: the next one is not due yet.")
         ahead_ms = (due_s - rhythm.t_s) * 1000.0
-        words = f"Trigger at phase {state.program.phase_deg}° in {ahead_ms:.0f} ms, give or take {jitter_deg:.0f}°, at the same amplitude."
+        words = (
+            f"Would trigger at phase {state.program.phase_deg}° in {ahead_ms:.0f} ms, give or take {jitter_deg:.0f}°, "
+            "at the same amplitude, but nothing fires it in this version."
+        )
         return replace(state, triggered_s=due_s), replace(hold(snapshot, words), trigger_s=due_s)
 
     def target(self, state: object, snapshot: Snapshot) -> dict[str, float | str | None]:
@@ -223,7 +227,9 @@ def _choose(state: State, jitter_deg: float | None) -> State:
         meaningless = True
     if meaningless == state.by_power:
         return state
-    fresh = Excursion(Memory(state.power.excursion.memory.watch))
+    # Counts and averages begin anew; when it last acted (the signed refractory time), where it began and that it gave up do not.
+    before = state.power.excursion
+    fresh = replace(before, memory=Memory(before.memory.watch), side="", agree_n=0, since_s=0.0, top_n=0)
     return replace(state, by_power=meaningless, power=PowerState(state.program, fresh))
 
 

@@ -3,7 +3,8 @@
 A trial is one amplitude, delivered in stimulate blocks and measured in the sense blocks after them: the median of `trial_n`
 estimates. What may be tried next comes from `control/safe_search.py`: only amplitudes at which the response stays above the signed
 floor with margin, growing outward from the signed start. Each trial is kept with what had been expected (its posterior) and is
-part of the state; trials of earlier sessions are signed along as `history`. When done it stays at the best amplitude.
+part of the state; trials of earlier sessions are signed along as `history`. When done it stays at the best amplitude; if nothing
+is proven safe, not even the signed start, it lowers to nothing.
 Search over up to four parameters is in `control/safe_search.py`; the interlock lets amplitude vary alone, so that is what is varied.
 """
 
@@ -63,7 +64,8 @@ class Program(Target):
     step_ua : int
         The most one decision changes, 1-200 µA; a trial further away is reached in several blocks.
     history : str
-        Trials of earlier sessions, "MICROAMPERES:MILLI" pairs as the log has them: "400:1010 450:1060"; "" = none.
+        Trials of earlier sessions, "MICROAMPERES:MILLI" pairs as the log has them: "400:1010 450:1060"; "" = none. Each within
+        `low_ua` to `high_ua`.
     """
 
     low_ua: Annotated[int, Field(ge=0, le=4_000)] = 0
@@ -193,10 +195,15 @@ def history_of(state: State) -> str:
 
 
 def _earlier(program: Program, search: Search, sign: float) -> tuple[Trial, ...]:
-    """Trials of earlier sessions, each with what had been expected."""
+    """Trials of earlier sessions, each with what had been expected; raises PrescriptionError naming one outside the range."""
     domain, trials = domain_of(search), []
     believed = posterior(search, domain, ())
     for ua, milli in re.findall(r"(\d+):(-?\d+)", program.history)[:_MOST_HISTORY]:
+        if not program.low_ua <= int(ua) <= program.high_ua:  # not booked at the edge: it says nothing about it
+            raise PrescriptionError(
+                f"prescription.settings.history: {ua}:{milli} is outside low_ua {program.low_ua} to high_ua {program.high_ua}; "
+                "leave it out, or widen the range"
+            )
         place = (int(ua) - program.low_ua) / (program.high_ua - program.low_ua)
         index = int(np.abs(domain.points[:, 0] - place).argmin())
         trial = tried(believed, index, sign * int(milli) / 1000.0)
@@ -261,7 +268,11 @@ def _stay_at_best(state: State, snapshot: Snapshot, t_s: float) -> tuple[State, 
     domain = domain_of(state.search)
     proposal = propose(state.search, domain, state.trials, posterior(state.search, domain, state.trials))
     if proposal.safe_n == 0:
-        return state, hold(snapshot, f"The search is over without a proven amplitude: {state.done}.")
+        # Not even the start is proven: every usable estimate lowers by a step, without waiting for the last change to show.
+        lower_ma = snapshot.present_ma - state.program.step_ua / 1000.0
+        towards_ma = lower_ma if lower_ma > SAME_MA else 0.0
+        request = go_to(snapshot, towards_ma, f"The search is over without a proven amplitude ({state.done})")
+        return (state if request.hold else replace(state, changed_s=t_s)), request
     best_ma, step_ma = _ua(state, proposal.best) / 1000.0, state.program.step_ua / 1000.0
     waiting = state.changed_s is not None and t_s - state.changed_s < state.program.refractory_ms / 1000.0
     state = replace(state, values=(*state.values, 0.0)[-LEAST_N:])

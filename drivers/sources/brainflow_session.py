@@ -208,6 +208,7 @@ class Session:
         self._queue: deque[Delivery | SourceNews] = deque(maxlen=round(QUEUE_S / POLL_S) * (1 + len(described.sides)))
         self._arrived = asyncio.Event()
         self._done = False
+        self._error: SourceError | None = None
         self._thread = threading.Thread(target=self._run, name=f"brainflow-{settings.board}", daemon=True)
 
     async def start(self) -> None:
@@ -224,8 +225,10 @@ class Session:
         self._finish()
 
     async def next_item(self) -> Delivery | SourceNews | None:
-        """The oldest thing not yet read; None when the session is over."""
+        """The oldest thing not yet read; None when the session is over. Raises SourceError if it ended by a failure."""
         while not self._queue:
+            if self._error is not None:
+                raise self._error
             if self._done:
                 return None
             self._arrived.clear()
@@ -238,17 +241,17 @@ class Session:
         self._queue.append(item)
         self._arrived.set()
 
-    def _finish(self) -> None:
+    def _finish(self, error: SourceError | None = None) -> None:
         self._done = True
+        if error is not None and not self._ready.done():
+            self._ready.set_exception(error)
+        elif error is not None:
+            self._error = error
         self._arrived.set()
 
-    def _started(self, error: SourceError | None) -> None:
-        if self._ready.done():
-            return
-        if error is None:
+    def _started(self) -> None:
+        if not self._ready.done():
             self._ready.set_result(None)
-        else:
-            self._ready.set_exception(error)
 
     def _say(self, call: Any, *arguments: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop was closed before us
@@ -257,11 +260,19 @@ class Session:
     # ------------------------------------------------------------------ in the thread
 
     def _run(self) -> None:
+        """Whatever ends this thread is told: a reader that waits for it would never connect again."""
+        error: SourceError | None = None
         try:
-            over = self._once(restarted=False)
-        except SourceError as error:
-            self._say(self._started, error)
-            return
+            self._sessions()
+        except SourceError as failed:
+            error = failed
+        except Exception as failed:  # a board's library, or its data, may do what nobody foresaw
+            error = SourceError(f"BrainFlow {self._settings.board}: {type(failed).__name__}: {failed}; it is connected anew")
+        self._say(self._finish, error)
+
+    def _sessions(self) -> None:
+        """One session of the board after another, until told to stop or nothing more comes; raises what the first start does."""
+        over = self._once(restarted=False)
         said, tries = "", 0
         while not (over or self._stop.wait(BACK_OFF_S[min(tries, len(BACK_OFF_S) - 1)])):
             tries += 1
@@ -272,13 +283,12 @@ class Session:
                 if str(error) != said:
                     said = str(error)
                     self._say(self._put, SourceNews("warning", f"{INSTRUCTION} ({said})", self._clock.lsl_s()))
-        self._say(self._finish)
 
     def _once(self, restarted: bool) -> bool:
         """One session of the board. A function of its own: BrainFlow's object, when it is collected, releases whatever
         session has its parameters, so none may outlive its session."""
         with _board(library(), self._settings, self._described) as board:
-            self._say(self._started, None)
+            self._say(self._started)
             return self._poll(board, restarted)
 
     def _poll(self, board: Any, restarted: bool = False) -> bool:

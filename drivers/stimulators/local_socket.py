@@ -44,11 +44,20 @@ def only_one(path: Path) -> int:
             if time.monotonic() >= until_s:
                 os.close(lock)
                 return -1
-            if holder.isdigit() and not asked:
-                os.kill(int(holder), signal.SIGTERM)
+            if holder.isdigit() and not asked and _has_open(int(holder), lock):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(holder), signal.SIGTERM)
                 asked = True
             time.sleep(0.02)
             continue
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
         return lock
+
+
+def _has_open(pid: int, lock: int) -> bool:
+    """The process has the lock's file open: a number left by one that is gone, or given to another since, has not."""
+    try:
+        return any(os.path.samestat(entry.stat(), os.fstat(lock)) for entry in os.scandir(f"/proc/{pid}/fd"))
+    except OSError:
+        return False

@@ -11,10 +11,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import ipaddress
 import os
 import signal
 import socket
 import ssl
+import stat
 import sys
 import time
 from pathlib import Path
@@ -93,13 +95,39 @@ async def _received(connection: socket.socket) -> bytes:
         return b""
 
 
+def password_of(file: str, host: str, secure: bool) -> str | None:
+    """The broker's password, None without `file`.
+
+    Raises
+    ------
+    ValueError, OSError
+        If others may read the file, or it would go over the network unencrypted.
+    """
+    if not file:
+        return None
+    if not secure and not _is_this_machine(host):
+        raise ValueError(
+            f"--broker: a password for {host} would go over the network unencrypted; use mqtts://, or a broker on this machine"
+        )
+    if stat.S_IMODE(Path(file).stat().st_mode) & 0o077:
+        raise ValueError(f"--password-file {file}: is open to others; run chmod 600 on it")
+    return Path(file).read_text(encoding="utf-8").strip()
+
+
+def _is_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def make_client(arguments: argparse.Namespace) -> aiomqtt.Client:
-    """The client for a broker's address; raises ValueError naming what is wrong with it."""
+    """The client for a broker's address; raises ValueError naming what is wrong with it or its password."""
     address = urlsplit(arguments.broker)
     if address.scheme not in ("mqtt", "mqtts") or not address.hostname:
         raise ValueError(f"--broker {arguments.broker!r}: must be mqtt://HOST:PORT or mqtts://HOST:PORT")
     secure = address.scheme == "mqtts"
-    password = Path(arguments.password_file).read_text(encoding="utf-8").strip() if arguments.password_file else None
+    password = password_of(arguments.password_file, address.hostname, secure)
     return aiomqtt.Client(
         address.hostname,
         address.port or (8883 if secure else 1883),
@@ -135,7 +163,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--unit", required=True, help="the unit's serial number")
     parser.add_argument("--broker", default="mqtt://127.0.0.1:1883", help="mqtt://HOST:PORT or mqtts://HOST:PORT")
     parser.add_argument("--username", default="", help="at the broker")
-    parser.add_argument("--password-file", default="", help="file that holds the password at the broker")
+    parser.add_argument("--password-file", default="", help="0600 file that holds the password at the broker")
     parser.add_argument("--ca-file", default="", help="certificate authority of the broker, if not the system's")
     arguments = parser.parse_args(argv)
     lock = only_one(Path(arguments.socket))

@@ -10,7 +10,8 @@ is one write of at most 64 bytes while a train may run, which is one USB packet 
 
 As a plug-in it gives direct current through the voltage-controlled isolated source wired to `channel`: `ma_per_v` must
 be that source's. What the source makes of the voltage is not read back: `acknowledged`, never `measured`. It has no
-serial number, so a prescription names the firmware ("pulse_pal-21"). Emulator only; facts from
+serial number, so a prescription names firmware, channel and factor ("pulse_pal-21-ch1-1.0"): the factor scales the dose, so
+another one in config.yaml makes another device, which the interlock refuses. Emulator only; facts from
 reference/stimulators.md section 3.
 """
 
@@ -28,7 +29,8 @@ from eegloop.stim import DeviceReport, Limit
 
 BAUD = 115200
 READBACK = "acknowledged"
-STOPS_ALONE_S = math.inf
+STOPS_ALONE_S = 0.41  # of what is sent here: two slices of 0.2 s, their starts and the cycle between them
+DEVICE_ALONE_S = math.inf  # of the device's own loops and held voltages, which are never sent
 SLICE_S = 0.5  # nothing longer is sent
 MS = 1_000_000
 CYCLES_PER_S = 20_000
@@ -50,6 +52,7 @@ CHANNELS = 4
 ZERO_BITS = 0x8000
 MODES = {"normal": 0, "toggle": 1, "gated": 2}
 TIMES = ("phase1", "between", "phase2", "interval", "burst", "burst_interval", "train", "delay")
+DOUBTS = ("no_answer", "wrong_answer")  # over once a zero is confirmed
 ERRORS = {
     "no_answer": "the Pulse Pal does not answer; if its display says COMM. FAILURE, press the joystick, else plug it in again",
     "wrong_answer": "an answer was not the one awaited; output is stopped and the Pulse Pal asked anew",
@@ -69,7 +72,8 @@ class Settings:
     port : str
         Serial port, e.g. /dev/ttyACM0.
     ma_per_v : float
-        Of the current source on `channel`, mA per V of its input, above 0 to 1.
+        Of the current source on `channel`, mA per V of its input, above 0 to 1; must be the one the prescription's
+        `device_serial` ends in.
     channel : int
         1-4.
     """
@@ -202,7 +206,7 @@ class PulsePal:
         self.limits = (Limit("amplitude_ma", self._most_ma, "mA", "device"), *LIMITS[1:])
         self.serial = ""
         self.trouble = ""
-        self._ma_per_v, self._channel = ma_per_v, channel
+        self._ma_per_v, self._channel = float(ma_per_v), channel
         self._line = line or SerialLine(path, BAUD, "name the Pulse Pal's port and check its cable and your permission")
         self._clock = clock
         self._awaited: deque[tuple[str, int, int]] = (
@@ -329,9 +333,14 @@ class PulsePal:
         self._send(HANDSHAKE, "started")
 
     def _stop_all(self) -> None:
-        """Abort, loops off, 0 V held on all; the handshake after it is the proof that it was obeyed."""
+        """Abort, loops off, 0 V held on all; the handshake after it is the proof that it was obeyed.
+
+        While it waits for silence only the abort, which is not answered: answers would never let it become silent.
+        """
         self._zeroed_ns = self._clock()
         self._send(ABORT)
+        if self._ask_again_ns is not None:
+            return
         for channel in range(1, CHANNELS + 1):
             self._send(message(82, bytes([channel, 0])), "ack")
             self._send(message(79, bytes([channel]), ZERO_BITS.to_bytes(2, "little")), "ack")
@@ -366,9 +375,12 @@ class PulsePal:
         if version < 20:
             self._fail("old_model")
             return
-        self.serial = f"pulse_pal-{version}"  # it has no serial number
+        # It has no serial number; what scales the dose is part of the name, so that it is signed with it.
+        self.serial = f"pulse_pal-{version}-ch{self._channel}-{self._ma_per_v!r}"
         if kind == "zero" and starts == self._starts:
             self._off, self._given_ma = True, 0.0
+            if self.trouble.partition(":")[0] in DOUBTS:  # was told with the report it came from; this answers it
+                self.trouble = ""
         elif kind == "started":
             self._given_ma = self._asked_ma
 
@@ -378,9 +390,11 @@ class PulsePal:
         self._buffer.clear()
         self._awaited.clear()
         self._armed = self._off = False
-        self._ask_again_ns = now_ns + AGAIN_NS
+        self._ask_again_ns = None
         self._starts += 1
         self._stop_all()
+        self._awaited.clear()  # its answers are not told from late ones: they are part of what must fall silent
+        self._ask_again_ns = now_ns + AGAIN_NS
         return False
 
     def _forget(self) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from brainflow.board_shim import BoardShim
 
+from drivers.sources import brainflow_session
 from drivers.sources.brainflow import BrainflowSource, Settings, board_names, build, describe
 from eegloop.errors import SourceError
 from eegloop.signal import Chunk, SideChunk, SourceNews
@@ -75,6 +76,28 @@ async def test_synthetic_board() -> None:
     assert chunks[-1].end_sample == sum(c.n_samples for c in chunks)
     assert max(c.n_samples for c in chunks) <= 5
     assert all(a.end_sample == b.first_sample and b.t0_s > a.t0_s for a, b in pairwise(chunks))
+
+
+@pytest.mark.parametrize("when", ["at once", "while it sends"])
+async def test_whatever_ends_its_thread_ends_the_source_with_an_error_and_it_can_be_entered_again(
+    monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """A failure that nobody foresaw, where BrainFlow's data are read or the board is made."""
+    place, name = (brainflow_session, "_board") if when == "at once" else (brainflow_session.Session, "_delivery")
+    right = getattr(place, name)
+
+    def breaks(*arguments: object) -> None:
+        raise IndexError("row 40 of 32")
+
+    board = source(board="SYNTHETIC_BOARD")
+    monkeypatch.setattr(place, name, breaks)
+    with pytest.raises(SourceError, match="SYNTHETIC_BOARD: IndexError: row 40 of 32"):
+        async with asyncio.timeout(15), board:
+            await read(board.chunks(), samples(1), 10.0)
+    monkeypatch.setattr(place, name, right)
+    async with board:
+        chunks, _ = await read(board.chunks(), samples(50))
+    assert sum(c.n_samples for c in chunks) >= 50
 
 
 async def test_playback_board_plays_a_file_exactly_and_ends(tmp_path: Path) -> None:

@@ -76,7 +76,9 @@ def test_the_interlock_never_arms_it(lab: Lab, tmp_path: Path) -> None:
     with Rig(tmp_path, prescription=signed, start=False) as rig:
         path = write_signed(tmp_path, signed, [Signer(scope="any")], rig.layout.keys / "trusted.json")
         driver = {"socket": str(lab.socket)}
-        process = rig.spawn(interlock_argv(rig.layout.data, SEAT, "virtual", path, stimulator="lsl_markers", settings=driver))
+        process = rig.spawn(
+            interlock_argv(rig.layout.data, SEAT, "virtual", path, stimulator="lsl_markers", settings=driver, state=rig.state)
+        )
         assert process.stdout is not None and json.loads(process.stdout.readline())["type"] == "ready"
         daemon = Daemon(rig)
         daemon.until(lambda: any(e["event"] == "device" for e in rig.events()), heartbeat=False)

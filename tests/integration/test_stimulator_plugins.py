@@ -38,7 +38,7 @@ class PulsePalRig(Rig):
 
     def __init__(self, folder: Path, *stimulator: str) -> None:
         signed = home_prescription(
-            device="pulse_pal", device_serial="pulse_pal-21", amplitude_ua=400, start_ua=400, profile="clinic"
+            device="pulse_pal", device_serial="pulse_pal-21-ch1-0.5", amplitude_ua=400, start_ua=400, profile="clinic"
         )
         super().__init__(folder, *stimulator, prescription=signed, start=False)
         self.signed = write_signed(folder, signed, [Signer(scope="any")], self.layout.keys / "trusted.json")
@@ -58,7 +58,9 @@ class PulsePalRig(Rig):
 
     def interlock_argv(self, **options: Any) -> list[str]:
         driver = {"port": self.port, "ma_per_v": MA_PER_V}
-        return interlock_argv(self.layout.data, SEAT, "virtual", self.signed, stimulator="pulse_pal", settings=driver, **options)
+        return interlock_argv(
+            self.layout.data, SEAT, "virtual", self.signed, stimulator="pulse_pal", settings=driver, state=self.state, **options
+        )
 
     def samples(self) -> list[tuple[int, float]]:
         """Both sides of every edge on channel 1 as current, and what it is now."""
@@ -141,6 +143,17 @@ def test_arm_ramp_adjust_stop_disconnect(rig: Rig) -> None:
     daemon.close()
     assert rig.interlock.wait(5) == 0
     assert not rig.flows()
+
+
+def test_an_unsigned_factor_in_the_settings_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tenth of the source's factor would make ten times the dose; the factor is part of the serial that was signed."""
+    monkeypatch.setattr(sys.modules[__name__], "MA_PER_V", MA_PER_V / 10)  # as config.yaml says it, which nobody signs
+    with PulsePalRig(tmp_path) as rig:
+        daemon = Daemon(rig)
+        with pytest.raises(AssertionError, match=r"'prescription\.device_serial'.*'pulse_pal-21-ch1-0\.05'"):
+            daemon.arm()
+        assert not rig.flows()
+        daemon.close()
 
 
 @pytest.mark.faults

@@ -51,7 +51,9 @@ class CoilRig(Rig):
 
     def interlock_argv(self, **options: Any) -> list[str]:
         driver = {"port": self.port}
-        return interlock_argv(self.layout.data, SEAT, "virtual", self.signed, stimulator=self.kind, settings=driver, **options)
+        return interlock_argv(
+            self.layout.data, SEAT, "virtual", self.signed, stimulator=self.kind, settings=driver, state=self.state, **options
+        )
 
     def recorded(self, *what: str) -> list[dict[str, Any]]:
         lines = self.record.read_text().splitlines() if self.record.exists() else []

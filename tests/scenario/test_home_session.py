@@ -67,7 +67,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService
     module = ("-m", "simulators.stimulators.mqtt", "--broker", broker.address, "--unit", UNIT, "--key", str(key_file))
     unit = Script("unit", *module, "--data", str(data), "--seat", SEAT)
     try:
-        with running("demo", write_config(folder / "config.yaml", [seat]), data) as service:
+        with running("demo", write_config(folder / "config.yaml", [seat]), data, state=folder / "state") as service:
             yield service
     finally:
         unit.end()

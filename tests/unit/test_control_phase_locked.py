@@ -86,7 +86,8 @@ def test_a_trigger_leaves_the_amplitude_alone_and_leads_the_row() -> None:
     request = next(r for r in (rhythm.see() for _ in range(10)) if r.trigger_s is not None)
     assert request.hold and request.amplitude_ma == 0.4
     assert 0.05 <= request.trigger_s - rhythm.t_s <= 0.25  # type: ignore[operator]
-    assert "Trigger at phase 0°" in request.reason and "at the same amplitude" in request.reason
+    assert "Would trigger at phase 0°" in request.reason and "at the same amplitude" in request.reason
+    assert "nothing fires it in this version" in request.reason, "a record may not say that a pulse was given"
 
 
 def test_nothing_is_triggered_before_enough_forecasts_were_checked() -> None:
@@ -133,6 +134,26 @@ def test_a_phase_that_cannot_be_foretold_is_left_to_power_control_and_taken_up_a
     rhythm.power = 0.2
     back = [rhythm.see() for _ in range(60)]
     assert not rhythm.state.by_power and any(r.trigger_s is not None for r in back)
+
+
+def test_going_to_phase_and_back_does_not_shorten_the_refractory_time() -> None:
+    rhythm = Rhythm(interval_ms=100).learned()
+    random = np.random.default_rng(1)
+    changed_s: list[float] = []
+
+    def see(n: int, turned: bool) -> None:
+        for _ in range(n):
+            request = rhythm.see(turn=float(random.uniform(-180, 180)) if turned else 0.0)
+            changed_s.extend([] if request.hold else [rhythm.t_s])
+
+    rhythm.power = 0.05
+    see(60, turned=True)
+    assert rhythm.state.by_power and len(changed_s) == 1
+    see(60, turned=False)
+    assert not rhythm.state.by_power
+    see(300, turned=True)
+    assert rhythm.state.by_power and len(changed_s) >= 2
+    assert min(b - a for a, b in itertools.pairwise(changed_s)) >= 20.0 - 1e-6
 
 
 def test_a_steady_bias_of_the_forecast_is_an_error_too() -> None:

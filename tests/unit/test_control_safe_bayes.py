@@ -232,6 +232,8 @@ def test_history_continues_and_is_what_the_log_says() -> None:
         ({"more_moves": "down"}, "must be worse than prior_milli"),
         ({"refractory_ms": 5_000}, "at least stimulate_ms 20000"),
         ({"history": "400"}, "history"),
+        ({"high_ua": 600, "history": "400:250 900:20"}, "history: 900:20 is outside low_ua 0 to high_ua 600"),
+        ({"low_ua": 300, "history": "299:250"}, "history: 299:250 is outside low_ua 300"),
     ],
 )
 def test_numbers_that_do_not_fit_are_refused(settings: dict[str, int | str], says: str) -> None:
@@ -239,12 +241,17 @@ def test_numbers_that_do_not_fit_are_refused(settings: dict[str, int | str], say
         start(**settings)
 
 
-def test_without_a_proven_amplitude_it_holds() -> None:
+def test_without_a_proven_amplitude_it_lowers_to_nothing_step_by_step_and_stays_there() -> None:
     session = Session(lambda ma: 0.05)
-    for _ in range(12):
+    while not session.state.done:
         session.block()
-    assert session.state.done == "the signed start itself is below the floor"
-    assert session.present_ma == 0.4 and "without a proven amplitude" in session.requests[-1].reason
+    assert session.state.done == "the signed start itself is below the floor" and session.present_ma <= 0.4
+    session.block()
+    assert session.present_ma == 0.0 and "without a proven amplitude" in session.requests[-1].reason
+    lowered = [r.amplitude_ma for r in session.requests if not r.hold and "without a proven amplitude" in r.reason]
+    assert lowered == sorted(lowered, reverse=True) and len(lowered) >= 4, "by step_ua at most"
+    session.block()
+    assert session.present_ma == 0.0 and session.requests[-1].hold
 
 
 def test_a_broken_present_amplitude_moves_nothing() -> None:

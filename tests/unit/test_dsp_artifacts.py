@@ -197,6 +197,13 @@ def test_the_worst_contact_is_named_after_five_seconds_and_forgiven_after_five()
     assert rows[-1].quality.worst == -1
 
 
+@pytest.mark.parametrize("broken", [np.inf, -np.inf, -1.0])
+def test_an_infinite_or_negative_impedance_is_the_worst_contact_not_an_unknown_one(broken: float) -> None:
+    _, rows = run(head(16), impedance_kohm=np.array([5.0, 8, 10, 12, 9, 7, broken, np.nan]))
+    assert rows[-1].quality.worst == 6 and rows[-1].quality.contact[6] == 0.0
+    assert set(named(rows, "contact")) == {"O1"}
+
+
 def test_impedance_counts_where_the_source_has_it() -> None:
     kohm = np.array([5.0, 8, 10, 12, 9, 7, 400, np.nan])
     _, rows = run(head(16), impedance_kohm=kohm)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import pwd
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from eegloop.launch import interlock_argv
 from interlock import __main__ as process
 from interlock.anchor import Anchor, state_folder
 from interlock.ledger import Book, load
@@ -16,8 +20,9 @@ from interlock.limits import rules
 from interlock.log import Chain, LogWriter
 from tests.interlock_bench import DEVICE, make_prescription, wait_until
 
+LATER_S = 4_000_000_000
 OLD = make_prescription(device="home", device_serial="7", id="signed in May")
-NEW = make_prescription(device="home", device_serial="7", id="signed in June")
+NEW = make_prescription(device="home", device_serial="7", id="signed in June", valid_from_s=LATER_S, valid_until_s=LATER_S + 1)
 
 
 def course_of(prescription: Any) -> str:
@@ -38,8 +43,9 @@ class Machine:
         book = process._book(folder)
         anchor = process._anchor(prescription, folder / "ledger.log", course_of(prescription), book)
         ledger = LogWriter(folder / "ledger.log", anchor.move if anchor is not None else None)
-        lines = [("opened", {"course": course_of(prescription), "lost": book.lost})]
+        lines: list[tuple[str, dict[str, Any]]] = []
         if not book.fault:
+            lines.append(("opened", {"course": course_of(prescription), "lost": book.lost}))
             given = {"session": f"s{len(book.sessions)}", "course": course_of(prescription), "uc": 100.0, "ms": 10.0}
             lines.append(("debit", given))
         for event, data_ in lines:
@@ -47,7 +53,8 @@ class Machine:
         if "line" not in book.fault:
             wait_until(lambda: ledger.written == len(lines) or book.fault != "")
         ledger.close(1.0)
-        (folder / "interlock.log").touch()
+        with (folder / "interlock.log").open("a") as log:
+            log.write('{"event":"armed"}\n' if not book.fault else "{}\n")
         if anchor is not None:
             anchor.close()
         return book
@@ -115,8 +122,26 @@ def test_a_missing_ledger_is_refused(machine: Machine) -> None:
     for name in ("ledger.log", "ledger.log.head"):
         (machine.data / name).unlink()
     assert machine.start().fault != ""
+    for _ in range(3):
+        assert machine.start().fault != "", "starting again changes nothing"
     (machine.data / "interlock.log").unlink()
     assert machine.start().fault != "", "also with every trace of the seat's history gone"
+
+
+def test_a_ledger_that_is_gone_stays_gone_however_often_it_starts(machine: Machine) -> None:
+    """Also without an anchor, as on the simulated stimulator: the log says that somebody armed here."""
+    simulated = make_prescription()
+    assert machine.start(simulated).fault == ""
+    for name in ("ledger.log", "ledger.log.head"):
+        (machine.data / name).unlink()
+    for _ in range(3):
+        assert machine.start(simulated).fault == process.MISSING
+
+
+def test_a_seat_on_which_nobody_ever_armed_has_lost_nothing(machine: Machine) -> None:
+    """A start that was killed between the log's first line and the ledger's."""
+    (machine.data / "interlock.log").write_text('{"event":"started"}\n')
+    assert machine.start(make_prescription()).fault == ""
 
 
 def test_a_missing_anchor_is_refused(machine: Machine) -> None:
@@ -130,23 +155,32 @@ def test_signed_anew_it_opens_and_counts_what_it_cannot_know_as_given_now(machin
     for name in ("ledger.log", "ledger.log.head"):
         (machine.data / name).unlink()
     assert machine.start(OLD).fault != ""
-    for name in ("ledger.log", "ledger.log.head"):
-        (machine.data / name).unlink()
     book = machine.start(NEW)
     assert book.fault == "" and book.lost
     again = machine.reread()
     assert next(s.course for s in again.sessions.values()) == "lost" and again.given(course_of(NEW)) == (1, 100)
     day = rules(NEW, None, DEVICE)
     refusal = again.refusal(day, "next", 2 * 10**9, 1e9)
-    assert day.worn and refusal is None  # ten a day are signed here
+    assert day.worn and refusal is not None and refusal.field == "prescription.week_sessions", "a whole week's were lost"
+    assert again.refusal(day, "next", (7 * 86_400 + 2) * 10**9, 1e9) is None
     assert machine.start(OLD).fault != "", "the old prescription stays refused"
     assert machine.start(NEW).fault == "" and not machine.start(NEW).lost
 
 
-def test_the_lost_session_counts_against_day_and_lockout() -> None:
+def test_an_older_prescription_does_not_open_a_ledger_that_is_gone(machine: Machine, tmp_path: Path) -> None:
+    machine.start()
+    (tmp_path / "fresh").mkdir()
+    earlier = make_prescription(device="home", device_serial="7", id="signed in April", valid_from_s=1_600_000_000)
+    assert "older than the ledger that is gone" in machine.start(earlier, tmp_path / "fresh").fault
+    assert machine.start(earlier).fault == "", "where the ledger is whole it may be used"
+    newest = make_prescription(device="home", device_serial="7", id="signed now", valid_from_s=int(time.time()) + 1)
+    assert machine.start(newest, tmp_path / "fresh").fault == ""
+
+
+def test_what_was_lost_counts_against_day_and_week() -> None:
     book = Book("b", True)
     book.apply("opened", {"course": "c", "lost": True, "boot_id": "b", "synchronized": True}, 10**9, 1e9)
-    for limit, field in ({"day_sessions": 1}, "day_sessions"), ({"lockout_ms": 43_200_000}, "lockout_ms"):
+    for limit, field in ({"day_sessions": 1}, "day_sessions"), ({"week_sessions": 50}, "week_sessions"):
         changed = rules(make_prescription(device="home", device_serial="7", **limit), None, DEVICE)  # type: ignore[arg-type]
         refusal = book.refusal(changed, "s", 3600 * 10**9, 1e9 + 3599)
         assert refusal is not None and refusal.field == f"prescription.{field}"
@@ -212,13 +246,16 @@ def test_an_anchor_that_cannot_be_written_is_a_fault_of_the_ledger(tmp_path: Pat
 
 
 def test_its_folder_is_the_users_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No environment variable moves it: a fresh folder would forget what was counted."""
     monkeypatch.setenv("XDG_STATE_HOME", "/there")
-    assert state_folder() == Path("/there/eegloop/ledgers")
-    for nothing in ("", "here"):
-        monkeypatch.setenv("XDG_STATE_HOME", nothing)
-        monkeypatch.setenv("HOME", "/elsewhere")
-        own = state_folder()
-        assert own.is_absolute() and own.parts[-4:] == (".local", "state", "eegloop", "ledgers") and own.parts[1] != "elsewhere"
+    monkeypatch.setenv("HOME", "/elsewhere")
+    own = state_folder()
+    assert own == Path(pwd.getpwuid(os.getuid()).pw_dir) / ".local" / "state" / "eegloop" / "ledgers"
+
+
+def test_the_service_never_says_where_it_is(tmp_path: Path) -> None:
+    """`--state` is for tests: no field of the configuration becomes it."""
+    assert "--state" not in interlock_argv(tmp_path, "seat1", "p", tmp_path / "x", settings={"state": "/there"}, take_over=True)
 
 
 @pytest.mark.parametrize("zeros", [False, True])

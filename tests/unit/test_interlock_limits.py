@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from eegloop import plugins
 from eegloop.stim import Limit
-from interlock.limits import HARD, device_amplitude_ma, first_breach, rules
+from interlock.limits import ALONE_MS, HARD, device_amplitude_ma, first_breach, rules
 from tests.interlock_bench import DEVICE, make_prescription
 
 WORN = {
@@ -105,3 +106,16 @@ def test_without_a_prescription_everything_is_zero() -> None:
 @pytest.mark.parametrize(("authority", "ceiling_ma"), [("observe", 0.0), ("lower_only", 1.0), ("within_bounds", 1.5)])
 def test_first_ceiling(authority: str, ceiling_ma: float) -> None:
     assert rules(make_prescription(authority=authority), None, DEVICE).ceiling_ma == ceiling_ma
+
+
+def test_current_on_a_person_only_from_kinds_that_end_within_a_second() -> None:
+    """The table says of each kind what its driver declares; TMS coils fire nothing alone, but may give no current."""
+    for kind, alone_ms in ALONE_MS.items():
+        declared_s = plugins.find("stimulator", kind).STOPS_ALONE_S
+        assert declared_s * 1000.0 == pytest.approx(alone_ms), kind
+        if kind != "simulated":
+            breach = first_breach(make_prescription(**{**WORN, "start_ua": 0, "device": kind}), DEVICE)
+            ends = kind in ("mqtt", "pulse_pal")
+            observed = make_prescription(**{**WORN, "start_ua": 0, "device": kind, "authority": "observe"})
+            assert first_breach(observed, DEVICE) is None, "who only observes gives nothing"
+            assert (breach is None) if ends else (breach is not None and breach.field == "prescription.device"), kind

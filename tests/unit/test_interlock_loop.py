@@ -13,14 +13,19 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from drivers.stimulators import local_socket
 from eegloop.layout import Layout
+from eegloop.stim import Limit
 from eegloop.stop import stop
 from interlock import __main__ as process
+from interlock.effects import Refusal
+from interlock.limits import rules
 from interlock.loop import ALONE_NS, INTERNAL_ERROR, STOPPERS, Loop, boot_ns
 from interlock.refusals import MS
 from simulators.stimulators.simulated import Process
@@ -151,7 +156,7 @@ def test_a_daemon_that_does_not_read_its_answers_is_let_go(bench: Bench) -> None
 
 def test_packets_that_are_none_are_refused(bench: Bench) -> None:
     client = Client(bench)
-    for packet, said in ((b"x" * 20_000, "too long"), (b"{", "not JSON")):
+    for packet, said in ((b"x" * 20_000, "too long"), (b"{", "not JSON"), (b'{"tick":' + b"9" * 5000 + b"}", "not JSON")):
         client.answers.clear()
         client.socket.send(packet)
         client.until(lambda: client.answers, heartbeat=False)
@@ -159,10 +164,42 @@ def test_packets_that_are_none_are_refused(bench: Bench) -> None:
     client.close()
 
 
+@pytest.mark.parametrize("packet", [b'{"kind":"stop","tick":' + b"9" * 5000 + b"}", b'{"kind":"stop"' + b" " * 20_000 + b"}"])
+def test_a_stop_that_cannot_be_read_whole_is_one(bench: Bench, packet: bytes) -> None:
+    client = Client(bench)
+    client.run_at(0.5, 0.01)
+    client.socket.send(packet)
+    client.stopped("STOP: stop in a")
+    assert bench.loop.errors == 0
+    client.close()
+
+
+def test_the_rules_are_read_again_at_each_arm(bench: Bench) -> None:
+    client = Client(bench)
+    client.until(lambda: client.state.get("zero_since_ns") and not bench.judge.log_fault, heartbeat=False)
+    before = bench.loop.rules_for
+    bench.loop.rules_for = lambda own: rules(None, Refusal("key", None, None, "prescription", "is revoked"), own)
+    bench.codes = ["none is needed to be told so"]
+    client.send("arm")
+    client.until(lambda: client.answers, heartbeat=False)
+    assert client.answers.pop()["reason"] == "is revoked" and bench.judge.mode == "stopped"
+    bench.loop.rules_for = before
+    client.arm()
+    client.close()
+
+
+def test_limits_that_the_device_lowers_later_count(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.at_rest()
+    serial = bench.judge.serial
+    monkeypatch.setattr(bench.loop.driver, "limits", (Limit("amplitude_ma", 0.3, "mA", "device"),))
+    bench.turn(lambda: bench.judge.rules.amplitude_ma == 0.3)
+    assert bench.judge.serial == serial and bench.judge.rules.refusal is not None
+
+
 def test_a_start_code_is_read_at_each_arm_that_needs_one(bench: Bench) -> None:
     client = Client(bench)
     client.until(lambda: client.state.get("zero_since_ns") and not bench.judge.log_fault, heartbeat=False)
-    object.__setattr__(bench.judge.rules, "start_code", True)
+    bench.loop.rules_for = lambda own: replace(rules(bench.prescription, None, own), start_code=True)
     bench.codes = ["no code is here", (1, 0)]
     client.send("arm")
     client.until(lambda: client.answers, heartbeat=False)
@@ -355,6 +392,27 @@ def test_an_orphan_is_ended_and_one_that_does_not_go_is_left(tmp_path: Path, mon
                 orphan.kill()
 
 
+@pytest.mark.parametrize("lives", [True, False])
+def test_a_number_left_in_a_lock_is_nobodys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lives: bool) -> None:
+    """Who holds the lock has not written its number yet: the one that stands there may be another process, or none."""
+    monkeypatch.setattr(process, "TAKE_OVER_S", 0.2)
+    monkeypatch.setattr(local_socket, "TAKE_OVER_S", 0.2)
+    with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as other:
+        if not lives:
+            other.kill()
+            other.wait(5)
+        for path in (tmp_path / "interlock.lock", tmp_path / "bridge.lock"):
+            path.write_text(f"{other.pid}\n")
+            with path.open("r+") as held:
+                fcntl.flock(held, fcntl.LOCK_EX)
+                if path.name == "interlock.lock":
+                    assert process._lock(path, take_over=True) == -1
+                else:
+                    assert local_socket.only_one(tmp_path / "bridge") == -1
+        assert not lives or other.poll() is None
+        other.kill()
+
+
 @pytest.mark.parametrize("seat", ["", "../x", "A", "a" * 33, "a b"])
 def test_a_seat_is_a_plain_name(machine: Machine, seat: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -376,3 +434,29 @@ def test_start_codes_are_read_from_the_seats_folder(machine: Machine, monkeypatc
     monkeypatch.setattr(process, "Loop", Watched)
     assert process.main(machine.argv()) == 0
     assert "start.code: cannot be read" in heard[0] and heard[1].refusal is None
+
+
+def test_a_key_revoked_or_a_prescription_replaced_while_it_runs_counts(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[Any] = []
+
+    class Watched(Loop):
+        """The loop, ended at once; asks for the rules as an arm does, before and after the files change."""
+
+        def run(self) -> int:
+            trusted = machine.layout.keys / "trusted.json"
+            whole = trusted.read_text()
+            heard.append(self.rules_for(self.driver.limits))
+            trusted.write_text(whole.replace('"revoked": false', '"revoked": true'))
+            heard.append(self.rules_for(self.driver.limits))
+            trusted.write_text(whole)
+            heard.append(self.rules_for(self.driver.limits))
+            write_signed(machine.signed.parent, replace(valid_now(), id="another"), [Signer()], trusted)
+            heard.append(self.rules_for(self.driver.limits))
+            self._leave("test")
+            return 0
+
+    monkeypatch.setattr(process, "Loop", Watched)
+    assert process.main(machine.argv()) == 0
+    assert [found.refusal is None for found in heard] == [True, False, True, False]
+    assert "is revoked" in heard[1].refusal.reason and "has changed" in heard[3].refusal.reason
+    assert (machine.layout.seat(SEAT) / "interlock.lock").read_text() == "", "whoever leaves takes its number along"

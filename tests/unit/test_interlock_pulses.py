@@ -9,14 +9,16 @@ from typing import Any
 
 import pytest
 
-from eegloop.stim import Limit, Prescription, PrescriptionError
-from interlock.ledger import DAY_S
+from eegloop.stim import Limit, Prescription, PrescriptionError, StimCommand
+from interlock.judge import Judge
+from interlock.ledger import DAY_S, Book
 from interlock.limits import first_breach, rules
 from interlock.pulses import LONGEST_MS, PROTOCOLS, longest_train_ms, train_ms
 from interlock.refusals import MS
 from interlock.triggers import Triggers
 from tests.interlock_bench import PULSES, Seat, make_prescription, make_program, make_pulses
 
+WORN_IN_SIMULATION = {"day_sessions": 1}
 WORN = {"device": "magstim", "device_serial": "7", "day_sessions": 1, "lockout_ms": 43_200_000}
 
 # ---- what may be signed ----------------------------------------------------------------------------------------------
@@ -169,11 +171,25 @@ class Coil(Seat):
         self.prescription = make_pulses(make_program(**(program or {})), **changes)
         self.judge.identify("7", rules(self.prescription, None, PULSES))
         self.judge.wire_ns = round(wire_ms * MS)
+        self.session = "s1"
 
     def ready(self) -> Coil:
         self.arm()
         self.pass_ms(50)
         return self
+
+    def rearm_after(self, ms: int, session: str = "s1") -> None:
+        """STOP now, arm again when `ms` have passed."""
+        self.perform(self.judge.stop("person", self.now_ns))
+        self.jump(ms)
+        self.tick_and_report()
+        self.pass_ms(50)
+        self.session = session
+        self.arm()
+        self.pass_ms(50)
+
+    def make(self, kind: str, **changes: Any) -> StimCommand:
+        return super().make(kind, **{"session": self.session, **changes})
 
     def ask(self, deadline_ns: int, **changes: Any) -> dict[str, Any] | None:
         """The command only."""
@@ -334,15 +350,96 @@ def test_as_many_trains_as_signed() -> None:
 def test_as_many_pulses_as_signed_also_over_arming_again() -> None:
     coil = Coil({"session_pulses": 3}).ready()
     coil.train(2)
-    coil.perform(coil.judge.stop("person", coil.now_ns))
-    coil.pass_ms(100)
-    coil.ready()
+    coil.rearm_after(5_000)
     coil.train(1)
     coil.ask(coil.now_ns + 100 * MS)
     assert coil.mode == "stopped" and "as many pulses" in coil.judge.reason and len(coil.fires_ns) == 3
     coil.pass_ms(100)
     answer = coil.send("arm")
     assert answer is not None and answer["field"] == "prescription.pulses.session_pulses"
+
+
+@pytest.mark.parametrize("session", ["s1", "s2"])
+def test_arming_again_waits_for_the_pause_also_in_another_session(session: str) -> None:
+    coil = Coil({"train_pulses": 3}).ready()
+    coil.train(3)
+    last_ns = coil.fires_ns[-1]
+    coil.rearm_after(500, session)
+    answer = coil.ask(coil.now_ns + 100 * MS)
+    assert answer is not None and "pause first" in answer["reason"] and coil.mode == "armed" and len(coil.fires_ns) == 3
+    while coil.now_ns < last_ns + 4_500 * MS:
+        coil.pass_ms(50)
+    answer = coil.ask(last_ns + 5_000 * MS - 1)
+    assert answer is not None and "pause first" in answer["reason"]
+    assert coil.ask(last_ns + 5_000 * MS) is None
+
+
+def test_arming_again_does_not_begin_the_count_of_trains_anew() -> None:
+    coil = Coil({"train_pulses": 1, "trains": 2}).ready()
+    for _ in range(2):
+        assert coil.train(1) == ["fired"]
+        coil.rearm_after(5_000)
+    answer = coil.ask(coil.now_ns + 10 * MS)
+    assert answer is not None and "as many trains" in coil.judge.reason and len(coil.fires_ns) == 2
+
+
+def test_a_new_process_waits_for_the_pause_and_goes_on_with_the_trains() -> None:
+    first = Coil({"train_pulses": 2}).ready()
+    first.train(2)
+    first.perform(first.judge.stop("person", first.now_ns))
+    judge = Judge(first.judge.rules, "simulated", "measured", first.judge.book, first.now_ns)
+    assert judge.last_pulse_ns == first.now_ns and judge.account_of("s1").trains == 1
+    fresh = Judge(first.judge.rules, "simulated", "measured", Book("b", True), first.now_ns)
+    assert fresh.last_pulse_ns is None
+
+
+def test_the_sessions_time_runs_from_its_first_pulse_and_ends_it() -> None:
+    coil = Coil(session_ms=3_000).ready()
+    coil.pass_ms(1_000)
+    start_ns = coil.now_ns + 10 * MS
+    coil.at(start_ns)
+    while coil.mode == "armed" and coil.now_ns < start_ns + 10_000 * MS:
+        coil.pass_ms(10)
+    assert "session time used" in coil.judge.reason and start_ns + 2_900 * MS < coil.now_ns <= start_ns + 3_000 * MS
+    coil.jump(5_000)
+    coil.tick_and_report()
+    answer = coil.send("arm")
+    assert answer is not None and answer["field"] == "prescription.session_ms"
+
+
+def test_who_may_only_observe_gives_no_pulse() -> None:
+    coil = Coil(authority="observe").ready()
+    answer = coil.ask(coil.now_ns + 20 * MS)
+    assert answer is not None and "only to observe" in answer["reason"] and coil.mode == "stopped" and coil.fires_ns == []
+
+
+@pytest.mark.parametrize("authority", ["lower_only", "within_bounds"])
+@pytest.mark.parametrize(
+    "change", [{"amplitude_ma": 0.5}, {"amplitude_ma": -0.5}, {"amplitude_ma": float("nan")}, {"frequency_hz": 20.0}]
+)
+def test_a_pulse_is_as_signed_or_not_at_all(authority: str, change: dict[str, float]) -> None:
+    coil = Coil(authority=authority).ready()
+    answer = coil.ask(coil.now_ns + 20 * MS, **change)
+    assert answer is not None and "the signed ones" in answer["reason"] and coil.mode == "stopped"
+    coil.pass_ms(100)
+    assert coil.fires_ns == []
+
+
+def test_armed_and_stopped_without_a_pulse_is_no_session() -> None:
+    coil = Coil(**WORN_IN_SIMULATION).ready()
+    assert "s1" in coil.judge.book.sessions, "until it ends it may have had what was written ahead"
+    coil.perform(coil.judge.stop("person", coil.now_ns))
+    coil.pass_ms(50)
+    assert coil.judge.book.sessions == {}
+    coil.rearm_after(100, "s2")
+    assert coil.train(1) == ["fired"]
+    coil.rearm_after(6_000, "s2")
+    coil.perform(coil.judge.stop("person", coil.now_ns))
+    assert coil.judge.book.sessions["s2"].pulses == 1
+    coil.jump(6_000)
+    coil.tick_and_report()
+    answer = coil.send("arm", session="s3")
+    assert answer is not None and answer["field"] == "prescription.day_sessions"
 
 
 @pytest.mark.parametrize(

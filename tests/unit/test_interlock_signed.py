@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
+from control.prescription import json_object
 from eegloop.stim import Prescription, PrescriptionError
-from interlock.signed import read_prescription
+from interlock.signed import read_prescription, trusted_keys
 from tests.interlock_bench import WALL_S, Signer, make_prescription, write_signed
 
 NOW_S = float(WALL_S)
@@ -240,3 +241,14 @@ def test_replaced_field_is_no_longer_signed(tmp_path: Path) -> None:
     stronger = replace(make_prescription(), amplitude_ua=2000).to_bytes()
     change_json(tmp_path / "prescription.signed", lambda b: b.update(payload=base64.b64encode(stronger).decode()))
     refused(tmp_path, "signed.signatures[0].signature")
+
+
+def test_a_number_of_more_digits_than_can_be_read_is_refused_and_no_crash() -> None:
+    """Python's own limit is 4300 digits; beyond it json raises a plain ValueError."""
+    digits = b'{"keys":' + b"9" * 5000 + b"}"
+    with pytest.raises(PrescriptionError, match="not JSON"):
+        trusted_keys(digits)
+    with pytest.raises(PrescriptionError, match="not JSON"):
+        json_object(digits, "trusted", ("keys",))
+    with pytest.raises(PrescriptionError, match="digits"):
+        Prescription.from_bytes(digits)

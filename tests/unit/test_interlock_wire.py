@@ -38,6 +38,7 @@ def test_what_the_daemon_writes_is_read_back() -> None:
         (b'{"kind":"set","amplitude_ma":true}', "amplitude_ma"),
         (b'{"kind":"set","amplitude_ma":1' + b"0" * 400 + b"}", "amplitude_ma"),
         (b'{"kind":"set","session":["stop"]}', "session"),
+        (b'{"kind":"set","sequence":' + b"9" * 5000 + b"}", "packet"),
     ],
 )
 def test_refused_with_the_field(packet: bytes, field: str) -> None:
@@ -55,6 +56,7 @@ def test_refused_with_the_field(packet: bytes, field: str) -> None:
         b'{"kind":"stop","reason":"' + b"y" * 5000 + b'"}',
         b'{"kind":"stop"',
         b'\xff{"kind":"stop"}',
+        b'{"kind":"stop","sequence":' + b"9" * 5000 + b"}",
     ],
 )
 def test_a_stop_is_understood_however_broken(packet: bytes) -> None:

@@ -150,7 +150,11 @@ def test_pairing_is_once_and_another_sites_or_an_altered_list_is_refused(clinic:
             keyring.certify([entry], number, SITE)
     demo = TrustedKey("ab" * 32, "demo", "prescriber", "simulated", 0, 1, False)
     stray = TrustedKey("cd" * 32, "stray", "prescriber", "any", 0, 1, False)
-    assert keyring.install(keyring.KeyList(1, (entry,)), (demo, stray)) == (entry, demo), "only the demo's key stays"
+    left_out = TrustedKey("ef" * 32, "student", "prescriber", "simulated", 0, 1, False)
+    listed, present = keyring.KeyList(1, (entry,)), (demo, stray, left_out)
+    assert keyring.install(listed, present, demo.key) == (entry, demo), "only the demo's own key stays"
+    assert keyring.install(listed, present, stray.key) == (entry,), "and only for `simulated`"
+    assert keyring.install(listed, present, "") == (entry,)
 
 
 def test_above_lower_only_two_different_people_sign_for_a_real_stimulator(clinic: Path, tmp_path: Path) -> None:

@@ -67,8 +67,8 @@ def test_the_home_unit_ends_within_its_lease() -> None:
     ("device", "sent", "declared", "alone_ns"),
     [
         (magventure_emulator.MagVenture(), (magventure.ENABLE,), magventure.STOPS_ALONE_S, HOUR_NS),
-        (pulse_pal_emulator.PulsePal(), (bytes.fromhex("D54F0400C0"),), pulse_pal.STOPS_ALONE_S, HOUR_NS),
-        (pulse_pal_emulator.PulsePal(), (bytes.fromhex("D5520301"),), pulse_pal.STOPS_ALONE_S, SOME_NS),
+        (pulse_pal_emulator.PulsePal(), (bytes.fromhex("D54F0400C0"),), pulse_pal.DEVICE_ALONE_S, HOUR_NS),
+        (pulse_pal_emulator.PulsePal(), (bytes.fromhex("D5520301"),), pulse_pal.DEVICE_ALONE_S, SOME_NS),
         (
             open_lifu_emulator.OpenLifu(),
             (
