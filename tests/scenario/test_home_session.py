@@ -103,13 +103,17 @@ def in_phase(page: PageClient, *phases: str) -> bool:
 
 def test_a_session_from_screening_to_its_end(service: RunningService, page: PageClient, tmp_path: Path) -> None:
     """A person starts it; it senses in confirmed zero, decides, goes on no higher, and ends by the signed ramp."""
-    until(lambda: page.seat(SEAT), 20, "the page knows the seat")
+    until(lambda: in_phase(page, "stopped"), 30, "the seat has its headset, and is stopped")
     seat = page.seat(SEAT)
-    assert seat["phase"] == "stopped" and seat["output"]["readback"] == "measured" and seat["output"]["zero_confirmed"]
+    assert seat["output"]["readback"] == "measured" and seat["output"]["zero_confirmed"]
     for name, phase in (("rearm", "off"), ("start", "screen"), ("screened", "contact")):
         ask(page, name)
         until(lambda phase=phase: in_phase(page, phase), 5, f"{phase} after {name}")  # type: ignore[misc]
-    until(lambda: in_phase(page, "on") and page.seat(SEAT)["block"] == "stimulate", 60, "stimulating")
+    try:
+        until(lambda: in_phase(page, "on") and page.seat(SEAT)["block"] == "stimulate", 60, "stimulating")
+    except AssertionError as error:
+        now = page.seat(SEAT)
+        raise AssertionError(f"{error}: {now['phase']}, {now['phase_reason']} ({now['output']['reason']})") from None
     assert abs(page.seat(SEAT)["output"]["confirmed_ma"] - START_MA) < 0.02
     until(lambda: page.seat(SEAT).get("decision"), 60, "a decision")
     decision = page.seat(SEAT)["decision"]

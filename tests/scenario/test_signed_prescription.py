@@ -75,7 +75,7 @@ def press(page: object, name: str, after: tuple[str, ...]) -> None:
     def took() -> bool:
         if page.seat("one")["phase"] in after:  # type: ignore[attr-defined]
             return True
-        assert page.ask(type="command", seat="one", name=name)["ok"] is True  # type: ignore[attr-defined]
-        return False
+        answer = page.ask(type="command", seat="one", name=name)  # type: ignore[attr-defined]
+        return answer["ok"] is True and page.seat("one")["phase"] in after  # type: ignore[attr-defined]
 
     until(took, 30, f"{name} takes effect")

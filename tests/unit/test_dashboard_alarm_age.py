@@ -5,14 +5,14 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from daemon.seat import Vitals
-from daemon.view import _alarms
+from daemon.view import standing_alarms
 
 
 def test_an_alarm_ages_while_it_stands():
     seat = SimpleNamespace(line=None, recorder=None, link=SimpleNamespace(silent=True), vitals=Vitals())
 
     def ages(now_s: float, status: str = "live") -> dict[str, float]:
-        return {a["id"]: round(a["age_s"], 3) for a in _alarms(seat, status, now_s)}  # type: ignore[arg-type]
+        return {a["id"]: round(a["age_s"], 3) for a in standing_alarms(seat, status, now_s)}  # type: ignore[arg-type]
 
     assert ages(100.0) == {"interlock_silent": 0.0}
     assert ages(107.5, "lost") == {"interlock_silent": 7.5, "stream_lost": 0.0}

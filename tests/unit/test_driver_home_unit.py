@@ -63,7 +63,7 @@ class Way:
             while packet := self.courier.recv(4096):
                 self.sent.append(packet)
                 self.to.append((self.now_ns + self.delay_ms * MS, packet))
-        except BlockingIOError:
+        except (BlockingIOError, ConnectionResetError):  # nothing more, or the driver dropped the connection with some unread
             pass
         while self.to and self.to[0][0] <= self.now_ns:
             self.unit.receive(self.to.pop(0)[1], self.now_ns)

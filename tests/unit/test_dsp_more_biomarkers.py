@@ -10,6 +10,7 @@ import pytest
 from dsp.biomarkers import alpha_bursts, frontal_theta_alpha, vigilance
 from dsp.biomarkers.alpha_bursts import count_bursts, envelope_taps
 from dsp.biomarkers.frontal_theta_alpha import alpha_change
+from dsp.electrodes import POSITIONS
 from dsp.pipeline import Pipeline
 from eegloop.closed import Closed
 from eegloop.line import LineSettings
@@ -111,14 +112,18 @@ def test_stage_of_a_second(alpha: list[float], slow: list[float], stage: int) ->
 
 def drifting(seconds: float = 150.0) -> np.ndarray:
     """Occipital alpha for 60 s, then parietal, then frontal alpha for 20 s each, then slow waves for 50 s."""
-    x = 0.5 * pink(seconds, len(CAP), seed=3)
+    places = np.array([POSITIONS[label] for label in CAP])
+    near = np.exp(-(np.linalg.norm(places[:, np.newaxis] - places, axis=2) ** 2) / 0.5)  # a head smears: neighbors agree
+    x = 0.5 * pink(seconds, len(CAP), seed=3) @ (near / np.linalg.norm(near, axis=0))
     t = np.arange(len(x)) / RATE
-    alpha, slow = 12 * np.cos(2 * np.pi * 10 * t), 25 * np.cos(2 * np.pi * 4 * t)
+    alpha = 12 * np.cos(2 * np.pi * 10 * t)
+    # Not in step: one wave on every electrode would be a reference that fell off.
+    slow = 25 * np.cos(2 * np.pi * 4 * t[:, np.newaxis] + 0.7 * np.arange(len(CAP)))
     for labels, start, stop in ((("O1", "O2"), 0, 60), (("P3", "P4", "Pz"), 60, 80), (("F3", "F4", "Fz"), 80, 100)):
         for label in labels:
             inside = (t >= start) & (t < stop)
             x[inside, CAP.index(label)] += alpha[inside]
-    x[t >= 100] += slow[t >= 100, np.newaxis]
+    x[t >= 100] += slow[t >= 100]
     return x
 
 
