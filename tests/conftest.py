@@ -27,10 +27,13 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def lsl_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A liblsl configuration of this run's own: own SessionID, this machine only. Must be set before liblsl loads."""
+    """A liblsl configuration of this run's own SessionID, so that it meets no other streams. Must be set before liblsl loads.
+
+    Not `ResolveScope = machine`: on loopback without multicast only one of several outlets hears a query.
+    """
     file = tmp_path_factory.mktemp("lsl") / "lsl_api.cfg"
     file.write_text(
-        f"[multicast]\nResolveScope = machine\n[lab]\nSessionID = eegloop-test-{uuid.uuid4().hex[:12]}\n[log]\nlevel = -3\n"
+        f"[multicast]\nResolveScope = link\n[lab]\nSessionID = eegloop-test-{uuid.uuid4().hex[:12]}\n[log]\nlevel = -3\n"
     )
     before = os.environ.get("LSLAPICFG")
     os.environ["LSLAPICFG"] = str(file)

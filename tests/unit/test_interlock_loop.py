@@ -190,6 +190,7 @@ def test_the_rules_are_read_again_at_each_arm(bench: Bench) -> None:
 
 def test_limits_that_the_device_lowers_later_count(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.at_rest()
+    bench.turn(lambda: bench.judge.serial)  # what it says of itself brings limits too: those must be in before
     serial = bench.judge.serial
     monkeypatch.setattr(bench.loop.driver, "limits", (Limit("amplitude_ma", 0.3, "mA", "device"),))
     bench.turn(lambda: bench.judge.rules.amplitude_ma == 0.3)
