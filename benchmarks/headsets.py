@@ -26,6 +26,7 @@ import numpy as np
 import structlog
 import uvloop
 
+from benchmarks.run import recording
 from control.prescription import demo_prescription, sign
 from daemon import build
 from daemon.audit import AuditTrail
@@ -55,7 +56,7 @@ SEAT = """  - {{id: s{n}, label: S{n}, person: p{n}, prescription: {prescription
 
 
 def send(prefix: str, n_headsets: int) -> None:
-    """Outlets of quiet noise with an alpha rhythm, each chunk of 20 ms pushed when it is due; ends with its parent."""
+    """Outlets of what a head could make, each chunk of 20 ms pushed when it is due; ends with its parent."""
     import pylsl
 
     outlets = []
@@ -68,9 +69,7 @@ def send(prefix: str, n_headsets: int) -> None:
                 channel.append_child_value(key, value)
         outlets.append(pylsl.StreamOutlet(info, chunk_size=CHUNK))
     print("ready", flush=True)
-    random = np.random.default_rng(1)
-    t_s = np.arange(int(60 * RATE_HZ)) / RATE_HZ
-    rows = (8 * np.sin(2 * np.pi * 10 * t_s)[:, None] + random.normal(scale=4, size=(len(t_s), len(CHANNELS)))).astype(np.float32)
+    rows = recording(len(CHANNELS), round(RATE_HZ), 60.0).astype(np.float32)
     started_s, parent, row = time.monotonic(), os.getppid(), 0
     while os.getppid() == parent:
         time.sleep(max(0.0, started_s + (row + CHUNK) / RATE_HZ - time.monotonic()))
