@@ -169,7 +169,9 @@ class Service:
         await self._start_web()
         for seat in self._config.seats:
             await self._start_seat_processes(seat, signed[seat.id])
-        configure_lsl(widest(s.source.settings.scope for s in self._config.seats if s.source.kind == "lsl"))
+        # liblsl is set up before a seat's first call into it; importing it must not hold up what is being started.
+        scopes = [s.source.settings.scope for s in self._config.seats if s.source.kind == "lsl"]
+        lsl_ready = _aside("lsl", partial(configure_lsl, widest(scopes))) if scopes else None
         prepared = asyncio.create_task(_prepare(), name="prepare")  # while the children start and the headsets are looked for
         audit = AuditTrail(layout.audit / "daemon.jsonl", clock)
         self._writer.start()
@@ -179,6 +181,8 @@ class Service:
                 self._seats.append(await self._seat(index, seat, signed[seat.id], prepared, audit, live))
                 audit.anchor(layout.seat(seat.id) / "interlock.log")
             try:
+                if lsl_ready is not None:
+                    await lsl_ready
                 async with asyncio.TaskGroup() as tasks:
 
                     def keep(name: str, run: Callable[[], Awaitable[None]], seat: SeatLoop | None = None) -> None:
