@@ -21,6 +21,7 @@ from eegloop.errors import SourceError
 from eegloop.ports import Clock, EegSource
 from eegloop.signal import Chunk, Grade, SideChunk, SourceNews, StreamInfo
 from eegloop.stim import Phase
+from records.session import contact_data
 from records.tables import DecisionRow
 
 log = structlog.get_logger()
@@ -248,6 +249,7 @@ class SeatLoop:
             conditions,
             self._supervised(recorder, t_s),
             self._slept(line, recorder, t_s),
+            tuple(at_ns * 1e-9 + line.boot_to_lsl_s for at_ns in self.link.take_pulses()),
         )
         outcome = line.step(tick)
         self._command(line, outcome, made_ns)
@@ -334,6 +336,10 @@ class SeatLoop:
             recorder.event(tick.number, tick.t_s, "operator", event.kind, _fields(event))
         for state in tick.states:
             recorder.stim(tick.number, state)
+        if tick.pulses_s:
+            recorder.event(tick.number, tick.t_s, "pulses", "", {"at_s": list(tick.pulses_s)})
+        if tick.chunk is not None and tick.chunk.impedance_kohm is not None:
+            recorder.event(tick.number, tick.t_s, "contact", "", contact_data(line.info, tick.chunk.impedance_kohm))
         if tick.chunk is not None:
             recorder.chunk(tick.number, tick.chunk)
         else:

@@ -70,7 +70,7 @@ class Chunk:
         Grows by one when the sender restarts or its clock jumps; filters start anew then.
     impedance_kohm : (n_channels,) float64 or None
         Electrode impedances, where the source measures them and has new ones; NaN for channels it does not know, infinite =
-        open. The BrainFlow and LSL sources leave it None: what they measure arrives as a `SourceNews` "impedance" only.
+        open. A BrainFlow board's are here; what an LSL header says of the stream's beginning is a `SourceNews` "impedance" only.
     """
 
     data_uv: F32

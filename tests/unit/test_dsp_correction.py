@@ -126,6 +126,28 @@ def test_magnetic_pulses_are_cut_before_any_filter_and_their_windows_are_suspect
     assert rows[-1].grades[column] == Grade.GOOD
 
 
+def test_a_pulse_told_late_or_twice_still_makes_every_window_that_holds_it_suspect() -> None:
+    x, _ = brain(20, blinks_per_min=0, saccades_per_min=0)
+    info = StreamInfo("t", "t", RATE, MONTAGE, ("eeg",) * len(MONTAGE), full_scale_uv=187_500.0)
+    told_after: dict[int, list[Biomarkers]] = {}
+    for late in (0, 40, 260):  # samples after the pulse; 260: more than a second, hops have ended on it meanwhile
+        pipeline = Pipeline(info, LineSettings(window_s=1.0), [("band_power", band_power.Settings())])
+        at, rows = 15 * 250 + 3, []
+        for i in range(0, len(x), 10):
+            if i <= at + late < i + 10:
+                pipeline.pulse(at)
+                pipeline.pulse(at)
+            rows += pipeline.push(Chunk(x[i : i + 10].astype(np.float32), i, i / RATE, i / RATE))
+        told_after[late] = rows
+    column = told_after[0][0].find("band_power.alpha", "O1")
+    for late, rows in told_after.items():
+        for row in rows:
+            if row.end_sample - 250 <= at < row.end_sample and row.end_sample > at + late + 10:
+                assert (row.grades[column], row.reasons[column]) == (Grade.SUSPECT, "pulse"), (late, row.end_sample)
+            elif row.end_sample > 17 * 250:
+                assert row.grades[column] == Grade.GOOD, (late, row.end_sample, row.reasons[column])
+
+
 def test_pulses_of_the_virtual_brain_leave_brain_behind() -> None:
     """Pulses into the plant: the amplifier at its rail, then a tail of milliseconds; half a second after the cut only brain is left."""
     plant = Brain(BrainSettings(seed=2, eyes="closed", clenches_per_min=0, pops_per_min=0, pulse_artifact_s=0.002))
