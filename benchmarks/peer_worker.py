@@ -142,13 +142,13 @@ def phase(method, path):
     """Phase (rad) at each sample of `at`, from raw samples up to and with it."""
     given = np.load(path)
     x, rate_hz, (low, high), at = given["x"], float(given["rate_hz"]), given["band_hz"], given["at"]
-    out = np.full(len(at), np.nan)
-    started_s = time.perf_counter()
+    out, started_s = np.full(len(at), np.nan), 0.0
     if method == "echt":
         from meegkit.phase import ECHT
 
         n = round(rate_hz)
         estimator = ECHT(low, high, rate_hz, n_fft=n)
+        started_s = time.perf_counter()
         for j, i in enumerate(at):
             if i + 1 >= n:
                 window = x[i + 1 - n : i + 1, np.newaxis]
@@ -161,9 +161,10 @@ def phase(method, path):
 
         n, taps = round(0.72 * rate_hz), round(0.2 * rate_hz) // 2 * 2 + 1
         fir = signal.firwin(taps, [low, high], pass_zero=False, fs=rate_hz)
-        estimator = PHASTIMATE([fir, [1.0]], [fir, [1.0]], int(rate_hz), window_len=720, window_edge=64, ar_order=30)
+        estimator = PHASTIMATE(fir, fir, int(rate_hz), window_len=720, window_edge=64, ar_order=30)
         edge = int(estimator.window_edge / 1000 * rate_hz)
         order = max(4, round(30 * rate_hz / 1000))  # 30 at the published 1 kHz
+        started_s = time.perf_counter()
         for j, i in enumerate(at):
             if i + 1 < n:
                 continue

@@ -93,6 +93,9 @@ class Outcome:
         return self.effects[-1] if self.effects else None
 
 
+NOTHING = Outcome((), (), (), ())
+
+
 class Line:
     """One person's line: quality ► filters ► biomarkers ► decide ► limit ► permit ► command.
 
@@ -144,12 +147,15 @@ class Line:
             self.exposure = exposure.heard(self.exposure, state, self.boot_to_lsl_s)
         self.exposure = exposure.silence(self.exposure, tick.t_s)
         late = self._now(tick) - self.session.t_s >= LATEST_STEP_S  # hops may be far apart
-        if tick.events or tick.chunk is None or news or late or tick.conditions != self._conditions:
+        changed = tick.conditions is not self._conditions and tick.conditions != self._conditions
+        if tick.events or tick.chunk is None or news or late or changed:
             self._conditions = tick.conditions
             self._session(tick, tick.events, self._now(tick), result)
-        self._pulses_s += [at_s for begin_s in tick.pulses_s for at_s in _burst(begin_s, self.prescription)]
+        if tick.pulses_s:
+            self._pulses_s += [at_s for begin_s in tick.pulses_s for at_s in _burst(begin_s, self.prescription)]
         if tick.chunk is not None:
-            self._place_pulses(tick.chunk)
+            if self._pulses_s:
+                self._place_pulses(tick.chunk)
             # A decision can only change what the following samples are if something may be delivered.
             delivers = self.prescription.authority != Authority.OBSERVE
             parts = _at_hops(tick.chunk, self._hop_s, self.info.sample_rate_hz) if delivers else [tick.chunk]
@@ -158,8 +164,12 @@ class Line:
                 clean = exposure.clean(self.exposure, part, self.info.sample_rate_hz)
                 for row in self.pipeline.push(part, clean):
                     result.rows.append(row)
-                    self.row = replace(row, t_s=_on_grid(row.t_s))
+                    self.row = Biomarkers(
+                        row.columns, row.values, row.grades, row.reasons, row.hop, row.end_sample, _on_grid(row.t_s), row.quality
+                    )
                     self._session(tick, (), max(self.session.t_s, self.row.t_s), result)
+        if not (result.rows or result.effects):
+            return NOTHING
         return Outcome(tuple(result.rows), tuple(result.decisions), tuple(result.effects), tuple(result.changed))
 
     def _place_pulses(self, chunk: Chunk) -> None:
