@@ -10,6 +10,7 @@ from dsp.hop import SampleNeed
 from dsp.pipeline import Pipeline
 from dsp.reference import Rereference
 from dsp.window import Grid, SampleRing
+from eegloop.errors import ConfigError
 from eegloop.line import CorrectionSettings, LineSettings, QualitySettings
 from eegloop.signal import Biomarkers, Chunk, Grade, StreamInfo
 from simulators.brain import Brain, BrainSettings, Stimulation
@@ -212,3 +213,55 @@ def test_what_is_off_changes_nothing() -> None:
     _, a = run(x)
     _, b = run(x, correction=CorrectionSettings(), quality=QualitySettings())
     np.testing.assert_array_equal(a, b)
+
+
+def test_rest_is_mne_s_and_re_forms_over_the_good_channels() -> None:
+    """Against MNE's REST with the same forward solution, with all electrodes and with one gone."""
+    import mne
+
+    from dsp.inverse import forward_solution, template
+    from dsp.reference import Rereference
+    from dsp.window import Grid
+
+    labels = tuple(
+        ["Fp1", "Fp2", "F7", "F3", "Fz", "F4", "F8", "T7", "C3", "Cz", "C4", "T8", "P7", "P3", "Pz", "P4", "P8", "O1", "O2", "Oz"]
+    )
+    info = StreamInfo("t", "t", RATE, (*labels, "ECG"), ("eeg",) * 20 + ("misc",))
+    eeg = np.array([True] * 20 + [False])
+    x = np.random.default_rng(3).standard_normal((21, 25)) * 20
+    forward = forward_solution(template(labels)[0])
+
+    def expected(picked: list[int]) -> np.ndarray:
+        names = [labels[i] for i in picked]
+        raw = mne.io.RawArray(x[picked], mne.create_info(names, RATE, "eeg"), verbose="error")
+        raw.set_montage("standard_1005")
+        return np.asarray(raw.set_eeg_reference("REST", forward=forward, verbose="error").get_data())
+
+    rest = Rereference(info, "rest", Grid.of(RATE, 0.1), eeg)
+    y = x.copy()
+    rest.apply(y, np.zeros(21, dtype=bool))
+    np.testing.assert_allclose(y[:20], expected(list(range(20))), atol=1e-6)
+    np.testing.assert_array_equal(y[20], x[20])
+    moved = x.copy()
+    moved[:20] += 7.0  # another recorded reference
+    rest.apply(moved, np.zeros(21, dtype=bool))
+    np.testing.assert_allclose(moved[:20], y[:20], atol=1e-9)
+    gone = np.zeros(21, dtype=bool)
+    gone[3] = True
+    for _ in range(6):  # half a second of fading
+        y = x.copy()
+        rest.apply(y, gone)
+    others = [i for i in range(20) if i != 3]
+    np.testing.assert_allclose(y[others], expected(others), atol=1e-6)
+    gone[[5, 7]] = True
+    rest.apply(x.copy(), gone)
+    assert rest.lacking[:20].all(), "17 electrodes are too few"
+
+
+def test_rest_is_refused_where_it_cannot_be() -> None:
+    few = StreamInfo("t", "t", RATE, MONTAGE, ("eeg",) * len(MONTAGE))
+    with pytest.raises(ConfigError, match="needs 19 electrodes"):
+        Pipeline(few, LineSettings(reference="rest"), [])
+    nameless = StreamInfo("t", "t", RATE, tuple(f"E{i}" for i in range(20)), ("eeg",) * 20)
+    with pytest.raises(ConfigError, match="10-10 names"):
+        Pipeline(nameless, LineSettings(reference="rest"), [])
