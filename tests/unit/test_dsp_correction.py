@@ -223,9 +223,10 @@ def test_rest_is_mne_s_and_re_forms_over_the_good_channels() -> None:
     from dsp.reference import Rereference
     from dsp.window import Grid
 
-    labels = tuple(
-        ["Fp1", "Fp2", "F7", "F3", "Fz", "F4", "F8", "T7", "C3", "Cz", "C4", "T8", "P7", "P3", "Pz", "P4", "P8", "O1", "O2", "Oz"]
-    )
+    labels = (
+        "Fp1", "Fp2", "F7", "F3", "Fz", "F4", "F8", "T7", "C3", "Cz",
+        "C4", "T8", "P7", "P3", "Pz", "P4", "P8", "O1", "O2", "Oz",
+    )  # fmt: skip
     info = StreamInfo("t", "t", RATE, (*labels, "ECG"), ("eeg",) * 20 + ("misc",))
     eeg = np.array([True] * 20 + [False])
     x = np.random.default_rng(3).standard_normal((21, 25)) * 20
@@ -234,7 +235,7 @@ def test_rest_is_mne_s_and_re_forms_over_the_good_channels() -> None:
     def expected(picked: list[int]) -> np.ndarray:
         names = [labels[i] for i in picked]
         raw = mne.io.RawArray(x[picked], mne.create_info(names, RATE, "eeg"), verbose="error")
-        raw.set_montage("standard_1005")
+        raw.set_montage(template(labels)[1])
         return np.asarray(raw.set_eeg_reference("REST", forward=forward, verbose="error").get_data())
 
     rest = Rereference(info, "rest", Grid.of(RATE, 0.1), eeg)
