@@ -28,9 +28,16 @@ NICE_INTERLOCK, NICE_LOOP, NICE_VIEW = -15, -10, 5
 
 
 def prefer(pid: int, nice: int) -> None:
-    """Set a process's priority where this user may; without the right everything runs alike, and a lease may lapse under load."""
+    """Set a process's priority where this user may; without the right everything runs alike, and a lease may lapse under load.
+
+    Where Linux shares the processors among sessions first (autogroup), the session's own priority is what counts against
+    other programs; it is set for a session that the process leads, never for the terminal the daemon was started from.
+    """
     with contextlib.suppress(PermissionError, ProcessLookupError):
         os.setpriority(os.PRIO_PROCESS, pid, nice)
+    with contextlib.suppress(OSError):
+        if os.getsid(pid) == pid:
+            Path(f"/proc/{pid}/autogroup").write_text(str(nice), encoding="ascii")
 
 
 @dataclass(slots=True)
