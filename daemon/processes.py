@@ -31,12 +31,13 @@ def prefer(pid: int, nice: int) -> None:
     """Set a process's priority where this user may; without the right everything runs alike, and a lease may lapse under load.
 
     Where Linux shares the processors among sessions first (autogroup), the session's own priority is what counts against
-    other programs; it is set for a session that the process leads, never for the terminal the daemon was started from.
+    other programs; it is raised for a session that the process leads, never for the terminal the daemon was started from,
+    and never lowered: the page carries STOP.
     """
     with contextlib.suppress(PermissionError, ProcessLookupError):
         os.setpriority(os.PRIO_PROCESS, pid, nice)
     with contextlib.suppress(OSError):
-        if os.getsid(pid) == pid:
+        if nice < 0 and os.getsid(pid) == pid:
             Path(f"/proc/{pid}/autogroup").write_text(str(nice), encoding="ascii")
 
 
