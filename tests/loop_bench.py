@@ -50,6 +50,7 @@ class Bench:
             lambda device: rules(prescription, None, device),
             lambda: self.codes.pop(0),
         )
+        self.log.put("started", {}, boot_ns(), time.time())  # as the process does; a log that has no line yet is a fault
         self.loop.open(1.0)
 
     def start_stimulator(self) -> None:
