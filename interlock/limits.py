@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 
 from eegloop.stim import Authority, Limit, Prescription, PulseProgram
-from interlock.effects import SIMULATED, Refusal
+from interlock.effects import SIMULATED, Refusal, plain
 from interlock.pulses import first_pulse_breach
 
 
@@ -115,9 +115,10 @@ def first_breach(p: Prescription, device: tuple[Limit, ...]) -> Refusal | None:
             "prescription.amplitude_ua", p.amplitude_ua, round(own_ma * 1000), "device", f"above what {p.device!r} may give"
         )
     gives = p.authority != Authority.OBSERVE  # who only observes gives nothing
-    if worn and gives and ALONE_MS.get(p.device, 0.0) > MOST_ALONE_MS:
+    alone_ms = ALONE_MS.get(p.device, math.inf)  # of a kind that is not known here nobody has shown that it ends
+    if worn and gives and not alone_ms <= MOST_ALONE_MS:
         reason = f"current from {p.device!r} may go on for longer than this with nobody in charge of it"
-        return Refusal("prescription.device", ALONE_MS[p.device], MOST_ALONE_MS, "interlock", reason)
+        return Refusal("prescription.device", plain(alone_ms), MOST_ALONE_MS, "interlock", reason)
     if worn and p.device_serial == "*":
         return Refusal(
             "prescription.device_serial", "*", "a serial number", "interlock", "only the simulated stimulator may go unnamed"

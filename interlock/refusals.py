@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from eegloop.stim import Block, InterlockMode, Limit, StimCommand, within
-from interlock.effects import Refusal
+from interlock.effects import Refusal, plain
 
 if TYPE_CHECKING:
     from interlock.judge import Account, Judge
@@ -182,8 +182,3 @@ def tightest(judge: Judge) -> Limit:
 
 def _value(limit: Limit) -> float:
     return limit.value
-
-
-def plain(value: float) -> float | str:
-    """JSON holds no NaN or infinity: those are written as text."""
-    return value if math.isfinite(value) else str(value)

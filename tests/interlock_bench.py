@@ -12,6 +12,8 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from control.keyring import certify
+from control.prescription import TrustedKey, public_key
 from control.start_code import sign_start_code
 from eegloop.stim import DeviceReport, Limit, Prescription, PulseProgram, StimCommand
 from interlock.effects import Entry, Event, Order, Reply
@@ -23,6 +25,8 @@ from interlock.wire import PacketError
 
 DEVICE = (Limit("amplitude_ma", 2.0, "mA", "device"),)
 PULSES = (Limit("intensity_percent", 100.0, "%", "device"),)
+SITE = bytes(range(32))
+"""The clinic's site key: whoever it has certified may sign for a stimulator that is worn."""
 START_NS = 5_000_000_000_000
 WALL_S = 1_800_000_000
 
@@ -231,7 +235,7 @@ class Signer:
 
 
 def write_signed(folder: Path, prescription: Prescription, signers: list[Signer], trusted: Path) -> Path:
-    """Sign a prescription as the clinic does and put the public keys where the interlock looks."""
+    """Sign a prescription as the clinic does and put the public keys where the interlock looks; the site certifies those of any scope."""
     payload = prescription.to_bytes()
     body = {
         "format": "eegloop-signed-1",
@@ -240,9 +244,20 @@ def write_signed(folder: Path, prescription: Prescription, signers: list[Signer]
     }
     path = folder / "prescription.signed"
     path.write_text(json.dumps(body))
-    trusted.write_text(json.dumps({"keys": [s.entry for s in signers]}))
-    trusted.chmod(0o600)
+    write_keys(trusted.parent, [s.entry for s in signers])
     return path
+
+
+def write_keys(folder: Path, entries: list[dict[str, Any]], site: bytes = SITE, number: int = 1) -> None:
+    """The keys' folder of a machine: all of them in trusted.json, and a list by the site of those that sign for more than `simulated`."""
+    files: dict[str, bytes] = {"trusted.json": json.dumps({"keys": entries}).encode()}
+    worn = [TrustedKey(**entry) for entry in entries if entry["scope"] == "any"]
+    if worn:
+        files["site.json"] = json.dumps({"site_key": public_key(site).hex(), "number": number}).encode()
+        files["certified.json"] = certify(worn, number, site)
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+        (folder / name).chmod(0o600)
 
 
 def write_start_code(seat: Path, prescription: Prescription, seed: bytes) -> None:

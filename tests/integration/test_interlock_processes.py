@@ -599,6 +599,7 @@ ALLOWED_OWN = {
     "eegloop",
     "eegloop.errors",
     "eegloop.layout",
+    "eegloop.single",
     "eegloop.stim",
     "interlock",
     "interlock.__main__",
@@ -606,6 +607,7 @@ ALLOWED_OWN = {
     "interlock.ed25519",
     "interlock.effects",
     "interlock.judge",
+    "interlock.keys",
     "interlock.launch",
     "interlock.ledger",
     "interlock.limits",
@@ -614,6 +616,7 @@ ALLOWED_OWN = {
     "interlock.pulses",
     "interlock.refusals",
     "interlock.signed",
+    "interlock.strict",
     "interlock.triggers",
     "interlock.wire",
 }

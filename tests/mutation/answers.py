@@ -21,7 +21,7 @@ DEAD = ("killed", "hangs")
 MODULES = (
     "control.envelope", "control.dose", "control.prescription",
     "interlock.judge", "interlock.refusals", "interlock.triggers", "interlock.ledger", "interlock.limits", "interlock.pulses", "interlock.log", "interlock.anchor",
-    "interlock.signed", "interlock.ed25519", "interlock.wire", "interlock.loop", "interlock.__main__",
+    "interlock.signed", "interlock.keys", "interlock.strict", "interlock.ed25519", "interlock.wire", "interlock.loop", "interlock.__main__", "eegloop.single",
 )  # fmt: skip
 
 Answer = dict[str, Any]
@@ -109,7 +109,9 @@ def report(folder: Path) -> int:
             total, dead, untried = total + len(keys), dead + killed, untried + len(keys) - len(here)
             same, alive = same + equal, alive + left
     score = dead / max(1, total - untried - len(same))
-    summary = f"{total} mutants, {dead} killed, {len(same)} equivalent, {len(alive)} alive, {untried} not tried: {100 * score:.1f} %"
+    summary = (
+        f"{total} mutants, {dead} killed, {len(same)} equivalent, {len(alive)} alive, {untried} not tried: {100 * score:.1f} %"
+    )
     text = [
         "# Mutation testing of the safety logic", "",
         "Written by `make mutation` (`tests/mutation`: an own mutator, because mutmut 3 leaves decorated functions and classes out).",

@@ -38,7 +38,7 @@ TESTS = (
 )  # fmt: skip
 # A process around the judge, turned on a real clock: slow, and of use only where nothing quicker goes.
 ON_THE_CLOCK = "tests/unit/test_interlock_loop.py"
-CARRIERS = ("interlock.loop", "interlock.__main__", "interlock.log")
+CARRIERS = ("interlock.loop", "interlock.__main__", "interlock.log", "eegloop.single")
 WAITS_S = 0.05
 """A test that takes so much longer than it computes waits on the clock: on a busy machine it may fail for that."""
 MEMORY = 6 << 30
@@ -172,7 +172,7 @@ class Mutation:
         return reach
 
     def _try(self, mutant: Mutant, passed: set[str], tests: list[Reach]) -> dict[str, Any]:
-        """"killed" or "hangs" (by which test), "survived" (which tests) or "untested"."""
+        """ "killed" or "hangs" (by which test), "survived" (which tests) or "untested"."""
         if not tests:
             return {"answer": "untested", "passed": []}
         killers = self.killers.get(f"{mutant.module}:{mutant.function}", Counter())

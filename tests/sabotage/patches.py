@@ -69,6 +69,8 @@ PATCHES = (
     Patch("S12", SCREENING, "        if harm:\n", "        if harm > 3:\n", "SCREENING::test_thoughts_of_self_harm_hold_until_a_clinicians_release"),
     Patch("S13", PHASES, "    if not within(inputs.supervised_age_s, tick.prescription.supervision_ms / 1000):\n        return _fall", "    if False:\n        return _fall", "SESSION::test_without_supervision_it_falls_back"),
     Patch("D4.signature", "interlock/signed.py", "if not verify(public_key, message, signature):", "if False:", "SIGNED::test_altered_after_signing"),
+    Patch("D4.certificate", "interlock/keys.py", 'own = {key: {**entry, "scope": SIMULATED} for', "own = {key: entry for", "CERTIFIED::test_a_key_that_nobody_certified_signs_for_the_simulated_one_only"),
+    Patch("D4.certificate", "interlock/keys.py", "if not verify(pinned, DOMAIN + payload,", "if False and not verify(pinned, DOMAIN + payload,", "CERTIFIED::test_another_sites_list_is_refused"),
     Patch("D2.closure", "interlock/wire.py", "import json\n", "import http.client\nimport json\n", "PROCESS::test_import_closure_is_the_allow_list"),
     Patch("H1", REFUSALS, "if not within(c.amplitude_ma, limit.value):", "if c.amplitude_ma / 1000 > limit.value:", "JUDGE::test_a_set_above_a_limit_is_refused_and_trips"),
     Patch("H2", "drivers/stimulators/amplitude.py", "Peak.of_peak(value, unit).value / 2", "Peak.of_peak(value, unit).value", "P24::test_amplitudes_are_peaks_and_pulses_are_balanced"),

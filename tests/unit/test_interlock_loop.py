@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 
-from drivers.stimulators import local_socket
 from eegloop.layout import Layout
+from eegloop.single import only_one
 from eegloop.stim import Limit
 from eegloop.stop import stop
 from interlock import __main__ as process
@@ -371,7 +371,7 @@ def test_a_seat_has_one_interlock(machine: Machine, capsys: pytest.CaptureFixtur
     assert "already has one" in capsys.readouterr().err
 
 
-def test_an_orphan_is_ended_and_one_that_does_not_go_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_orphan_is_ended_and_one_that_does_not_go_is_left(tmp_path: Path) -> None:
     assert process.TAKE_OVER_S == 3.0
     code = (
         "import fcntl, os, signal, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX);"
@@ -382,9 +382,8 @@ def test_an_orphan_is_ended_and_one_that_does_not_go_is_left(tmp_path: Path, mon
         path = tmp_path / f"{word}.lock"
         with subprocess.Popen([sys.executable, "-c", code, str(path), word], stdout=subprocess.PIPE, text=True) as orphan:
             assert orphan.stdout is not None and orphan.stdout.readline() == "held\n"
-            monkeypatch.setattr(process, "TAKE_OVER_S", 3.0 if word == "goes" else 0.3)
             started_s = time.monotonic()
-            lock = process._lock(path, take_over=True)
+            lock = only_one(path, 3.0 if word == "goes" else 0.3)
             if word == "goes":
                 assert lock >= 0 and path.read_text() == f"{os.getpid()}\n" and orphan.wait(5) == -signal.SIGTERM
                 os.close(lock)
@@ -394,22 +393,17 @@ def test_an_orphan_is_ended_and_one_that_does_not_go_is_left(tmp_path: Path, mon
 
 
 @pytest.mark.parametrize("lives", [True, False])
-def test_a_number_left_in_a_lock_is_nobodys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lives: bool) -> None:
+def test_a_number_left_in_a_lock_is_nobodys(tmp_path: Path, lives: bool) -> None:
     """Who holds the lock has not written its number yet: the one that stands there may be another process, or none."""
-    monkeypatch.setattr(process, "TAKE_OVER_S", 0.2)
-    monkeypatch.setattr(local_socket, "TAKE_OVER_S", 0.2)
     with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as other:
         if not lives:
             other.kill()
             other.wait(5)
-        for path in (tmp_path / "interlock.lock", tmp_path / "bridge.lock"):
-            path.write_text(f"{other.pid}\n")
-            with path.open("r+") as held:
-                fcntl.flock(held, fcntl.LOCK_EX)
-                if path.name == "interlock.lock":
-                    assert process._lock(path, take_over=True) == -1
-                else:
-                    assert local_socket.only_one(tmp_path / "bridge") == -1
+        path = tmp_path / "interlock.lock"
+        path.write_text(f"{other.pid}\n")
+        with path.open("r+") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            assert only_one(path, 0.2) == -1
         assert not lives or other.poll() is None
         other.kill()
 

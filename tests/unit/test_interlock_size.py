@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parents[2] / "interlock"
-APART = {"limits.py", "pulses.py", "ed25519.py", "signed.py"}
+APART = {"limits.py", "pulses.py", "ed25519.py", "signed.py", "keys.py", "strict.py"}
 DECIDES = {
     "judge.py",
     "refusals.py",
