@@ -27,6 +27,8 @@ DEVICE = (Limit("amplitude_ma", 2.0, "mA", "device"),)
 PULSES = (Limit("intensity_percent", 100.0, "%", "device"),)
 SITE = bytes(range(32))
 """The clinic's site key: whoever it has certified may sign for a stimulator that is worn."""
+PATIENCE_S = 5.0
+"""How long anything that a thread does may take, s."""
 START_NS = 5_000_000_000_000
 WALL_S = 1_800_000_000
 
@@ -274,9 +276,9 @@ def valid_now(**changes: Any) -> Prescription:
     return make_prescription(**{"valid_from_s": now - 100, "valid_until_s": now + 86_400, **changes})
 
 
-def wait_until(true: Callable[[], object], timeout_s: float = 5.0) -> None:
+def wait_until(true: Callable[[], object]) -> None:
     """Wait for something that a thread does."""
-    give_up_s = time.monotonic() + timeout_s
+    give_up_s = time.monotonic() + PATIENCE_S
     while not true():
-        assert time.monotonic() < give_up_s, f"waited {timeout_s} s in vain"
+        assert time.monotonic() < give_up_s, f"waited {PATIENCE_S} s in vain"
         time.sleep(0.002)

@@ -22,6 +22,9 @@ from interlock.loop import Loop, boot_ns
 from simulators.stimulators.simulated import Process
 from tests.interlock_rig import SEAT, Daemon
 
+PATIENCE_S = 5.0
+"""How long anything that must happen may take, s."""
+
 
 class Bench:
     """A loop that turns when the test says so, and a stimulator that runs in a thread."""
@@ -79,8 +82,8 @@ class Bench:
         self.log.close(1.0)
         self.ledger.close(1.0)
 
-    def turn(self, until: Callable[[], object], timeout_s: float = 5.0) -> None:
-        give_up_s = time.monotonic() + timeout_s
+    def turn(self, until: Callable[[], object]) -> None:
+        give_up_s = time.monotonic() + PATIENCE_S
         while not until():
             assert time.monotonic() < give_up_s, f"{self.judge.mode} {self.judge.reason}"
             self.loop._turn()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import hashlib
 import importlib
 import json
 import os
@@ -42,6 +43,9 @@ CARRIERS = ("interlock.loop", "interlock.__main__", "interlock.log", "eegloop.si
 WAITS_S = 0.05
 """A test that takes so much longer than it computes waits on the clock: on a busy machine it may fail for that."""
 MEMORY = 6 << 30
+PATIENT = ("tests.loop_bench", "tests.interlock_bench", "tests.interlock_rig")
+PATIENCE_S = 1.0
+"""What these wait for comes within milliseconds or, broken by a mutant, never: waiting less long makes a kill quick."""
 
 
 class Reach:
@@ -56,12 +60,24 @@ class Reach:
         self.waits = False
         self.failed = False
 
+    def to_json(self) -> dict[str, Any]:
+        plain = {"digest": self.digest, "took_s": self.took_s, "waits": self.waits, "failed": self.failed}
+        return {**plain, "functions": sorted(self.functions), "lines": sorted(self.lines)}
+
+    @staticmethod
+    def from_json(item: pytest.Item, body: dict[str, Any]) -> Reach:
+        reach = Reach(item)
+        reach.took_s, reach.waits, reach.failed = body["took_s"], body["waits"], body["failed"]
+        reach.functions, reach.lines = set(body["functions"]), {(name, line) for name, line in body["lines"]}
+        return reach
+
 
 class Mutation:
     """The pytest plugin that replaces the test loop."""
 
-    def __init__(self, modules: list[str], folder: Path, until_s: float, workers: int) -> None:
+    def __init__(self, modules: list[str], wanted: list[str], folder: Path, until_s: float, workers: int) -> None:
         self.modules = modules
+        self.wanted = wanted
         self.folder = folder
         self.until_s = until_s
         self.workers = workers
@@ -77,14 +93,16 @@ class Mutation:
     @pytest.hookimpl(tryfirst=True)
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         answers = load(self.folder)
-        reached = [self._watched(item) for item in session.items]
+        for module in PATIENT:
+            importlib.import_module(module).PATIENCE_S = PATIENCE_S  # type: ignore[attr-defined]
+        reached = self._reached(session.items)
         for reach in reached:
             if reach.failed:  # a busy machine, or a fault: it proves nothing here either way
                 print(f"left out, because it fails without any mutant: {reach.item.nodeid}", flush=True)
         usable = [reach for reach in reached if not reach.failed]
         print(f"{len(usable)} tests, {sum(reach.took_s for reach in usable):.0f} s once", flush=True)
         todo = []
-        for mutant in (m for module in self.modules for m in mutants(module, path_of(module))):
+        for mutant in (m for module in self.wanted for m in mutants(module, path_of(module))):
             before = answers.get(mutant.key)
             if before is not None and before["answer"] in DEAD:
                 self._killed_by(mutant, before["by"])
@@ -94,7 +112,6 @@ class Mutation:
             if before is None or any(test.digest not in passed for test in tests):
                 todo.append((mutant, passed, tests))
         random.Random(4).shuffle(todo)  # so that a part of the run is a fair sample of the whole
-        self.folder.mkdir(parents=True, exist_ok=True)
         gc.collect()
         gc.freeze()
         children = []
@@ -138,6 +155,24 @@ class Mutation:
 
     def _killed_by(self, mutant: Mutant, nodeid: str) -> None:
         self.killers.setdefault(f"{mutant.module}:{mutant.function}", Counter())[nodeid] += 1
+
+    def _reached(self, items: list[pytest.Item]) -> list[Reach]:
+        """Every test's reach, from the last run where neither it nor any of the mutated modules has changed."""
+        cache = self.folder / "reach.json"
+        state = hashlib.sha256("".join(path_of(module).read_text() for module in self.modules).encode()).hexdigest()
+        known: dict[str, Any] = {}
+        if cache.is_file() and (before := json.loads(cache.read_text()))["state"] == state:
+            known = before["tests"]
+        reached = []
+        for item in items:
+            body = known.get(item.nodeid)
+            if body is None or body["digest"] != test_digest(item.nodeid) or body["failed"]:
+                reached.append(self._watched(item))
+            else:
+                reached.append(Reach.from_json(item, body))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        cache.write_text(json.dumps({"state": state, "tests": {reach.item.nodeid: reach.to_json() for reach in reached}}))
+        return reached
 
     def _watched(self, item: pytest.Item) -> Reach:
         """Run one test and note which lines of the mutated functions it reaches, in its threads too."""
@@ -251,7 +286,7 @@ def main() -> int:
         settings.load_profile("mutation")
         files = [str(path.relative_to(ROOT)) for pattern in TESTS for path in sorted(ROOT.glob(pattern))]
         until_s = time.monotonic() + 60.0 * arguments.minutes
-        plugin = Mutation(arguments.modules or list(MODULES), arguments.answers, until_s, arguments.workers)
+        plugin = Mutation(list(MODULES), arguments.modules or list(MODULES), arguments.answers, until_s, arguments.workers)
         code = pytest.main(["-q", "--tb=native", "-p", "no:cacheprovider", "--rootdir", str(ROOT), *files], plugins=[plugin])
         if code not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
             return int(code)
