@@ -159,6 +159,8 @@ class Rules:
         A person wears it: sessions under any prescription count towards its day, week and lockout.
     start_code : bool
         Each new session needs the clinic's single-use start code: at home, on a stimulator that is worn.
+    amplitude_ma : float
+        The lowest of `amplitude`, mA.
     """
 
     refusal: Refusal | None
@@ -181,11 +183,7 @@ class Rules:
     course_sessions: int
     lockout_ms: int
     pulses: PulseProgram | None
-
-    @property
-    def amplitude_ma(self) -> float:
-        """The lowest fixed limit, mA."""
-        return min(limit.value for limit in self.amplitude)
+    amplitude_ma: float
 
 
 def rules(p: Prescription | None, unsigned: Refusal | None, device: tuple[Limit, ...]) -> Rules:
@@ -195,7 +193,7 @@ def rules(p: Prescription | None, unsigned: Refusal | None, device: tuple[Limit,
         none = unsigned or Refusal("prescription", None, "a signed one", "interlock", "there is no prescription")
         nothing = Limit("amplitude_ma", 0.0, "mA", "prescription")
         return Rules(
-            none, (nothing, device_ma), 0.0, True, 0.0, math.inf, 0.001, 0, 0, "", 0, 0, "", True, True, 0, 0, 0, 0, None
+            none, (nothing, device_ma), 0.0, True, 0.0, math.inf, 0.001, 0, 0, "", 0, 0, "", True, True, 0, 0, 0, 0, None, 0.0
         )
     hard = HARD.get((p.modality, p.profile))
     limits = (
@@ -225,4 +223,5 @@ def rules(p: Prescription | None, unsigned: Refusal | None, device: tuple[Limit,
         course_sessions=p.course_sessions,
         lockout_ms=p.lockout_ms,
         pulses=p.pulses if p.authority != Authority.OBSERVE else None,
+        amplitude_ma=min(limit.value for limit in limits),
     )

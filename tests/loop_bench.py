@@ -89,7 +89,7 @@ class Bench:
             self.loop._turn()
 
     def at_rest(self) -> None:
-        self.turn(lambda: self.judge.zero_since_ns != 0 and not self.judge.reported_armed)
+        self.turn(lambda: self.judge.device.zero_since_ns != 0 and not self.judge.device.armed)
 
     def events(self) -> list[str]:
         return [json.loads(line)["event"] for line in (self.folder / "interlock.log").read_text().splitlines()]

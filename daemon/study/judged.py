@@ -11,6 +11,7 @@ from interlock.effects import Effect, Entry, Order, Reply
 from interlock.judge import Judge
 from interlock.ledger import Book
 from interlock.limits import device_amplitude_ma, rules
+from interlock.told import state_of
 
 BOOT_NS = 5_000_000_000_000
 """The virtual machine has been up this long at LSL time 0."""
@@ -110,7 +111,7 @@ class JudgedOutput:
 
     def state(self) -> StimState:
         """What the daemon hears."""
-        return self.judge.state(self._now_ns)
+        return state_of(self.judge, self._now_ns)
 
     def end(self) -> tuple[str, ...]:
         """Close the record; the oracle's findings."""

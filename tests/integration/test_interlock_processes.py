@@ -603,7 +603,9 @@ ALLOWED_OWN = {
     "eegloop.stim",
     "interlock",
     "interlock.__main__",
+    "interlock.account",
     "interlock.anchor",
+    "interlock.device",
     "interlock.ed25519",
     "interlock.effects",
     "interlock.judge",
@@ -617,6 +619,7 @@ ALLOWED_OWN = {
     "interlock.refusals",
     "interlock.signed",
     "interlock.strict",
+    "interlock.told",
     "interlock.triggers",
     "interlock.wire",
 }

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 DEAD = ("killed", "hangs")
 MODULES = (
     "control.envelope", "control.dose", "control.prescription",
-    "interlock.judge", "interlock.refusals", "interlock.triggers", "interlock.ledger", "interlock.limits", "interlock.pulses", "interlock.log", "interlock.anchor",
+    "interlock.judge", "interlock.account", "interlock.device", "interlock.told", "interlock.refusals", "interlock.triggers", "interlock.ledger", "interlock.limits", "interlock.pulses", "interlock.log", "interlock.anchor",
     "interlock.signed", "interlock.keys", "interlock.strict", "interlock.ed25519", "interlock.wire", "interlock.loop", "interlock.__main__", "eegloop.single",
 )  # fmt: skip
 

@@ -122,7 +122,7 @@ def test_a_device_that_is_lost_while_it_is_told_something_is_noticed_at_once(ben
     bench.at_rest()
     bench.loop.driver.close()
     bench.loop._order(bench.judge.stop("test", boot_ns())[1])  # type: ignore[arg-type]
-    assert bench.loop.device_fd == -1 and not bench.judge.connected
+    assert bench.loop.device_fd == -1 and not bench.judge.device.connected
 
 
 def test_a_closed_daemon_trips_and_a_second_one_is_refused(bench: Bench) -> None:
@@ -190,11 +190,11 @@ def test_the_rules_are_read_again_at_each_arm(bench: Bench) -> None:
 
 def test_limits_that_the_device_lowers_later_count(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.at_rest()
-    bench.turn(lambda: bench.judge.serial)  # what it says of itself brings limits too: those must be in before
-    serial = bench.judge.serial
+    bench.turn(lambda: bench.judge.device.serial)  # what it says of itself brings limits too: those must be in before
+    serial = bench.judge.device.serial
     monkeypatch.setattr(bench.loop.driver, "limits", (Limit("amplitude_ma", 0.3, "mA", "device"),))
     bench.turn(lambda: bench.judge.rules.amplitude_ma == 0.3)
-    assert bench.judge.serial == serial and bench.judge.rules.refusal is not None
+    assert bench.judge.device.serial == serial and bench.judge.rules.refusal is not None
 
 
 def test_a_start_code_is_read_at_each_arm_that_needs_one(bench: Bench) -> None:
@@ -264,7 +264,7 @@ def test_it_stays_while_anybody_is_there_and_leaves_when_alone_at_zero(bench: Be
     bench.loop.alone_since_ns = boot_ns() - ALONE_NS - 1
     bench.at_rest()
     assert bench.loop._may_leave(boot_ns())
-    bench.judge.zero_since_ns = 0
+    bench.judge.device.zero_since_ns = 0
     assert not bench.loop._may_leave(boot_ns()), "not at zero"
 
 
@@ -279,7 +279,7 @@ def test_with_the_device_out_of_reach_it_leaves_after_its_lease(bench: Bench) ->
 
 def test_it_runs_until_sigterm_which_stops_and_leaves(bench: Bench, quiet_signals: None) -> None:
     def press() -> None:
-        wait_until(lambda: bench.judge.zero_since_ns != 0)
+        wait_until(lambda: bench.judge.device.zero_since_ns != 0)
         assert stop(bench.layout.stop_socket(SEAT), "thread")["confirmed"] is True
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -300,7 +300,7 @@ def test_internal_errors_are_zero_and_the_fifth_ends_it(bench: Bench, quiet_sign
     client = Client(bench)
     client.run_at(0.5, 0.01)
     bench.loop.rules_for = None  # type: ignore[assignment]
-    bench.judge.serial = "another"
+    bench.judge.device.serial = "another"
     assert bench.loop.run() == INTERNAL_ERROR
     assert bench.judge.mode == "stopped" and "internal error: TypeError" in bench.judge.reason and bench.loop.errors == 5
     client.close()
