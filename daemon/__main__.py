@@ -176,11 +176,14 @@ def study(
     processes: Annotated[int | None, typer.Option(min=1, help="Processes [default: one a core].")] = None,
     sample: Annotated[bool, typer.Option("--sample/--no-sample", help="Also the scenario's cells at sample level.")] = True,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.1, help="Stop after so many minutes; the same command goes on from there.")
+    ] = None,
 ) -> None:
     """Controllers against virtual persons in virtual time: table and figures; exit code 1 if any limit was ever passed."""
     from daemon.study_command import study as run_study
 
-    words, code = run_study(scenario, out, seeds, first, processes, not quiet, sample)
+    words, code = run_study(scenario, out, seeds, first, processes, not quiet, sample, minutes)
     typer.echo(words)
     raise typer.Exit(code)
 

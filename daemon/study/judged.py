@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from daemon.study.oracle import Oracle
-from eegloop.plugins import find
+from drivers.stimulators import simulated
 from eegloop.stim import DeviceReport, Prescription, StimCommand, StimState
 from interlock.effects import Effect, Entry, Order, Reply
 from interlock.judge import Judge
@@ -38,7 +38,7 @@ class JudgedOutput:
     """
 
     def __init__(self, prescription: Prescription, wall_s: float) -> None:
-        limits = find("stimulator", "simulated").LIMITS
+        limits = simulated.LIMITS
         self.judge = Judge(rules(prescription, None, limits), "simulated", "measured", Book("boot", True), BOOT_NS)
         self.oracle = Oracle(prescription, device_amplitude_ma(limits))
         self.output_ma = 0.0
