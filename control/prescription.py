@@ -90,7 +90,7 @@ def _known(body: dict[str, Any]) -> None:
             raise PrescriptionError(f"prescription.{key}: unknown field{near(key)}")
     for field in fields(Prescription):
         key = field.name
-        if key not in body and field.default is MISSING and field.default_factory is MISSING:
+        if key not in body and field.default is MISSING:
             raise PrescriptionError(
                 f"prescription.{key}: missing; allowed: {allowed_words(key)} (a missing limit is zero, so nothing could be delivered)"
             )

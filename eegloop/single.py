@@ -18,7 +18,7 @@ def only_one(path: Path, take_over_s: float) -> int:
     take_over_s : float
         How long to wait for the holder, which is told once to end (SIGTERM), s; 0 = it is left alone.
     """
-    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     until_s, asked = time.monotonic() + take_over_s, False
     while True:
         try:

@@ -78,7 +78,7 @@ class Chain:
         self._head = path.with_name(path.name + ".head")
         self.torn = ""
         self.written = False
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             _sync_folder(path.parent)  # else a power loss may take the file's name, and its history with it
             self._n, self._prev, self._size = self._resume()
@@ -130,7 +130,7 @@ class Chain:
 
 
 def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -149,7 +149,7 @@ def read_head(path: Path) -> tuple[int, str] | None:
 
 def write_head(path: Path, n: int, digest: str) -> None:
     """Fixed width and one write, so that a reader never sees half of it."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
     try:
         os.pwrite(descriptor, f"{n:020d} {digest}\n".encode(), 0)
     finally:

@@ -211,9 +211,9 @@ class Loop:
     # ---- STOP ---------------------------------------------------------------------------------------------------
 
     def _drain_signals(self) -> None:
+        """Only SIGTERM has a handler, so whatever woke the loop was one: it means STOP."""
         self.waker.recv(4096)
-        if self.terminate:
-            self._do(self.judge.stop("SIGTERM", boot_ns()))
+        self._do(self.judge.stop("SIGTERM", boot_ns()))
 
     def _accept_stops(self) -> None:
         """A connection is a STOP; what it says is for the log only, and is not waited for before the device is at zero."""

@@ -18,7 +18,7 @@ _MOST_BYTES = 65_536
 def read(path: Path, must_be_ours: bool) -> bytes:
     """A small file's bytes; a file of keys must belong to this user or root and be writable by its owner only."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError as error:
         raise PrescriptionError(f"{path}: cannot be read ({error.strerror})") from None
     try:
