@@ -43,6 +43,18 @@ def measured(person: str) -> tuple[str, Profile]:
     return person, measure(find_patient(person).settings(montage=MONTAGE), seconds=MEASURED_S)
 
 
+def _profiles(persons: list[str], folder: Path, processes: int | None, progress: bool) -> dict[str, Profile]:
+    """Every kind's profile; those that this code measured before lie in `folder`."""
+    folder.mkdir(exist_ok=True)
+    files = {person: folder / f"{person}-{kept.sources()[:16]}.npz" for person in persons}
+    todo = [person for person in persons if not files[person].is_file()]
+    if todo:
+        with multiprocessing.get_context("fork").Pool(processes) as pool:
+            for person, profile in _shown(pool.imap(measured, todo), len(todo), "measuring persons", progress):
+                profile.save(files[person])
+    return {person: Profile.load(files[person]) for person in persons}
+
+
 def run_one(job: Job) -> Result:
     """One session; the profiles were measured before the processes were forked."""
     return run_job(job, PROFILES[job.person])
@@ -93,10 +105,8 @@ def _run(jobs: list[Job], out: Path, processes: int | None, progress: bool, unti
     path.write_text("".join(kept.to_line(result) for result in done.values()), encoding="utf-8")
     todo = [job for job in jobs if job not in done]
     persons = list(dict.fromkeys(job.person for job in todo))
-    context = multiprocessing.get_context("fork")
-    with context.Pool(processes) as pool:
-        PROFILES.update(_shown(pool.imap(measured, persons), len(persons), "measuring persons", progress))
-    with context.Pool(processes) as pool, path.open("a", encoding="utf-8") as file:
+    PROFILES.update(_profiles(persons, out / "profiles", processes, progress))
+    with multiprocessing.get_context("fork").Pool(processes) as pool, path.open("a", encoding="utf-8") as file:
         for result in _shown(pool.imap_unordered(run_one, todo), len(todo), "sessions", progress):
             done[result.job] = result
             file.write(kept.to_line(result))

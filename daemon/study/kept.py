@@ -22,7 +22,7 @@ _THROUGH = ("control", "dsp", "eegloop", "interlock", "simulators", "drivers/sti
 
 
 @cache
-def _sources() -> str:
+def sources() -> str:
     """Digest of all code that a session runs through."""
     found = hashlib.sha256()
     for name in _THROUGH:
@@ -35,7 +35,7 @@ def _sources() -> str:
 @cache
 def _digest(arm: str, session_s: int) -> str:
     signed = lasting(ARMS[arm].prescription, session_s).to_bytes()
-    return hashlib.sha256(_sources().encode() + signed).hexdigest()[:16]
+    return hashlib.sha256(sources().encode() + signed).hexdigest()[:16]
 
 
 def digest(job: Job) -> str:
