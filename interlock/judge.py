@@ -455,12 +455,11 @@ class Judge:
         body = {"sequence": sequence, "field": refusal.field, "value": refusal.value, "limit": refusal.limit}
         body |= {"set_by": refusal.set_by, "reason": refusal.reason}
         self._effects.append(Reply({"type": "refused", **body}))
-        full = len(self.refusals_ns) == REFUSALS_A_MINUTE
-        flood = full and self.now_ns - self.refusals_ns[0] <= MINUTE_NS
+        before = sum(self.now_ns - at_ns <= MINUTE_NS for at_ns in self.refusals_ns)
         self.refusals_ns.append(self.now_ns)
-        if not flood:
+        if before < REFUSALS_A_MINUTE:  # a flood of them does not flood the log
             self._effects.append(Event("refused", body))
-        if len(self.refusals_ns) == REFUSALS_A_MINUTE and self.now_ns - self.refusals_ns[0] <= MINUTE_NS:
+        if before >= REFUSALS_A_MINUTE - 1:
             self._trip("ten commands were refused within a minute")
 
     # ---- the ways down ------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from interlock.effects import Entry, Event, Order, Reply
 from interlock.judge import Judge
 from interlock.ledger import Book, load
 from interlock.limits import rules
+from interlock.log import lines
 from interlock.refusals import MS
 from interlock.wire import PacketError
 
@@ -268,6 +269,18 @@ def write_start_code(seat: Path, prescription: Prescription, seed: bytes) -> Non
     sessions, dose_uc = load(seat / "ledger.log", "", False).given(course) if (seat / "ledger.log").exists() else (0, 0)
     until_s = int(time.time()) + 600
     (seat / "start.code").write_bytes(sign_start_code([seed], prescription.patient, course, sessions + 1, dose_uc, until_s))
+
+
+def check_chain(data: bytes, head: tuple[int, str] | None) -> str:
+    """What is wrong with a whole log, "" if nothing: a changed byte, a missing or foreign line, a cut tail."""
+    n, digest = -1, ""
+    try:
+        for n, (digest, _) in enumerate(lines(data)):
+            if head is not None and head[0] == n and head[1] != digest:
+                return f"line {n + 1}: is not the line that was written"
+    except (ValueError, TypeError) as error:
+        return f"line {n + 2}: {str(error).removeprefix(f'line {n + 2} ')}"
+    return f"the tail is cut: {head[0] - n} lines are missing" if head is not None and head[0] > n else ""
 
 
 def valid_now(**changes: Any) -> Prescription:

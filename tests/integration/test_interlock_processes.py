@@ -21,8 +21,8 @@ import pytest
 from eegloop.launch import interlock_argv
 from eegloop.stim import Limit
 from eegloop.stop import ADVICE, stop
-from interlock.log import check_chain, read_head
-from tests.interlock_bench import Signer, valid_now, write_signed
+from interlock.log import read_head
+from tests.interlock_bench import Signer, check_chain, valid_now, write_signed
 from tests.interlock_rig import ROOT, SEAT, Daemon, DaemonProcess, Rig, boot_ns, wait_for
 
 WITHIN_S = 1.0
