@@ -24,7 +24,8 @@ from urllib.parse import urlsplit
 
 import aiomqtt
 
-from drivers.stimulators.local_socket import listening, only_one
+from drivers.stimulators.local_socket import TAKE_OVER_S, listening
+from eegloop.single import only_one
 
 STOP = b'{"stop":1}'
 HELD = 3
@@ -166,7 +167,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--password-file", default="", help="0600 file that holds the password at the broker")
     parser.add_argument("--ca-file", default="", help="certificate authority of the broker, if not the system's")
     arguments = parser.parse_args(argv)
-    lock = only_one(Path(arguments.socket))
+    lock = only_one(Path(f"{arguments.socket}.lock"), TAKE_OVER_S)
     if lock < 0:
         print(f"mqtt_bridge: another one still serves {arguments.socket}; end it first", file=sys.stderr)
         return HELD

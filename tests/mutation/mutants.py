@@ -127,7 +127,8 @@ def _changes(node: ast.AST) -> Iterator[tuple[str, Callable[[ast.AST], None]]]:
 
 
 def _is_nothing(node: ast.AST) -> bool:
-    return isinstance(node, ast.Constant) and node.value is None
+    """None already, or False, which nobody who asks `if` can tell from it (and which becomes True by another mutation)."""
+    return isinstance(node, ast.Constant) and (node.value is None or node.value is False)
 
 
 def _set(field: str, value: object) -> Callable[[ast.AST], None]:

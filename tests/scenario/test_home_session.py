@@ -6,17 +6,17 @@ import contextlib
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
 from home_rig import UNIT, Broker, needs_broker
-from interlock_bench import write_start_code
+from interlock_bench import write_keys, write_start_code
 from running_service import PageClient, RunningService, Script, check_parity, running, seat_config, until, write_config
 
-from control.prescription import TrustedKey, demo_prescription, new_key, public_key, sign, trusted_bytes
+from control.prescription import TrustedKey, demo_prescription, new_key, public_key, sign
 from eegloop.layout import Layout
 
 pytestmark = [needs_broker, pytest.mark.long]
@@ -31,7 +31,7 @@ def sign_home_prescription(data: Path, person: str) -> Path:
     now_s = time.time()
     key = new_key()
     trusted = TrustedKey(public_key(key).hex(), "demo", "prescriber", "any", int(now_s) - 60, int(now_s) + 86_400, False)
-    (layout.keys / "trusted.json").write_bytes(trusted_bytes((trusted,)))
+    write_keys(layout.keys, [asdict(trusted)])
     home = {"profile": "home", "device": "mqtt", "device_serial": UNIT, "authority": "lower_only", "lockout_ms": 43_200_000}
     short = {
         "start_ua": round(START_MA * 1000),
