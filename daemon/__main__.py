@@ -159,6 +159,21 @@ def verify(path: Annotated[Path, typer.Argument(help="A data directory, a record
     raise typer.Exit(verify_path(path))
 
 
+@app.command(epilog="Example: eegloop report data --person p1")
+def report(
+    target: Annotated[Path, typer.Argument(help="A data directory, a folder of recordings, or one session's .vhdr.")],
+    person: Annotated[str | None, typer.Option(help="Whose newest session [default: the only person there is].")] = None,
+    cohort: Annotated[
+        Path | None, typer.Option(help="Table (TSV: biomarker, channel, sd, retest_r, source) for the reliable change index.")
+    ] = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Compare a person's newest session with the person's own earlier ones, with uncertainty."""
+    from daemon.report_command import report as show
+
+    raise typer.Exit(show(target, person, cohort, json_output))
+
+
 @app.command(epilog="Example: eegloop bench --json")
 def bench(json_output: Annotated[bool, typer.Option("--json", help="Print JSON rows.")] = False) -> None:
     """Print the speed table against the reference, measured now."""
