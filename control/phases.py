@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from control.dose import charge_uc, left, ramp_s, ramp_uc
-from control.screening import Level
+from control.screening import LOCKOUT, Level
 from control.state import Effects, Inputs, SessionState
 from control.transitions import ALLOWED, CONTACT_S, LIVE
 from control.watch import Reading
@@ -116,14 +116,17 @@ def _wanted_ma(state: SessionState) -> float:
     return 0.0 if state.block == Block.SENSE else state.present_ma
 
 
-def obstacles(tick: Tick) -> str:
-    """What forbids stimulation now, "" if nothing does; asked before a ramp-up and before a re-arm."""
+def obstacles(tick: Tick, least: Level = Level.BLOCK) -> str:
+    """What forbids stimulation now, "" if nothing does; asked before a ramp-up and before a re-arm.
+
+    `least`: findings below it are not in the way (from `stopped` a person re-arms before they are asked the forms).
+    """
     inputs, prescription = tick.inputs, tick.prescription
     if not inputs.recording_ok:
         return "nothing is being recorded"
     if not inputs.audit_ok:
         return "the audit trail is not being written"
-    if inputs.findings:
+    if inputs.findings and inputs.findings[0].level >= least:
         return inputs.findings[0].text.rstrip(".")
     if not within(inputs.supervised_age_s, prescription.supervision_ms / 1000):
         return "no page is watching"
@@ -241,7 +244,7 @@ def _stopped(state: SessionState, tick: Tick) -> Result:
     if state.latched_by == "restart" and tick.self_serving and (tick.zero or tick.observe):
         return _begin(state, "demo")
     who = tick.who("rearm")
-    if who and obstacles(tick) == "":
+    if who and obstacles(tick, Level.HOLD) == "":
         return _go(state, Phase.OFF, f"Re-armed by {who}."), Effects(reason=f"re-armed by {who}")
     stim = tick.stim
     if stim is not None and stim.mode == InterlockMode.ARMED and state.t_s - state.sent_s >= REPEAT_S:
@@ -249,16 +252,23 @@ def _stopped(state: SessionState, tick: Tick) -> Result:
     return state, Effects()
 
 
+def no_start(tick: Tick) -> str:
+    """Why no session may begin, whatever is answered next: the lockout, or what waits for a clinician; "" if one may."""
+    waiting = [f for f in tick.inputs.findings if f.level >= Level.HOLD or f.form == LOCKOUT]
+    return waiting[0].text if waiting else ""
+
+
 def _off(state: SessionState, tick: Tick) -> Result:
     who = tick.who("start")
-    return _begin(state, who) if who else (state, Effects())
+    return _begin(state, who) if who and not no_start(tick) else (state, Effects())
 
 
 def _screen(state: SessionState, tick: Tick) -> Result:
+    """On to the contact once the forms forbid nothing: with the answer that was the last one needed, or a person's word."""
     if who := tick.who("end"):
         return _go(state, Phase.OFF, f"Ended by {who}."), Effects()
-    who = tick.who("screened") or ("demo" if tick.self_serving else "")
-    if who:
+    who = tick.who("answer") or tick.who("screened") or ("the virtual person (demo)" if tick.self_serving else "")
+    if who and not tick.inputs.findings:
         return _go(state, Phase.CONTACT, f"Screening answered by {who}."), Effects(reason=f"screened by {who}")
     return state, Effects()
 
@@ -441,7 +451,8 @@ def _ramp_down(state: SessionState, tick: Tick) -> Result:
 
 
 def _post(state: SessionState, tick: Tick) -> Result:
-    if who := tick.who("start"):
+    who = tick.who("start")
+    if who and not no_start(tick):
         return _begin(state, who)
     if who := tick.who("end"):
         return _go(state, Phase.OFF, f"Ended by {who}."), Effects()

@@ -31,11 +31,13 @@ from control.phases import (
     budget,
     ceiling_now_ma,
     guard,
+    no_start,
     obstacles,
     person_stops,
     stop,
     target_of,
 )
+from control.screening import Level
 from control.sentences import alarms, sentence
 from control.state import Alarm, Effects, Inputs, OperatorEvent, SessionState
 from control.transitions import CONTACT_S, LIVE, TRANSITIONS
@@ -143,7 +145,7 @@ def _complete(state: SessionState, effects: Effects, tick: Tick) -> Effects:
     heartbeat = state.armed and state.phase in (*LIVE, Phase.FALLBACK)
     left_s = _left_s(state, tick)
     bad = bad_channels(tick.inputs)
-    obstacle = obstacles(tick) if state.phase in (Phase.STOPPED, Phase.FALLBACK, Phase.CONTACT, Phase.BASELINE) else ""
+    obstacle = _obstacle(state, tick)
     return replace(
         effects,
         heartbeat=heartbeat,
@@ -154,11 +156,33 @@ def _complete(state: SessionState, effects: Effects, tick: Tick) -> Effects:
             bad,
             obstacle,
             tick.reading.reason,
-            refused=obstacle != "" and tick.who("rearm") != "",
+            refused=_in_vain(state, tick, obstacle),
             observe=tick.observe,
         ),
         alarms=alarms(state, tick.inputs, tick.prescription, tick.stim),
     )
+
+
+def _obstacle(state: SessionState, tick: Tick) -> str:
+    """What people are told is in the way of the next step, "" if nothing is or nobody asks."""
+    if state.phase == Phase.STOPPED:
+        return obstacles(tick, Level.HOLD)
+    if state.phase in (Phase.FALLBACK, Phase.CONTACT, Phase.BASELINE):
+        return obstacles(tick)
+    if state.phase in (Phase.OFF, Phase.POST):
+        return no_start(tick).rstrip(".")
+    if state.phase == Phase.SCREEN and tick.inputs.findings:
+        return tick.inputs.findings[0].text.rstrip(".")
+    return ""
+
+
+def _in_vain(state: SessionState, tick: Tick, obstacle: str) -> str:
+    """What a person has just asked for although it cannot be."""
+    if not obstacle:
+        return ""
+    if state.phase in (Phase.OFF, Phase.POST) and tick.who("start"):
+        return "start"
+    return "re-arm" if state.phase in (Phase.STOPPED, Phase.FALLBACK) and tick.who("rearm") else ""
 
 
 def _left_s(state: SessionState, tick: Tick) -> float | None:

@@ -14,8 +14,8 @@ from eegloop.stim import Phase, StimState
 class OperatorEvent:
     """What a person did since the last tick.
 
-    `kind`: "start", "screened" (screening answered), "end", "rearm" or "stop"; `who` names the person and is
-    needed for everything but "stop". An unknown kind is ignored and named in the sentence.
+    `kind`: "start", "screened" (nothing is left to answer: go on), "answer" (a form was answered), "end", "rearm" or "stop"; `who`
+    names the person and is needed for everything but "stop". An unknown kind is ignored and named in the sentence.
     """
 
     kind: str

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from control import envelope, exposure, session
 from control.exposure import Exposure
+from control.screening import Finding
 from control.session import Effects, Inputs, OperatorEvent, SessionState
 from dsp.pipeline import Pipeline
 from eegloop.ports import Controller, Snapshot
@@ -28,6 +29,7 @@ class Conditions:
     audit_ok: bool = False
     stream: str = "live"
     demo: bool = False
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +218,7 @@ class Line:
             demo=conditions.demo,
             channels=self.info.channels,
             events=events,
+            findings=conditions.findings,
         )
 
     def _inputs_now(self, row: Biomarkers) -> Inputs:

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from control.prescription import demo_prescription
+from control.screening import Finding, Level
 from control.session import OperatorEvent
 from daemon.loop import Conditions, Line, Tick
 from daemon.seat import decision_row
@@ -255,7 +256,8 @@ def _recorded_ticks(recorded: RecordedSession) -> Iterator[Tick]:
             case session.StimTick(state=state):
                 tick = replace(tick, states=(*tick.states, state))
             case session.EventTick(kind="conditions", data=data):
-                conditions = Conditions(**data)
+                findings = tuple(Finding(**{**finding, "level": Level(finding["level"])}) for finding in data.get("findings", ()))
+                conditions = Conditions(**{**data, "findings": findings})
                 tick = replace(tick, conditions=conditions)
             case session.EventTick(kind="supervised", data=data):
                 supervised_s = float(data["supervised_s"])

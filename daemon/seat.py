@@ -6,12 +6,13 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import structlog
 
 from control.session import OperatorEvent
+from daemon.asking import Asking
 from daemon.audit import AuditTrail
 from daemon.interlock_link import InterlockLink
 from daemon.live import LiveServer, SeatInfo
@@ -80,6 +81,7 @@ class SeatLoop:
         audit: AuditTrail,
         live: LiveServer,
         clock: Clock,
+        asking: Asking,
     ) -> None:
         self.seat = seat
         self.index = index
@@ -107,6 +109,7 @@ class SeatLoop:
         self._sessions = 0
         self._started_s = int(clock.wall_s())
         self._news_lost = False
+        self.asking = asking
 
     @property
     def info(self) -> SeatInfo | None:
@@ -135,6 +138,13 @@ class SeatLoop:
         if answer is not None:
             self._asked.append((kind, answer))
         self._events.append(OperatorEvent(kind, who, detail))
+
+    def filled_in(self, form: str, values: tuple[int, ...], who: str, answer: Answer) -> None:
+        """A person has answered a form: kept and weighed at once; the session hears of it with the next tick."""
+        error = self.asking.answered(form, values, who)
+        if not error and self.line is not None:
+            self._events.append(OperatorEvent("answer", who, form))
+        answer(not error, error)
 
     async def acquire(self) -> None:
         """Connect, and work off every chunk as it comes; a source that cannot be opened is tried again."""
@@ -168,7 +178,9 @@ class SeatLoop:
         """Ticks while no chunk comes, so that age is noticed and people are heard."""
         while True:
             await asyncio.sleep(IDLE_TICK_S)
-            if self.line is not None and self._clock.lsl_s() - self._worked_s > IDLE_TICK_S:
+            if self.line is None:
+                self.asking.look(None, (), self._clock.lsl_s())  # an alert goes on to the next contact also without a headset
+            elif self._clock.lsl_s() - self._worked_s > IDLE_TICK_S:
                 self._work(None, self._clock.lsl_s(), self._clock.boot_ns())
 
     def fail(self, reason: str) -> None:
@@ -181,6 +193,7 @@ class SeatLoop:
         if self.recorder is not None:
             self.close(reason)
         self.line = self.recorder = None
+        self.asking.broken()
         self.vitals = Vitals(message=f"Stopped: {reason}.")
         self._news_lost = True
 
@@ -235,9 +248,10 @@ class SeatLoop:
         recorder = self.recorder
         conditions = Conditions(
             recording_ok=recorder is not None and recorder.ok,
-            audit_ok=self._audit.ok,
+            audit_ok=self._audit.ok and self.asking.ok,
             stream=self.stream_status,
             demo=self._starts_itself,
+            findings=self.asking.look(line.session, events, t_s).findings,
         )
         tick = Tick(
             self._tick,
@@ -262,7 +276,7 @@ class SeatLoop:
         """Tell whoever asked what came of it. Asked in vain: the sentence that says why stands for this one tick only, too
         short for a viewer's 4 Hz."""
         why = outcome.effects[0].sentence
-        if not outcome.changed and any(event.kind != "stop" for event in events):
+        if not outcome.changed and any(event.kind not in ("stop", "answer") for event in events):
             self._live.publish_event("event", self.seat, name="refused", text=why)
         asked, self._asked = self._asked, []
         for kind, answer in asked:
@@ -347,6 +361,7 @@ class SeatLoop:
             recorder.event(tick.number, tick.t_s, "phase", f"{phase}/{block}" if block else phase, {"reason": reason})
 
     def _remember(self, line: Line, outcome: Outcome, t_s: float) -> None:
+        self.asking.follow(line.session)
         for phase, block, reason in outcome.changed:
             log.info("phase", seat=self.seat, phase=phase, block=block, reason=reason)
             self._audit.append("phase", {"seat": self.seat, "phase": phase, "block": block, "reason": reason})
@@ -366,7 +381,7 @@ class SeatLoop:
 
 
 def _fields(thing: Any) -> dict[str, Any]:
-    return {name: getattr(thing, name) for name in thing.__slots__}
+    return asdict(thing)
 
 
 def sentence(decision: Decision) -> str:

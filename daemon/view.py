@@ -40,6 +40,7 @@ def loop_state(seat: SeatLoop, clock: Clock) -> LoopState:
         else {},
         recording=_recording(seat),
         alarms=standing_alarms(seat, status, now_s),
+        forms=seat.asking.view(),
     )
 
 
@@ -154,6 +155,7 @@ def standing_alarms(seat: SeatLoop, status: str, now_s: float) -> list[dict[str,
     found: list[dict[str, Any]] = []
     if seat.line is not None:
         found += [{"id": a.id, "priority": a.priority, "text": a.text, "advice": a.advice} for a in seat.line.effects.alarms]
+    found += seat.asking.alarms()
     if seat.link.silent:
         found.append(_alarm("interlock_silent", "high", "The interlock does not answer; the output is unknown.",
                             "Take the headset off and switch the stimulator off."))  # fmt: skip

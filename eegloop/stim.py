@@ -215,6 +215,7 @@ class LoopState:
     decision: dict[str, Any] = field(default_factory=dict)
     recording: dict[str, Any] = field(default_factory=dict)
     alarms: list[dict[str, Any]] = field(default_factory=list)
+    forms: dict[str, Any] = field(default_factory=dict)
 
 
 class PrescriptionError(ValueError):
