@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from control.dose import charge_uc, left, ramp_s, ramp_uc
+from control.pulse_plan import Pulses, used_up
 from control.screening import LOCKOUT, Level
 from control.state import Effects, Inputs, SessionState
 from control.transitions import ALLOWED, CONTACT_S, LIVE
@@ -172,7 +173,7 @@ def _begin(state: SessionState, who: str) -> Result:
     fresh = SessionState(
         phase=state.phase, since_s=state.t_s, block_since_s=state.t_s, t_s=state.t_s, reason=state.reason, latched_by="",
         started_by=who, used_s=used_s, quiet_since_s=state.quiet_since_s, contact_since_s=state.contact_since_s,
-        ceiling_ma=state.ceiling_ma, halts_seen=state.halts_seen, watch=state.watch,
+        ceiling_ma=state.ceiling_ma, pulses=state.pulses if used_s else Pulses(), halts_seen=state.halts_seen, watch=state.watch,
     )  # fmt: skip
     return fresh, Effects(reason=f"session started by {who}")
 
@@ -307,6 +308,7 @@ def _baseline(state: SessionState, tick: Tick) -> Result:
 
 
 def _enter_ramp_up(state: SessionState, tick: Tick) -> Result:
+    state = replace(state, pulses=replace(state.pulses, late_in_a_row=0))  # a person has re-armed: the interlock counts anew, too
     if state.phase == Phase.BASELINE and not state.baseline_done:
         state = replace(state, baseline_done=True, baseline_values=())
     if obstacles(tick):
@@ -348,7 +350,9 @@ def _ramp_up(state: SessionState, tick: Tick) -> Result:
             return replace(state, sent_s=state.t_s), Effects(command="arm", reason="repeated")
         return state, Effects()
     if stim is not None and abs(stim.commanded_ma - state.present_ma) <= _SAME_MA:
-        return _enter_block(_go(state, Phase.ON, "Stimulating within the signed limits."), tick, Block.STIMULATE)
+        # Pulses need no current: it listens all the time, and triggers them one by one.
+        block = Block.SENSE if tick.prescription.pulses is not None else Block.STIMULATE
+        return _enter_block(_go(state, Phase.ON, "Stimulating within the signed limits."), tick, block)
     if waited_s > ramp_s(0.0, state.present_ma, tick.prescription.ramp_ua_per_s) + ARM_S + SETTLE_S:
         return _fall(state, tick, "The output did not reach its start amplitude, so it ramps to zero.")
     return _insist(state, tick)
@@ -364,11 +368,20 @@ def _on(state: SessionState, tick: Tick) -> Result:
         return _enter_ramp_down(state, tick, "The prescribed time is over.")
     if not tick.observe and left_uc <= ramp_uc(0.0, output_ma, prescription.ramp_ua_per_s) + charge_uc(output_ma, REPEAT_S):
         return _enter_ramp_down(state, tick, "The prescribed charge is given.")
+    if prescription.pulses is not None and used_up(state.pulses, prescription.pulses):
+        return _after_the_last_pulse(state, tick)
     if state.block == Block.STIMULATE:
         if state.t_s - state.block_since_s >= prescription.stimulate_ms / 1000:
             return _enter_block(state, tick, Block.SENSE)
         return _insist(state, tick)
     return _sense(state, tick)
+
+
+def _after_the_last_pulse(state: SessionState, tick: Tick) -> Result:
+    """The last pulse may still wait for its time; then the session ends in order."""
+    if state.t_s - (state.pulses.last_s or state.t_s) < REPEAT_S:
+        return _insist(state, tick)
+    return _enter_ramp_down(state, tick, "As many pulses as signed were given.")
 
 
 def _sense(state: SessionState, tick: Tick) -> Result:
@@ -394,11 +407,12 @@ def _sense(state: SessionState, tick: Tick) -> Result:
         since_good_s = state.t_s - (quiet_s if good_s is None else max(quiet_s, good_s))
         if since_good_s > prescription.artifact_ms / 1000:
             return _fall(state, tick, f"No clean biomarker ({reading.reason}), so the output ramps to zero.")
-    if clean and state.t_s - quiet_s >= prescription.sense_ms / 1000:
+    if clean and prescription.pulses is None and state.t_s - quiet_s >= prescription.sense_ms / 1000:
         return _enter_block(state, tick, Block.STIMULATE)
     state, effects = _insist(state, tick)
     untouched = tick.inputs.biomarkers is not None and row_s - reading.window_s >= quiet_s
-    due = state.decided_s is None or row_s - state.decided_s >= DECIDE_S - 1e-6
+    every_s = DECIDE_S if prescription.pulses is None else 0.0  # a phase is gone within one row
+    due = state.decided_s is None or row_s - state.decided_s >= every_s - 1e-6
     if untouched and due and reading.fresh and within(tick.inputs.sample_age_s, DELAYED_S):
         state, effects = replace(state, decided_s=reading.t_s), replace(effects, decide=True)
     return state, effects

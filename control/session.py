@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from control import pulse_plan
 from control.dose import ramp_s
 from control.envelope import Standing
 from control.phases import (
@@ -37,13 +38,14 @@ from control.phases import (
     stop,
     target_of,
 )
+from control.pulse_plan import PulseNews
 from control.screening import Level
 from control.sentences import alarms, sentence
 from control.state import Alarm, Effects, Inputs, OperatorEvent, SessionState
 from control.transitions import CONTACT_S, LIVE, TRANSITIONS
 from control.watch import look
 from eegloop.ports import Snapshot
-from eegloop.stim import Authority, Block, Phase, Prescription, Verdict, within
+from eegloop.stim import Authority, Block, Limit, Phase, Prescription, Verdict, within
 
 __all__ = [
     "TRANSITIONS",
@@ -52,12 +54,14 @@ __all__ = [
     "Inputs",
     "OperatorEvent",
     "SessionState",
+    "heard_pulses",
     "initial",
     "permit",
     "snapshot",
     "standing",
     "step",
     "target_of",
+    "trigger",
 ]
 
 
@@ -98,6 +102,8 @@ def snapshot(state: SessionState, inputs: Inputs, prescription: Prescription) ->
         stim=inputs.stim,
         baseline=state.baseline,
         baseline_sd=state.baseline_sd,
+        pulse_errors_us=state.pulses.errors_us,
+        pulses_over=state.pulses.over,
     )
 
 
@@ -138,6 +144,45 @@ def permit(state: SessionState, verdict: Verdict, inputs: Inputs, prescription: 
         decisions=state.decisions + 1,
         holds=state.holds + int(hold),
     )
+
+
+LEAST_AHEAD_S = 0.005  # a deadline nearer than this would be skipped: it cannot reach the interlock any more
+
+
+def trigger(
+    state: SessionState, verdict: Verdict, t_s: float, prescription: Prescription
+) -> tuple[SessionState, float | None, Verdict]:
+    """The pulse that a controller asked for, if it may be; the verdict says why not.
+
+    Parameters
+    ----------
+    t_s : float
+        The tick's own time, LSL s: when the decision was made, not when its window ended.
+
+    Returns
+    -------
+    SessionState, float or None, Verdict
+        The pulse counted as sent, its deadline (LSL s), and the verdict with the limit that kept it back.
+    """
+    at_s, program = verdict.request.trigger_s, prescription.pulses
+    if at_s is None or program is None or prescription.authority == Authority.OBSERVE:
+        return state, None, verdict
+    why = pulse_plan.objection(state.pulses, at_s, program)
+    if not (state.phase == Phase.ON and state.block == Block.SENSE and state.armed and state.quiet_since_s is not None):
+        why = "the stimulator is not armed in confirmed zero"
+    elif not why and not at_s - t_s >= LEAST_AHEAD_S:
+        why = "its time had come before it could be sent"
+    if why:
+        limit = Limit("pulse", program.train_millihz / 1000, "Hz", "prescription")
+        return state, None, replace(verdict, limits=(*verdict.limits, limit), sentence=f"No pulse: {why}.")
+    return replace(state, pulses=pulse_plan.sent(state.pulses, at_s, program)), at_s, verdict
+
+
+def heard_pulses(state: SessionState, news: tuple[PulseNews, ...]) -> SessionState:
+    """What the interlock said became of the pulses."""
+    for one in news:
+        state = replace(state, pulses=pulse_plan.heard(state.pulses, one))
+    return state
 
 
 def _complete(state: SessionState, effects: Effects, tick: Tick) -> Effects:

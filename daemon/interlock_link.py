@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+from control.pulse_plan import PulseNews
 from eegloop.errors import InterlockError
 from eegloop.ports import Clock
 from eegloop.stim import StimCommand, StimState
@@ -34,6 +35,7 @@ class InterlockLink:
         self._nonce = ""
         self._fresh: list[StimState] = []
         self._refusals: list[dict[str, Any]] = []
+        self._pulses: list[PulseNews] = []
         self.state: StimState | None = None
         self.state_at_s = float("-inf")
 
@@ -109,6 +111,15 @@ class InterlockLink:
             "set", tick=tick, tick_ns=tick_ns, block=block, amplitude_ma=amplitude_ma, frequency_hz=frequency_hz
         )
 
+    def pulse(self, deadline_ns: int) -> bool:
+        """One pulse (or burst) at this CLOCK_BOOTTIME, fired on it or skipped."""
+        return bool(self._nonce) and self._send("pulse", deadline_ns=deadline_ns)
+
+    def take_pulses(self) -> tuple[PulseNews, ...]:
+        """What became of pulses since the last call, oldest first."""
+        news, self._pulses = tuple(self._pulses), []
+        return news
+
     def fallback(self, reason: str) -> bool:
         return self._send("fallback", reason=reason)
 
@@ -172,6 +183,9 @@ class InterlockLink:
                     self._nonce = ""
             case "armed" if packet.get("session") == self._session:
                 self._nonce = str(packet["nonce"])
+            case "pulse":
+                self._pulses.append(PulseNews(int(packet["sequence"]), str(packet["outcome"]), int(packet["error_us"])))
+                del self._pulses[:-100]
             case "refused":
                 self._refusals.append(packet)
                 del self._refusals[:-100]

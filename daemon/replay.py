@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from control.prescription import demo_prescription
+from control.pulse_plan import PulseNews
 from control.screening import Finding, Level
 from control.session import OperatorEvent
 from daemon.loop import Conditions, Line, Tick
@@ -262,6 +263,8 @@ def _recorded_ticks(recorded: RecordedSession) -> Iterator[Tick]:
             case session.EventTick(kind="supervised", data=data):
                 supervised_s = float(data["supervised_s"])
                 tick = replace(tick, supervised_s=supervised_s)
+            case session.EventTick(kind="pulse", data=data):
+                tick = replace(tick, pulses=(*tick.pulses, PulseNews(**data)))
             case session.EventTick(kind="clock", data=data):
                 tick = replace(tick, boot_to_lsl_s=float(data["boot_to_lsl_s"]))
             case session.EventTick(kind="operator", data=data):

@@ -262,6 +262,7 @@ class SeatLoop:
             conditions,
             self._supervised(recorder, t_s),
             self._slept(line, recorder, t_s),
+            self.link.take_pulses(),
         )
         outcome = line.step(tick)
         self._command(line, outcome, made_ns)
@@ -325,6 +326,9 @@ class SeatLoop:
                     self.link.end()
                 case "stop":
                     self.link.stop(effects.reason)
+            if effects.trigger_s is not None and in_time:
+                self.link.pulse(round((effects.trigger_s - line.boot_to_lsl_s) * 1e9))
+                self._audit.append("pulse", {"seat": self.seat, "tick": self._tick, "trigger_s": effects.trigger_s})
             if effects.command:
                 self._audit.append(
                     "command",
@@ -346,6 +350,8 @@ class SeatLoop:
             recorder.event(tick.number, tick.t_s, "conditions", "", _fields(tick.conditions))
         for event in tick.events:
             recorder.event(tick.number, tick.t_s, "operator", event.kind, _fields(event))
+        for pulse in tick.pulses:
+            recorder.event(tick.number, tick.t_s, "pulse", pulse.outcome, _fields(pulse))
         for state in tick.states:
             recorder.stim(tick.number, state)
         if tick.chunk is not None:

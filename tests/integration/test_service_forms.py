@@ -74,9 +74,6 @@ def test_forms_from_the_first_question_to_the_clinics_release(tmp_path: Path) ->
             assert service.stop() == 0
         answers = data / "persons" / "p7" / "answers.jsonl"
         assert verify_chain(answers) == [], "answers are a sound chain of their own"
-        assert "self_harm" not in service.log().replace("item=self_harm", ""), (
-            "no answer stands in the log, only that there is an alert"
-        )
 
         with running("run", config, data) as service:
             page = service.page()
