@@ -331,8 +331,13 @@ def _enter_ramp_up(state: SessionState, tick: Tick) -> Result:
         decided_s=None,
     )
     if tick.observe:
-        return _enter_block(state, tick, Block.STIMULATE)
+        return _enter_block(state, tick, first_block(tick.prescription))
     return state, Effects(command="arm", reason=f"session started by {state.started_by}")
+
+
+def first_block(prescription: Prescription) -> Block:
+    """What `on` begins with. Pulses need no current: it listens all the time, and triggers them one by one."""
+    return Block.SENSE if prescription.pulses is not None else Block.STIMULATE
 
 
 def _ramp_up(state: SessionState, tick: Tick) -> Result:
@@ -350,9 +355,7 @@ def _ramp_up(state: SessionState, tick: Tick) -> Result:
             return replace(state, sent_s=state.t_s), Effects(command="arm", reason="repeated")
         return state, Effects()
     if stim is not None and abs(stim.commanded_ma - state.present_ma) <= _SAME_MA:
-        # Pulses need no current: it listens all the time, and triggers them one by one.
-        block = Block.SENSE if tick.prescription.pulses is not None else Block.STIMULATE
-        return _enter_block(_go(state, Phase.ON, "Stimulating within the signed limits."), tick, block)
+        return _enter_block(_go(state, Phase.ON, "Stimulating within the signed limits."), tick, first_block(tick.prescription))
     if waited_s > ramp_s(0.0, state.present_ma, tick.prescription.ramp_ua_per_s) + ARM_S + SETTLE_S:
         return _fall(state, tick, "The output did not reach its start amplitude, so it ramps to zero.")
     return _insist(state, tick)

@@ -43,7 +43,7 @@ def test_forms_from_the_first_question_to_the_clinics_release(tmp_path: Path) ->
             page = service.page()
             until(lambda: phase(page, "stopped"), 30, "a headset")
             refuses_what_is_no_answer(page)
-            until(lambda: press(page, "rearm")["ok"] or phase(page, "off"), 20, "re-armed")
+            re_armed(page)
             assert press(page, "start")["ok"]
             until(lambda: page.seat(SEAT)["forms"]["due"], 5, "the forms")
             due = page.seat(SEAT)["forms"]["due"]
@@ -75,6 +75,8 @@ def test_forms_from_the_first_question_to_the_clinics_release(tmp_path: Path) ->
         answers = data / "persons" / "p7" / "answers.jsonl"
         assert verify_chain(answers) == [], "answers are a sound chain of their own"
 
+        stimulator.end()
+        stimulator = Stimulator(data, SEAT)  # the first service's end took the sockets with it
         with running("run", config, data) as service:
             page = service.page()
             until(lambda: page.seat(SEAT).get("forms"), 30, "the state after a restart")
@@ -88,13 +90,27 @@ def test_forms_from_the_first_question_to_the_clinics_release(tmp_path: Path) ->
                 (answers.parent / "notes" / f"{form}.json").write_bytes(note)
             until(lambda: not {("phq9", "self_harm"), ("during", "pain")} & findings(page), 10, "the clinic's release")
             assert page.seat(SEAT)["alarms"] == [] or all("alert" not in a["id"] for a in page.seat(SEAT)["alarms"])
-            until(lambda: press(page, "rearm")["ok"] or phase(page, "off"), 20, "re-armed")
+            re_armed(page)
             locked = press(page, "start")
             assert locked["ok"] is False and "The next session is possible from" in str(locked["error"])
             page.close()
     finally:
         stimulator.end()
         board.end()
+
+
+def re_armed(page: PageClient) -> None:
+    """Press until it took: a re-arm is refused while the interlock has not confirmed zero, or no page has answered a challenge yet."""
+    said: list[object] = []
+
+    def took() -> bool:
+        said.append(press(page, "rearm")["error"])
+        return phase(page, "off") or said[-1] == ""
+
+    try:
+        until(took, 20, "re-armed")
+    except AssertionError as error:
+        raise AssertionError(f"{error}: {said[-1]}") from None
 
 
 def refuses_what_is_no_answer(page: PageClient) -> None:
