@@ -17,6 +17,7 @@ from control.transitions import BEFORE, LIVE
 from eegloop.stim import Phase, Prescription
 
 WEEK_S = 7 * DAY_S
+MEASURE = "measure"  # the "form" of the finding that the biomarkers are not made as they were
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +30,16 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True)
+class Measure:
+    """What made a course's numbers: a digest of code and settings, in words the version, and under which prescription since when."""
+
+    digest: str
+    version: str
+    prescription: str
+    t_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Kept:
     """All that is kept of one person. `seen`: alerts that a clinician has taken, as releases that release nothing."""
 
@@ -36,6 +47,7 @@ class Kept:
     releases: tuple[Release, ...] = ()
     seen: tuple[Release, ...] = ()
     sessions: tuple[Session, ...] = ()
+    measures: tuple[Measure, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +113,21 @@ def next_session_s(sessions: Sequence[Session], now_s: float, prescription: Pres
     return max(waits, default=0.0)
 
 
-def asked(kept: Kept, moment: Moment, prescription: Prescription, next_text: str = "") -> Asked:
+def changed_measure(kept: Kept, now: Measure) -> Finding | None:
+    """An update in the middle of a course: its numbers need not mean what the ones before meant, so a clinician must know (H25)."""
+    before = [measure for measure in kept.measures if measure.prescription == now.prescription]
+    if not before or before[-1].digest == now.digest:
+        return None
+    if any(r.form == MEASURE and before[-1].t_s <= now.t_s <= r.t_s for r in kept.releases):
+        return None
+    text = (
+        f"The software or its settings changed since this course began ({before[-1].version}, now {now.version}), so its numbers may "
+        "mean something else. A clinician must look at the target and release it; the next session takes a new baseline."
+    )
+    return Finding(Level.HOLD, MEASURE, "", text, "same day", now.t_s)
+
+
+def asked(kept: Kept, moment: Moment, prescription: Prescription, next_text: str = "", more: Sequence[Finding] = ()) -> Asked:
     """See the module.
 
     Parameters
@@ -110,10 +136,13 @@ def asked(kept: Kept, moment: Moment, prescription: Prescription, next_text: str
         Best as `standing` leaves it.
     next_text : str
         When a next session may begin, as people say it (time zones are the caller's); used only while one may not.
+    more : sequence of Finding
+        What stands in the way beside the answers.
     """
     now_s, phase = moment.now_s, moment.phase
     ends_s = sorted(session.ended_s for session in kept.sessions)
     findings = list(assess(kept.answers, kept.releases, now_s, missed_reports(ends_s, kept.answers, now_s), ends_s))
+    findings += more
     next_s = 0.0 if moment.goes_on or phase in LIVE else next_session_s(kept.sessions, now_s, prescription)
     if next_s:
         findings.append(Finding(Level.BLOCK, LOCKOUT, "", f"The next session is possible {next_text or 'later'}."))

@@ -11,6 +11,7 @@ from typing import Any
 
 import structlog
 
+from control.alarm_board import Standing
 from control.session import OperatorEvent
 from daemon.asking import Asking
 from daemon.audit import AuditTrail
@@ -50,7 +51,7 @@ class Vitals:
     decision_at_s: float = -math.inf
     row_at_s: float = -math.inf
     tick_ms_worst: float = 0.0
-    alarms_since_s: dict[str, float] = field(default_factory=dict)  # id: LSL s
+    alarm_board: tuple[Standing, ...] = ()
     history: deque[tuple[float, float | None]] = field(default_factory=lambda: deque(maxlen=HISTORY_S))
 
 
