@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from control.forms import FORMS
 from control.prescription import TrustedKey, is_hex, json_object, public_key
-from control.questions import MEASURE
+from control.questions import MEASURE, PLACEMENT
 from control.screening import Release
 from eegloop.stim import PrescriptionError
 
@@ -42,8 +42,8 @@ class Note:
 def _checked(note: Note) -> Note:
     if note.kind not in KINDS:
         raise PrescriptionError(f"note.kind: {note.kind!r} must be one of {', '.join(KINDS)}")
-    if note.form not in (*FORMS, MEASURE):
-        raise PrescriptionError(f"note.form: {note.form!r} must be one of {', '.join((*FORMS, MEASURE))}")
+    if note.form not in (*FORMS, MEASURE, PLACEMENT):
+        raise PrescriptionError(f"note.form: {note.form!r} must be one of {', '.join((*FORMS, MEASURE, PLACEMENT))}")
     if not isinstance(note.item, str) or len(note.item) > 40:
         raise PrescriptionError(f"note.item: {note.item!r} must be the finding's item, as the alert names it")
     if not isinstance(note.patient, str) or not note.patient:

@@ -17,6 +17,7 @@ from control.transitions import BEFORE, LIVE
 from eegloop.stim import Phase, Prescription
 
 WEEK_S = 7 * DAY_S
+PLACEMENT = "placement"  # the "form" of the finding that an electrode is not where it was
 MEASURE = "measure"  # the "form" of the finding that the biomarkers are not made as they were
 
 
@@ -92,6 +93,8 @@ def standing(kept: Kept) -> Kept:
     needed = {
         id(answer) for given in by_form.values() for answer in (*given[-2:], *(given[:1] if given[0].form == "phq9" else ()))
     }
+    ended_s = max((session.ended_s for session in kept.sessions), default=-math.inf)
+    needed |= {id(a) for a in [a for a in by_form.get("pads", ()) if a.t_s <= ended_s][-1:]}  # the box before the last session
     holding = {
         (finding.form, finding.t_s) for finding in assess(kept.answers, kept.releases, math.inf) if finding.level >= Level.HOLD
     }

@@ -124,12 +124,12 @@ def assess(
 
 def _pad_count(given: Sequence[Answer], ends_s: Sequence[float]) -> Iterator[Finding]:
     """Pads are used once: each session takes a pair out of the box, so a box that has not grown emptier gave none."""
-    if len(given) < 2:
+    before = [a for a in given if ends_s and a.t_s <= ends_s[-1]]
+    now = given[-1] if given else None
+    if not before or now is None or now is before[-1]:
         return
-    before, now = given[-2], given[-1]
     left = value_of(now, "left")
-    used = any(before.t_s <= end_s < now.t_s for end_s in ends_s)
-    if used and left == value_of(before, "left") < TEN_OR_MORE:
+    if left == value_of(before[-1], "left") < TEN_OR_MORE:
         text = (
             f"No session: the box held {left} unused pairs before the last session too, so these pads were used. Take new ones."
         )

@@ -17,9 +17,11 @@ from typing import Any
 from control.clinic_note import read_note
 from control.forms import FORMS, Answer, AnswerError, checked
 from control.prescription import TrustedKey, parse_trusted
-from control.questions import Asked, Kept, Moment, Session, asked, standing
-from control.screening import Release
+from control.questions import PLACEMENT, Asked, Kept, Measure, Moment, Session, asked, changed_measure, standing
+from control.screening import Finding, Release
 from daemon.audit import AuditTrail, read_chain
+from daemon.placement import kept_pattern, read_pattern
+from dsp.signature import F64
 from eegloop.ports import Clock
 from eegloop.stim import Prescription, PrescriptionError
 from records.append import make_folder
@@ -41,6 +43,8 @@ class AnswerBook:
         keys/trusted.json, read at each note.
     remembers : bool
         False in the demo: its virtual person begins anew with each start, whatever was tried out before.
+    measure : (str, str)
+        Digest and version of what makes the numbers (`daemon/measure.py`).
 
     Raises
     ------
@@ -49,7 +53,14 @@ class AnswerBook:
     """
 
     def __init__(
-        self, folder: Path, person: str, prescription: Prescription, trusted: Path, clock: Clock, remembers: bool
+        self,
+        folder: Path,
+        person: str,
+        prescription: Prescription,
+        trusted: Path,
+        clock: Clock,
+        remembers: bool,
+        measure: tuple[str, str],
     ) -> None:
         make_folder(folder / "notes")
         path = folder / "answers.jsonl"
@@ -62,6 +73,9 @@ class AnswerBook:
         self._kept = Kept()
         self._open: Session | None = None  # output has flowed and the session has not been ended in order
         self._said: dict[tuple[str, str, float], tuple[int, bool]] = {}  # alerts: how far each was when it was last told
+        self._measure = Measure(*measure, prescription.id, float(int(clock.wall_s())))
+        self._pattern: dict[str, Any] | None = None
+        self._placed: Finding | None = None
         self._asked = Asked()
         self._looked: tuple[Moment, float] | None = None
         self._notes_s = -math.inf
@@ -80,6 +94,22 @@ class AnswerBook:
         """False means no stimulation."""
         return self.trail.ok
 
+    @property
+    def pattern(self) -> tuple[tuple[str, ...], F64] | None:
+        """The first session's channels and their correlations; None before there is one, or once the clinic has let it be replaced."""
+        if self._pattern is None or any(r.form == PLACEMENT and r.t_s >= self._pattern["t_s"] for r in self._kept.releases):
+            return None
+        return read_pattern(self._pattern)
+
+    def keep_pattern(self, channels: tuple[str, ...], pattern: F64) -> None:
+        """What later sessions are compared with."""
+        self._add("pattern", kept_pattern(channels, pattern, self._clock.wall_s()))
+
+    def placed(self, finding: Finding | None) -> None:
+        """What the comparison of the electrodes says now."""
+        if finding != self._placed:
+            self._placed, self._looked = finding, None
+
     def answer(self, form: str, values: Sequence[int], who: str) -> Answer:
         """Take one filled-in form.
 
@@ -97,6 +127,9 @@ class AnswerBook:
         now_s = self._clock.wall_s()
         if flows and self._open is None:
             self._add("session_begun", {"t_s": now_s, "prescription": self._prescription.id})
+            known = [m.digest for m in self._kept.measures if m.prescription == self._prescription.id]
+            if not known or known[-1] != self._measure.digest:
+                self._add("measure", asdict(self._measure))
         elif not flows and self._open is not None:
             self._add("session_paused", {"t_s": now_s})
 
@@ -115,9 +148,10 @@ class AnswerBook:
             if (last.phase, last.goes_on) == (phase, moment.goes_on) and 0.0 <= now_s - at_s < LOOK_EVERY_S:
                 return self._asked
         self._looked = (moment, now_s)
-        follows = asked(self._kept, moment, self._prescription)
+        more = tuple(filter(None, (changed_measure(self._kept, self._measure), self._placed)))
+        follows = asked(self._kept, moment, self._prescription, more=more)
         if follows.next_s:
-            follows = asked(self._kept, moment, self._prescription, _from(follows.next_s))
+            follows = asked(self._kept, moment, self._prescription, _from(follows.next_s), more)
         self._asked = follows
         return follows
 
@@ -170,6 +204,10 @@ class AnswerBook:
                 self._kept = replace(kept, releases=(*kept.releases, note))
             else:
                 self._kept = replace(kept, seen=(*kept.seen, note))
+        elif event == "pattern":
+            self._pattern = data
+        elif event == "measure":
+            self._kept = replace(kept, measures=(*kept.measures, Measure(**data)))
         elif event == "session_begun":
             self._open = Session(float(data["t_s"]), float(data["t_s"]), str(data["prescription"]))
         elif event == "session_paused" and self._open is not None:

@@ -14,7 +14,9 @@ from control.transitions import LIVE
 from daemon.answers import VIRTUAL, AnswerBook
 from daemon.audit import AuditTrail
 from daemon.live import LiveServer
+from daemon.placement import Placement
 from eegloop.ports import Clock
+from eegloop.signal import Chunk, StreamInfo
 from eegloop.stim import Phase
 
 log = structlog.get_logger()
@@ -54,6 +56,7 @@ class Asking:
         self._live = live
         self._clock = clock
         self._flows = False
+        self._placement: Placement | None = None
         self._due_since_s = math.inf
         self._person_answered_s = -math.inf
 
@@ -101,6 +104,15 @@ class Asking:
         book.told(self._tell)
         return asked
 
+    def samples(self, session: SessionState, chunk: Chunk, info: StreamInfo) -> None:
+        """Before stimulation the electrodes' pattern is compared with the first session's. A virtual person has no first session."""
+        if self._book is None or self._virtual:
+            return
+        if self._placement is None or self._placement.channels != info.channels:
+            self._placement = Placement(info.channels, info.sample_rate_hz, self._book.pattern)
+        self._placement.feed(session.phase, chunk)
+        self._book.placed(self._placement.finding)
+
     def follow(self, session: SessionState) -> None:
         """Keep when this session's output began and when it was over; lockout and reports count from it."""
         flows = session.armed and session.phase in (*LIVE, Phase.FALLBACK)
@@ -109,6 +121,10 @@ class Asking:
         if flows != self._flows:
             self._flows = flows
             self._book.output(flows)
+            placement = self._placement
+            if flows and placement is not None and placement.newest is not None and self._book.pattern is None:
+                self._book.keep_pattern(placement.channels, placement.newest)
+                placement.reference = self._book.pattern
         if session.phase == Phase.POST:
             self._book.close_session()
 

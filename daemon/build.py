@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from control.prescription import TrustedKey, demo_prescription, new_key, parse_trusted, public_key, sign, trusted_bytes, verify
+from daemon import measure
 from daemon.answers import AnswerBook
 from daemon.audit import AuditTrail
 from daemon.loop import Line
@@ -119,7 +120,10 @@ def answers(seat: Seat, layout: Layout, signed: Signed, clock: Clock, demo: bool
     if prescription.authority == Authority.OBSERVE:
         return None
     remembers = not (demo and prescription.device == "simulated")
-    return AnswerBook(layout.person(seat.person), seat.person, prescription, layout.keys / "trusted.json", clock, remembers)
+    trusted = layout.keys / "trusted.json"
+    return AnswerBook(
+        layout.person(seat.person), seat.person, prescription, trusted, clock, remembers, measure.of(seat, prescription)
+    )
 
 
 def device_limits(seat: Seat) -> tuple[Limit, ...]:

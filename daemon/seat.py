@@ -236,6 +236,8 @@ class SeatLoop:
         vitals.samples += chunk.n_samples
         vitals.lost_samples += chunk.lost_samples
         vitals.segment = chunk.segment
+        if self.line is not None:
+            self.asking.samples(self.line.session, chunk, self.line.info)
         self._work(chunk, max(chunk.arrival_s, self._worked_s), self._clock.boot_ns())
         self._live.publish_chunk(self.index, chunk)
 
