@@ -29,6 +29,7 @@ import uvloop
 from benchmarks.run import recording
 from control.prescription import demo_prescription, sign
 from daemon import build
+from daemon.asking import Asking
 from daemon.audit import AuditTrail
 from daemon.clock import MachineClock
 from daemon.interlock_link import InterlockLink
@@ -152,8 +153,10 @@ def _seat(
         return build.recorder(seat, layout, writer, audit, info, line, clock, True)
 
     link = InterlockLink(layout.control_socket(seat.id), clock)
+    asking = Asking(seat.id, build.answers(seat, layout, signed, clock, True), (), True, audit, live, clock)
     return SeatLoop(
-        seat.id, number, seat.label, True, build.source(seat, clock, None), prepared, make_line, make_recorder, link, audit, live, clock
+        seat.id, number, seat.label, True, build.source(seat, clock, None), prepared, make_line, make_recorder, link, audit, live, clock,
+        asking,
     )  # fmt: skip
 
 

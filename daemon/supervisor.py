@@ -22,6 +22,8 @@ import structlog
 
 from daemon import build
 from daemon.alarm_sound import AlarmSound
+from daemon.answers import AnswerBook
+from daemon.asking import Asking
 from daemon.audit import AuditTrail
 from daemon.awake import Awake
 from daemon.clock import MachineClock
@@ -97,6 +99,7 @@ class Service:
         self._seats: list[SeatLoop] = []
         self._stopping = asyncio.Event()
         self._web = web
+        self._books: dict[str, AnswerBook] = {}
         self._writer = RecordWriter()
 
     async def main(self) -> int:
@@ -203,6 +206,9 @@ class Service:
         self._writer.stop(1.0)
         for loop in self._seats:
             audit.anchor(self._layout.seat(loop.seat) / "interlock.log")
+        for book in self._books.values():
+            book.close()
+            audit.anchor(book.trail.path)
         audit.append("end", {})
         audit.close()
 
@@ -263,8 +269,19 @@ class Service:
 
         source = build.source(seat, clock, self._layout if self._options.demo else None)
         return SeatLoop(
-            seat.id, index, seat.label, self._options.demo, source, make_line, make_recorder, link, audit, live, clock
-        )
+            seat.id, index, seat.label, self._options.demo, source, make_line, make_recorder, link, audit, live, clock,
+            Asking(seat.id, self._book(seat, signed), seat.contacts, self._options.demo and seat.stimulator.kind == "simulated",
+                   audit, live, clock),
+        )  # fmt: skip
+
+    def _book(self, seat: Seat, signed: build.Signed) -> AnswerBook | None:
+        """One book a person, also where one person has two seats."""
+        if seat.person not in self._books:
+            book = build.answers(seat, self._layout, signed, self._clock, self._options.demo)
+            if book is None:
+                return None
+            self._books[seat.person] = book
+        return self._books[seat.person]
 
     async def _publish(self, live: LiveServer) -> None:
         """The state of every seat, four times a second; the seats themselves when they become known."""
@@ -312,7 +329,10 @@ class Service:
         seats = {loop.seat: loop for loop in self._seats}
         while True:
             command = await live.commands.get()
-            seats[command.seat].person(command.name, command.by, answer=command.answer)
+            if command.name == "answer":
+                seats[command.seat].filled_in(command.form, command.values, command.by, command.answer)
+            else:
+                seats[command.seat].person(command.name, command.by, answer=command.answer)
 
     async def _watch_interlock(self, seat: Seat, signed: build.Signed, loop: SeatLoop) -> None:
         """A dead interlock is started anew, in `stopped`; it never restarts stimulation."""

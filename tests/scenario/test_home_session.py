@@ -106,9 +106,11 @@ def test_a_session_from_screening_to_its_end(service: RunningService, page: Page
     until(lambda: in_phase(page, "stopped"), 30, "the seat has its headset, and is stopped")
     seat = page.seat(SEAT)
     assert seat["output"]["readback"] == "measured" and seat["output"]["zero_confirmed"]
-    for name, phase in (("rearm", "off"), ("start", "screen"), ("screened", "contact")):
+    for name, phase in (("rearm", "off"), ("start", "screen")):
         ask(page, name)
         until(lambda phase=phase: in_phase(page, phase), 5, f"{phase} after {name}")  # type: ignore[misc]
+    page.fill_in_all(SEAT)
+    until(lambda: in_phase(page, "contact", "baseline"), 5, "contact after the last form")
     try:
         until(lambda: in_phase(page, "on") and page.seat(SEAT)["block"] == "stimulate", 60, "stimulating")
     except AssertionError as error:
