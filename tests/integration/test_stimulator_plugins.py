@@ -21,7 +21,8 @@ from eegloop import plugins
 from eegloop.launch import interlock_argv
 from eegloop.stop import stop
 from interlock.limits import EMULATOR_ONLY
-from tests.home_rig import MOSQUITTO, HomeRig, home_prescription
+from tests.broker import MOSQUITTO
+from tests.home_rig import HomeRig, home_prescription
 from tests.interlock_bench import Signer, write_signed
 from tests.interlock_rig import SEAT, Daemon, DaemonProcess, Rig, boot_ns, wait_for
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-from home_rig import UNIT, Broker, needs_broker
+from broker import Broker, needs_broker
+from home_rig import UNIT
 from interlock_bench import write_start_code
 from running_service import PageClient, RunningService, Script, check_parity, running, seat_config, until, write_config
 
@@ -71,8 +72,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService
             yield service
     finally:
         unit.end()
-        broker.process.kill()
-        broker.process.wait(5)
+        broker.end()
 
 
 @pytest.fixture(scope="module")
