@@ -16,8 +16,10 @@ import aiomqtt
 import jsonschema
 import pytest
 
+from daemon.mqtt import MqttLink
 from eegloop.broker import tls_context
 from eegloop.layout import Layout
+from eegloop.mqtt import MqttSettings
 from tests.broker import Authority, Broker, needs_broker
 from tests.integration.web_rig import (
     ROOT,
@@ -272,7 +274,9 @@ async def test_a_retained_stop_stops_when_sent_but_not_again_at_every_reconnect(
             web.end()
 
 
-async def test_over_tls_with_a_clients_certificate(layout: Layout, daemon: Process, tmp_path: Path) -> None:
+async def test_over_tls_with_a_clients_certificate(
+    layout: Layout, daemon: Process, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A real handshake both ways: state arrives and STOP is obeyed; another authority, or no certificate, gets nowhere."""
     authority, stranger = Authority(tmp_path / "ours"), Authority(tmp_path / "others")
     broker = Broker(tmp_path, authority)
@@ -283,29 +287,41 @@ async def test_over_tls_with_a_clients_certificate(layout: Layout, daemon: Proce
     password.write_text("geheim")
     good = {"ca_file": str(authority.file), "client_cert_file": str(cert), "client_key_file": str(key)}
     refused = {
+        "no certificate": {"ca_file": str(authority.file)},
         "a certificate of another": {**good, "client_cert_file": str(strange_cert), "client_key_file": str(strange_key)},
         "a broker of another": {**good, "ca_file": str(stranger.file)},
     }
+    section = {**settings(0, "bed_9")["mqtt"], "broker": broker.tls_address, "password_file": str(password)}
+    web = WebProcess(layout.data, settings={"mqtt": {**section, **good}})
     try:
-        for device, files in {"bed_7": good, **refused}.items():
-            section = {**settings(0, "bed_9")["mqtt"], "broker": broker.tls_address, "password_file": str(password), **files}
-            web = WebProcess(layout.data, settings={"mqtt": section})
-            try:
-                if files is good:
-                    until(lambda w=web: health(w)["mqtt"] == "connected", 10, "mqtt connected over TLS")  # type: ignore[misc]
-                    async with client_of(broker) as client:
-                        await client.subscribe("eegloop/v1/ward-3/bed_9/seat1/#", qos=1)
-                        assert (await first(client, "state"))["online"] is True
-                        await client.publish("eegloop/v1/ward-3/bed_9/seat1/command", json.dumps({"command": "stop"}), qos=1)
-                        assert (await first(client, "reply"))["command"] == "stop"
-                else:
-                    for _ in range(20):
-                        assert health(web)["mqtt"] == "connecting", device
-                        await asyncio.sleep(0.05)
-            finally:
-                web.end()
+        until(lambda: health(web)["mqtt"] == "connected", 10, "mqtt connected over TLS")
+        async with client_of(broker) as client:
+            await client.subscribe("eegloop/v1/ward-3/bed_9/seat1/#", qos=1)
+            assert (await first(client, "state"))["online"] is True
+            await client.publish("eegloop/v1/ward-3/bed_9/seat1/command", json.dumps({"command": "stop"}), qos=1)
+            assert (await first(client, "reply"))["command"] == "stop"
+    finally:
+        web.end()
+    caplog.set_level("WARNING", "eegloop.mqtt")
+    monkeypatch.setattr("daemon.mqtt.OPERATION_TIMEOUT_S", 1.0)  # a broker that lets nobody in does not say why: we wait for it
+    try:
+        for who, files in refused.items():
+            caplog.clear()
+            link = MqttLink(MqttSettings(**section, **files), nobody_stops)
+            link.take({"type": "seats", "seats": [{"seat": "seat1"}]})
+            running = asyncio.create_task(link.run())
+            async with asyncio.timeout(10):
+                while "trying again" not in caplog.text:
+                    await asyncio.sleep(0.01)
+                    assert link.status == "connecting", who
+            running.cancel()
+            assert "geheim" not in caplog.text
     finally:
         broker.end()
+
+
+async def nobody_stops(seat: object, reason: str) -> dict[str, Any]:
+    raise AssertionError("nobody asked for STOP")
 
 
 @pytest.mark.parametrize(
