@@ -116,7 +116,13 @@ class Process:
         while self.unit.fault != "unplugged":
             try:
                 client = aiomqtt.Client(
-                    host, port, identifier=f"home-{self.unit.unit}", protocol=aiomqtt.ProtocolVersion.V5, keepalive=5, timeout=2.0
+                    host,
+                    port,
+                    identifier=f"home-{self.unit.unit}",
+                    protocol=aiomqtt.ProtocolVersion.V5,
+                    keepalive=5,
+                    timeout=2.0,
+                    socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
                 )
                 async with client, asyncio.TaskGroup() as tasks:
                     await client.subscribe(to, qos=0)
