@@ -145,7 +145,7 @@ def check(
 @app.command(epilog="Example: eegloop link --data data")
 def link(data: Data = Path("data")) -> None:
     """Print a new one-time sign-in link for the running service."""
-    from daemon.supervisor import sign_in_link
+    from daemon.web.access import sign_in_link
     from eegloop.layout import Layout
 
     typer.echo(sign_in_link(Layout(data.resolve())))
