@@ -13,6 +13,7 @@ import structlog
 
 from control.alarm_board import Standing
 from control.session import OperatorEvent
+from control.wording import sayable
 from daemon.asking import Asking
 from daemon.audit import AuditTrail
 from daemon.interlock_link import InterlockLink
@@ -396,7 +397,8 @@ def _fields(thing: Any) -> dict[str, Any]:
 def sentence(decision: Decision) -> str:
     """What people are told: the controller's reason, and the envelope's where it granted less."""
     verdict = decision.verdict
-    return f"{verdict.request.reason} {verdict.sentence}" if verdict.limits else verdict.request.reason
+    reason = sayable(verdict.request.reason)
+    return f"{reason} {verdict.sentence}" if verdict.limits else reason
 
 
 def decision_view(decision: Decision, age_s: float) -> dict[str, Any]:
