@@ -294,6 +294,22 @@ def keys_trust(
     typer.echo(trust(certified, data))
 
 
+@app.command(epilog="Example: eegloop note release --patient p001 --form phq9 --item self_harm --key ann.pem --out note.json")
+def note(
+    kind: Annotated[str, typer.Argument(help="seen (the alert was taken) or release (it no longer holds).")],
+    patient: Annotated[str, typer.Option("--patient", help="The person's code.")],
+    form: Annotated[str, typer.Option("--form", help="The form that the alert names.")],
+    key: Annotated[Path, typer.Option("--key", help="Private key of a clinician whom the bedside trusts.")],
+    out: Annotated[Path, typer.Option("--out", help="The signed note.")],
+    item: Annotated[str, typer.Option("--item", help="The item that the alert names, if any.")] = "",
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """A clinician's signed word on what a person answered; on the clinic's side."""
+    from daemon.note_command import write_note
+
+    typer.echo(write_note(kind, patient, form, item, key, out, passphrase_file))
+
+
 simulate = typer.Typer(help="Simulators as processes of their own.", no_args_is_help=True)
 app.add_typer(simulate, name="simulate")
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}

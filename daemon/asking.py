@@ -51,7 +51,7 @@ class Asking:
         self._seat = seat
         self._book = book
         self._contacts = contacts or ("your clinic",)
-        self._virtual = virtual
+        self.virtual = virtual
         self._audit = audit
         self._live = live
         self._clock = clock
@@ -90,7 +90,7 @@ class Asking:
         asked = book.look(phase, on_s)
         if not asked.due:
             self._due_since_s = math.inf
-        elif self._virtual:
+        elif self.virtual:
             self._due_since_s = min(self._due_since_s, t_s)
             waited = t_s - self._due_since_s >= VIRTUAL_AFTER_S and t_s - self._person_answered_s >= PERSON_AFTER_S
             told_to = any(event.kind == "screened" for event in events)
@@ -106,7 +106,7 @@ class Asking:
 
     def samples(self, session: SessionState, chunk: Chunk, info: StreamInfo) -> None:
         """Before stimulation the electrodes' pattern is compared with the first session's. A virtual person has no first session."""
-        if self._book is None or self._virtual:
+        if self._book is None or self.virtual:
             return
         if self._placement is None or self._placement.channels != info.channels:
             self._placement = Placement(info.channels, info.sample_rate_hz, self._book.pattern)

@@ -14,6 +14,7 @@ import structlog
 from control.alarm_board import Standing
 from control.screening import Finding
 from control.session import OperatorEvent
+from control.wording import sayable
 from daemon.asking import Asking
 from daemon.audit import AuditTrail
 from daemon.interlock_link import InterlockLink
@@ -287,11 +288,12 @@ class SeatLoop:
         """Tell whoever asked what came of it. Asked in vain: the sentence that says why stands for this one tick only, too
         short for a viewer's 4 Hz."""
         why = outcome.effects[0].sentence
-        if not outcome.changed and any(event.kind not in ("stop", "answer") for event in events):
+        done = ("stop", "answer", "screened") if self.asking.virtual else ("stop", "answer")  # the virtual person has answered
+        if not outcome.changed and any(event.kind not in done for event in events):
             self._live.publish_event("event", self.seat, name="refused", text=why)
         asked, self._asked = self._asked, []
         for kind, answer in asked:
-            took = kind == "stop" or bool(outcome.changed)
+            took = kind in done or bool(outcome.changed)
             answer(took, "" if took else why)
 
     def _slept(self, line: Line, recorder: SessionRecorder | None, t_s: float) -> float | None:
@@ -408,7 +410,8 @@ def _fields(thing: Any) -> dict[str, Any]:
 def sentence(decision: Decision) -> str:
     """What people are told: the controller's reason, and the envelope's where it granted less."""
     verdict = decision.verdict
-    return f"{verdict.request.reason} {verdict.sentence}" if verdict.limits else verdict.request.reason
+    reason = sayable(verdict.request.reason)
+    return f"{reason} {verdict.sentence}" if verdict.limits else reason
 
 
 def decision_view(decision: Decision, age_s: float) -> dict[str, Any]:

@@ -42,6 +42,8 @@ export interface Target {
   /** What the controller last decided on: the median of `estimate_n` windows. */
   estimate?: number | null;
   estimate_n?: number;
+  /** How far single windows scatter about it; null while that is not known. */
+  estimate_spread?: number | null;
   low: number;
   high: number;
   grade: string;

@@ -119,6 +119,8 @@ function Asked({ seat, form, left, done }: { seat: string; form: Form; left: num
             </>
           ) : sending ? (
             'Keeping your answers…'
+          ) : form.id === 'after' || form.id === 'during' ? (
+            'As it is now. There is no wrong answer.'
           ) : (
             'Not sure? End the session and ask your clinician. Do not guess.'
           )}
