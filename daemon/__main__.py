@@ -65,7 +65,7 @@ def _configured(config: Path | None) -> Path:
 def _serve(config: Path | None, data: Path, port: int | None, browser: bool, demo: bool) -> None:
     signal.signal(signal.SIGINT, _at_once)  # until the service has handlers of its own: so far nothing runs
     signal.signal(signal.SIGTERM, _at_once)
-    from daemon.supervisor import Options, run
+    from daemon.start import Options, run
 
     code = run(Options(_configured(config), data, port, browser, demo))
     sys.stdout.flush()

@@ -138,9 +138,13 @@ def line(seat: Seat, info: StreamInfo, signed: Signed, boot_to_lsl_s: float, sta
     return Line(info, pipeline, seat.line.hop_s, controller, signed.prescription, device_limits(seat), boot_to_lsl_s, started_s)
 
 
-def web_settings(config: Config) -> bytes:
-    """The line the web process reads on stdin: no secret ever stands in an argv."""
-    handover = {"web": config.web.model_dump(mode="json"), "mqtt": config.mqtt.model_dump(mode="json"), "parent_pid": os.getpid()}
+def web_settings(config: Config, port: int) -> bytes:
+    """The line the web process reads on stdin, with the port to try first: no secret ever stands in an argv."""
+    handover = {
+        "web": {**config.web.model_dump(mode="json"), "port": port},
+        "mqtt": config.mqtt.model_dump(mode="json"),
+        "parent_pid": os.getpid(),
+    }
     return json.dumps(handover).encode() + b"\n"
 
 

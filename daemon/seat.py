@@ -58,8 +58,6 @@ class SeatLoop:
 
     Parameters
     ----------
-    prepared : Future
-        Done when a line can be made without holding up the loop.
     make_line, make_recorder : callables
         Called once the source has said what it is.
     demo : bool
@@ -73,7 +71,6 @@ class SeatLoop:
         label: str,
         demo: bool,
         source: EegSource,
-        prepared: asyncio.Future[None],
         make_line: Callable[[StreamInfo], Line],
         make_recorder: Callable[[StreamInfo, Line], SessionRecorder | None],
         link: InterlockLink,
@@ -91,7 +88,6 @@ class SeatLoop:
         self.recorder: SessionRecorder | None = None
         self.vitals = Vitals()
         self._source = source
-        self._prepared = prepared
         self._make_line = make_line
         self._make_recorder = make_recorder
         self._audit = audit
@@ -143,7 +139,6 @@ class SeatLoop:
             try:
                 async with self._source as source:
                     attempt = 0
-                    await asyncio.shield(self._prepared)
                     self._connected(source.info)
                     async for item in source.chunks():
                         if isinstance(item, Chunk):
