@@ -238,7 +238,7 @@ class Mutation:
             os.dup2(null, 1)
             os.dup2(null, 2)
             if mutant is not None:
-                self.functions[f"{mutant.module}:{mutant.function}"].__code__ = mutant.code
+                self.functions[f"{mutant.module}:{mutant.function}"].__code__ = mutant.make()
             failed = True
             try:
                 for number, test in enumerate(tests):
