@@ -9,7 +9,8 @@ from daemon.view import standing_alarms
 
 
 def test_an_alarm_ages_while_it_stands():
-    seat = SimpleNamespace(line=None, recorder=None, link=SimpleNamespace(silent=True), vitals=Vitals())
+    no_alert = SimpleNamespace(alarms=list)
+    seat = SimpleNamespace(line=None, recorder=None, link=SimpleNamespace(silent=True), vitals=Vitals(), asking=no_alert)
 
     def ages(now_s: float, status: str = "live") -> dict[str, float]:
         return {a["id"]: round(a["age_s"], 3) for a in standing_alarms(seat, status, now_s)}  # type: ignore[arg-type]
