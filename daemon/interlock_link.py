@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+from control.pulse_plan import PulseNews
 from eegloop.errors import InterlockError
 from eegloop.ports import Clock
 from eegloop.stim import StimCommand, StimState
@@ -37,6 +38,7 @@ class InterlockLink:
         self._refusals: list[dict[str, Any]] = []
         self._deadlines_ns: dict[int, int] = {}  # of pulses asked for and not answered yet, by sequence
         self._pulses_ns: list[int] = []
+        self._pulses: list[PulseNews] = []
         self.state: StimState | None = None
         self.state_at_s = float("-inf")
 
@@ -99,7 +101,7 @@ class InterlockLink:
         refusals, self._refusals = tuple(self._refusals), []
         return refusals
 
-    def take_pulses(self) -> tuple[int, ...]:
+    def take_pulse_times(self) -> tuple[int, ...]:
         """When magnetic pulses (or bursts) begin that the interlock may give or has given, CLOCK_BOOTTIME ns, since the last call.
 
         Told when asked for, before the samples around it are there, and again if it came at another time than that.
@@ -128,6 +130,11 @@ class InterlockLink:
         return bool(self._nonce) and self._send(
             "set", tick=tick, tick_ns=tick_ns, block=block, amplitude_ma=amplitude_ma, frequency_hz=frequency_hz
         )
+
+    def take_pulses(self) -> tuple[PulseNews, ...]:
+        """What became of pulses since the last call, oldest first."""
+        news, self._pulses = tuple(self._pulses), []
+        return news
 
     def fallback(self, reason: str) -> bool:
         return self._send("fallback", reason=reason)
@@ -195,6 +202,8 @@ class InterlockLink:
                 deadline_ns = self._deadlines_ns.pop(int(packet["sequence"]), None)
                 if deadline_ns is not None and packet["outcome"] == "late":
                     self._pulses_ns.append(deadline_ns + int(packet["error_us"]) * 1000)
+                self._pulses.append(PulseNews(int(packet["sequence"]), str(packet["outcome"]), int(packet["error_us"])))
+                del self._pulses[:-100]
             case "refused":
                 self._deadlines_ns.pop(int(packet.get("sequence", 0)), None)
                 self._refusals.append(packet)

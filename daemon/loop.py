@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 
 from control import envelope, exposure, session
 from control.exposure import Exposure
+from control.pulse_plan import PulseNews
+from control.screening import Finding
 from control.session import Effects, Inputs, OperatorEvent, SessionState
 from dsp.pipeline import Pipeline
 from eegloop.ports import Controller, Snapshot
@@ -28,6 +30,7 @@ class Conditions:
     audit_ok: bool = False
     stream: str = "live"
     demo: bool = False
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,8 @@ class Tick:
         What people did since the last tick.
     supervised_s : float
         LSL seconds at which a supervising page last answered; -inf = never, inf = none is needed (demo, replay of other files).
+    pulses : tuple of PulseNews
+        What the interlock said became of pulses since the last tick.
     boot_to_lsl_s : float or None
         The new difference of the two clocks after the machine slept; None = as before.
     pulses_s : tuple of float
@@ -63,6 +68,7 @@ class Tick:
     supervised_s: float = math.inf
     boot_to_lsl_s: float | None = None
     pulses_s: tuple[float, ...] = ()
+    pulses: tuple[PulseNews, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +147,7 @@ class Line:
         if tick.boot_to_lsl_s is not None:
             self._suspended(tick.boot_to_lsl_s)
         news = False
+        self.session = session.heard_pulses(self.session, tick.pulses)
         for state in tick.states:
             news = news or self.stim is None or _newsworthy(state) != _newsworthy(self.stim)
             self.stim = state
@@ -203,6 +210,10 @@ class Line:
             standing = session.standing(self.session, inputs, self.prescription)
             verdict = envelope.limit(request, self.prescription, standing, self._device)
             self.session = session.permit(self.session, verdict, inputs, self.prescription)
+            self.session, at_s, verdict = session.trigger(self.session, verdict, tick.t_s, self.prescription)
+            if at_s is not None:
+                effects = replace(effects, trigger_s=at_s)
+                self.exposure = exposure.pulsed(self.exposure, at_s)
             target = self.controller.target(self._controller_state, snapshot)
             result.decisions.append(
                 Decision(
@@ -239,6 +250,7 @@ class Line:
             demo=conditions.demo,
             channels=self.info.channels,
             events=events,
+            findings=conditions.findings,
         )
 
     def _inputs_now(self, row: Biomarkers) -> Inputs:

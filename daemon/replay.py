@@ -17,6 +17,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from control.prescription import demo_prescription
+from control.pulse_plan import PulseNews
+from control.screening import Finding, Level
 from control.session import OperatorEvent
 from daemon.loop import Conditions, Line, Tick
 from daemon.seat import decision_row
@@ -258,7 +260,8 @@ def recorded_ticks(recorded: RecordedSession) -> Iterator[Tick]:
             case session.StimTick(state=state):
                 tick = replace(tick, states=(*tick.states, state))
             case session.EventTick(kind="conditions", data=data):
-                conditions = Conditions(**data)
+                findings = tuple(Finding(**{**finding, "level": Level(finding["level"])}) for finding in data.get("findings", ()))
+                conditions = Conditions(**{**data, "findings": findings})
                 tick = replace(tick, conditions=conditions)
             case session.EventTick(kind="supervised", data=data):
                 supervised_s = float(data["supervised_s"])
@@ -267,6 +270,8 @@ def recorded_ticks(recorded: RecordedSession) -> Iterator[Tick]:
                 contact = session.contact_kohm(recorded.info, data)
             case session.EventTick(kind="pulses", data=data):
                 tick = replace(tick, pulses_s=tuple(float(at_s) for at_s in data["at_s"]))
+            case session.EventTick(kind="pulse", data=data):
+                tick = replace(tick, pulses=(*tick.pulses, PulseNews(**data)))
             case session.EventTick(kind="clock", data=data):
                 tick = replace(tick, boot_to_lsl_s=float(data["boot_to_lsl_s"]))
             case session.EventTick(kind="operator", data=data):

@@ -75,7 +75,7 @@ def _show(found: Progress) -> None:
             f"{compared} values were compared: about {0.05 * compared:.0f} of them look changed by chance alone. Powers are compared\n"
             "by their logarithm. Eyes, time of day, sleep and medicine must be alike; a recording does not know them."
         )
-    print("Research use only: a change is no diagnosis and no response.")
+    print("Research use only: a change says nothing about an illness or a treatment by itself.")
 
 
 def _cells(change: Change) -> tuple[str, ...]:

@@ -89,11 +89,9 @@ def density_scale(need: SpectrumNeed, rate_hz: float, n_bins: int) -> F64:
 
 def transform(samples_uv: F64, need: SpectrumNeed, rate_hz: float) -> C128:
     """Complex bins of (n_channels, n_samples) samples, scaled so that |.|² is the density: (n_channels, n_bins)."""
-    from scipy import fft
-
     n_bins = len(bin_frequencies(need, rate_hz))
     x = samples_uv - samples_uv.mean(-1, keepdims=True) if need.detrend == "constant" else samples_uv
-    bins = fft.rfft(x * taper_weights(need.taper, need.n_samples), need.n_fft or need.n_samples, axis=-1)[..., :n_bins]
+    bins = np.fft.rfft(x * taper_weights(need.taper, need.n_samples), need.n_fft or need.n_samples, axis=-1)[..., :n_bins]
     return np.asarray(bins * np.sqrt(density_scale(need, rate_hz, n_bins)), dtype=np.complex128)
 
 
@@ -245,11 +243,9 @@ class DirectSpectrum:
         """Nothing to prepare: the window brings its samples."""
 
     def density(self, block: int, end_sample: int, window: F64 | None) -> F64:
-        from scipy import fft
-
         assert window is not None
         x = window - window.mean(-1, keepdims=True) if self._need.detrend == "constant" else window
-        spectrum = fft.rfft(x * self._weights, self._need.n_fft or self._need.n_samples, axis=-1)[:, : len(self._scale)]
+        spectrum = np.fft.rfft(x * self._weights, self._need.n_fft or self._need.n_samples, axis=-1)[:, : len(self._scale)]
         density = spectrum.real**2
         density += spectrum.imag**2
         density *= self._scale

@@ -41,7 +41,7 @@ async def give(machine: Rig, pulses: int, period_ms: int) -> tuple[int, ...]:
             tick += 1
             link.heartbeat(tick, boot_ns())
             link.take()
-            told += link.take_pulses()
+            told += link.take_pulse_times()
             assert link.take_refusals() == ()
             if link.armed_session and ready_ns == 0:
                 ready_ns = boot_ns()
@@ -52,7 +52,7 @@ async def give(machine: Rig, pulses: int, period_ms: int) -> tuple[int, ...]:
                 asked += 1
                 next_ns += 20 * MS  # asked for again when this one is over
             await asyncio.sleep(0.01)
-        told += link.take_pulses()
+        told += link.take_pulse_times()
         return tuple(told)
     finally:
         link.close()

@@ -44,6 +44,14 @@ export function formatClock(seconds: number): string {
   return `${Math.floor(s / 60)}:${String(s % 60).padStart(2, '0')}`;
 }
 
+/** A moment in this person's own time zone: "18:40", with the day if it is not today. */
+export function formatMoment(unixS: number, nowUnixMs: number = Date.now()): string {
+  const when = new Date(unixS * 1000);
+  const time = when.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit', hour12: false });
+  if (when.toDateString() === new Date(nowUnixMs).toDateString()) return time;
+  return `${time} on ${when.toLocaleDateString([], { weekday: 'long', day: 'numeric', month: 'long' })}`;
+}
+
 const NAMES: Record<string, string> = {
   band_power: 'Band power',
   relative_power: 'Share of power',
