@@ -142,6 +142,7 @@ class Eyes:
         self._blink_kernel, self._step_kernel = _blink_kernel(half, rate), _step_kernel(rate)
         self._span = 2 * half + self._stride + 2 * longest
         self._ring: F64 = np.zeros((len(rows), 2 * self._span + 4 * longest))
+        self._bands: dict[tuple[int, int], F64] = {}  # the kernels at every stride, by first row and how many: one product a look
         self._fill = self._next = 0
         self._up, self._down = _Peaks(blink_uv or 0.0), _Peaks(blink_uv or 0.0)
         self._steps = (_Peaks(self._eye_uv), _Peaks(self._eye_uv))
@@ -199,16 +200,13 @@ class Eyes:
 
     def _filtered(self, row: int, n_rows: int, start: int, count: int, kernel: F64) -> F64:
         """`kernel` over the samples that begin at `start`, and at every stride after it: (n_rows, count)."""
-        size = self._ring.itemsize
-        across = self._ring.strides[0]
-        windows = np.ndarray(
-            (n_rows, count, len(kernel)),
-            np.float64,
-            buffer=self._ring,
-            offset=row * across + start * size,
-            strides=(across, self._stride * size, size),
-        )
-        return np.asarray(windows.reshape(-1, len(kernel)) @ kernel, dtype=np.float64).reshape(n_rows, count)
+        bands = self._bands.get((row, count))
+        if bands is None:
+            bands = np.zeros((len(kernel) + (count - 1) * self._stride, count))
+            for j in range(count):
+                bands[j * self._stride : j * self._stride + len(kernel), j] = kernel
+            self._bands[row, count] = bands
+        return np.asarray(self._ring[row : row + n_rows, start : start + len(bands)] @ bands, dtype=np.float64)
 
     def _blinks(self, front: F64, samples: NDArray[np.int64]) -> list[EyeEvent]:
         largest, least = np.maximum.reduce(front, axis=0), np.minimum.reduce(front, axis=0)
