@@ -175,7 +175,7 @@ def propose(
     index = int(np.where(worth, sd, -1.0).argmax())
     if sd[index] < search.enough_sd:
         return Proposal(None, "nothing that could be better is uncertain any more", *said)
-    return Proposal(index, "the most uncertain of what is proven safe and may be better", *said)
+    return Proposal(index, "the most uncertain of the safe set that may be better", *said)
 
 
 def tried(believed: Posterior, index: int, value: float) -> Trial:

@@ -145,7 +145,7 @@ def check(
 @app.command(epilog="Example: eegloop link --data data")
 def link(data: Data = Path("data")) -> None:
     """Print a new one-time sign-in link for the running service."""
-    from daemon.supervisor import sign_in_link
+    from daemon.web.access import sign_in_link
     from eegloop.layout import Layout
 
     typer.echo(sign_in_link(Layout(data.resolve())))
@@ -157,6 +157,21 @@ def verify(path: Annotated[Path, typer.Argument(help="A data directory, a record
     from daemon.verify_command import verify_path
 
     raise typer.Exit(verify_path(path))
+
+
+@app.command(epilog="Example: eegloop report data --person p1")
+def report(
+    target: Annotated[Path, typer.Argument(help="A data directory, a folder of recordings, or one session's .vhdr.")],
+    person: Annotated[str | None, typer.Option(help="Whose newest session [default: the only person there is].")] = None,
+    cohort: Annotated[
+        Path | None, typer.Option(help="Table (TSV: biomarker, channel, sd, retest_r, source) for the reliable change index.")
+    ] = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Compare a person's newest session with the person's own earlier ones, with uncertainty."""
+    from daemon.report_command import report as show
+
+    raise typer.Exit(show(target, person, cohort, json_output))
 
 
 @app.command(epilog="Example: eegloop bench --json")
@@ -277,6 +292,22 @@ def keys_trust(
     from daemon.keys_command import trust
 
     typer.echo(trust(certified, data))
+
+
+@app.command(epilog="Example: eegloop note release --patient p001 --form phq9 --item self_harm --key ann.pem --out note.json")
+def note(
+    kind: Annotated[str, typer.Argument(help="seen (the alert was taken) or release (it no longer holds).")],
+    patient: Annotated[str, typer.Option("--patient", help="The person's code.")],
+    form: Annotated[str, typer.Option("--form", help="The form that the alert names.")],
+    key: Annotated[Path, typer.Option("--key", help="Private key of a clinician whom the bedside trusts.")],
+    out: Annotated[Path, typer.Option("--out", help="The signed note.")],
+    item: Annotated[str, typer.Option("--item", help="The item that the alert names, if any.")] = "",
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """A clinician's signed word on what a person answered; on the clinic's side."""
+    from daemon.note_command import write_note
+
+    typer.echo(write_note(kind, patient, form, item, key, out, passphrase_file))
 
 
 simulate = typer.Typer(help="Simulators as processes of their own.", no_args_is_help=True)

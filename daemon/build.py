@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from control.prescription import TrustedKey, demo_prescription, new_key, parse_trusted, public_key, sign, trusted_bytes, verify
+from daemon import measure
+from daemon.answers import AnswerBook
 from daemon.audit import AuditTrail
 from daemon.loop import Line
 from daemon.record import RecordWriter, SessionRecorder
@@ -20,7 +22,7 @@ from eegloop.errors import ConfigError, SetupError, SourceError
 from eegloop.layout import Layout
 from eegloop.ports import Clock, EegSource
 from eegloop.signal import StreamInfo
-from eegloop.stim import Limit, Prescription, PrescriptionError
+from eegloop.stim import Authority, Limit, Prescription, PrescriptionError
 
 YEAR_S = 365 * 86_400
 
@@ -104,6 +106,24 @@ def prescription(seat: Seat, layout: Layout, demo: bool, now_s: float) -> Signed
             f"seat {seat.id}: controller.kind: found {seat.controller.kind!r}; the prescription {checked.id} is signed for {checked.controller!r}"
         )
     return Signed(checked, path)
+
+
+def answers(seat: Seat, layout: Layout, signed: Signed, clock: Clock, demo: bool) -> AnswerBook | None:
+    """What the seat's person answered; None under `observe`, where nothing is delivered and so nothing is asked.
+
+    Raises
+    ------
+    RecordingError
+        If the file is damaged.
+    """
+    prescription = signed.prescription
+    if prescription.authority == Authority.OBSERVE:
+        return None
+    remembers = not (demo and prescription.device == "simulated")
+    trusted = layout.keys / "trusted.json"
+    return AnswerBook(
+        layout.person(seat.person), seat.person, prescription, trusted, clock, remembers, measure.of(seat, prescription)
+    )
 
 
 def device_limits(seat: Seat) -> tuple[Limit, ...]:

@@ -22,6 +22,8 @@ import structlog
 
 from daemon import build
 from daemon.alarm_sound import AlarmSound
+from daemon.answers import AnswerBook
+from daemon.asking import Asking
 from daemon.audit import AuditTrail
 from daemon.awake import Awake
 from daemon.clock import MachineClock
@@ -34,7 +36,7 @@ from daemon.record import RecordWriter, SessionRecorder
 from daemon.seat import SeatLoop
 from daemon.start import Options, web_child
 from daemon.view import loop_state, standing_alarms
-from daemon.web.access import create_link
+from daemon.web.access import address_file, sign_in_link
 from drivers.sources.lsl_network import configure as configure_lsl
 from drivers.sources.lsl_network import widest
 from eegloop.config import Config, Seat
@@ -51,7 +53,6 @@ AWAKE_EVERY_S = 0.5
 CHALLENGE_EVERY_S = 2.0
 SOUND_EVERY_S = 0.5
 RESTART_AFTER_S = (0.5, 1.0, 2.0, 5.0, 10.0)
-ADDRESS = "address"
 
 
 def log_to(path: Path) -> None:
@@ -97,6 +98,7 @@ class Service:
         self._seats: list[SeatLoop] = []
         self._stopping = asyncio.Event()
         self._web = web
+        self._books: dict[str, AnswerBook] = {}
         self._writer = RecordWriter()
 
     async def main(self) -> int:
@@ -118,7 +120,7 @@ class Service:
             return 0
         finally:
             await self._end_children()
-            (self._layout.run / ADDRESS).unlink(missing_ok=True)
+            address_file(self._layout).unlink(missing_ok=True)
 
     async def _serve(self) -> None:
         layout, clock = self._layout, self._clock
@@ -203,6 +205,9 @@ class Service:
         self._writer.stop(1.0)
         for loop in self._seats:
             audit.anchor(self._layout.seat(loop.seat) / "interlock.log")
+        for book in self._books.values():
+            book.close()
+            audit.anchor(book.trail.path)
         audit.append("end", {})
         audit.close()
 
@@ -263,8 +268,19 @@ class Service:
 
         source = build.source(seat, clock, self._layout if self._options.demo else None)
         return SeatLoop(
-            seat.id, index, seat.label, self._options.demo, source, make_line, make_recorder, link, audit, live, clock
-        )
+            seat.id, index, seat.label, self._options.demo, source, make_line, make_recorder, link, audit, live, clock,
+            Asking(seat.id, self._book(seat, signed), seat.contacts, self._options.demo and seat.stimulator.kind == "simulated",
+                   audit, live, clock),
+        )  # fmt: skip
+
+    def _book(self, seat: Seat, signed: build.Signed) -> AnswerBook | None:
+        """One book a person, also where one person has two seats."""
+        if seat.person not in self._books:
+            book = build.answers(seat, self._layout, signed, self._clock, self._options.demo)
+            if book is None:
+                return None
+            self._books[seat.person] = book
+        return self._books[seat.person]
 
     async def _publish(self, live: LiveServer) -> None:
         """The state of every seat, four times a second; the seats themselves when they become known."""
@@ -312,7 +328,10 @@ class Service:
         seats = {loop.seat: loop for loop in self._seats}
         while True:
             command = await live.commands.get()
-            seats[command.seat].person(command.name, command.by, answer=command.answer)
+            if command.name == "answer":
+                seats[command.seat].filled_in(command.form, command.values, command.by, command.answer)
+            else:
+                seats[command.seat].person(command.name, command.by, answer=command.answer)
 
     async def _watch_interlock(self, seat: Seat, signed: build.Signed, loop: SeatLoop) -> None:
         """A dead interlock is started anew, in `stopped`; it never restarts stimulation."""
@@ -371,7 +390,7 @@ class Service:
         if port != wanted:
             print(f"Port {wanted} is taken; using {port}.")
         address = f"http://127.0.0.1:{port}"
-        build.write_private(self._layout.run / ADDRESS, address.encode())
+        build.write_private(address_file(self._layout), address.encode())
         print(f"eegloop is live: {address}", flush=True)
         if not self._options.demo:
             address = sign_in_link(self._layout)
@@ -404,21 +423,6 @@ def _aside(name: str, work: Callable[[], object]) -> asyncio.Future[object]:
 
     threading.Thread(target=run, name=name, daemon=True).start()
     return done
-
-
-def sign_in_link(layout: Layout) -> str:
-    """A new one-time sign-in link of the service that runs on this data directory.
-
-    Raises
-    ------
-    SetupError
-        If none runs.
-    """
-    try:
-        address = (layout.run / ADDRESS).read_text()
-    except OSError:
-        raise SetupError(f"no eegloop runs on {layout.data}; start it with `eegloop run`") from None
-    return f"{address}/#link={create_link(layout)}"
 
 
 def json_port(text: str) -> int:

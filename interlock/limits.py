@@ -69,6 +69,8 @@ def first_breach(p: Prescription, device: tuple[Limit, ...]) -> Refusal | None:
 
     Nothing is lowered to fit: a prescription that asks for more than a limit is refused whole.
     """
+    if p.device in EMULATOR_ONLY:
+        return Refusal("prescription.device", p.device, "a covered stimulator", "interlock", EMULATOR_ONLY[p.device])
     if p.modality == "tms" or p.pulses is not None:
         return first_pulse_breach(p, device)
     hard = HARD.get((p.modality, p.profile))
@@ -136,7 +138,12 @@ ALONE_MS = {
     SIMULATED: 400.0, "mqtt": 400.0, "pulse_pal": 410.0, "magstim": 1_010.0, "magventure": math.inf, "lsl_markers": math.inf,
 }  # fmt: skip
 MOST_ALONE_MS = 1_000.0
-KINDS = tuple(ALONE_MS)  # any other is refused at the start
+# Kinds it watches and stops and never arms, under no authority: not covered by the safety case. Why, and what to do.
+EMULATOR_ONLY = {
+    "p24": "no hard limits are known for a P24's pulses (steps of 0.5 mA), so it runs on its emulator only; prescribe another device",
+    "open_lifu": "no limits for ultrasound are known here, so open-LIFU runs on its emulator only; prescribe another device",
+}
+KINDS = (*ALONE_MS, *EMULATOR_ONLY)  # any other is refused at the start
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,8 +23,8 @@ SCREENING = "control/screening.py"
 PHASES = "control/phases.py"
 ENVELOPE = "control/envelope.py"
 _YES_BLOCKS = (
-    "            if value:\n",
-    "            if value > 1:\n",
+    "            if value and item.highest == 1:\n",
+    "            if value > 1 and item.highest == 1:\n",
     "SCREENING::test_every_yes_before_a_session_blocks_until_the_next_answer",
 )
 _FREED_BY_WALL = (
@@ -89,7 +89,7 @@ PATCHES = (
     Patch("H16", SCREENING, "elif form.before and newest is not None and not now_s - newest.t_s <= form.valid_s:", "elif False:", "SCREENING::test_missing_expired_and_future_answers_block"),
     Patch("H17", REFUSALS, "    if c.halts != judge.halts:\n", "    if False:\n", "JUDGE::test_a_stop_before_anything_was_armed_refuses_the_next_arm"),
     Patch("H18", SCREENING, "        if score(answer) >= MANIA_POSITIVE:\n", "        if False:\n", "SCREENING::test_scores_that_hold"),
-    Patch("H19", SCREENING, "        if harm:\n", "        if harm >= 2:\n", "SCREENING::test_thoughts_of_self_harm_hold_until_a_clinicians_release"),
+    Patch("H19", "control/questions.py", "return Alert(finding, escalated(finding, raised_s, taken_s, now_s),", "return Alert(finding, 0,", "ANSWERS::test_an_alert_that_nobody_takes_goes_on_to_the_next_contact_and_says_so"),
     Patch("H20", SCREENING, '        if value_of(answer, "lesion"):\n', "        if False:\n", "SCREENING::test_scores_that_hold"),
     Patch("H23", JUDGE, "        if report.fault:\n            self._trip", "        if False:\n            self._trip", "JUDGE::test_device_fault_trips"),
     Patch("H24", "dsp/pipeline.py", "elif gap > self._longest_bridge or self._restart or not first_is_clean:", "elif self._restart or not first_is_clean:", "PIPELINE::test_a_long_gap_or_a_new_segment_starts_the_filters_anew"),
@@ -99,5 +99,9 @@ PATCHES = (
     Patch("H30", REFUSALS, "    if isinstance(judge.start_code, str):\n        return", "    if False:\n        return", "CODE::test_without_a_code_no_home_session_begins"),
     Patch("H31", SCREENING, *_YES_BLOCKS),
     Patch("H33", SCREENING, *_YES_BLOCKS),
+    Patch("H14", "dsp/signature.py", "            if better >= BETTER and", "            if better < 0 and", "SIGNATURE::test_swapped_channels_are_refused_until_they_are_put_right"),
+    Patch("H25", "control/questions.py", "    if not before or before[-1].digest == now.digest:\n", "    if True:\n", "ANSWERS::test_an_update_in_the_middle_of_a_course_waits_for_a_clinician"),
+    Patch("H29", "control/wording.py", "    return WITHHELD if claims(text) else text\n", "    return text\n", "WORDING::test_what_would_be_too_much_is_found_and_withheld"),
+    Patch("H32", "control/alarm_board.py", "if now_s - one.last_s <= FLICKER_S}", "if now_s - one.last_s < 0.5}", "BOARD::test_what_flickers_is_one_alarm_that_says_how_often_it_came_back"),
     Patch("H34", "dsp/pipeline.py", "                self._skip(stop - start, Code.STIMULATION, chunk, rows)\n", "                self._feed(data[:, start:stop], chunk, rows)\n", "PIPELINE::test_unclean_samples_are_never_looked_at"),
 )  # fmt: skip
