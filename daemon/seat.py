@@ -137,11 +137,13 @@ class SeatLoop:
             self._asked.append((kind, answer))
         self._events.append(OperatorEvent(kind, who, detail))
 
-    def filled_in(self, form: str, values: tuple[int, ...], who: str, answer: Answer) -> None:
-        """A person has answered a form: kept and weighed at once; the session hears of it with the next tick."""
+    async def filled_in(self, form: str, values: tuple[int, ...], who: str, answer: Answer) -> None:
+        """A person has answered a form: weighed at once, the session hears of it with the next tick; said to be kept once it is on the disk."""
         error = self.asking.answered(form, values, who)
         if not error and self.line is not None:
             self._events.append(OperatorEvent("answer", who, form))
+        if not error and not await asyncio.to_thread(self.asking.on_disk, 1.0):
+            error = "The answers are not on the disk yet; look whether it is full, and answer again."
         answer(not error, error)
 
     async def acquire(self) -> None:
