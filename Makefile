@@ -9,8 +9,9 @@ UI := $(shell find dashboard -type f -not -path '*/node_modules/*' 2>/dev/null)
 PACKAGES := eegloop drivers dsp control interlock daemon records simulators
 
 PEERS := .venv-peers
+CLIENTS := .venv-clients
 
-.PHONY: help run setup test lint bench bench-peers test-long faults sabotage mutation lock clean system-parts
+.PHONY: help run setup test lint clients bench bench-peers test-long faults sabotage mutation lock clean system-parts
 
 help:
 	@echo "make run        start the service on a virtual person and open its page"
@@ -19,6 +20,7 @@ help:
 	@echo "make lint       ruff, mypy --strict, import-linter"
 	@echo "make bench      speed and accuracy tables"
 	@echo "make bench-peers  the same work in public packages, each in an environment of its own"
+	@echo "make clients    public clients of the stimulators (make test does it too), in an environment of their own"
 	@echo "make sabotage   disables each safety control in a copy and sees its test turn red;  make mutation: mutants of the safety logic"
 	@echo "make test-long  whole recordings and soaks;  make faults: each fault 20 times"
 
@@ -63,10 +65,25 @@ system-parts:
 	      || { tail -5 $(VENV)/apt.log; echo "could not install$$missing; the tests that need them will skip and say so"; }; \
 	  else echo "Missing on this machine:$$missing. Tests that need them will skip. To have them: sudo apt-get install$$missing"; fi; fi
 
-# Two runs: Playwright keeps an event loop going in its process, which tests of our own loops must not meet.
-test: $(VENV)/.dev system-parts
+# Public clients that the tests run against our emulators, unmodified: some are GPL, so they live apart and nothing of ours imports
+# them. Without a package index the tests that need them skip and say so; the next run tries again.
+$(CLIENTS)/.installed: requirements/clients.txt requirements/clients-nodeps.txt | $(VENV)/.uv
+	@mkdir -p $(CLIENTS)
+	@echo "Installing public clients for the tests into $(CLIENTS) ..."
+	@{ $(BIN)/uv venv -q --clear --python $(BIN)/python $(CLIENTS) && \
+	  for file in clients clients-nodeps; do deps=$$([ $$file = clients ] || echo --no-deps); \
+	    UV_HTTP_TIMEOUT=20 $(BIN)/uv pip install -q --python $(CLIENTS)/bin/python $$deps --require-hashes -r requirements/$$file.txt \
+	    || $(BIN)/python -m pip --python $(CLIENTS)/bin/python install -q --retries 1 $$deps --require-hashes -r requirements/$$file.txt \
+	    || exit 1; done && touch $@; } > $(VENV)/clients.log 2>&1 \
+	  || echo "could not install them (see $(VENV)/clients.log); the tests that need them will skip and say so"
+
+clients: $(CLIENTS)/.installed
+
+# Three at a time on two cores, because most of it waits for devices and processes; the long ones (tests/fault, tests/integration)
+# come first. Two runs: Playwright keeps an event loop going in its process, which tests of our own loops must not meet.
+test: $(VENV)/.dev system-parts $(CLIENTS)/.installed
 	@status=0; \
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not long and not faults and not browser" --durations=15 || status=$$?; \
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not long and not faults and not browser" --durations=15 || status=$$?; \
 	$(BIN)/python -m pytest tests/browser -n 2 --dist loadfile -m "not long and not faults" --durations=5 || status=$$?; \
 	exit $$status
 
@@ -90,7 +107,7 @@ $(PEERS)/.installed: benchmarks/peers-main.txt benchmarks/peers-timeflux.txt | $
 bench-peers: $(VENV)/.dev $(PEERS)/.installed
 	@$(BIN)/python -m benchmarks.peers --envs $(PEERS)
 
-test-long: $(VENV)/.dev system-parts
+test-long: $(VENV)/.dev system-parts $(CLIENTS)/.installed
 	@$(BIN)/python -m pytest -m "long" --timeout=1800 --durations=15
 
 faults: $(VENV)/.dev system-parts
@@ -104,6 +121,7 @@ mutation: $(VENV)/.dev
 
 lock: $(VENV)/.uv
 	@cd requirements && for n in run dev build uv; do ../$(BIN)/uv pip compile -q --generate-hashes --universal --python-version 3.11 --no-header $$n.in -o $$n.txt; done
+	@cd requirements && for n in clients clients-nodeps; do ../$(BIN)/uv pip compile -q $$([ $$n = clients ] || echo --no-deps) --generate-hashes --universal --python-version 3.11 --no-header $$n.in -o $$n.txt; done
 
 clean:
-	@rm -rf $(VENV) $(PEERS) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dashboard/node_modules daemon/web/static
+	@rm -rf $(VENV) $(PEERS) $(CLIENTS) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dashboard/node_modules daemon/web/static

@@ -11,19 +11,14 @@ import contextlib
 import json
 import logging
 import random
-import ssl
-import stat
 from collections import deque
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
-
-from eegloop.closed import Closed
+from eegloop.broker import PLAIN_PORT, TLS_PORT, address, in_the_clear, secret, tls_context
 from eegloop.errors import ConfigError
+from eegloop.mqtt import MqttSettings
 
 if TYPE_CHECKING:
     import aiomqtt
@@ -36,49 +31,18 @@ MAX_PAYLOAD_BYTES = 4096
 OPERATION_TIMEOUT_S = 5.0
 KEEPALIVE_S = 5
 RECONNECT_FIRST_S, RECONNECT_LAST_S = 0.5, 30.0
-STATE_FIELDS = ("phase", "block", "phase_reason", "phase_left_s", "demo", "stream", "target", "output", "recording", "alarms")
+STATE_FIELDS = (
+    "phase", "block", "phase_reason", "phase_left_s", "demo", "stream", "quality", "target", "output", "recording", "alarms",
+)  # fmt: skip
 FIELDS = {
     "decision": ("t_s", "sentence", "proposed_ma", "granted_ma", "limits", "hold"),
     "event": ("t_s", "name", "text"),
     "alarm": ("t_s", "id", "priority", "text", "advice", "age_s", "active"),
 }
-_WORD = r"^[A-Za-z0-9_-]{1,64}$"
 
 logger = logging.getLogger("eegloop.mqtt")
 
 Stop = Callable[[object, str], Awaitable[dict[str, Any]]]
-
-
-class MqttSettings(Closed):
-    """config.yaml's `mqtt:` section."""
-
-    broker: str | None = Field(default=None, max_length=300, description="mqtt://host:port or mqtts://user@host:port; null = off")
-    site: str = Field(default="home", pattern=_WORD, description="second part of every topic")
-    device: str = Field(default="eegloop", pattern=_WORD, description="third part of every topic")
-    password_file: str | None = Field(default=None, description="0600 file holding the broker's password")
-    ca_file: str | None = Field(default=None, description="PEM file of the broker's authority for mqtts; null = the system's")
-
-    @field_validator("broker")
-    @classmethod
-    def _is_address(cls, broker: str | None) -> str | None:
-        if broker is None:
-            return None
-        try:
-            parts = urlsplit(broker)
-            port = parts.port
-        except ValueError:
-            raise ValueError("the port must be a number from 1 to 65535") from None
-        if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname or port == 0:
-            raise ValueError("must look like mqtt://127.0.0.1:1883 or mqtts://user@broker:8883")
-        if parts.password is not None:
-            raise ValueError("must hold no password; put it into a 0600 file and name that as password_file")
-        if parts.path not in ("", "/") or parts.query or parts.fragment:
-            raise ValueError("must end after the port")
-        return broker
-
-    def topic(self, seat: str, name: str) -> str:
-        """eegloop/v1/{site}/{device}/{seat}/{name}"""
-        return f"eegloop/v1/{self.site}/{self.device}/{seat}/{name}"
 
 
 class MqttLink:
@@ -187,18 +151,17 @@ class SeatLink:
         import aiomqtt
 
         settings = self._settings
-        parts = urlsplit(settings.broker or "")
-        secure = parts.scheme == "mqtts"
+        parts = address(settings.broker or "")
         try:
-            tls = ssl.create_default_context(cafile=settings.ca_file) if secure else None
-        except (OSError, ssl.SSLError) as error:
-            raise ConfigError(f"mqtt.ca_file: cannot be used ({error.strerror or error})") from None
+            tls = tls_context(settings.broker or "", settings.ca_file, settings.client_cert_file, settings.client_key_file)
+        except ValueError as error:
+            raise ConfigError(f"mqtt.{error}") from None
         offline = {"format": FORMAT, "seat": self._seat, "online": False}
         return aiomqtt.Client(
             parts.hostname or "",
-            parts.port or (8883 if secure else 1883),
+            parts.port or (PLAIN_PORT if tls is None else TLS_PORT),
             username=parts.username,
-            password=_password(settings.password_file),
+            password=_password(settings),
             identifier=f"eegloop-{settings.site}-{settings.device}-{self._seat}",
             protocol=aiomqtt.ProtocolVersion.V5,
             will=aiomqtt.Will(settings.topic(self._seat, "state"), json.dumps(offline), qos=1, retain=True),
@@ -336,13 +299,18 @@ def _offer(replies: asyncio.Queue[tuple[dict[str, Any], Any]], body: dict[str, A
         replies.put_nowait((body, correlation))
 
 
-def _password(file: str | None) -> str | None:
-    if file is None:
+def _password(settings: MqttSettings) -> str | None:
+    """The broker's password; `MqttSettings` has refused to send one in the clear, and it is looked at once more here."""
+    if settings.password_file is None:
         return None
-    path = Path(file)
+    why = in_the_clear(settings.broker or "")
+    if why:
+        raise ConfigError(f"mqtt.password_file: {why}")
     try:
-        if stat.S_IMODE(path.stat().st_mode) & 0o077:
-            raise ConfigError("mqtt.password_file: is open to others; run chmod 600 on it")
-        return path.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
+        return secret(settings.password_file, "password_file").read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError:
+        raise ConfigError("mqtt.password_file: cannot be read; name a text file of yours with mode 0600") from None
+    except ValueError:
+        raise ConfigError("mqtt.password_file: is open to others; run chmod 600 on it") from None
+    except OSError:
         raise ConfigError("mqtt.password_file: cannot be read; name a text file of yours with mode 0600") from None

@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 
 from control.alarm_board import Standing
+from control.screening import Finding
 from control.session import OperatorEvent
 from control.wording import sayable
 from daemon.asking import Asking
@@ -24,6 +25,7 @@ from eegloop.errors import SourceError
 from eegloop.ports import Clock, EegSource
 from eegloop.signal import Chunk, Grade, SideChunk, SourceNews, StreamInfo
 from eegloop.stim import Phase
+from records.session import contact_data
 from records.tables import DecisionRow
 
 log = structlog.get_logger()
@@ -247,13 +249,9 @@ class SeatLoop:
         self._worked_s = t_s
         events, self._events = tuple(self._events), []
         recorder = self.recorder
-        conditions = Conditions(
-            recording_ok=recorder is not None and recorder.ok,
-            audit_ok=self._audit.ok and self.asking.ok,
-            stream=self.stream_status,
-            demo=self._starts_itself,
-            findings=self.asking.look(line.session, events, t_s).findings,
-        )
+        findings = self.asking.look(line.session, events, t_s).findings
+        recording_ok = recorder is not None and recorder.ok
+        conditions = self._conditions_now(recording_ok, self._audit.ok and self.asking.ok, self.stream_status, findings)
         tick = Tick(
             self._tick,
             t_s,
@@ -263,6 +261,7 @@ class SeatLoop:
             conditions,
             self._supervised(recorder, t_s),
             self._slept(line, recorder, t_s),
+            tuple(at_ns * 1e-9 + line.boot_to_lsl_s for at_ns in self.link.take_pulse_times()),
             self.link.take_pulses(),
         )
         outcome = line.step(tick)
@@ -273,6 +272,19 @@ class SeatLoop:
         if events:
             self._answer(events, outcome)
         self.vitals.tick_ms_worst = max(self.vitals.tick_ms_worst * 0.999, (self._clock.boot_ns() - made_ns) * 1e-6)
+
+    def _conditions_now(self, recording_ok: bool, audit_ok: bool, stream: str, findings: tuple[Finding, ...]) -> Conditions:
+        """The same object while nothing has changed."""
+        last = self._conditions
+        if (
+            recording_ok is last.recording_ok
+            and audit_ok is last.audit_ok
+            and stream == last.stream
+            and self._starts_itself is last.demo
+            and findings == last.findings
+        ):
+            return last
+        return Conditions(recording_ok, audit_ok, stream, self._starts_itself, findings)
 
     def _answer(self, events: tuple[OperatorEvent, ...], outcome: Outcome) -> None:
         """Tell whoever asked what came of it. Asked in vain: the sentence that says why stands for this one tick only, too
@@ -313,7 +325,7 @@ class SeatLoop:
             if phase == Phase.SCREEN and line.session.used_s == 0.0:
                 self._sessions += 1  # dose already used: the session goes on under its name and budget
         renewed = False
-        in_time = self._clock.boot_ns() - made_ns <= DEADLINE_S * 1e9
+        in_time = not outcome.effects or self._clock.boot_ns() - made_ns <= DEADLINE_S * 1e9
         for effects in outcome.effects:
             match effects.command:
                 case "arm" if in_time:
@@ -337,17 +349,18 @@ class SeatLoop:
                     {"seat": self.seat, "tick": self._tick, "kind": effects.command, "block": effects.block,
                      "amplitude_ma": effects.amplitude_ma, "reason": effects.reason},
                 )  # fmt: skip
-        now_ns = self._clock.boot_ns()
-        in_time = now_ns - made_ns <= DEADLINE_S * 1e9
-        if not renewed and line.effects.heartbeat and in_time and now_ns * 1e-9 - self._heartbeat_s >= HEARTBEAT_EVERY_S:
-            self._heartbeat_s = now_ns * 1e-9
-            self.link.heartbeat(self._tick, made_ns)
+        if not renewed and line.effects.heartbeat:
+            now_ns = self._clock.boot_ns()
+            in_time = now_ns - made_ns <= DEADLINE_S * 1e9
+            if in_time and now_ns * 1e-9 - self._heartbeat_s >= HEARTBEAT_EVERY_S:
+                self._heartbeat_s = now_ns * 1e-9
+                self.link.heartbeat(self._tick, made_ns)
         for refusal in self.link.take_refusals():
             self._audit.append("refused", {"seat": self.seat, **refusal})
             log.warning("interlock refused", seat=self.seat, **refusal)
 
     def _write(self, recorder: SessionRecorder, line: Line, tick: Tick, outcome: Outcome) -> None:
-        if tick.conditions != self._conditions:
+        if tick.conditions is not self._conditions:
             self._conditions = tick.conditions
             recorder.event(tick.number, tick.t_s, "conditions", "", _fields(tick.conditions))
         for event in tick.events:
@@ -356,6 +369,10 @@ class SeatLoop:
             recorder.event(tick.number, tick.t_s, "pulse", pulse.outcome, _fields(pulse))
         for state in tick.states:
             recorder.stim(tick.number, state)
+        if tick.pulses_s:
+            recorder.event(tick.number, tick.t_s, "pulses", "", {"at_s": list(tick.pulses_s)})
+        if tick.chunk is not None and tick.chunk.impedance_kohm is not None:
+            recorder.event(tick.number, tick.t_s, "contact", "", contact_data(line.info, tick.chunk.impedance_kohm))
         if tick.chunk is not None:
             recorder.chunk(tick.number, tick.chunk)
         else:

@@ -36,7 +36,7 @@ from daemon.record import RecordWriter, SessionRecorder
 from daemon.seat import SeatLoop
 from daemon.start import Options, web_child
 from daemon.view import loop_state, standing_alarms
-from daemon.web.access import create_link
+from daemon.web.access import address_file, sign_in_link
 from drivers.sources.lsl_network import configure as configure_lsl
 from drivers.sources.lsl_network import widest
 from eegloop.config import Config, Seat
@@ -53,7 +53,6 @@ AWAKE_EVERY_S = 0.5
 CHALLENGE_EVERY_S = 2.0
 SOUND_EVERY_S = 0.5
 RESTART_AFTER_S = (0.5, 1.0, 2.0, 5.0, 10.0)
-ADDRESS = "address"
 
 
 def log_to(path: Path) -> None:
@@ -121,7 +120,7 @@ class Service:
             return 0
         finally:
             await self._end_children()
-            (self._layout.run / ADDRESS).unlink(missing_ok=True)
+            address_file(self._layout).unlink(missing_ok=True)
 
     async def _serve(self) -> None:
         layout, clock = self._layout, self._clock
@@ -391,7 +390,7 @@ class Service:
         if port != wanted:
             print(f"Port {wanted} is taken; using {port}.")
         address = f"http://127.0.0.1:{port}"
-        build.write_private(self._layout.run / ADDRESS, address.encode())
+        build.write_private(address_file(self._layout), address.encode())
         print(f"eegloop is live: {address}", flush=True)
         if not self._options.demo:
             address = sign_in_link(self._layout)
@@ -424,21 +423,6 @@ def _aside(name: str, work: Callable[[], object]) -> asyncio.Future[object]:
 
     threading.Thread(target=run, name=name, daemon=True).start()
     return done
-
-
-def sign_in_link(layout: Layout) -> str:
-    """A new one-time sign-in link of the service that runs on this data directory.
-
-    Raises
-    ------
-    SetupError
-        If none runs.
-    """
-    try:
-        address = (layout.run / ADDRESS).read_text()
-    except OSError:
-        raise SetupError(f"no eegloop runs on {layout.data}; start it with `eegloop run`") from None
-    return f"{address}/#link={create_link(layout)}"
 
 
 def json_port(text: str) -> int:

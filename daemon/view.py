@@ -67,12 +67,18 @@ def _quality(seat: SeatLoop) -> list[dict[str, Any]]:
     if line is None or line.row is None:
         return []
     quality = line.row.quality
+    unknown = [None] * line.info.n_channels
+    contact = unknown if quality.contact is None else quality.contact.tolist()
+    kohm = unknown if quality.impedance_kohm is None else quality.impedance_kohm.tolist()
     return [
         {
             "channel": name,
             "good": bool(quality.good[i]),
             "reasons": list(quality.reasons[i]),
             "line_ratio": _number(float(quality.line_ratio[i])),
+            "contact": _number(contact[i]),
+            "worst": quality.worst == i,
+            "impedance_kohm": _number(kohm[i]),
         }
         for i, name in enumerate(line.info.channels)
     ]

@@ -16,11 +16,11 @@ from pydantic import Field, TypeAdapter, ValidationError
 from eegloop.closed import Closed
 from eegloop.errors import ConfigError
 from eegloop.line import LineSettings
+from eegloop.mqtt import MqttSettings
 from eegloop.plugins import find, kinds
 
 ModelT = TypeVar("ModelT")
 Host = Annotated[str, Field(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9.:_\-\[\]]+$")]
-Word = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_\-]+$")]
 
 
 class WebSettings(Closed):
@@ -33,16 +33,6 @@ class WebSettings(Closed):
     allowed_hosts: tuple[Host, ...] = Field(
         ("127.0.0.1", "localhost"), min_length=1, description="names a browser may call this machine by"
     )
-
-
-class MqttSettings(Closed):
-    """MQTT 5 broker; off while `broker` is null."""
-
-    broker: str | None = Field(None, pattern=r"^mqtts?://[^\s]+$", description="mqtt://host:port or mqtts://user@host:port")
-    site: Word = Field("home", description="second-last part of the topic")
-    device: Word = Field("eegloop", description="last part of the topic")
-    password_file: str | None = Field(None, description="file holding the broker's password (0600)")
-    ca_file: str | None = Field(None, description="PEM file of the broker's authority")
 
 
 class RecordingSettings(Closed):
@@ -148,8 +138,8 @@ def parse(text: str, path: Path) -> Config:
     if document.findings:
         raise ConfigError("\n".join(document.findings))
     assert web is not None and mqtt is not None
-    files = {"password_file": document.resolved(mqtt.password_file), "ca_file": document.resolved(mqtt.ca_file)}
-    mqtt = mqtt.model_copy(update=files)
+    files = ("password_file", "ca_file", "client_cert_file", "client_key_file")
+    mqtt = mqtt.model_copy(update={name: document.resolved(getattr(mqtt, name)) for name in files})
     return Config(path, web, mqtt, tuple(seats))
 
 

@@ -206,7 +206,9 @@ def client(package: str, script: str, path: str, timeout_s: float = 60.0) -> dic
     python = os.environ.get("EEGLOOP_CLIENTS") or str(ROOT / ".venv-clients" / "bin" / "python")
     found = Path(python).exists() and subprocess.run([python, "-c", f"import {package}"], capture_output=True, timeout=60)
     if not found or found.returncode:
-        pytest.skip(f"{package} is not installed in {python}; set EEGLOOP_CLIENTS to a Python that has it")
+        pytest.skip(
+            f"{package} is not installed in {python}: `make clients` brings it, or name a Python that has it in EEGLOOP_CLIENTS"
+        )
     done = subprocess.run([python, "-c", script, path], capture_output=True, text=True, timeout=timeout_s)
     assert done.returncode == 0, f"{package}: {done.stdout[-2000:]}\n{done.stderr[-4000:]}"
     answer: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])

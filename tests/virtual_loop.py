@@ -19,6 +19,7 @@ from interlock.effects import Entry, Order, Reply
 from interlock.judge import Judge
 from interlock.ledger import Book
 from interlock.limits import rules
+from interlock.told import state_of
 from simulators.brain import Brain
 from simulators.head import load_head
 from simulators.response import Stimulation
@@ -106,7 +107,7 @@ class VirtualLoop:
         now_ns = BOOT_NS + round(self.t_s * 1e9)
         self._handle(self.judge.tick(now_ns, WALL_NS + round(self.t_s * 1e9), now_ns))
         self._handle(self.judge.report(DeviceReport(self.output_ma, now_ns, connected=True, armed=self.armed), now_ns))
-        self._states.append(self.judge.state(now_ns))
+        self._states.append(state_of(self.judge, now_ns))
         states, self._states = tuple(self._states), []
         events, self.events = tuple(self.events), []
         news, self._news = tuple(self._news), []

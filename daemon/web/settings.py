@@ -6,9 +6,9 @@ import json
 
 from pydantic import Field, ValidationError
 
-from daemon.mqtt import MqttSettings
 from eegloop.closed import Closed
 from eegloop.errors import ConfigError
+from eegloop.mqtt import MqttSettings
 
 
 class WebSettings(Closed):

@@ -26,6 +26,12 @@ export interface ChannelQuality {
   good: boolean;
   reasons: string[];
   line_ratio: number | null;
+  /** Contact score without impedance, 0 (none) to 1. */
+  contact?: number | null;
+  /** The one electrode to see to first; at most one of a headset. */
+  worst?: boolean;
+  /** Where the board measures it. */
+  impedance_kohm?: number | null;
 }
 
 export interface Target {

@@ -2,7 +2,9 @@
 
 As a plug-in (`pulse_port.py`) it gives single pulses one by one, each within its deadline or not at all, at the signed
 power. It tells no serial number, so a prescription names the model ("magstim-200"). Pairs and trains are in the protocol
-layer (`set_pair`, `set_train`), not in the plug-in. Emulator only; limits from reference/stimulators.md section 1.
+layer (`set_pair`, `set_train`), not in the plug-in: a BiStim fires only with its second pulse at 0 %, a Rapid only in
+single-pulse mode without enhanced power (it is locked for 0.5 s after a train, so theta bursts at 5 Hz cannot be given one
+by one). Emulator only; limits from reference/stimulators.md section 1.
 
 The protocol numbers nothing, so an answer can be taken for another's. Whenever one is missing, early, broken or
 not the one awaited, the driver sends "disarm", then keeps silent for longer than the device's keep-alive
@@ -47,6 +49,7 @@ POLL_ARMED_NS = 100 * MS
 POLL_STANDBY_NS = 150 * MS
 TEMPERATURE_NS = 2_000 * MS
 FRESH_NS = 350 * MS
+ENHANCED, SINGLE_PULSE = 0x01, 0x08  # bits of the Rapid's status
 ZERO_AGAIN_NS = 100 * MS
 HOT_C = 40.0
 
@@ -104,6 +107,8 @@ class Magstim:
         self.model = model
         self.version = 0 if model == "rapid" else 9
         self.power_percent: int | None = None
+        self.power_b_percent: int | None = None
+        self.rapid: int | None = None  # a Rapid's own status byte, as last asked for
         self.temperature_c: float | None = None
         self.status: Status | None = None
         self.trouble = ""
@@ -268,6 +273,29 @@ class Magstim:
             texts = ("[010", f"B{tenths_hz:04d}", f"D{n_pulses:04d}", f"[{tenths_s:03d}")
         self._todo.extend(frame(text) for text in texts)
 
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        """(1, 0) when the device has said that one shot is one pulse; (2, 0) for a pair, (0, 0) for another mode, None = unknown."""
+        if self.power_percent is None:
+            return None
+        if self.model == "bistim":
+            return None if self.power_b_percent is None else (1, 0) if self.power_b_percent == 0 else (2, 0)
+        if self.model == "rapid":
+            flags = self.rapid
+            return None if flags is None else (1, 0) if flags & SINGLE_PULSE and not flags & ENHANCED else (0, 0)
+        return (1, 0)
+
+    def set_shape(self, n_pulses: int, rate_millihz: int) -> None:
+        """One pulse a shot, in standby; raises DeviceError for more."""
+        if (n_pulses, rate_millihz) != (1, 0):
+            why = " (a Rapid is locked for 0.5 s after each train)" if self.model == "rapid" else ""
+            raise DeviceError(f"magstim: {n_pulses} pulses a shot: this driver gives one{why}; prescribe burst_pulses 1")
+        if self.model == "bistim":
+            self._todo.extend((frame("A000"), frame("J@")))
+        elif self.model == "rapid":
+            self.set_train(0.0, 0)
+            self._todo.extend((frame("_@"), frame("\\@")))
+
     def fire(self) -> None:
         """One pulse, pair or train, now.
 
@@ -341,7 +369,7 @@ class Magstim:
         self._silent_until_ns = 0
         self._wanted_armed = False
         self.status = None
-        self.power_percent = self.temperature_c = None
+        self.power_percent = self.power_b_percent = self.rapid = self.temperature_c = None
 
     def _start(self) -> None:
         self._send(frame("EA"))
@@ -373,7 +401,7 @@ class Magstim:
         elif not self._wanted_armed and now_ns - self._asked_ns >= POLL_STANDBY_NS:
             if now_ns - self._warm_ns >= TEMPERATURE_NS:
                 self._warm_ns = now_ns
-                self._todo.append(frame("F@"))
+                self._todo.extend((frame("F@"), frame("\\@" if self.model == "rapid" else "J@")))
             self._ask()
 
     def _read(self, now_ns: int) -> None:
@@ -396,7 +424,7 @@ class Magstim:
         self._todo.clear()
         self._wanted_armed = False
         self.status = None
-        self.power_percent = None
+        self.power_percent = self.power_b_percent = self.rapid = None
         self._line.write(frame("EA"))
         self._armed_ns = now_ns
         self._silent_until_ns = now_ns + SILENCE_NS
@@ -412,7 +440,10 @@ class Magstim:
             self._take_version(reply.text)
         elif reply.letter in "J\\":
             self.power_percent = int(reply.text[:3])
-        elif reply.letter == "F":
+            self.power_b_percent = int(reply.text[3:6]) if reply.letter == "J" else None
+        if reply.letter in "\\x":
+            self.rapid = reply.rapid
+        if reply.letter == "F":
             self.temperature_c = max(int(reply.text[:3]), int(reply.text[3:6])) / 10
         if reply.status is not None and reply.letter in "QxJF\\":  # the others tell the state before themselves
             self._take_status(reply.status, sent_ns)

@@ -4,8 +4,9 @@ The device has no keep-alive and no watchdog: once enabled it stays enabled, and
 is gone. So this driver gives pulse by pulse, burst by burst, or a train of at most 0.5 s, and disables as soon as no
 lease covers it. It cannot disable a device whose cable is gone: then its screen and switch are what is left.
 
-As a plug-in (`pulse_port.py`) it gives single pulses one by one at the signed power. With its cable gone it stays enabled,
-but nothing fires. Frames come unasked (front panel, coil) and
+As a plug-in (`pulse_port.py`) it gives single pulses, or bursts of 2-5 pulses where the device has the waveform "biphasic
+burst" (theta bursts: 3 at 50 Hz, 40 ms), one by one at the signed power. With its cable gone it stays enabled, but nothing
+fires. Frames come unasked (front panel, coil) and
 are taken by type, never by order; off is believed only from an answer to a question that was asked after the last "enable".
 """
 
@@ -33,6 +34,8 @@ LONGEST_LEASE_MS = 400
 POLL_ENABLED_NS = 100 * MS
 POLL_NS = 150 * MS
 FRESH_NS = 350 * MS
+CONFIGURED_NS = 400 * MS  # a configuration is not answered; it is read back so much later
+CONFIGURATION_NS = 2_000 * MS
 ZERO_AGAIN_NS = 100 * MS
 REFUSED_NS = 500 * MS
 HOT_C = 41
@@ -204,7 +207,7 @@ class MagVenture:
         self._wanted_percent: int | None = None
         self._train: tuple[float, int] | None = None
         self._heard_ns = self._asked_ns = self._lease_ns = 0
-        self._zeroed_ns = self._enabled_ns = self._recovered_ns = 0
+        self._zeroed_ns = self._enabled_ns = self._recovered_ns = self._configuration_ns = 0
 
     # ---- the port -----------------------------------------------------------------------------------------------
 
@@ -267,6 +270,7 @@ class MagVenture:
             self.zero()
         if not self._ear.quiet and not self._asked and now_ns - self._asked_ns >= (POLL_ENABLED_NS if self._wanted else POLL_NS):
             self._ask()
+            self._read_configuration(now_ns)
         return self._report()
 
     def close(self) -> None:
@@ -304,6 +308,41 @@ class MagVenture:
         self._train = (rate_hz, n_pulses)
         self._send(page_frame(PAGES["timing"]))
         self._send(train_frame(rate_hz, n_pulses, 1, 0.1))
+
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        """Pulses of one shot and their rate, mHz, as the device said: (1, 0) one; (2, 0) twin, dual and power mode; None = unknown."""
+        if self.status is None:
+            return None
+        if self.status.mode != "standard":
+            return (2, 0)
+        if self.status.waveform != "biphasic_burst":
+            return (1, 0)
+        if not self.configuration:
+            return None
+        try:
+            between_ms = interval_ms(self.configuration[7] | self.configuration[8] << 8, paired=False)
+        except DeviceError:
+            return None
+        return (5 - self.configuration[6], round(1e6 / between_ms))
+
+    def set_shape(self, n_pulses: int, rate_millihz: int) -> None:
+        """One pulse a shot, or a biphasic burst, while disabled. Not answered: `shape` tells half a second later.
+
+        Raises
+        ------
+        DeviceError
+            For other than 1 pulse, or 2-5 at 10-1000 Hz, or a model that is not known.
+        """
+        burst = n_pulses in range(2, 6) and 10_000 <= rate_millihz <= 1_000_000
+        if not burst and (n_pulses, rate_millihz) != (1, 0):
+            raise DeviceError(f"magventure: {n_pulses} pulses at {rate_millihz} mHz a shot: must be 1, or 2-5 at 10-1000 Hz")
+        if self.status is None or self.status.model not in MODELS:
+            raise DeviceError("magventure: its model is not known, so its waveform cannot be set; set it at its screen")
+        model, waveform = MODELS.index(self.status.model), WAVEFORMS.index("biphasic_burst" if burst else "biphasic")
+        pulses, between_ms = (n_pulses, 1e6 / rate_millihz) if burst else (3, 20.0)
+        self._send(configuration_frame(model, 0, 0, waveform, pulses, between_ms, 1.0))
+        self._configuration_ns = self._clock() + CONFIGURED_NS - CONFIGURATION_NS
 
     def fire(self) -> None:
         """One pulse or burst, now; raises DeviceError if it would be late or is not allowed."""
@@ -362,6 +401,13 @@ class MagVenture:
         if self._line.write(EXTENDED):
             self._asked.append((self._asked_ns, self._enables))
 
+    def _read_configuration(self, now_ns: int) -> None:
+        """At rest: how many pulses a burst has nobody tells unasked."""
+        burst = self.status is not None and self.status.waveform == "biphasic_burst"
+        if burst and not self._wanted and now_ns - self._configuration_ns >= CONFIGURATION_NS:
+            self._configuration_ns = now_ns
+            self._send(READ_CONFIGURATION)
+
     def _heed(self, payload: bytes, now_ns: int) -> None:
         kind = payload[0]
         self._heard_ns = now_ns
@@ -394,6 +440,8 @@ class MagVenture:
             self._line.write(DISABLE)
         if status.enabled:
             self._off = False
+        if self.status is None or self.status.waveform != status.waveform:
+            self.configuration = b""  # of another waveform, or from before
         changed = self.amplitude_percent is not None and amplitude != self.amplitude_percent and amplitude != self._wanted_percent
         if changed and self._wanted_percent is not None:
             self._wanted_percent = None  # nothing is fired at an amplitude that nobody here asked for
@@ -411,6 +459,8 @@ class MagVenture:
         self._wanted = self._off = False
         self._enables += 1
         self.status = None
+        self.configuration = b""
+        self._configuration_ns = 0
         self._line.write(DISABLE)
         self._ear.hush()
 
@@ -420,6 +470,8 @@ class MagVenture:
         self._off = self._wanted = False
         self._wanted_percent = self.amplitude_percent = self.temperature_c = None
         self.status = None
+        self.configuration = b""
+        self._configuration_ns = 0
         self.serial = ""
 
     def _fail(self, name: str) -> None:

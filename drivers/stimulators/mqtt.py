@@ -58,7 +58,7 @@ class Settings:
         Pairing key: 64 hexadecimal digits, readable by its owner only.
     broker : str
         mqtt://HOST:PORT or mqtts://HOST:PORT.
-    username, password_file, ca_file : str
+    username, password_file, ca_file, client_cert_file, client_key_file : str
         How the bridge signs in at the broker; "" = not needed.
     socket : str
         Path of the bridge's socket; "" = the seat's own.
@@ -70,6 +70,8 @@ class Settings:
     username: str = ""
     password_file: str = ""
     ca_file: str = ""
+    client_cert_file: str = ""
+    client_key_file: str = ""
     socket: str = ""
 
 
@@ -253,7 +255,7 @@ def bridge(settings: Settings, default_endpoint: str) -> list[str]:
     return [sys.executable, "-m", "drivers.stimulators.mqtt_bridge", f"--socket={settings.socket or default_endpoint}", *given]
 
 
-_BRIDGE = ("unit", "broker", "username", "password_file", "ca_file")
+_BRIDGE = ("unit", "broker", "username", "password_file", "ca_file", "client_cert_file", "client_key_file")
 
 
 def build(settings: Settings, default_endpoint: str) -> HomeUnit:

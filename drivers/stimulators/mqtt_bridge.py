@@ -11,20 +11,18 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import ipaddress
 import os
 import signal
 import socket
-import ssl
-import stat
 import sys
 import time
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import aiomqtt
 
-from drivers.stimulators.local_socket import listening, only_one
+from drivers.stimulators.local_socket import TAKE_OVER_S, listening
+from eegloop.broker import PLAIN_PORT, TLS_PORT, address, in_the_clear, secret, tls_context
+from eegloop.single import only_one
 
 STOP = b'{"stop":1}'
 HELD = 3
@@ -95,7 +93,7 @@ async def _received(connection: socket.socket) -> bytes:
         return b""
 
 
-def password_of(file: str, host: str, secure: bool) -> str | None:
+def password_of(file: str, broker: str) -> str | None:
     """The broker's password, None without `file`.
 
     Raises
@@ -105,40 +103,33 @@ def password_of(file: str, host: str, secure: bool) -> str | None:
     """
     if not file:
         return None
-    if not secure and not _is_this_machine(host):
-        raise ValueError(
-            f"--broker: a password for {host} would go over the network unencrypted; use mqtts://, or a broker on this machine"
-        )
-    if stat.S_IMODE(Path(file).stat().st_mode) & 0o077:
-        raise ValueError(f"--password-file {file}: is open to others; run chmod 600 on it")
-    return Path(file).read_text(encoding="utf-8").strip()
-
-
-def _is_this_machine(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    why = in_the_clear(broker)
+    if why:
+        raise ValueError(f"--broker: {why}")
+    return secret(file, "--password-file").read_text(encoding="utf-8").strip()
 
 
 def make_client(arguments: argparse.Namespace) -> aiomqtt.Client:
     """The client for a broker's address; raises ValueError naming what is wrong with it or its password."""
-    address = urlsplit(arguments.broker)
-    if address.scheme not in ("mqtt", "mqtts") or not address.hostname:
-        raise ValueError(f"--broker {arguments.broker!r}: must be mqtt://HOST:PORT or mqtts://HOST:PORT")
-    secure = address.scheme == "mqtts"
-    password = password_of(arguments.password_file, address.hostname, secure)
+    try:
+        where = address(arguments.broker)
+    except ValueError as error:
+        raise ValueError(f"--broker: {error}") from None
+    tls = tls_context(arguments.broker, arguments.ca_file, arguments.client_cert_file, arguments.client_key_file)
     return aiomqtt.Client(
-        address.hostname,
-        address.port or (8883 if secure else 1883),
-        username=arguments.username or None,
-        password=password,
+        where.hostname or "",
+        where.port or (PLAIN_PORT if tls is None else TLS_PORT),
+        username=arguments.username or where.username,
+        password=password_of(arguments.password_file, arguments.broker),
         identifier=f"eegloop-bridge-{arguments.unit}",
-        tls_context=ssl.create_default_context(cafile=arguments.ca_file or None) if secure else None,
+        tls_context=tls,
         protocol=aiomqtt.ProtocolVersion.V5,
         will=aiomqtt.Will(topics(arguments.unit)[0], STOP, qos=0),
         keepalive=KEEP_ALIVE_S,
         timeout=BROKER_WITHIN_S,
+        socket_options=[
+            (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        ],  # a packet every 40 ms must not wait for the last one's receipt
     )
 
 
@@ -165,8 +156,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--username", default="", help="at the broker")
     parser.add_argument("--password-file", default="", help="0600 file that holds the password at the broker")
     parser.add_argument("--ca-file", default="", help="certificate authority of the broker, if not the system's")
+    parser.add_argument("--client-cert-file", default="", help="this machine's own certificate, if the broker asks for one")
+    parser.add_argument("--client-key-file", default="", help="0600 file of its key, if that is not in the certificate's file")
     arguments = parser.parse_args(argv)
-    lock = only_one(Path(arguments.socket))
+    lock = only_one(Path(f"{arguments.socket}.lock"), TAKE_OVER_S)
     if lock < 0:
         print(f"mqtt_bridge: another one still serves {arguments.socket}; end it first", file=sys.stderr)
         return HELD

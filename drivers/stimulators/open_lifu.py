@@ -4,9 +4,10 @@ Nothing is known to stop it when its host is gone, and its mode 1 is endless, so
 sequences that end by themselves within 0.5 s, started one by one under a lease. The device answers "start" also when
 it does not start (overheated) and "high voltage on" when it does not switch, so both are read back.
 
-Not a plug-in of the interlock, which doses mA: ultrasound has no place in `output`. What fits the port is here;
-`set_sequence`, `set_voltage`, `hold` and `fire` stand where `output` would. The pressure that reaches the brain depends
-on the transducer and is not judged here. Emulator only; facts from reference/stimulators.md section 5.
+Emulator only: the interlock watches it, stops it and never arms it (`interlock/limits.py: EMULATOR_ONLY`), as it doses mA and
+TMS pulses, and no limits for ultrasound are known to it; the pressure that reaches the brain depends on the transducer.
+`output` therefore gives nothing; `set_sequence`, `set_voltage`, `hold` and `fire` stand where it would. Facts from
+reference/stimulators.md section 5.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ LIMITS = (Limit("voltage_v", 100.0, "V", "device"),)
 MS = 1_000_000
 ANSWER_NS = 500 * MS
 QUIET_NS = 2_000 * MS
-POLL_NS = 200 * MS
+POLL_NS = 150 * MS
 POLL_HELD_NS = 50 * MS
 FRESH_NS = 300 * MS
 ZERO_AGAIN_NS = 100 * MS
@@ -57,8 +58,25 @@ ERRORS = {
     "broken_frame": "a frame was broken; output is stopped and the device asked anew",
     "nothing_started": "start was answered but nothing runs; it may be overheated: let it cool",
     "voltage_off": "high voltage was switched on but is off; open the console's port, check its supply",
+    "no_current": "this stimulator gives ultrasound, no current; nothing is given",
     "unplugged": "a USB port is gone; switch the console off, plug it in, then connect again",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where it is.
+
+    Attributes
+    ----------
+    port : str
+        Serial port of the transmitter, e.g. /dev/ttyACM0.
+    console_port : str
+        Serial port of the console, "" = both answer on one (the emulator).
+    """
+
+    port: str = ""
+    console_port: str = ""
 
 
 def crc(data: bytes) -> int:
@@ -260,6 +278,12 @@ class OpenLifu:
 
     def disarm(self) -> None:
         self.zero()
+
+    def output(self, amplitude_ma: float, frequency_hz: float, lease_ms: int) -> None:
+        """Never gives anything: there is no current here. Asked for some, it stops and says so."""
+        if amplitude_ma != 0.0:
+            self.zero()
+            self._fail("no_current")
 
     def zero(self) -> None:
         """Trigger stopped, high voltage off, now; said again at most every 100 ms. Never raises."""
@@ -490,3 +514,8 @@ def _object(data: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return body if isinstance(body, dict) else {}
+
+
+def build(settings: Settings, default_endpoint: str) -> OpenLifu:
+    """The driver; there is no default port: `default_endpoint` only shows up in the message that asks for one."""
+    return OpenLifu(settings.port or default_endpoint, settings.console_port)

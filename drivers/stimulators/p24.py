@@ -4,10 +4,10 @@ Repeated patterns ("mid level") go on for 2 s without a keep-alive, so the drive
 charge-balanced pulses ("low level"), each of which ends by itself, one by one under the lease. Mid-level packets are
 built and read all the same, and a pattern somebody else left running is stopped at connect.
 
-Not a plug-in of the interlock yet: pulses of 0.5 mA steps are neither tDCS nor tACS, and the interlock has no hard
-limits for them. The port is complete; `output` gives pulses at `frequency_hz` with `amplitude_ma` as their peak,
-rounded down to 0.5 mA. Pulses leave at the interlock's ticks, so their time jitters by one tick. Emulator only; facts
-from reference/stimulators.md section 4.
+Emulator only: the interlock watches it, stops it and never arms it (`interlock/limits.py: EMULATOR_ONLY`), as pulses in
+steps of 0.5 mA are neither tDCS nor tACS and no hard limits are known for them. The port is complete; `output` gives
+pulses at `frequency_hz` with `amplitude_ma` as their peak, rounded down to 0.5 mA. Pulses leave at the interlock's ticks,
+so their time jitters by one tick. Facts from reference/stimulators.md section 4.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ START, END, ESCAPE, KEY = 0xF0, 0x0F, 0x81, 0x55
 LONGEST = 1200
 ANSWER_NS = 300 * MS
 QUIET_NS = 2_100 * MS
-POLL_NS = 200 * MS
+POLL_NS = 150 * MS
 ZERO_AGAIN_NS = 100 * MS
 LL_INIT, LL_PULSE, LL_STOP = 0, 2, 4
 ML_INIT, ML_UPDATE, ML_STOP, ML_CURRENT = 30, 32, 34, 36
@@ -56,6 +56,25 @@ ERRORS = {
     "out_of_range": "asked for more than this driver gives",
     "unplugged": "the USB port is gone; plug it in, then connect again",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Where it is and what is wired to it.
+
+    Attributes
+    ----------
+    port : str
+        Serial port, e.g. /dev/ttyACM0.
+    channel : int
+        1-8.
+    width_us : int
+        Of one phase of a pulse, 10-4095.
+    """
+
+    port: str = ""
+    channel: int = 1
+    width_us: int = 200
 
 
 def crc(data: bytes) -> int:
@@ -366,3 +385,8 @@ class P24:
             return DeviceReport(None, self._heard_ns, connected=False, armed=False, fault=self.trouble)
         given = 0.0 if self._off else self._given_ma if self._armed and self._given_ma else None
         return DeviceReport(given, self._heard_ns, connected=True, armed=not self._off, fault=self.trouble)
+
+
+def build(settings: Settings, default_endpoint: str) -> P24:
+    """The driver; there is no default port: `default_endpoint` only shows up in the message that asks for one."""
+    return P24(settings.port or default_endpoint, settings.channel, settings.width_us)

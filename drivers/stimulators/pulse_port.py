@@ -1,6 +1,7 @@
-"""A TMS driver as the interlock uses it: the signed power, armed under the lease, one pulse an order. Not a plug-in.
+"""A TMS driver as the interlock uses it: the signed power, armed under the lease, one pulse or burst an order. Not a plug-in.
 
-Between two pulses nothing flows, so while the stimulator says that it is armed by us, its output is 0 and it is `armed`;
+What one "fire" gives is the device's own setting (its `shape`: a pulse, a pair, a burst, a train), which somebody may have left
+otherwise: it is read back, brought to what is signed at rest, and nothing is armed or fired while it differs. Between two pulses nothing flows, so while the stimulator says that it is armed by us, its output is 0 and it is `armed`;
 after `zero` it is unknown until the stimulator has said standby (disabled), and only that is off. A pulse that cannot be
 given at once (too soon, not ready, another power) is not given later: it is a fault, which trips the judge.
 """
@@ -14,10 +15,10 @@ from typing import Protocol
 from eegloop.errors import DeviceError
 from eegloop.stim import DeviceReport, Limit, PulseProgram
 
-PULSE_S = 0.001  # the longest thing that is sent: one pulse, which ends by itself
+SLICE_S = 0.1  # the longest thing that is sent: one burst of up to 3 pulses at 50 Hz, which ends by itself
 LIMITS = (Limit("intensity_percent", 100.0, "%", "device"),)
 NOTHING_SIGNED = "no_program: no pulses are signed for this stimulator; prescribe a program of single pulses"
-BURSTS = "no_bursts: this driver gives single pulses; prescribe burst_pulses 1"
+NO_BURSTS = "no_bursts"
 NOT_GIVEN = "not_given"
 
 
@@ -27,6 +28,13 @@ class Coil(Protocol):
     readback: str
     stops_alone_s: float
     serial: str
+
+    @property
+    def shape(self) -> tuple[int, int] | None:
+        """Pulses of one `fire` and their rate inside it, mHz (0 for one), as the device said; None = unknown, or another."""
+
+    def set_shape(self, n_pulses: int, rate_millihz: int) -> None:
+        """Ask for another, at rest; raises DeviceError if this stimulator cannot give it."""
 
     def connect(self) -> None: ...
     def fileno(self) -> int: ...
@@ -55,15 +63,17 @@ class PulsePort:
     def __init__(
         self, coil: Coil, power_percent: Callable[[], int | None], set_power: Callable[[int], None], wire_s: float
     ) -> None:
-        self.readback, self.stops_alone_s, self.slice_s = coil.readback, coil.stops_alone_s, PULSE_S
+        self.readback, self.stops_alone_s, self.slice_s = coil.readback, coil.stops_alone_s, SLICE_S
         self.limits = LIMITS
         self.wire_s = wire_s
         self.coil = coil
         self._power_percent, self._set_power = power_percent, set_power
         self._signed_percent: int | None = None
         self._asked_percent: int | None = None
+        self._signed_shape = (1, 0)
+        self._asked_shape: tuple[int, int] | None = None  # the one it had when another was asked for
         self._fault = NOTHING_SIGNED
-        self._wanted = False
+        self._wanted = self._armed = False
 
     @property
     def serial(self) -> str:
@@ -72,19 +82,27 @@ class PulsePort:
     def prescribe(self, program: PulseProgram) -> None:
         """What is signed: the power is rounded down to whole percent of the output, so that it is never above."""
         self._signed_percent = program.motor_threshold_percent * program.intensity_percent // 100
-        self._fault = "" if program.burst_pulses == 1 else BURSTS
+        self._signed_shape = (program.burst_pulses, program.burst_millihz)
+        self._fault = ""
 
     def connect(self) -> None:
         """Raises DeviceError if the port cannot be opened."""
-        self._wanted, self._asked_percent = False, None
+        self._wanted = self._armed = False
+        self._asked_percent = self._asked_shape = None
         self.coil.connect()
 
     def fileno(self) -> int:
         return self.coil.fileno()
 
     def arm(self) -> None:
-        if not self._fault or self._fault.startswith(NOT_GIVEN):
-            self._fault, self._wanted = "", True
+        """Now, or as soon as the stimulator has told its settings; never while they are other than signed."""
+        if self.coil.shape in (None, self._signed_shape) and (not self._fault or self._fault.startswith(NOT_GIVEN)):
+            self._fault, self._wanted, self._armed = "", True, False
+            self._arm()
+
+    def _arm(self) -> None:
+        if self._wanted and not self._armed and self.coil.shape == self._signed_shape:
+            self._armed = True
             self.coil.arm()
 
     def disarm(self) -> None:
@@ -96,7 +114,10 @@ class PulsePort:
             self.coil.hold(lease_ms)
 
     def fire(self) -> None:
-        """One pulse now, or a fault; never raises."""
+        """One pulse or burst now, or a fault; never raises."""
+        if self.coil.shape != self._signed_shape:
+            self._fault = f"{NOT_GIVEN}: {self._not_as_signed()}"
+            return
         power_percent = self._power_percent()
         if not self._wanted or power_percent is None or power_percent != self._signed_percent:
             self._fault = f"{NOT_GIVEN}: the power is {power_percent} %, signed is {self._signed_percent} %; arm again and wait"
@@ -108,14 +129,15 @@ class PulsePort:
 
     def zero(self) -> None:
         """Never raises."""
-        self._wanted = False
+        self._wanted = self._armed = False
         self.coil.zero()
 
     def poll(self) -> DeviceReport:
-        """Never waits; at rest it brings the power to what is signed."""
+        """Never waits; at rest it brings power and shape to what is signed."""
         report = self.coil.poll()
         if not report.connected:
-            self._wanted, self._asked_percent = False, None
+            self._wanted = self._armed = False
+            self._asked_percent = self._asked_shape = None
             return report
         power_percent = self._power_percent()
         if power_percent is None:
@@ -123,10 +145,32 @@ class PulsePort:
         elif self._signed_percent not in (None, power_percent, self._asked_percent):
             self._asked_percent = self._signed_percent
             self._set_power(self._signed_percent or 0)
-        given_ma = 0.0 if self._wanted and report.armed else report.output_ma
-        return replace(report, output_ma=given_ma, fault=report.fault or self._fault)
+        shape = self.coil.shape
+        if shape != self._signed_shape and not self._armed and self._signed_percent is not None and self.coil.serial:
+            self._ask_shape(shape)
+        self._arm()
+        waits = self._wanted and not self._armed  # it is being brought to what is signed; the interlock does not wait long
+        own = self._fault or ("" if waits or shape in (None, self._signed_shape) else self._not_as_signed())
+        given_ma = 0.0 if self._wanted and self._armed and report.armed else report.output_ma
+        return replace(report, output_ma=given_ma, fault=report.fault or own)
 
     def close(self) -> None:
         """Never raises."""
-        self._wanted = False
+        self._wanted = self._armed = False
         self.coil.close()
+
+    def _ask_shape(self, shape: tuple[int, int] | None) -> None:
+        """Once for each other setting that is met; what the stimulator then says of itself decides."""
+        if shape is None:
+            self._asked_shape = None
+        elif shape != self._asked_shape and not self._fault.startswith(NO_BURSTS):
+            self._asked_shape = shape
+            try:
+                self.coil.set_shape(*self._signed_shape)
+            except DeviceError as error:
+                self._fault = f"{NO_BURSTS}: {error}"
+
+    def _not_as_signed(self) -> str:
+        (pulses, millihz), shape = self._signed_shape, self.coil.shape
+        now = "not known yet" if shape is None else f"{shape[0]} pulse(s) at {shape[1] / 1000:g} Hz"
+        return f"not_as_signed: one shot gives {now}, signed is {pulses} at {millihz / 1000:g} Hz; look at its screen and wait"

@@ -12,10 +12,12 @@ import asyncio
 import contextlib
 import json
 import os
+import queue
 import signal
 import socket
 import struct
 import sys
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -44,7 +46,10 @@ class Process:
 
     def __init__(self, unit: HomeUnit, fault: str, fault_after_ns: int, record: int, field: str) -> None:
         self.unit, self.fault, self.fault_after_ns = unit, fault, fault_after_ns
-        self.record, self.field_path = record, field
+        self.field_path = field
+        self.samples: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self.kept = threading.Event()
+        threading.Thread(target=self._keep, args=(record,), daemon=True, name="record").start()
         self.field = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.field.setblocking(False)
         self.ready: deque[tuple[int, bytes]] = deque(maxlen=64)
@@ -99,7 +104,18 @@ class Process:
         self.something.set()
 
     def write(self, now_ns: int, current_ma: float) -> None:
-        os.write(self.record, SAMPLE.pack(now_ns, current_ma))
+        self.samples.put(SAMPLE.pack(now_ns, current_ma))
+
+    def _keep(self, record: int) -> None:
+        """A thread of its own: a disk that is slow for a moment must not hold up the unit's packets."""
+        while sample := self.samples.get():
+            os.write(record, sample)
+        self.kept.set()
+
+    def close(self) -> None:
+        """Every sample is in the record."""
+        self.samples.put(b"")
+        self.kept.wait(5.0)
 
     def tell_brain(self, now_ns: int) -> None:
         """What flows, to the virtual brain if one listens."""
@@ -116,7 +132,13 @@ class Process:
         while self.unit.fault != "unplugged":
             try:
                 client = aiomqtt.Client(
-                    host, port, identifier=f"home-{self.unit.unit}", protocol=aiomqtt.ProtocolVersion.V5, keepalive=5, timeout=2.0
+                    host,
+                    port,
+                    identifier=f"home-{self.unit.unit}",
+                    protocol=aiomqtt.ProtocolVersion.V5,
+                    keepalive=5,
+                    timeout=2.0,
+                    socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
                 )
                 async with client, asyncio.TaskGroup() as tasks:
                     await client.subscribe(to, qos=0)
@@ -186,6 +208,7 @@ def main(argv: list[str] | None = None) -> int:
         for task in rest:
             task.cancel()
         await asyncio.wait(rest)
+        process.close()
         for task in done:
             task.result()
 

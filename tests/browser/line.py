@@ -191,6 +191,9 @@ class Seat:
                     "good": c not in self.script["bad"],
                     "reasons": [self.script["bad"][c]] if c in self.script["bad"] else [],
                     "line_ratio": 0.1,
+                    "contact": 0.21 if c in self.script["bad"] else 0.97,
+                    "worst": c == next(iter(self.script["bad"]), None),
+                    "impedance_kohm": 180.0 if c in self.script["bad"] else 8.0,
                 }
                 for c in self.info.channels
             ],

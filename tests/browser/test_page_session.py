@@ -73,7 +73,9 @@ def test_a_person_goes_from_stop_to_session(clinic, visit, sign_in):
     seen.until_phase("contact", 3)
     guide = seen.page.locator(".guide").inner_text()  # the worst one by name and place, and one action
     assert "F3" in guide and "front of the head, left" in guide and "press" in guide
+    assert "contact 21 %, 180 kΩ" in guide
     assert "6 electrodes of 8" in guide and "Then: O2" in guide
+    assert "worst contact: F3 (contact 21 %, 180 kΩ)" in seen.page.locator(".traces .worst-contact").inner_text()
     clinic.script(bad={})
     seen.until_phase("on", 3)
     assert enabled(seen) == ["end"]

@@ -108,7 +108,14 @@ def test_magpy_drives_a_bistim(tmp_path: Path) -> None:
         assert second["boot_ns"] - first["boot_ns"] == 20_000_000
 
 
-@pytest.mark.parametrize(("software", "unlock"), [("7.1.0", ""), ("9.0.0", ""), ("10.0.0", "1234-12345678-9a")])
+@pytest.mark.parametrize(
+    ("software", "unlock"),
+    [
+        ("9.0.0", ""),
+        pytest.param("7.1.0", "", marks=pytest.mark.long),
+        pytest.param("10.0.0", "1234-12345678-9a", marks=pytest.mark.long),
+    ],
+)
 def test_magpy_drives_a_rapid(tmp_path: Path, software: str, unlock: str) -> None:
     arguments = ["--model", "rapid", "--software", software, "--type", "1", *(["--unlock", unlock] if unlock else [])]
     with emulator(tmp_path, "magstim", *arguments) as device:

@@ -36,7 +36,7 @@ print(json.dumps(out))
 """
 
 
-@pytest.mark.parametrize(("model", "named"), [("x100+option", "X100+Option"), ("r30", "R30")])
+@pytest.mark.parametrize(("model", "named"), [("x100+option", "X100+Option"), pytest.param("r30", "R30", marks=pytest.mark.long)])
 def test_magicpy(tmp_path: Path, model: str, named: str) -> None:
     with emulator(tmp_path, "magventure", "--model", model) as device:
         said = client("magicpy", SCRIPT, device.path)

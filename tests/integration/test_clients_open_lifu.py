@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
 from stimulator_rig import client, emulator, poll_until
 
 from drivers.stimulators.open_lifu import OpenLifu, Sequence
@@ -44,6 +45,7 @@ print(json.dumps(out))
 """
 
 
+@pytest.mark.long
 def test_openlifu_sdk(tmp_path: Path) -> None:
     with emulator(tmp_path, "open_lifu") as device:
         said = client("openlifu_sdk", SCRIPT, device.path)

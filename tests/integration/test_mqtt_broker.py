@@ -5,10 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import shutil
 import signal
 import socket
-import subprocess
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -18,7 +16,11 @@ import aiomqtt
 import jsonschema
 import pytest
 
+from daemon.mqtt import MqttLink
+from eegloop.broker import tls_context
 from eegloop.layout import Layout
+from eegloop.mqtt import MqttSettings
+from tests.broker import Authority, Broker, needs_broker
 from tests.integration.web_rig import (
     ROOT,
     Process,
@@ -33,7 +35,6 @@ from tests.integration.web_rig import (
     until,
 )
 
-MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
 SCHEMAS = {
     path.stem: jsonschema.Draft202012Validator(json.loads(path.read_text()), format_checker=jsonschema.FormatChecker())
     for path in (ROOT / "daemon/web/schemas").glob("*.json")
@@ -41,47 +42,20 @@ SCHEMAS = {
 TOPIC = "eegloop/v1/ward-3/bed_7/seat1/"
 OTHER = "eegloop/v1/ward-3/bed_8/seat1/"
 
-pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed (apt-get install mosquitto)")
+pytestmark = needs_broker
 
 
-class Broker:
-    """A mosquitto of our own on a free port of 127.0.0.1."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port: int = free.getsockname()[1]
-        self._config = folder / "mosquitto.conf"
-        self._config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence false\nlog_type none\n")
-        self.start()
-
-    def start(self) -> None:
-        assert MOSQUITTO is not None
-        self._process = subprocess.Popen([MOSQUITTO, "-c", str(self._config)], stderr=subprocess.DEVNULL)
-        until(self._answers, 10, "mosquitto answers")
-
-    def _answers(self) -> bool:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 0.5):
-            return True
-        return False
-
-    def kill(self, name: signal.Signals = signal.SIGKILL) -> None:
-        self._process.send_signal(name)
-        if name in (signal.SIGKILL, signal.SIGTERM):
-            self._process.wait(5)
-
-    @contextlib.asynccontextmanager
-    async def client(self) -> AsyncIterator[aiomqtt.Client]:
-        async with aiomqtt.Client("127.0.0.1", self.port, protocol=aiomqtt.ProtocolVersion.V5) as client:
-            yield client
+@contextlib.asynccontextmanager
+async def client_of(broker: Broker) -> AsyncIterator[aiomqtt.Client]:
+    async with aiomqtt.Client("127.0.0.1", broker.port, protocol=aiomqtt.ProtocolVersion.V5) as client:
+        yield client
 
 
 @pytest.fixture(scope="module")
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     broker = Broker(tmp_path_factory.mktemp("broker"))
     yield broker
-    with contextlib.suppress(ProcessLookupError):
-        broker.kill(signal.SIGCONT)
-        broker.kill()
+    broker.end()
 
 
 @pytest.fixture(scope="module")
@@ -133,10 +107,10 @@ async def first(
 
 
 async def test_every_topic_fits_its_schema_and_names_no_person(web: WebProcess, broker: Broker) -> None:
-    async with broker.client() as client:
+    async with client_of(broker) as client:
         await client.subscribe(TOPIC + "state", qos=1)
         await first(client, "state")  # the broker has one now
-    async with broker.client() as client:
+    async with client_of(broker) as client:
         await client.subscribe(TOPIC + "state", qos=1)
         async with asyncio.timeout(5):
             message = await anext(aiter(client.messages))
@@ -154,7 +128,7 @@ async def test_every_topic_fits_its_schema_and_names_no_person(web: WebProcess, 
 
 
 async def test_a_frozen_daemon_is_told_as_lost(web: WebProcess, broker: Broker, daemon: Process) -> None:
-    async with broker.client() as client:
+    async with client_of(broker) as client:
         await client.subscribe(TOPIC + "state", qos=1)
         await first(client, "state", lambda body: body["stream"]["status"] == "live")
         daemon.kill(signal.SIGSTOP)
@@ -186,7 +160,7 @@ async def test_stop_is_obeyed_always_and_everything_else_refused(web: WebProcess
         "\x00",
         '{"id":1}',
     ]
-    async with StopSocket(layout.stop_socket("seat1")) as interlock, broker.client() as client:
+    async with StopSocket(layout.stop_socket("seat1")) as interlock, client_of(broker) as client:
         await client.subscribe(TOPIC + "reply", qos=1)
         for number, payload in enumerate(stops):
             await client.publish(TOPIC + "command", payload, qos=number % 3)
@@ -225,7 +199,7 @@ async def test_a_broker_that_is_killed_and_back_or_frozen_disturbs_no_page(web: 
         await asyncio.to_thread(until, lambda: health(web)["mqtt"] == "connecting", 10, "noticed")
         await asyncio.to_thread(broker.start)
         await asyncio.to_thread(until, lambda: health(web)["mqtt"] == "connected", 10, "connected again")
-        async with broker.client() as client:
+        async with client_of(broker) as client:
             await client.subscribe(TOPIC + "+", qos=1)
             await first(client, "decision")
         broker.kill(signal.SIGSTOP)  # a broker that takes nothing: publishing times out, nothing else does
@@ -267,7 +241,7 @@ async def test_state_is_retained_and_both_ends_say_offline(layout: Layout, daemo
     for end in (signal.SIGKILL, signal.SIGTERM):
         web = await asyncio.to_thread(start_web, layout, broker, "bed_8")
         try:
-            async with broker.client() as client:
+            async with client_of(broker) as client:
                 await client.subscribe(OTHER + "state", qos=1)
                 await first(client, "state", lambda body: body["online"])
                 started = time.monotonic()
@@ -277,7 +251,7 @@ async def test_state_is_retained_and_both_ends_say_offline(layout: Layout, daemo
                 assert time.monotonic() - started < 1.0
         finally:
             web.end()
-        async with broker.client() as late:
+        async with client_of(broker) as late:
             await late.subscribe(OTHER + "state", qos=1)
             assert await first(late, "state") == offline
 
@@ -285,7 +259,7 @@ async def test_state_is_retained_and_both_ends_say_offline(layout: Layout, daemo
 async def test_a_retained_stop_stops_when_sent_but_not_again_at_every_reconnect(
     broker: Broker, layout: Layout, daemon: Process
 ) -> None:
-    async with StopSocket(layout.stop_socket("seat1")) as interlock, broker.client() as client:
+    async with StopSocket(layout.stop_socket("seat1")) as interlock, client_of(broker) as client:
         await client.publish(OTHER + "command", '{"command":"stop","id":"old"}', qos=1, retain=True)
         await client.subscribe(OTHER + "reply", qos=1)
         web = await asyncio.to_thread(WebProcess, layout.data, 0, settings(broker.port, "bed_8"))
@@ -298,3 +272,66 @@ async def test_a_retained_stop_stops_when_sent_but_not_again_at_every_reconnect(
             assert (reply["id"], reply["result"]) == ("new", "stopped")
         finally:
             web.end()
+
+
+async def test_over_tls_with_a_clients_certificate(
+    layout: Layout, daemon: Process, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real handshake both ways: state arrives and STOP is obeyed; another authority, or no certificate, gets nowhere."""
+    authority, stranger = Authority(tmp_path / "ours"), Authority(tmp_path / "others")
+    broker = Broker(tmp_path, authority)
+    cert, key = authority.issue("eegloop")
+    strange_cert, strange_key = stranger.issue("eegloop")
+    password = tmp_path / "password"
+    password.touch(0o600)
+    password.write_text("geheim")
+    good = {"ca_file": str(authority.file), "client_cert_file": str(cert), "client_key_file": str(key)}
+    refused = {
+        "no certificate": {"ca_file": str(authority.file)},
+        "a certificate of another": {**good, "client_cert_file": str(strange_cert), "client_key_file": str(strange_key)},
+        "a broker of another": {**good, "ca_file": str(stranger.file)},
+    }
+    section = {**settings(0, "bed_9")["mqtt"], "broker": broker.tls_address, "password_file": str(password)}
+    web = WebProcess(layout.data, settings={"mqtt": {**section, **good}})
+    try:
+        until(lambda: health(web)["mqtt"] == "connected", 10, "mqtt connected over TLS")
+        async with client_of(broker) as client:
+            await client.subscribe("eegloop/v1/ward-3/bed_9/seat1/#", qos=1)
+            assert (await first(client, "state"))["online"] is True
+            await client.publish("eegloop/v1/ward-3/bed_9/seat1/command", json.dumps({"command": "stop"}), qos=1)
+            assert (await first(client, "reply"))["command"] == "stop"
+    finally:
+        web.end()
+    caplog.set_level("WARNING", "eegloop.mqtt")
+    monkeypatch.setattr("daemon.mqtt.OPERATION_TIMEOUT_S", 1.0)  # a broker that lets nobody in does not say why: we wait for it
+    try:
+        for who, files in refused.items():
+            caplog.clear()
+            link = MqttLink(MqttSettings(**section, **files), nobody_stops)
+            link.take({"type": "seats", "seats": [{"seat": "seat1"}]})
+            running = asyncio.create_task(link.run())
+            async with asyncio.timeout(10):
+                while "trying again" not in caplog.text:
+                    await asyncio.sleep(0.01)
+                    assert link.status == "connecting", who
+            running.cancel()
+            assert "geheim" not in caplog.text
+    finally:
+        broker.end()
+
+
+async def nobody_stops(seat: object, reason: str) -> dict[str, Any]:
+    raise AssertionError("nobody asked for STOP")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("ca_file", "ca_file"), ("client_cert_file", "client_cert_file"), ("client_key_file", "chmod 600")]
+)
+def test_certificates_that_cannot_be_used_are_named(tmp_path: Path, name: str, said: str) -> None:
+    authority = Authority(tmp_path)
+    cert, key = authority.issue("eegloop", mode=0o644 if name == "client_key_file" else 0o600)
+    files = {"ca_file": str(authority.file), "client_cert_file": str(cert), "client_key_file": str(key)}
+    if name != "client_key_file":
+        files[name] = str(tmp_path / "nowhere.pem")
+    with pytest.raises(ValueError, match=said):
+        tls_context("mqtts://127.0.0.1", files["ca_file"], files["client_cert_file"], files["client_key_file"])

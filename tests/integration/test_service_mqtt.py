@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import shutil
-import socket
-import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import jsonschema
 import numpy as np
 import paho.mqtt.client as paho
 import pytest
+from broker import Broker, needs_broker
 from paho.mqtt.enums import CallbackAPIVersion
 from running_service import (
     ROOT,
     SHORT_BLOCKS,
     RunningService,
-    free_port,
     running,
     seat_config,
     sign_prescriptions,
@@ -29,37 +24,12 @@ from running_service import (
     write_config,
 )
 
-MOSQUITTO = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin")
 TOPIC = "eegloop/v1/ward/bed/seat1/"
 SCHEMAS = {
     path.stem: jsonschema.Draft202012Validator(json.loads(path.read_text()), format_checker=jsonschema.FormatChecker())
     for path in (ROOT / "daemon/web/schemas").glob("*.json")
 }
-pytestmark = pytest.mark.skipif(MOSQUITTO is None, reason="mosquitto is not installed (apt-get install mosquitto)")
-
-
-class Broker:
-    """A mosquitto of our own on a free port of 127.0.0.1."""
-
-    def __init__(self, folder: Path) -> None:
-        self.port = free_port()
-        self._config = folder / "mosquitto.conf"
-        self._config.write_text(f"listener {self.port} 127.0.0.1\nallow_anonymous true\npersistence false\nlog_type none\n")
-        self.start()
-
-    def start(self) -> None:
-        assert MOSQUITTO is not None
-        self._process = subprocess.Popen([MOSQUITTO, "-c", str(self._config)], stderr=subprocess.DEVNULL)
-        until(self._answers, 10, "mosquitto answers")
-
-    def _answers(self) -> bool:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 0.5):
-            return True
-        return False
-
-    def kill(self) -> None:
-        self._process.kill()
-        self._process.wait(5)
+pytestmark = needs_broker
 
 
 class Listener:
@@ -90,7 +60,7 @@ class Listener:
 def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     broker = Broker(tmp_path_factory.mktemp("broker"))
     yield broker
-    broker.kill()
+    broker.end()
 
 
 @pytest.fixture(scope="module")

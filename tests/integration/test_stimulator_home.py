@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.home_rig import HomeRig, needs_broker
-from tests.interlock_rig import Daemon, DaemonProcess, boot_ns, wait_for
+from eegloop.stop import stop
+from tests.broker import Authority, needs_broker
+from tests.home_rig import HomeRig
+from tests.interlock_rig import SEAT, Daemon, DaemonProcess, boot_ns, wait_for
 
 pytestmark = needs_broker
 
@@ -34,6 +36,16 @@ def lose(rig: HomeRig, victim: str) -> float:
 @pytest.mark.parametrize("victim", ["interlock", "broker"])
 def test_time_to_zero(rig: HomeRig, victim: str) -> None:
     assert lose(rig, victim) <= 1.0
+
+
+def test_the_bridge_over_tls_with_its_own_certificate(tmp_path: Path) -> None:
+    """Arm, give, STOP, with the bridge's half of the way encrypted and signed in at the broker."""
+    with HomeRig(tmp_path, authority=Authority(tmp_path / "authority")) as rig:
+        assert rig.settings.broker.startswith("mqtts://")
+        daemon = Daemon(rig)
+        daemon.run_at(0.1, 0.05)
+        assert stop(rig.layout.stop_socket(SEAT), "test", 2.0)["confirmed"] is True
+        daemon.close()
 
 
 @pytest.mark.faults

@@ -20,13 +20,16 @@ import pytest
 from eegloop import plugins
 from eegloop.launch import interlock_argv
 from eegloop.stop import stop
-from tests.home_rig import MOSQUITTO, HomeRig, home_prescription
+from interlock.limits import EMULATOR_ONLY
+from tests.broker import MOSQUITTO
+from tests.home_rig import HomeRig, home_prescription
 from tests.interlock_bench import Signer, write_signed
 from tests.interlock_rig import SEAT, Daemon, DaemonProcess, Rig, boot_ns, wait_for
 
 MA_PER_V = 0.5
 SIGNED_MA = 0.4
 NO_CURRENT = {
+    **dict.fromkeys(EMULATOR_ONLY, "never armed: test_what_is_not_covered_is_watched_and_stopped_and_never_armed"),
     "lsl_markers": "nothing is confirmed, so it can never be armed: tests/integration/test_stimulator_markers.py",
     "magstim": "pulses: tests/integration/test_stimulator_pulses.py",
     "magventure": "pulses: tests/integration/test_stimulator_pulses.py",
@@ -76,6 +79,29 @@ class PulsePalRig(Rig):
 
     def last_nonzero_ns(self) -> int:
         return max((t for t, ma in self.samples() if ma != 0.0), default=0)
+
+
+class NotCoveredRig(PulsePalRig):
+    """Interlock and emulator of a kind that it never arms, with a prescription that only this keeps from being used."""
+
+    def __init__(self, folder: Path, kind: str) -> None:
+        self.kind = kind
+        signed = home_prescription(device=kind, device_serial="7", amplitude_ua=400, start_ua=400, profile="clinic")
+        Rig.__init__(self, folder, prescription=signed, start=False)
+        self.signed = write_signed(folder, signed, [Signer(scope="any")], self.layout.keys / "trusted.json")
+        self.record = folder / "device.jsonl"
+
+    def start_stimulator(self, *arguments: str) -> subprocess.Popen[str]:
+        process = self.spawn([sys.executable, "-m", f"simulators.stimulators.{self.kind}", "--record", str(self.record)])
+        assert process.stdout is not None
+        self.port = process.stdout.readline().strip()
+        return process
+
+    def interlock_argv(self, **options: Any) -> list[str]:
+        settings = {"port": self.port}
+        return interlock_argv(
+            self.layout.data, SEAT, "virtual", self.signed, stimulator=self.kind, settings=settings, state=self.state, **options
+        )
 
 
 class SimulatedRig(Rig):
@@ -153,6 +179,21 @@ def test_an_unsigned_factor_in_the_settings_is_refused(tmp_path: Path, monkeypat
         with pytest.raises(AssertionError, match=r"'prescription\.device_serial'.*'pulse_pal-21-ch1-0\.05'"):
             daemon.arm()
         assert not rig.flows()
+        daemon.close()
+
+
+@pytest.mark.parametrize("kind", sorted(EMULATOR_ONLY))
+def test_what_is_not_covered_is_watched_and_stopped_and_never_armed(tmp_path: Path, kind: str) -> None:
+    """The real interlock on the emulator: it hears the device at zero, refuses by name, and nothing ever comes out."""
+    with NotCoveredRig(tmp_path, kind) as rig:
+        daemon = Daemon(rig)
+        daemon.until(lambda: daemon.state.get("zero_since_ns", 0) != 0)
+        with pytest.raises(AssertionError, match=rf"'prescription\.device'.*'{kind}'.*emulator only; prescribe another"):
+            daemon.arm()
+        assert daemon.state["mode"] == "stopped" and "emulator only" in daemon.state["reason"]
+        assert stop(rig.layout.stop_socket(SEAT), "test", 2.0)["confirmed"] is True
+        record = [json.loads(line) for line in rig.record.read_text().splitlines()]
+        assert not [event for event in record if event["what"] in ("pulse", "armed") or event.get("high_voltage")]
         daemon.close()
 
 

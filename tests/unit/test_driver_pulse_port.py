@@ -7,21 +7,27 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stimulator_rig import VirtualLine, fuzz, run, until
 
-from drivers.stimulators.magstim import FIRE_S, Magstim
+from drivers.stimulators.magstim import FIRE_S, MODELS, Magstim
 from drivers.stimulators.magventure import MagVenture
 from drivers.stimulators.pulse_port import PulsePort
 from eegloop.stim import DeviceReport
 from simulators.stimulators import magstim as magstim_emulator
 from simulators.stimulators import magventure as magventure_emulator
+from simulators.stimulators.wire import EmulatedDevice
 from tests.interlock_bench import make_program
 
 KINDS = ("magstim", "magventure")
 
 
-def rig(kind: str, prescribed: bool = True, **program: int) -> tuple[PulsePort, VirtualLine]:
-    line = VirtualLine(magstim_emulator.Magstim() if kind == "magstim" else magventure_emulator.MagVenture())
+THETA = {"burst_pulses": 3, "burst_millihz": 50_000, "train_millihz": 5_000, "train_pulses": 30}
+
+
+def rig(
+    kind: str, prescribed: bool = True, device: EmulatedDevice | None = None, **program: int
+) -> tuple[PulsePort, VirtualLine]:
+    line = VirtualLine(device or (magstim_emulator.Magstim() if kind == "magstim" else magventure_emulator.MagVenture()))
     if kind == "magstim":
-        magstim = Magstim("virtual", line=line, clock=line.clock)
+        magstim = Magstim("virtual", getattr(device, "model", "200"), line=line, clock=line.clock)
         port = PulsePort(magstim, lambda: magstim.power_percent, magstim.set_power, FIRE_S)
     else:
         magventure = MagVenture("virtual", line=line, clock=line.clock)
@@ -91,13 +97,85 @@ def test_without_a_lease_it_disarms(kind: str) -> None:
     assert until(port, line, lambda: not line.device.output_on, 0.6) <= 0.45
 
 
-@pytest.mark.parametrize(("prescribed", "burst", "word"), [(False, 1, "no_program"), (True, 3, "no_bursts")])
-def test_what_it_does_not_give_is_never_armed(kind: str, prescribed: bool, burst: int, word: str) -> None:
-    port, line = rig(kind, prescribed, burst_pulses=burst)
-    assert port.poll().fault.startswith(word)
+def test_without_a_program_it_is_never_armed(kind: str) -> None:
+    port, line = rig(kind, prescribed=False)
+    assert port.poll().fault.startswith("no_program")
     port.arm()
     held(port, line, 1.0)
     assert not line.device.output_on
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_a_magstim_gives_no_bursts(model: str) -> None:
+    port, line = rig("magstim", device=magstim_emulator.Magstim(model), **THETA)
+    assert port.poll().fault.startswith("no_bursts: magstim: 3 pulses a shot")
+    port.arm()
+    held(port, line, 1.0)
+    assert not line.device.output_on
+
+
+@pytest.mark.parametrize("left_in", ["pair", "trains", "enhanced", "twin", "power", "burst of 5"])
+def test_whatever_a_shot_was_left_to_be_it_is_one_pulse_at_the_signed_power(left_in: str) -> None:
+    """A second pulse at another power, a train, a burst: nobody signed it, and the driver must not fire it."""
+    kind = "magstim" if left_in in ("pair", "trains", "enhanced") else "magventure"
+    port, line = rig(kind, device=set_otherwise(left_in))
+    assert not port.poll().fault
+    port.arm()
+    held(port, line, 2.5)
+    port.fire()
+    held(port, line, 1.5)
+    given = [pulse.get("power_percent", pulse.get("amplitude_percent")) for pulse in line.pulses()]
+    assert [percent for percent in given if percent] == [45], given
+
+
+def set_otherwise(how: str) -> magstim_emulator.Magstim | magventure_emulator.MagVenture:
+    """A device as somebody left it at its screen."""
+    if how == "pair":
+        return magstim_emulator.Magstim("bistim")  # both at 30 %, 10 ms apart
+    if how in ("trains", "enhanced"):
+        rapid = magstim_emulator.Magstim("rapid")
+        rapid.train_mode, rapid.rate_tenths, rapid.pulses, rapid.duration_tenths = how == "trains", 100, 20, 20
+        rapid.enhanced = how == "enhanced"
+        return rapid
+    magventure = magventure_emulator.MagVenture()
+    magventure.mode = {"twin": magventure_emulator.TWIN, "power": 1}.get(how, 0)
+    if how == "burst of 5":
+        magventure.waveform, magventure.burst_pulses = magventure_emulator.BURST, 5
+    return magventure
+
+
+def test_theta_bursts_of_a_magventure_are_three_pulses_an_order_every_200_ms() -> None:
+    port, line = rig("magventure", **THETA)
+    assert not port.poll().fault
+    port.arm()
+    held(port, line, 0.5)
+    for _ in range(10):
+        port.fire()
+        held(port, line, 0.2)
+    times_ms = [(pulse["boot_ns"] - line.pulses()[0]["boot_ns"]) / 1e6 for pulse in line.pulses()]
+    assert times_ms == pytest.approx([200 * i + 20 * k for i in range(10) for k in range(3)], abs=15)
+    port.zero()
+    until(port, line, lambda: port.poll().output_ma == 0.0 and not port.poll().armed, 0.3)
+    n = len(line.pulses())
+    run(port, line, 1.0)
+    assert len(line.pulses()) == n
+
+
+def test_another_burst_set_at_the_panel_is_brought_back_once_and_never_fired() -> None:
+    port, line = rig("magventure", **THETA)
+    device = line.device
+    assert isinstance(device, magventure_emulator.MagVenture)
+    device.burst_pulses = 5
+    run(port, line, 3.0)
+    assert device.burst_pulses == 3 and not port.poll().fault
+    device.burst_pulses = 5  # who sets it again means it: no fight over the panel
+    run(port, line, 3.0)
+    assert port.poll().fault.startswith("not_as_signed: one shot gives 5 pulse(s) at 50 Hz, signed is 3 at 50 Hz")
+    port.arm()
+    held(port, line, 1.0)
+    port.fire()
+    held(port, line, 0.5)
+    assert not line.pulses()
 
 
 def is_off(report: DeviceReport) -> bool:

@@ -114,3 +114,15 @@ def test_two_seats_need_two_names() -> None:
 def test_a_missing_file_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--config"):
         load(tmp_path / "none.yaml")
+
+
+def test_a_password_in_the_clear_is_refused_with_its_line() -> None:
+    text = TEXT.replace("broker: null ", "broker: mqtt://ward@broker.home").replace(
+        "password_file: null ", "password_file: secret"
+    )
+    with pytest.raises(ConfigError) as error:
+        parse(text, Path("config.yaml"))
+    line = next(number for number, found in enumerate(text.splitlines(), 1) if "password_file: secret" in found)
+    message = str(error.value)
+    assert message.startswith(f"config.yaml:{line}: mqtt.password_file: found 'secret'; ") and "use mqtts://" in message
+    assert parse(text.replace("mqtt://ward", "mqtts://ward"), Path("config.yaml")).mqtt.password_file is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -9,11 +10,11 @@ import pytest
 
 from eegloop import plugins
 from eegloop.stim import Limit
-from interlock.limits import ALONE_MS, HARD, device_amplitude_ma, first_breach, rules
-from tests.interlock_bench import DEVICE, make_prescription
+from interlock.limits import ALONE_MS, EMULATOR_ONLY, HARD, device_amplitude_ma, first_breach, rules
+from tests.interlock_bench import DEVICE, make_prescription, make_pulses
 
 WORN = {
-    "device": "p24",
+    "device": "pulse_pal",
     "device_serial": "1234",
     "day_sessions": 1,
     "week_sessions": 5,
@@ -119,3 +120,26 @@ def test_current_on_a_person_only_from_kinds_that_end_within_a_second() -> None:
             observed = make_prescription(**{**WORN, "start_ua": 0, "device": kind, "authority": "observe"})
             assert first_breach(observed, DEVICE) is None, "who only observes gives nothing"
             assert (breach is None) if ends else (breach is not None and breach.field == "prescription.device"), kind
+
+
+def test_a_kind_that_is_not_known_gives_no_current_to_a_person() -> None:
+    """Nobody has shown that it ends by itself; the refusal can be written as JSON."""
+    for kind, value in (("magventure", "inf"), ("magstim", 1_010.0)):
+        breach = first_breach(make_prescription(**{**WORN, "start_ua": 0, "device": kind}), DEVICE)
+        assert breach is not None and (breach.field, breach.value) == ("prescription.device", value)
+        json.dumps([breach.value, breach.limit], allow_nan=False)
+
+
+@pytest.mark.parametrize("authority", ["observe", "lower_only", "within_bounds"])
+@pytest.mark.parametrize("kind", EMULATOR_ONLY)
+def test_what_is_not_covered_is_refused_by_name_under_every_authority(kind: str, authority: str) -> None:
+    """Also as pulses, also far below every limit: a person reads why, and what to do."""
+    for prescription in (
+        make_prescription(**{**WORN, "amplitude_ua": 1, "start_ua": 0, "device": kind, "authority": authority}),
+        make_pulses(device=kind, device_serial="1", authority=authority),
+    ):
+        breach = first_breach(prescription, DEVICE)
+        assert breach is not None and (breach.field, breach.value, breach.set_by) == ("prescription.device", kind, "interlock")
+        assert "emulator only" in breach.reason and "prescribe another device" in breach.reason
+        judged = rules(prescription, None, DEVICE)
+        assert judged.refusal == breach

@@ -24,25 +24,26 @@ def password_file(folder: Path, mode: int = 0o600) -> str:
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o620])
 def test_a_password_file_open_to_others_is_refused(tmp_path: Path, mode: int) -> None:
     with pytest.raises(ValueError, match="chmod 600"):
-        password_of(password_file(tmp_path, mode), "127.0.0.1", secure=True)
+        password_of(password_file(tmp_path, mode), "mqtts://127.0.0.1")
 
 
-@pytest.mark.parametrize("host", ["broker.home", "192.168.1.5", "localhost.evil", "0.0.0.0", "fe80::1"])
+@pytest.mark.parametrize("host", ["broker.home", "192.168.1.5", "localhost.evil", "0.0.0.0", "[fe80::1]"])
 def test_a_password_never_goes_over_the_network_unencrypted(tmp_path: Path, host: str) -> None:
     with pytest.raises(ValueError, match=r"unencrypted.*mqtts://") as error:
-        password_of(password_file(tmp_path), host, secure=False)
+        password_of(password_file(tmp_path), f"mqtt://{host}")
     assert "geheim" not in str(error.value)
-    assert password_of(password_file(tmp_path), host, secure=True) == "geheim"
-    assert password_of("", host, secure=False) is None
+    assert password_of(password_file(tmp_path), f"mqtts://{host}") == "geheim"
+    assert password_of("", f"mqtt://{host}") is None
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::1]", "localhost"])
 def test_on_this_machine_it_may_be_plain(tmp_path: Path, host: str) -> None:
-    assert password_of(password_file(tmp_path), host, secure=False) == "geheim"
+    assert password_of(password_file(tmp_path), f"mqtt://{host}") == "geheim"
 
 
 async def test_the_client_is_not_made_with_one() -> None:
-    arguments = Namespace(broker="mqtt://broker.home", password_file="/password", username="", unit="H1", ca_file="")
+    files = {"password_file": "/password", "ca_file": "", "client_cert_file": "", "client_key_file": ""}
+    arguments = Namespace(broker="mqtt://broker.home", username="", unit="H1", **files)
     with pytest.raises(ValueError, match="unencrypted"):
         make_client(arguments)
 

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from daemon.mqtt import MAX_QUEUE, MqttLink, MqttSettings, SeatLink, _understand
+from daemon.mqtt import MAX_QUEUE, MqttLink, SeatLink, _understand
+from eegloop.mqtt import MqttSettings
 
 
 async def no_stop(seat: object, reason: str) -> dict[str, Any]:
@@ -40,6 +41,25 @@ def test_addresses_that_are_taken(broker: str) -> None:
 def test_addresses_that_are_not(broker: str) -> None:
     with pytest.raises(ValidationError):
         MqttSettings(broker=broker)
+
+
+@pytest.mark.parametrize("host", ["broker.home", "192.168.1.5", "localhost.evil", "0.0.0.0", "[fe80::1]"])
+def test_a_password_goes_to_no_other_machine_unencrypted(host: str) -> None:
+    with pytest.raises(ValidationError, match=r"password_file\n.*would go over the network unencrypted; use mqtts://"):
+        MqttSettings(broker=f"mqtt://user@{host}:1883", password_file="secret")
+    assert MqttSettings(broker=f"mqtts://user@{host}:8883", password_file="secret").password_file == "secret"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "[::1]", "localhost"])
+def test_on_this_machine_it_may_be_plain(host: str) -> None:
+    assert MqttSettings(broker=f"mqtt://user@{host}", password_file="secret").password_file == "secret"
+
+
+def test_a_clients_certificate_is_for_tls_and_a_key_for_a_certificate() -> None:
+    with pytest.raises(ValidationError, match="mqtts:// only"):
+        MqttSettings(broker="mqtt://127.0.0.1", client_cert_file="own.pem")
+    with pytest.raises(ValidationError, match="goes with client_cert_file"):
+        MqttSettings(broker="mqtts://127.0.0.1", client_key_file="own.key")
 
 
 @pytest.mark.parametrize("word", ["", "a/b", "+", "#", "a b", "x" * 65, "é"])

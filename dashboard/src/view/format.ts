@@ -92,6 +92,14 @@ export function unjudged(good: boolean, reasons: string[]): boolean {
   return !good && reasons.length > 0 && reasons.every((reason) => UNJUDGED.includes(reason));
 }
 
+/** How well an electrode touches the skin, as far as it is known: "contact 34 %, 62 kΩ". */
+export function contactWord(q: { contact?: number | null; impedance_kohm?: number | null }): string {
+  const words: string[] = [];
+  if (typeof q.contact === 'number') words.push(`contact ${Math.round(100 * q.contact)} %`);
+  if (typeof q.impedance_kohm === 'number') words.push(`${formatValue(q.impedance_kohm)} kΩ`);
+  return words.join(', ');
+}
+
 /** A quality reason in plain words. */
 export function reasonWord(reason: string): string {
   return REASONS[reason] ?? reason.replaceAll('_', ' ');
