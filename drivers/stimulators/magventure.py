@@ -39,6 +39,8 @@ CONFIGURATION_NS = 2_000 * MS
 ZERO_AGAIN_NS = 100 * MS
 REFUSED_NS = 500 * MS
 HOT_C = 41
+WIRE_NS = 5 * MS  # by so much a question before it may hold up a shot on the line
+TOLD_PERCENT = 5  # from here on a given pulse is told as more than 0 A/us
 MODELS = ("R30", "X100", "R30+Option", "X100+Option", "R30+Option+Mono", "MST")
 MODES = ("standard", "power", "twin", "dual")
 WAVEFORMS = ("monophasic", "biphasic", "half_sine", "biphasic_burst")
@@ -50,6 +52,7 @@ ERRORS = {
     "refused_enable": "the stimulator did not enable; look at its screen and the coil",
     "disabled_itself": "the stimulator was disabled at its panel or by itself; look at its screen, then arm again",
     "coil_hot": "the coil is too hot; let it cool",
+    "not_fired": "the stimulator answered a shot with 0 A/us: nothing was given; look at its screen, then arm again",
     "amplitude_changed": "the amplitude was changed at the front panel; set it again here",
     "unplugged": "the serial port is gone; switch the stimulator off at its panel, plug the cable in, connect again",
 }
@@ -207,7 +210,7 @@ class MagVenture:
         self._wanted_percent: int | None = None
         self._train: tuple[float, int] | None = None
         self._heard_ns = self._asked_ns = self._lease_ns = 0
-        self._zeroed_ns = self._enabled_ns = self._recovered_ns = self._configuration_ns = 0
+        self._zeroed_ns = self._enabled_ns = self._recovered_ns = self._configuration_ns = self._fired_ns = 0
 
     # ---- the port -----------------------------------------------------------------------------------------------
 
@@ -347,7 +350,8 @@ class MagVenture:
     def fire(self) -> None:
         """One pulse or burst, now; raises DeviceError if it would be late or is not allowed."""
         self._check()
-        self._recovered_ns = self._clock() + round(1e9 / self._most_hz())
+        self._fired_ns = self._clock()
+        self._recovered_ns = self._fired_ns + round(1e9 / self._most_hz()) + WIRE_NS
         self._send(FIRE)
 
     def start_train(self) -> None:
@@ -423,6 +427,8 @@ class MagVenture:
             )
             if kind == 2:
                 self.didt_a_per_us = payload[1]
+                if payload[1] == 0 and now_ns - self._fired_ns <= ANSWER_NS and (self.amplitude_percent or 0) >= TOLD_PERCENT:
+                    self._fail("not_fired")
         elif kind == 9:
             self.configuration = payload
         if kind == 5 and self._asked:

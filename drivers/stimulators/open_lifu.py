@@ -38,6 +38,7 @@ FRESH_NS = 300 * MS
 ZERO_AGAIN_NS = 100 * MS
 LONGEST_LEASE_MS = 400
 SEEN_RUNNING_S = 0.1
+SETTLED_V, SETTLES_NS = 2.0, 5_000 * MS
 START, END = 0xAA, 0xDD
 COMMAND, ANSWER, CONTROLLER, POWER = 0xE2, 0xE3, 0xEA, 0xEB
 MOST_DATA = 2048
@@ -58,6 +59,7 @@ ERRORS = {
     "broken_frame": "a frame was broken; output is stopped and the device asked anew",
     "nothing_started": "start was answered but nothing runs; it may be overheated: let it cool",
     "voltage_off": "high voltage was switched on but is off; open the console's port, check its supply",
+    "voltage_unsettled": "the high voltage is not within 2 V of what was set after 5 s; check the console's supply",
     "no_current": "this stimulator gives ultrasound, no current; nothing is given",
     "unplugged": "a USB port is gone; switch the console off, plug it in, then connect again",
 }
@@ -231,6 +233,7 @@ class OpenLifu:
         self.trouble = ""
         self.voltage_v: float | None = None
         self.temperature_c: float | None = None
+        self.measured_v: float | None = None  # what the console says its supply is at, None = it has not said since arming
         advice = "name the ports of transmitter and console and check their cables and your permission"
         self._transmitter = line or SerialLine(path, BAUD, advice)
         self._console = console_line or (SerialLine(console_path, BAUD, advice) if console_path else self._transmitter)
@@ -241,7 +244,7 @@ class OpenLifu:
         self._number = self._starts = 0
         self._off = self._wanted = self._high_voltage = self._confirmed = False
         self._sequence: Sequence | None = None
-        self._quiet_ns = self._heard_ns = self._asked_ns = self._lease_ns = self._zeroed_ns = self._fired_ns = 0
+        self._quiet_ns = self._heard_ns = self._asked_ns = self._lease_ns = self._zeroed_ns = self._fired_ns = self._armed_ns = 0
 
     @property
     def _lines(self) -> tuple[Line, ...]:
@@ -271,10 +274,11 @@ class OpenLifu:
         if self._wanted or self._quiet_ns or not self.serial or self.voltage_v is None or self.fileno() < 0:
             return
         self._wanted = True
+        self._armed_ns, self.measured_v = now_ns, None
         self._lease_ns = now_ns + LONGEST_LEASE_MS * MS
         self.trouble = ""
-        self._send(HV_ON)
-        self._send(HV_IS_ON)
+        for what in (HV_ON, HV_IS_ON, GET_HV):
+            self._send(what)
 
     def disarm(self) -> None:
         self.zero()
@@ -379,11 +383,17 @@ class OpenLifu:
             return "no lease; arm and call hold"
         if not self._high_voltage or now_ns - self._heard_ns > FRESH_NS or self._quiet_ns:
             return "high voltage is not confirmed; wait"
+        if not self._settled():
+            return "high voltage has not settled; wait"
         if self._sequence is None or not self._confirmed or self._queue:
             return "the sequence is not confirmed; set it and wait"
         if now_ns - self._fired_ns < self._sequence.duration_s * 1e9 or not self._off:
             return "the last sequence has not ended"
         return ""
+
+    def _settled(self) -> bool:
+        volts, measured_v = self.voltage_v, self.measured_v
+        return volts is not None and measured_v is not None and abs(measured_v - volts) <= SETTLED_V
 
     def _stop_all(self) -> None:
         """The trigger's state asked for after the stop is the proof."""
@@ -404,7 +414,7 @@ class OpenLifu:
         if self._queue:
             self._send(*self._queue.popleft())
         elif now_ns - self._asked_ns >= (POLL_HELD_NS if self._wanted else POLL_NS):
-            for what in (GET_TRIGGER, HV_IS_ON, TEMPERATURE):
+            for what in (GET_TRIGGER, HV_IS_ON, *((GET_HV,) if self._wanted else (TEMPERATURE,))):
                 self._send(what)
 
     def _heed(self, arrived: Frame, now_ns: int) -> None:
@@ -429,6 +439,11 @@ class OpenLifu:
             self._high_voltage = arrived.reserved == 1
             if self._wanted and not self._high_voltage and not any(a.what == HV_IS_ON for a in self._asked.values()):
                 self._fail("voltage_off")
+        elif asked.what == GET_HV and len(arrived.data) == 4:
+            (volts,) = struct.unpack("<f", arrived.data)
+            self.measured_v = volts if math.isfinite(volts) else None
+            if self._wanted and not self._settled() and now_ns - self._armed_ns > SETTLES_NS:
+                self._fail("voltage_unsettled")
         elif asked.what == TEMPERATURE and len(arrived.data) == 4:
             (value,) = struct.unpack("<f", arrived.data)
             self.temperature_c = value if math.isfinite(value) else None
