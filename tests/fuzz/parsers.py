@@ -8,6 +8,7 @@ ends the process; the last line says how many inputs each had.
 from __future__ import annotations
 
 import argparse
+import importlib
 import re
 import subprocess
 import sys
@@ -15,6 +16,10 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+FUZZED = (
+    "drivers.stimulators.magstim_frames", "drivers.stimulators.magventure", "drivers.stimulators.open_lifu", "drivers.stimulators.p24",
+    "drivers.stimulators.sealed", "drivers.stimulators.simulated", "interlock.wire",
+)  # fmt: skip
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -109,13 +114,8 @@ def _one(name: str, seconds: int, corpus: str) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["drivers", "interlock", "eegloop"]):
-        import drivers.stimulators.magstim_frames
-        import drivers.stimulators.magventure
-        import drivers.stimulators.open_lifu
-        import drivers.stimulators.p24
-        import drivers.stimulators.sealed
-        import drivers.stimulators.simulated
-        import interlock.wire  # noqa: F401
+        for module in FUZZED:
+            importlib.import_module(module)
     atheris.Setup([name, f"-max_total_time={seconds}", "-max_len=1400", "-print_final_stats=1", corpus], TARGETS[name])
     atheris.Fuzz()
 
