@@ -12,16 +12,18 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
-from benchmarks.reference import CHUNK_S, HOP_S, stream
+from benchmarks.reference import CHUNK_S, HOP_S
+from benchmarks.run import smeared
 from dsp.electrodes import POSITIONS
 from dsp.pipeline import Pipeline
 from eegloop import plugins
 from eegloop.closed import Closed
 from eegloop.line import LineSettings
-from eegloop.signal import Chunk, Grade, StreamInfo
+from eegloop.signal import F32, Chunk, Grade, StreamInfo
 
 ALL_GOAL = 0.10
 WARM_UP_S, MEASURED_S = 70.0, 20.0  # connectivity asks for 30 epochs of 2 s before it has anything to compute
@@ -48,7 +50,7 @@ def share_of_a_core(
     labels = LABELS[:n_channels]
     info = StreamInfo("bench", "bench", float(rate_hz), labels, ("eeg",) * n_channels, full_scale_uv=187_500.0)
     pipeline = Pipeline(info, LineSettings(hop_s=HOP_S), marks(kinds, labels))
-    x = stream(n_channels, rate_hz, 10.0).astype(np.float32)
+    x = _samples(n_channels, rate_hz)
     k = int(CHUNK_S * rate_hz)
     pieces = [x[i : i + k] for i in range(0, len(x) - k + 1, k)]
     warm_up, measured = round(warm_up_s / CHUNK_S), round(measured_s / CHUNK_S)
@@ -63,6 +65,12 @@ def share_of_a_core(
     return cost, float((row.grades == Grade.GOOD).mean()) if row is not None else 0.0
 
 
+@lru_cache(maxsize=16)
+def _samples(n_channels: int, rate_hz: int) -> F32:
+    """What a head could make: on channels that have nothing in common quality would call everybody disagreeing, and nothing be good."""
+    return smeared(LABELS[:n_channels], rate_hz, 10.0).astype(np.float32)
+
+
 def all_row(turns: int = 3) -> Row:
     """The row of DESIGN section 8: everything on, the smallest of a few turns (other work on the machine only adds)."""
     found = [share_of_a_core(plugins.kinds("biomarker"), 64, 1000) for _ in range(turns)]
@@ -75,13 +83,17 @@ def all_row(turns: int = 3) -> Row:
 
 def cost_rows(n_channels: int = 64, rate_hz: int = 1000) -> list[Row]:
     """µs a hop that each biomarker adds to the band powers' line, which comes first."""
-    base, _ = share_of_a_core(["band_power"], n_channels, rate_hz)
+    base = _least(["band_power"], n_channels, rate_hz)
     rows = [_cost("band_power (filters, quality, spectrum and bookkeeping with it)", n_channels, rate_hz, base)]
     for kind in plugins.kinds("biomarker"):
         if kind != "band_power":
-            cost, _ = share_of_a_core(["band_power", kind], n_channels, rate_hz)
-            rows.append(_cost(kind, n_channels, rate_hz, cost - base))
+            rows.append(_cost(kind, n_channels, rate_hz, _least(["band_power", kind], n_channels, rate_hz) - base))
     return rows
+
+
+def _least(kinds: Sequence[str], n_channels: int, rate_hz: int, turns: int = 3) -> float:
+    """The smallest of a few turns: other work on the machine only adds."""
+    return min(share_of_a_core(kinds, n_channels, rate_hz)[0] for _ in range(turns))
 
 
 def _cost(name: str, n_channels: int, rate_hz: int, share: float) -> Row:

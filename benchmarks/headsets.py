@@ -29,6 +29,7 @@ import uvloop
 from benchmarks.run import recording
 from control.prescription import demo_prescription, sign
 from daemon import build
+from daemon.asking import Asking
 from daemon.audit import AuditTrail
 from daemon.clock import MachineClock
 from daemon.interlock_link import InterlockLink
@@ -94,12 +95,10 @@ async def hold(folder: Path, prefix: str, n_headsets: int, seconds: float) -> di
     config = load(folder / "config.yaml")
     writer, audit = RecordWriter(), AuditTrail(layout.audit / "daemon.jsonl", clock)
     writer.start()
-    prepared: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    prepared.set_result(None)
     seats: list[SeatLoop] = []
     async with LiveServer(layout.live_socket) as live:
         for number, seat in enumerate(config.seats):
-            seats.append(_seat(number, seat, layout, clock, prepared, writer, audit, live))
+            seats.append(_seat(number, seat, layout, clock, writer, audit, live))
         tasks = [asyncio.create_task(work()) for seat in seats for work in (seat.acquire, seat.idle)]
 
         def deciding() -> int:
@@ -137,7 +136,6 @@ def _seat(
     seat: Seat,
     layout: Layout,
     clock: MachineClock,
-    prepared: asyncio.Future[None],
     writer: RecordWriter,
     audit: AuditTrail,
     live: LiveServer,
@@ -152,8 +150,10 @@ def _seat(
         return build.recorder(seat, layout, writer, audit, info, line, clock, True)
 
     link = InterlockLink(layout.control_socket(seat.id), clock)
+    asking = Asking(seat.id, build.answers(seat, layout, signed, clock, True), (), True, audit, live, clock)
     return SeatLoop(
-        seat.id, number, seat.label, True, build.source(seat, clock, None), prepared, make_line, make_recorder, link, audit, live, clock
+        seat.id, number, seat.label, True, build.source(seat, clock, None), make_line, make_recorder, link, audit, live, clock,
+        asking,
     )  # fmt: skip
 
 

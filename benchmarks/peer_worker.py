@@ -52,8 +52,9 @@ def ezmsg(n_channels, rate_hz):
 
 
 def timeflux(n_channels, rate_hz):
-    """IIRFilter twice, SampleWindow, Welch of one segment, Bands."""
+    """IIRFilter twice, SampleWindow, Welch of one segment, Bands (a sum over bins of 1 Hz, both ends taken)."""
     import pandas as pd
+    from timeflux.core.io import Port
     from timeflux.nodes.window import SampleWindow
     from timeflux_dsp.nodes.filters import IIRFilter
     from timeflux_dsp.nodes.spectral import Bands, Welch
@@ -62,30 +63,25 @@ def timeflux(n_channels, rate_hz):
     passing = IIRFilter(rate=rate_hz, frequencies=[1, 45], filter_type="bandpass", order=2)
     notch = IIRFilter(rate=rate_hz, frequencies=[49.2, 50.8], filter_type="bandstop", order=2)
     window = SampleWindow(length=int(WINDOW_S * rate_hz), step=int(HOP_S * rate_hz))
-    welch = Welch(rate=rate_hz, nperseg=int(WINDOW_S * rate_hz), noverlap=0)
-    bands = Bands(bands={name: list(edges) for name, edges in BANDS.items()})
+    welch = Welch(rate=rate_hz, nperseg=int(WINDOW_S * rate_hz), noverlap=0, detrend=False)
+    bands = Bands(bands={name: [low, high - 0.5] for name, (low, high) in BANDS.items()})
     state = {"t": pd.Timestamp("2026-01-01")}
     period = pd.Timedelta(seconds=1 / rate_hz)
+
+    def through(node, data):
+        # As its scheduler does: fresh ports each turn. Nodes hand their input port on as their output.
+        node.i, node.o = Port(), Port()
+        node.i.data, node.i.meta = data, {"rate": rate_hz}
+        node.update()
+        return node.o.data
 
     def step(x):
         index = pd.date_range(state["t"], periods=len(x), freq=period)
         state["t"] = index[-1] + period
-        passing.i.data, passing.i.meta = pd.DataFrame(x, index, names), {"rate": rate_hz}
-        passing.update()
-        notch.i = passing.o
-        notch.update()
-        window.i = notch.o
-        window.o.clear()
-        window.update()
-        if window.o.data is None or not len(window.o.data):
+        second = through(window, through(notch, through(passing, pd.DataFrame(x, index, names))))
+        if second is None or not len(second):
             return None
-        welch.i = window.o
-        welch.o.clear()
-        welch.update()
-        if welch.o.data is None:
-            return None
-        bands.i = welch.o
-        bands.update()
+        through(bands, through(welch, second))
         return float(np.mean(bands.o_alpha.data.to_numpy()[-1]))
 
     return step
@@ -146,13 +142,13 @@ def phase(method, path):
     """Phase (rad) at each sample of `at`, from raw samples up to and with it."""
     given = np.load(path)
     x, rate_hz, (low, high), at = given["x"], float(given["rate_hz"]), given["band_hz"], given["at"]
-    out = np.full(len(at), np.nan)
-    started_s = time.perf_counter()
+    out, started_s = np.full(len(at), np.nan), 0.0
     if method == "echt":
         from meegkit.phase import ECHT
 
         n = round(rate_hz)
         estimator = ECHT(low, high, rate_hz, n_fft=n)
+        started_s = time.perf_counter()
         for j, i in enumerate(at):
             if i + 1 >= n:
                 window = x[i + 1 - n : i + 1, np.newaxis]
@@ -165,9 +161,10 @@ def phase(method, path):
 
         n, taps = round(0.72 * rate_hz), round(0.2 * rate_hz) // 2 * 2 + 1
         fir = signal.firwin(taps, [low, high], pass_zero=False, fs=rate_hz)
-        estimator = PHASTIMATE([fir, [1.0]], [fir, [1.0]], int(rate_hz), window_len=720, window_edge=64, ar_order=30)
+        estimator = PHASTIMATE(fir, fir, int(rate_hz), window_len=720, window_edge=64, ar_order=30)
         edge = int(estimator.window_edge / 1000 * rate_hz)
         order = max(4, round(30 * rate_hz / 1000))  # 30 at the published 1 kHz
+        started_s = time.perf_counter()
         for j, i in enumerate(at):
             if i + 1 < n:
                 continue

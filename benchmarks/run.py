@@ -46,11 +46,16 @@ def chunks_of(x: np.ndarray, rate_hz: float) -> list[Chunk]:
 
 
 def recording(n_channels: int, rate_hz: int, seconds: float) -> F64:
+    """What the table's rows run on: `smeared` at the first of `LABELS`."""
+    return smeared(LABELS[:n_channels], rate_hz, seconds)
+
+
+def smeared(labels: tuple[str, ...], rate_hz: int, seconds: float) -> F64:
     """`stream` as a head would smear it: near electrodes share most of their signal, each keeps its power."""
-    places = np.array([POSITIONS[label] for label in LABELS[:n_channels]])
+    places = np.array([POSITIONS[label] for label in labels])
     chord = np.linalg.norm(places[:, np.newaxis] - places, axis=2)
     mixing = np.exp(-(chord**2) / 0.5)
-    x = stream(n_channels, rate_hz, seconds)
+    x = stream(len(labels), rate_hz, seconds)
     mains = 5 * np.sin(2 * np.pi * 50 * np.arange(len(x)) / rate_hz)[:, np.newaxis]
     x = (x - mains) @ (mixing / np.linalg.norm(mixing, axis=0)) + mains
     return np.asarray(x, dtype=np.float32).astype(np.float64)

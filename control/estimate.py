@@ -58,6 +58,14 @@ def estimate(memory: Memory, target: Target, snapshot: Snapshot) -> tuple[Memory
     return replace(memory, recent=recent, used=value, used_n=len(recent)), Estimate(value, *band, reading.t_s, "")
 
 
+def spread(recent: tuple[float, ...]) -> float | None:
+    """How far single windows lie from their median (1.4826 MAD); None of fewer than three: nothing is known then."""
+    if len(recent) < 3:
+        return None
+    middle = statistics.median(recent)
+    return 1.4826 * statistics.median(abs(value - middle) for value in recent)
+
+
 def drawn(memory: Memory, target: Target, snapshot: Snapshot) -> dict[str, float | str | None]:
     """What the page draws of the target (`Controller.target`): the newest window's value, and the estimate last decided on."""
     _, reading = look(memory.watch, snapshot.biomarkers, target.biomarker, target.channel)
@@ -69,6 +77,7 @@ def drawn(memory: Memory, target: Target, snapshot: Snapshot) -> dict[str, float
         "value": reading.value,
         "estimate": memory.used,
         "estimate_n": memory.used_n,
+        "estimate_spread": spread(memory.recent),
         "low": low,
         "high": high,
     }

@@ -18,6 +18,9 @@ GUARD_S = 0.1  # a headset's own delay: a sample stamped this long after zero ma
 UNPROVEN_AFTER_S = 1.0  # a command that left no trace in the states for this long never took effect
 ZERO_MA = 0.005  # what the interlock, too, takes for a measured zero
 SILENT_AFTER_S = 0.3  # no state for this long: the output is unknown
+PULSE_BEFORE_S = 0.01  # a pulse may be this early by the headset's clock
+PULSE_AFTER_S = 0.3  # an amplifier's recovery from a magnetic pulse, and the headset's own delay
+PULSES_KEPT_N = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +35,19 @@ class Exposure:
         When the last command that could raise output was given, LSL s; -inf = never.
     heard_s : float
         When the newest state was written, LSL s; -inf = no interlock has spoken.
+    pulses_s : tuple of float
+        Deadlines of the newest pulses, LSL s.
     """
 
     clean_from_s: float = -math.inf
     commanded_s: float = -math.inf
     heard_s: float = -math.inf
+    pulses_s: tuple[float, ...] = ()
+
+
+def pulsed(exposure: Exposure, at_s: float) -> Exposure:
+    """A pulse is asked for at this LSL time: what it could touch is not clean, whether it is fired or skipped."""
+    return replace(exposure, pulses_s=(*exposure.pulses_s, at_s)[-PULSES_KEPT_N:])
 
 
 def commanded(exposure: Exposure, t_s: float) -> Exposure:
@@ -85,8 +96,12 @@ def clean(exposure: Exposure, chunk: Chunk, sample_rate_hz: float) -> Bool | Non
     -------
     (n_samples,) bool or None
     """
-    if chunk.t0_s >= exposure.clean_from_s:
+    end_s = chunk.t0_s + chunk.n_samples / sample_rate_hz
+    near = [at_s for at_s in exposure.pulses_s if at_s - PULSE_BEFORE_S <= end_s and chunk.t0_s <= at_s + PULSE_AFTER_S]
+    if chunk.t0_s >= exposure.clean_from_s and not near:
         return None
     times_s = chunk.t0_s + np.arange(chunk.n_samples) / sample_rate_hz
     mask: Bool = times_s >= exposure.clean_from_s
+    for at_s in near:
+        mask &= (times_s < at_s - PULSE_BEFORE_S) | (times_s > at_s + PULSE_AFTER_S)
     return mask

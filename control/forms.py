@@ -13,24 +13,35 @@ HOUR_S = 3600.0
 DAY_S = 24.0 * HOUR_S
 
 
+NO_YES = ("No", "Yes")
+FREQUENCY = ("Not at all", "On several days", "On more than half of the days", "Nearly every day")
+SEVERITY = ("None", "Mild", "Moderate", "Severe")
+
+
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One question: its name, its prompt, and the whole numbers that answer it (0 = no, 1 = yes where the highest is 1)."""
+    """One question: its name, its prompt, the whole numbers that answer it (0 to `highest`), and a word for each.
+
+    Without a word for each (0-10), `labels` are those of the lowest and the highest.
+    """
 
     id: str
     text: str
     highest: int = 1
+    labels: tuple[str, ...] = NO_YES
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """Questions asked together; `valid_s` is how long an answer holds, `before` whether a session needs it to begin."""
+    """Questions asked together; `valid_s` is how long an answer holds, `before` whether a session needs it to begin,
+    `each_session` whether an answer from before the last session's end holds no longer."""
 
     id: str
     title: str
     items: tuple[Item, ...]
     valid_s: float
     before: bool
+    each_session: bool = False
 
     @property
     def item_ids(self) -> tuple[str, ...]:
@@ -56,9 +67,47 @@ def _yes_no(*questions: tuple[str, str]) -> tuple[Item, ...]:
 
 
 _PHQ9 = (
-    "interest", "mood", "sleep", "energy", "appetite", "worth", "focus", "pace", "self_harm",
-)  # fmt: skip
-_MANIA = ("elevated", "confident", "little_sleep", "talkative", "active")
+    ("interest", "Little interest or joy in doing things?"),
+    ("mood", "Feeling down, sad or without hope?"),
+    ("sleep", "Trouble falling or staying asleep, or sleeping too much?"),
+    ("energy", "Feeling tired, with little strength?"),
+    ("appetite", "Little appetite, or eating too much?"),
+    ("worth", "Feeling bad about yourself, or that you have let yourself or others down?"),
+    ("focus", "Trouble keeping your mind on things, like reading or television?"),
+    ("pace", "Moving or speaking so slowly that others noticed, or the opposite: so restless that you could not sit still?"),
+    ("self_harm", "Thoughts that you would be better off dead, or of hurting yourself?"),
+)
+_MANIA = (
+    (
+        "elevated",
+        "Happier or more cheerful than you usually are?",
+        ("Not at all", "Now and then", "Often", "Most of the time", "All the time"),
+    ),
+    (
+        "confident",
+        "More sure of yourself than you usually are?",
+        ("Not at all", "Now and then", "Often", "Most of the time", "All the time"),
+    ),
+    (
+        "little_sleep",
+        "Needing less sleep than you usually do?",
+        ("Not at all", "Now and then", "Often", "Most nights", "Hardly any sleep at all"),
+    ),
+    (
+        "talkative",
+        "Talking more than you usually do?",
+        ("Not at all", "Now and then", "Often", "Most of the time", "Without a break"),
+    ),
+    (
+        "active",
+        "More active than you usually are, at work, among people, or in other things?",
+        ("Not at all", "Now and then", "Often", "Most of the time", "All the time"),
+    ),
+)
+_REDNESS = ("No redness", "Some, but fading", "As red as it was", "Redder than before")
+_PAIN = ("no pain", "worst pain")
+_MOOD = ("very low", "very good")
+TEN_OR_MORE = 10
 
 SCREENING = Form(
     "screening",
@@ -79,56 +128,74 @@ SCREENING = Form(
     ),
     12 * HOUR_S,
     before=True,
+    each_session=True,
 )
 PADS = Form(
     "pads",
     "The pads",
-    _yes_no(
-        ("used", "Used before?"), ("expired", "Past the date on the package?"), ("dry", "Dry, or moist for longer than allowed?")
+    (
+        *_yes_no(
+            ("used", "Was one of these pads used before?"),
+            ("expired", "Is the date on the package over?"),
+            ("dry", "Is a pad dry, or was it moist for longer than the package allows?"),
+            ("misplaced", "Is a pad not where your plan shows it, or are the two colors the wrong way round?"),
+        ),
+        Item("left", "How many unused pairs are left in the box, without this one?", TEN_OR_MORE, ("none left", "ten or more")),
     ),
     HOUR_S,
     before=True,
+    each_session=True,
 )
 SKIN = Form(
     "skin",
     "The skin where the pads go",
     (
-        Item("redness", "Redness from last time: 0 none, 1 fading, 2 as it was, 3 worse", 3),
+        Item("redness", "Is the skin still red from last time?", 3, _REDNESS),
         *_yes_no(("lesion", "A burn, blister or wound?"), ("rash", "A rash, or itching all day?")),
     ),
     12 * HOUR_S,
     before=True,
+    each_session=True,
 )
 SIDE_EFFECTS = Form(
     "side_effects",
-    "Since the last sessions: 0 none, 1 mild, 2 moderate, 3 severe",
+    "Since the last sessions",
     tuple(
-        Item(name, text, 3)
+        Item(name, text, 3, SEVERITY)
         for name, text in (
-            ("headache", "Headache"),
-            ("neck_pain", "Neck pain"),
-            ("scalp_pain", "Pain at the scalp"),
-            ("itching", "Itching"),
-            ("burning", "Burning"),
-            ("sleepiness", "Sleepiness"),
-            ("concentration", "Trouble concentrating"),
-            ("mood_change", "Sudden change of mood"),
-            ("dizziness", "Dizziness"),
-            ("tinnitus", "Ringing in the ears, or hearing less"),
+            ("headache", "Headache?"),
+            ("neck_pain", "Neck pain?"),
+            ("scalp_pain", "Pain at the scalp?"),
+            ("itching", "Itching?"),
+            ("burning", "Burning?"),
+            ("sleepiness", "Sleepiness?"),
+            ("concentration", "Trouble concentrating?"),
+            ("mood_change", "A sudden change of mood?"),
+            ("dizziness", "Dizziness?"),
+            ("tinnitus", "Ringing in the ears, or hearing less?"),
         )
     ),
     7 * DAY_S,
     before=True,
 )
-PHQ9 = Form("phq9", "Mood in the last two weeks", tuple(Item(name, name, 3) for name in _PHQ9), 7 * DAY_S, before=True)
-MANIA = Form("mania", "Drive in the last week", tuple(Item(name, name, 4) for name in _MANIA), 7 * DAY_S, before=True)
-PAIN_BEFORE = Form("pain_before", "Now", (Item("pain", "Pain", 10), Item("mood", "Mood", 10)), HOUR_S, before=True)
+PHQ9 = Form("phq9", "In the last two weeks", tuple(Item(*question, 3, FREQUENCY) for question in _PHQ9), 7 * DAY_S, before=True)
+MANIA = Form(
+    "mania", "In the last week", tuple(Item(name, text, 4, labels) for name, text, labels in _MANIA), 7 * DAY_S, before=True
+)
+PAIN_BEFORE = Form(
+    "pain_before",
+    "How you feel now",
+    (Item("pain", "How much pain do you have now?", 10, _PAIN), Item("mood", "How is your mood now?", 10, _MOOD)),
+    HOUR_S,
+    before=True,
+    each_session=True,
+)
 DURING = Form(
     "during",
     "During stimulation",
     (
-        Item("pain", "Pain under the pads", 10),
-        Item("tingling", "Tingling: 0 none, 1 weak, 2 strong", 2),
+        Item("pain", "How much pain is there under the pads?", 10, _PAIN),
+        Item("tingling", "Tingling under the pads?", 2, ("None", "Weak", "Strong")),
         *_yes_no(
             ("phosphenes", "Flashes of light?"),
             ("seizure", "A seizure, or loss of awareness?"),
@@ -146,9 +213,13 @@ AFTER = Form(
     "after",
     "After the session",
     (
-        Item("pain", "Pain", 10),
-        Item("mood", "Mood", 10),
-        *_yes_no(("lesion", "A burn, blister or wound?"), ("headache", "Headache?"), ("redness", "Redness?")),
+        Item("pain", "How much pain do you have now?", 10, _PAIN),
+        Item("mood", "How is your mood now?", 10, _MOOD),
+        *_yes_no(
+            ("lesion", "A burn, blister or wound where the pads were?"),
+            ("headache", "A headache?"),
+            ("redness", "Red skin where the pads were?"),
+        ),
     ),
     DAY_S,
     before=False,

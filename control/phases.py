@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from control.dose import charge_uc, left, ramp_s, ramp_uc
-from control.screening import Level
+from control.pulse_plan import Pulses, used_up
+from control.screening import LOCKOUT, Level
 from control.state import Effects, Inputs, SessionState
 from control.transitions import ALLOWED, CONTACT_S, LIVE
 from control.watch import Reading
@@ -116,14 +117,17 @@ def _wanted_ma(state: SessionState) -> float:
     return 0.0 if state.block == Block.SENSE else state.present_ma
 
 
-def obstacles(tick: Tick) -> str:
-    """What forbids stimulation now, "" if nothing does; asked before a ramp-up and before a re-arm."""
+def obstacles(tick: Tick, least: Level = Level.BLOCK) -> str:
+    """What forbids stimulation now, "" if nothing does; asked before a ramp-up and before a re-arm.
+
+    `least`: findings below it are not in the way (from `stopped` a person re-arms before they are asked the forms).
+    """
     inputs, prescription = tick.inputs, tick.prescription
     if not inputs.recording_ok:
         return "nothing is being recorded"
     if not inputs.audit_ok:
         return "the audit trail is not being written"
-    if inputs.findings:
+    if inputs.findings and inputs.findings[0].level >= least:
         return inputs.findings[0].text.rstrip(".")
     if not within(inputs.supervised_age_s, prescription.supervision_ms / 1000):
         return "no page is watching"
@@ -169,7 +173,7 @@ def _begin(state: SessionState, who: str) -> Result:
     fresh = SessionState(
         phase=state.phase, since_s=state.t_s, block_since_s=state.t_s, t_s=state.t_s, reason=state.reason, latched_by="",
         started_by=who, used_s=used_s, quiet_since_s=state.quiet_since_s, contact_since_s=state.contact_since_s,
-        ceiling_ma=state.ceiling_ma, halts_seen=state.halts_seen, watch=state.watch,
+        ceiling_ma=state.ceiling_ma, pulses=state.pulses if used_s else Pulses(), halts_seen=state.halts_seen, watch=state.watch,
     )  # fmt: skip
     return fresh, Effects(reason=f"session started by {who}")
 
@@ -241,7 +245,7 @@ def _stopped(state: SessionState, tick: Tick) -> Result:
     if state.latched_by == "restart" and tick.self_serving and (tick.zero or tick.observe):
         return _begin(state, "demo")
     who = tick.who("rearm")
-    if who and obstacles(tick) == "":
+    if who and obstacles(tick, Level.HOLD) == "":
         return _go(state, Phase.OFF, f"Re-armed by {who}."), Effects(reason=f"re-armed by {who}")
     stim = tick.stim
     if stim is not None and stim.mode == InterlockMode.ARMED and state.t_s - state.sent_s >= REPEAT_S:
@@ -249,16 +253,23 @@ def _stopped(state: SessionState, tick: Tick) -> Result:
     return state, Effects()
 
 
+def no_start(tick: Tick) -> str:
+    """Why no session may begin, whatever is answered next: the lockout, or what waits for a clinician; "" if one may."""
+    waiting = [f for f in tick.inputs.findings if f.level >= Level.HOLD or f.form == LOCKOUT]
+    return waiting[0].text if waiting else ""
+
+
 def _off(state: SessionState, tick: Tick) -> Result:
     who = tick.who("start")
-    return _begin(state, who) if who else (state, Effects())
+    return _begin(state, who) if who and not no_start(tick) else (state, Effects())
 
 
 def _screen(state: SessionState, tick: Tick) -> Result:
+    """On to the contact once the forms forbid nothing: with the answer that was the last one needed, or a person's word."""
     if who := tick.who("end"):
         return _go(state, Phase.OFF, f"Ended by {who}."), Effects()
-    who = tick.who("screened") or ("demo" if tick.self_serving else "")
-    if who:
+    who = tick.who("answer") or tick.who("screened") or ("the virtual person (demo)" if tick.self_serving else "")
+    if who and not tick.inputs.findings:
         return _go(state, Phase.CONTACT, f"Screening answered by {who}."), Effects(reason=f"screened by {who}")
     return state, Effects()
 
@@ -297,6 +308,7 @@ def _baseline(state: SessionState, tick: Tick) -> Result:
 
 
 def _enter_ramp_up(state: SessionState, tick: Tick) -> Result:
+    state = replace(state, pulses=replace(state.pulses, late_in_a_row=0))  # a person has re-armed: the interlock counts anew, too
     if state.phase == Phase.BASELINE and not state.baseline_done:
         state = replace(state, baseline_done=True, baseline_values=())
     if obstacles(tick):
@@ -319,8 +331,13 @@ def _enter_ramp_up(state: SessionState, tick: Tick) -> Result:
         decided_s=None,
     )
     if tick.observe:
-        return _enter_block(state, tick, Block.STIMULATE)
+        return _enter_block(state, tick, first_block(tick.prescription))
     return state, Effects(command="arm", reason=f"session started by {state.started_by}")
+
+
+def first_block(prescription: Prescription) -> Block:
+    """What `on` begins with. Pulses need no current: it listens all the time, and triggers them one by one."""
+    return Block.SENSE if prescription.pulses is not None else Block.STIMULATE
 
 
 def _ramp_up(state: SessionState, tick: Tick) -> Result:
@@ -338,7 +355,7 @@ def _ramp_up(state: SessionState, tick: Tick) -> Result:
             return replace(state, sent_s=state.t_s), Effects(command="arm", reason="repeated")
         return state, Effects()
     if stim is not None and abs(stim.commanded_ma - state.present_ma) <= _SAME_MA:
-        return _enter_block(_go(state, Phase.ON, "Stimulating within the signed limits."), tick, Block.STIMULATE)
+        return _enter_block(_go(state, Phase.ON, "Stimulating within the signed limits."), tick, first_block(tick.prescription))
     if waited_s > ramp_s(0.0, state.present_ma, tick.prescription.ramp_ua_per_s) + ARM_S + SETTLE_S:
         return _fall(state, tick, "The output did not reach its start amplitude, so it ramps to zero.")
     return _insist(state, tick)
@@ -354,11 +371,20 @@ def _on(state: SessionState, tick: Tick) -> Result:
         return _enter_ramp_down(state, tick, "The prescribed time is over.")
     if not tick.observe and left_uc <= ramp_uc(0.0, output_ma, prescription.ramp_ua_per_s) + charge_uc(output_ma, REPEAT_S):
         return _enter_ramp_down(state, tick, "The prescribed charge is given.")
+    if prescription.pulses is not None and used_up(state.pulses, prescription.pulses):
+        return _after_the_last_pulse(state, tick)
     if state.block == Block.STIMULATE:
         if state.t_s - state.block_since_s >= prescription.stimulate_ms / 1000:
             return _enter_block(state, tick, Block.SENSE)
         return _insist(state, tick)
     return _sense(state, tick)
+
+
+def _after_the_last_pulse(state: SessionState, tick: Tick) -> Result:
+    """The last pulse may still wait for its time; then the session ends in order."""
+    if state.t_s - (state.pulses.last_s or state.t_s) < REPEAT_S:
+        return _insist(state, tick)
+    return _enter_ramp_down(state, tick, "As many pulses as signed were given.")
 
 
 def _sense(state: SessionState, tick: Tick) -> Result:
@@ -384,11 +410,12 @@ def _sense(state: SessionState, tick: Tick) -> Result:
         since_good_s = state.t_s - (quiet_s if good_s is None else max(quiet_s, good_s))
         if since_good_s > prescription.artifact_ms / 1000:
             return _fall(state, tick, f"No clean biomarker ({reading.reason}), so the output ramps to zero.")
-    if clean and state.t_s - quiet_s >= prescription.sense_ms / 1000:
+    if clean and prescription.pulses is None and state.t_s - quiet_s >= prescription.sense_ms / 1000:
         return _enter_block(state, tick, Block.STIMULATE)
     state, effects = _insist(state, tick)
     untouched = tick.inputs.biomarkers is not None and row_s - reading.window_s >= quiet_s
-    due = state.decided_s is None or row_s - state.decided_s >= DECIDE_S - 1e-6
+    every_s = DECIDE_S if prescription.pulses is None else 0.0  # a phase is gone within one row
+    due = state.decided_s is None or row_s - state.decided_s >= every_s - 1e-6
     if untouched and due and reading.fresh and within(tick.inputs.sample_age_s, DELAYED_S):
         state, effects = replace(state, decided_s=reading.t_s), replace(effects, decide=True)
     return state, effects
@@ -441,7 +468,8 @@ def _ramp_down(state: SessionState, tick: Tick) -> Result:
 
 
 def _post(state: SessionState, tick: Tick) -> Result:
-    if who := tick.who("start"):
+    who = tick.who("start")
+    if who and not no_start(tick):
         return _begin(state, who)
     if who := tick.who("end"):
         return _go(state, Phase.OFF, f"Ended by {who}."), Effects()

@@ -6,17 +6,23 @@ Pure: answers, releases and the time come in, findings go out. Missing, expired,
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
-from control.forms import DURING, FORMS, Answer, AnswerError, checked, score, value_of
+from control.forms import DURING, FORMS, TEN_OR_MORE, Answer, AnswerError, checked, score, value_of
 
 MANIA_POSITIVE = 6
 PHQ9_RISE = 5
+LOCKOUT = "lockout"  # the "form" of the finding that says when a next session may begin
 PAIN_PAUSE, PAIN_STOP = 4, 7
 MISSED_REPORTS = 2
 SEVERE = 3
 SIDE_EFFECTS_HIGH = 12
+# What the person reads, too; a clinician finds the item's name in the alert.
+SELF_HARM = (
+    "Thank you for telling us. A clinician must speak with you before the next session. "
+    "If you may hurt yourself, call the emergency number now."
+)
 _STOPPING = ("seizure", "fainting", "vision", "chest_pain", "confusion", "burn")
 
 
@@ -31,13 +37,17 @@ class Level(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that the answers forbid. `alert`: "" or how fast a clinician must see it ("same day", "now")."""
+    """One thing that the answers forbid. `alert`: "" or how fast a clinician must see it ("same day", "now").
+
+    `t_s`: when it was answered, Unix s; 0 = it comes from no answer. Without an item it is the form that must be answered (again).
+    """
 
     level: Level
     form: str
     item: str
     text: str
     alert: str = ""
+    t_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +60,13 @@ class Release:
     who: str
 
 
-def assess(answers: Sequence[Answer], releases: Sequence[Release], now_s: float, missed_reports: int = 0) -> tuple[Finding, ...]:
+def assess(
+    answers: Sequence[Answer],
+    releases: Sequence[Release],
+    now_s: float,
+    missed_reports: int = 0,
+    ends_s: Sequence[float] = (),
+) -> tuple[Finding, ...]:
     """Everything that the answers so far forbid now, gravest first.
 
     Parameters
@@ -63,6 +79,8 @@ def assess(answers: Sequence[Answer], releases: Sequence[Release], now_s: float,
         Unix time, s.
     missed_reports : int
         Sessions in a row after which the report was not given.
+    ends_s : sequence of float
+        When this person's sessions ended (Unix s), oldest first: an answer that is asked for anew each time ends with its session.
     """
     found: list[Finding] = []
     readable: list[Answer] = []
@@ -72,18 +90,23 @@ def assess(answers: Sequence[Answer], releases: Sequence[Release], now_s: float,
         except AnswerError as error:
             found.append(Finding(Level.BLOCK, answer.form, "", f"An answer cannot be read: {error}."))
     readable.sort(key=lambda answer: answer.t_s)
+    given: dict[str, list[Answer]] = {form: [] for form in FORMS}
+    for answer in readable:
+        given[answer.form].append(answer)
     for form in FORMS.values():
-        given = [answer for answer in readable if answer.form == form.id]
-        newest = given[-1] if given else None
+        newest = given[form.id][-1] if given[form.id] else None
         if form.before and newest is None:
             found.append(Finding(Level.BLOCK, form.id, "", f"{form.title}: not answered yet."))
         elif newest is not None and newest.t_s > now_s:
             found.append(Finding(Level.BLOCK, form.id, "", f"{form.title}: answered in the future; check the clock."))
         elif form.before and newest is not None and not now_s - newest.t_s <= form.valid_s:
             found.append(Finding(Level.BLOCK, form.id, "", f"{form.title}: the answer has expired; answer again."))
+        elif form.each_session and newest is not None and ends_s and newest.t_s <= ends_s[-1]:
+            found.append(Finding(Level.BLOCK, form.id, "", f"{form.title}: a new session asks again."))
+    found += _pad_count(given["pads"], ends_s)
     for answer in readable:
-        latest = answer is [a for a in readable if a.form == answer.form][-1]
-        for finding in _findings(answer, readable):
+        latest = answer is given[answer.form][-1]
+        for finding in _findings(answer, given["phq9"]):
             released = any(
                 r.form == finding.form and r.item == finding.item and answer.t_s <= r.t_s <= now_s and r.who for r in releases
             )
@@ -91,28 +114,46 @@ def assess(answers: Sequence[Answer], releases: Sequence[Release], now_s: float,
             if finding.level >= Level.PAUSE and (not latest or now_s - answer.t_s > DURING.valid_s):
                 # What happened in an earlier session no longer stops this one, but a stop holds until it is released.
                 past = finding.level == Level.PAUSE
-                finding = Finding(Level.HOLD, finding.form, finding.item, finding.text, finding.alert)
+                finding = replace(finding, level=Level.HOLD)
             if not (released or past):
-                found.append(finding)
+                found.append(replace(finding, t_s=answer.t_s))
     if not 0 <= missed_reports < MISSED_REPORTS:
         found.append(Finding(Level.HOLD, "after", "", "Two reports after a session are missing.", "same day"))
     return tuple(sorted(found, key=lambda f: -f.level))
 
 
-def _findings(answer: Answer, readable: Sequence[Answer]) -> Iterator[Finding]:
-    """What one checked answer forbids by itself (PHQ-9 also against the first one given)."""
+def _pad_count(given: Sequence[Answer], ends_s: Sequence[float]) -> Iterator[Finding]:
+    """Pads are used once: each session takes a pair out of the box, so a box that has not grown emptier gave none."""
+    before = [a for a in given if ends_s and a.t_s <= ends_s[-1]]
+    now = given[-1] if given else None
+    if not before or now is None or now is before[-1]:
+        return
+    left = value_of(now, "left")
+    if left == value_of(before[-1], "left") < TEN_OR_MORE:
+        text = (
+            f"No session: the box held {left} unused pairs before the last session too, so these pads were used. Take new ones."
+        )
+        yield Finding(Level.BLOCK, "pads", "left", text, t_s=now.t_s)
+
+
+def _findings(answer: Answer, phq9: Sequence[Answer]) -> Iterator[Finding]:
+    """What one checked answer forbids by itself (PHQ-9 also against the first one given, `phq9[0]`)."""
     if answer.form in ("screening", "pads"):
         for item, value in zip(FORMS[answer.form].items, answer.values, strict=True):
-            if value:
+            if value and item.highest == 1:
                 yield Finding(Level.BLOCK, answer.form, item.id, f"No session: yes to {item.text!r}")
+    elif answer.form == "pain_before":
+        pain = value_of(answer, "pain")
+        if pain >= PAIN_STOP:
+            yield Finding(Level.BLOCK, "pain_before", "pain", f"No session: pain {pain} of 10. Speak to your clinician.")
     elif answer.form == "phq9":
         harm = value_of(answer, "self_harm")
         if harm:
             yield Finding(
-                Level.HOLD, "phq9", "self_harm", "Thoughts of self-harm: a clinician must speak to this person.",
+                Level.HOLD, "phq9", "self_harm", SELF_HARM,
                 "now" if harm >= 2 else "same day",
             )  # fmt: skip
-        first = next(a for a in readable if a.form == "phq9")
+        first = phq9[0]
         if score(answer) - score(first) >= PHQ9_RISE:
             yield Finding(Level.HOLD, "phq9", "rise", f"PHQ-9 rose from {score(first)} to {score(answer)}.", "same day")
     elif answer.form == "mania":
@@ -129,6 +170,8 @@ def _findings(answer: Answer, readable: Sequence[Answer]) -> Iterator[Finding]:
     elif answer.form == "after":
         if value_of(answer, "lesion"):
             yield Finding(Level.HOLD, "after", "lesion", "A skin lesion after a session.", "same day")
+        if value_of(answer, "pain") >= PAIN_STOP:
+            yield Finding(Level.HOLD, "after", "pain", f"Pain {value_of(answer, 'pain')} of 10 after a session.", "same day")
     elif answer.form == "during":
         yield from _during(answer)
 

@@ -14,7 +14,7 @@ def sentence(
     bad: tuple[str, ...] | None,
     obstacle: str,
     doubt: str,
-    refused: bool,
+    refused: str,
     observe: bool,
 ) -> str:
     """One sentence (two where a person must act).
@@ -27,17 +27,17 @@ def sentence(
         What forbids stimulation, "" if nothing.
     doubt : str
         Why the biomarker may not be used, "" if it may.
-    refused : bool
-        Somebody has just tried to re-arm in vain.
+    refused : str
+        What somebody has just tried in vain: "re-arm", "start", or "" for nothing.
     observe : bool
         Nothing is delivered: the prescription's authority is `observe`.
     """
     if refused:
-        return f"Cannot re-arm: {obstacle}."
+        return f"Cannot {refused}: {obstacle}."
     if state.phase == Phase.OFF:
         return "No session is running."
     if state.phase == Phase.SCREEN:
-        return "The screening questions come first."
+        return f"The screening questions come first: {obstacle}." if obstacle else "The screening questions come first."
     if state.phase == Phase.CONTACT:
         return _contact(left_s, bad, obstacle)
     if state.phase == Phase.BASELINE:

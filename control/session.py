@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from control import pulse_plan
 from control.dose import ramp_s
 from control.envelope import Standing
 from control.phases import (
@@ -31,17 +32,20 @@ from control.phases import (
     budget,
     ceiling_now_ma,
     guard,
+    no_start,
     obstacles,
     person_stops,
     stop,
     target_of,
 )
+from control.pulse_plan import PulseNews
+from control.screening import Level
 from control.sentences import alarms, sentence
 from control.state import Alarm, Effects, Inputs, OperatorEvent, SessionState
 from control.transitions import CONTACT_S, LIVE, TRANSITIONS
 from control.watch import look
 from eegloop.ports import Snapshot
-from eegloop.stim import Authority, Block, Phase, Prescription, Verdict, within
+from eegloop.stim import Authority, Block, Limit, Phase, Prescription, Verdict, within
 
 __all__ = [
     "TRANSITIONS",
@@ -50,12 +54,14 @@ __all__ = [
     "Inputs",
     "OperatorEvent",
     "SessionState",
+    "heard_pulses",
     "initial",
     "permit",
     "snapshot",
     "standing",
     "step",
     "target_of",
+    "trigger",
 ]
 
 
@@ -96,6 +102,8 @@ def snapshot(state: SessionState, inputs: Inputs, prescription: Prescription) ->
         stim=inputs.stim,
         baseline=state.baseline,
         baseline_sd=state.baseline_sd,
+        pulse_errors_us=state.pulses.errors_us,
+        pulses_over=state.pulses.over,
     )
 
 
@@ -138,12 +146,51 @@ def permit(state: SessionState, verdict: Verdict, inputs: Inputs, prescription: 
     )
 
 
+LEAST_AHEAD_S = 0.005  # a deadline nearer than this would be skipped: it cannot reach the interlock any more
+
+
+def trigger(
+    state: SessionState, verdict: Verdict, t_s: float, prescription: Prescription
+) -> tuple[SessionState, float | None, Verdict]:
+    """The pulse that a controller asked for, if it may be; the verdict says why not.
+
+    Parameters
+    ----------
+    t_s : float
+        The tick's own time, LSL s: when the decision was made, not when its window ended.
+
+    Returns
+    -------
+    SessionState, float or None, Verdict
+        The pulse counted as sent, its deadline (LSL s), and the verdict with the limit that kept it back.
+    """
+    at_s, program = verdict.request.trigger_s, prescription.pulses
+    if at_s is None or program is None or prescription.authority == Authority.OBSERVE:
+        return state, None, verdict
+    why = pulse_plan.objection(state.pulses, at_s, program)
+    if not (state.phase == Phase.ON and state.block == Block.SENSE and state.armed and state.quiet_since_s is not None):
+        why = "the stimulator is not armed in confirmed zero"
+    elif not why and not at_s - t_s >= LEAST_AHEAD_S:
+        why = "its time had come before it could be sent"
+    if why:
+        limit = Limit("pulse", program.train_millihz / 1000, "Hz", "prescription")
+        return state, None, replace(verdict, limits=(*verdict.limits, limit), sentence=f"No pulse: {why}.")
+    return replace(state, pulses=pulse_plan.sent(state.pulses, at_s, program)), at_s, verdict
+
+
+def heard_pulses(state: SessionState, news: tuple[PulseNews, ...]) -> SessionState:
+    """What the interlock said became of the pulses."""
+    for one in news:
+        state = replace(state, pulses=pulse_plan.heard(state.pulses, one))
+    return state
+
+
 def _complete(state: SessionState, effects: Effects, tick: Tick) -> Effects:
     """Add what every tick says: whether the lease may be renewed, the sentence, the time left, the alarms."""
     heartbeat = state.armed and state.phase in (*LIVE, Phase.FALLBACK)
     left_s = _left_s(state, tick)
     bad = bad_channels(tick.inputs)
-    obstacle = obstacles(tick) if state.phase in (Phase.STOPPED, Phase.FALLBACK, Phase.CONTACT, Phase.BASELINE) else ""
+    obstacle = _obstacle(state, tick)
     return replace(
         effects,
         heartbeat=heartbeat,
@@ -154,11 +201,33 @@ def _complete(state: SessionState, effects: Effects, tick: Tick) -> Effects:
             bad,
             obstacle,
             tick.reading.reason,
-            refused=obstacle != "" and tick.who("rearm") != "",
+            refused=_in_vain(state, tick, obstacle),
             observe=tick.observe,
         ),
         alarms=alarms(state, tick.inputs, tick.prescription, tick.stim),
     )
+
+
+def _obstacle(state: SessionState, tick: Tick) -> str:
+    """What people are told is in the way of the next step, "" if nothing is or nobody asks."""
+    if state.phase == Phase.STOPPED:
+        return obstacles(tick, Level.HOLD)
+    if state.phase in (Phase.FALLBACK, Phase.CONTACT, Phase.BASELINE):
+        return obstacles(tick)
+    if state.phase in (Phase.OFF, Phase.POST):
+        return no_start(tick).rstrip(".")
+    if state.phase == Phase.SCREEN and tick.inputs.findings:
+        return tick.inputs.findings[0].text.rstrip(".")
+    return ""
+
+
+def _in_vain(state: SessionState, tick: Tick, obstacle: str) -> str:
+    """What a person has just asked for although it cannot be."""
+    if not obstacle:
+        return ""
+    if state.phase in (Phase.OFF, Phase.POST) and tick.who("start"):
+        return "start"
+    return "re-arm" if state.phase in (Phase.STOPPED, Phase.FALLBACK) and tick.who("rearm") else ""
 
 
 def _left_s(state: SessionState, tick: Tick) -> float | None:

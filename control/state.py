@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from control.pulse_plan import Pulses
 from control.screening import Finding
 from control.watch import Watch
 from eegloop.signal import Biomarkers
@@ -14,8 +15,8 @@ from eegloop.stim import Phase, StimState
 class OperatorEvent:
     """What a person did since the last tick.
 
-    `kind`: "start", "screened" (screening answered), "end", "rearm" or "stop"; `who` names the person and is
-    needed for everything but "stop". An unknown kind is ignored and named in the sentence.
+    `kind`: "start", "screened" (nothing is left to answer: go on), "answer" (a form was answered), "end", "rearm" or "stop"; `who`
+    names the person and is needed for everything but "stop". An unknown kind is ignored and named in the sentence.
     """
 
     kind: str
@@ -105,6 +106,8 @@ class Effects:
         Seconds left of this phase or block, None where unknown.
     alarms : tuple of Alarm
         Every alarm that stands now.
+    trigger_s : float or None
+        One pulse is asked of the interlock, at this LSL time.
     """
 
     command: str = ""
@@ -117,6 +120,7 @@ class Effects:
     sentence: str = ""
     left_s: float | None = None
     alarms: tuple[Alarm, ...] = ()
+    trigger_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +169,8 @@ class SessionState:
         STOPs and trips of the interlock that this session has taken in; an arm says this number.
     fallbacks, decisions, holds, blocks : int
         Counters of this session.
+    pulses : Pulses
+        This session's pulses, where the prescription has any.
     """
 
     phase: str = Phase.STOPPED
@@ -197,3 +203,4 @@ class SessionState:
     blocks: int = 0
     halts_seen: int = 0
     watch: Watch = field(default_factory=Watch)
+    pulses: Pulses = field(default_factory=Pulses)

@@ -14,9 +14,13 @@ _WHY_FALLBACK = "no supervision, stale or missing biomarker, pain or strong ting
 TRANSITIONS: tuple[tuple[Phase, Phase, str], ...] = (
     (Phase.STOPPED, Phase.OFF, "a person re-arms: cause cleared, interlock stopped, zero confirmed"),
     (Phase.STOPPED, Phase.SCREEN, "the demo, once after the service's start, device `simulated` only"),
-    (Phase.OFF, Phase.SCREEN, "a person presses start"),
-    (Phase.POST, Phase.SCREEN, "a person presses start: a new session"),
-    (Phase.SCREEN, Phase.CONTACT, "the screening is answered by a person (the demo confirms itself)"),
+    (Phase.OFF, Phase.SCREEN, "a person presses start, the lockout is over and nothing waits for a clinician"),
+    (Phase.POST, Phase.SCREEN, "as above: a new session"),
+    (
+        Phase.SCREEN,
+        Phase.CONTACT,
+        "a person has answered every form that is due, and no answer forbids a session (in the demo the virtual person)",
+    ),
     (Phase.CONTACT, Phase.BASELINE, f"every channel good for {CONTACT_S:g} s"),
     (Phase.CONTACT, Phase.RAMP_UP, "as above, with the baseline already taken (after a fallback)"),
     (Phase.CONTACT, Phase.ON, "as above, under authority `observe`: nothing to ramp"),

@@ -65,7 +65,7 @@ def _configured(config: Path | None) -> Path:
 def _serve(config: Path | None, data: Path, port: int | None, browser: bool, demo: bool) -> None:
     signal.signal(signal.SIGINT, _at_once)  # until the service has handlers of its own: so far nothing runs
     signal.signal(signal.SIGTERM, _at_once)
-    from daemon.supervisor import Options, run
+    from daemon.start import Options, run
 
     code = run(Options(_configured(config), data, port, browser, demo))
     sys.stdout.flush()
@@ -145,7 +145,7 @@ def check(
 @app.command(epilog="Example: eegloop link --data data")
 def link(data: Data = Path("data")) -> None:
     """Print a new one-time sign-in link for the running service."""
-    from daemon.supervisor import sign_in_link
+    from daemon.web.access import sign_in_link
     from eegloop.layout import Layout
 
     typer.echo(sign_in_link(Layout(data.resolve())))
@@ -157,6 +157,21 @@ def verify(path: Annotated[Path, typer.Argument(help="A data directory, a record
     from daemon.verify_command import verify_path
 
     raise typer.Exit(verify_path(path))
+
+
+@app.command(epilog="Example: eegloop report data --person p1")
+def report(
+    target: Annotated[Path, typer.Argument(help="A data directory, a folder of recordings, or one session's .vhdr.")],
+    person: Annotated[str | None, typer.Option(help="Whose newest session [default: the only person there is].")] = None,
+    cohort: Annotated[
+        Path | None, typer.Option(help="Table (TSV: biomarker, channel, sd, retest_r, source) for the reliable change index.")
+    ] = None,
+    json_output: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Compare a person's newest session with the person's own earlier ones, with uncertainty."""
+    from daemon.report_command import report as show
+
+    raise typer.Exit(show(target, person, cohort, json_output))
 
 
 @app.command(epilog="Example: eegloop bench --json")
@@ -176,32 +191,52 @@ def study(
     processes: Annotated[int | None, typer.Option(min=1, help="Processes [default: one a core].")] = None,
     sample: Annotated[bool, typer.Option("--sample/--no-sample", help="Also the scenario's cells at sample level.")] = True,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress bar.")] = False,
+    minutes: Annotated[
+        float | None, typer.Option(min=0.1, help="Stop after so many minutes; the same command goes on from there.")
+    ] = None,
 ) -> None:
     """Controllers against virtual persons in virtual time: table and figures; exit code 1 if any limit was ever passed."""
     from daemon.study_command import study as run_study
 
-    words, code = run_study(scenario, out, seeds, first, processes, not quiet, sample)
+    words, code = run_study(scenario, out, seeds, first, processes, not quiet, sample, minutes)
     typer.echo(words)
     raise typer.Exit(code)
 
 
 @app.command(epilog="Example: eegloop sign prescription.yaml --key ann.pem --out prescription.json")
 def sign(
-    prescription: Annotated[Path | None, typer.Argument(help="The prescription as YAML; control/examples has some.")] = None,
+    prescription: Annotated[
+        Path | None,
+        typer.Argument(help="The prescription as YAML (control/examples has some); with --start-code, the signed one."),
+    ] = None,
     key: Annotated[list[Path] | None, typer.Option("--key", help="Private key; twice for two signers.")] = None,
     out: Annotated[Path | None, typer.Option("--out", help="The signed file [default: beside it, .json].")] = None,
     passphrase_file: Annotated[
         list[Path] | None, typer.Option("--passphrase-file", help="First line is the passphrase; one for each --key.")
     ] = None,
     fields: Annotated[bool, typer.Option("--fields", help="Print every field with unit and range.")] = False,
+    start_code: Annotated[
+        int | None,
+        typer.Option(
+            "--start-code", min=1, help="Make the single-use code for home session number N of this course.", metavar="N"
+        ),
+    ] = None,
+    dose_uc: Annotated[
+        int, typer.Option("--dose-uc", min=0, help="Start code: charge given under this prescription so far, µC.")
+    ] = 0,
+    hours: Annotated[
+        float, typer.Option("--hours", min=0.1, max=720.0, help="Start code: the session must begin within so many hours.")
+    ] = 24.0,
 ) -> None:
-    """Check a prescription and sign it with a clinician's key; without --key, check only."""
-    from daemon.sign_command import fields_text, sign_file
+    """Check a prescription and sign it with a clinician's key; without --key, check only. Or make a home session's start code."""
+    from daemon.sign_command import fields_text, sign_file, start_code_file
 
     if fields:
         typer.echo(fields_text())
     elif prescription is None:
         raise SetupError("sign: name the prescription's YAML file, or --fields for what stands in one")
+    elif start_code is not None:
+        typer.echo(start_code_file(prescription, start_code, dose_uc, hours, key or [], out, passphrase_file or []))
     else:
         typer.echo(sign_file(prescription, key or [], out, passphrase_file or []))
 
@@ -257,6 +292,22 @@ def keys_trust(
     from daemon.keys_command import trust
 
     typer.echo(trust(certified, data))
+
+
+@app.command(epilog="Example: eegloop note release --patient p001 --form phq9 --item self_harm --key ann.pem --out note.json")
+def note(
+    kind: Annotated[str, typer.Argument(help="seen (the alert was taken) or release (it no longer holds).")],
+    patient: Annotated[str, typer.Option("--patient", help="The person's code.")],
+    form: Annotated[str, typer.Option("--form", help="The form that the alert names.")],
+    key: Annotated[Path, typer.Option("--key", help="Private key of a clinician whom the bedside trusts.")],
+    out: Annotated[Path, typer.Option("--out", help="The signed note.")],
+    item: Annotated[str, typer.Option("--item", help="The item that the alert names, if any.")] = "",
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """A clinician's signed word on what a person answered; on the clinic's side."""
+    from daemon.note_command import write_note
+
+    typer.echo(write_note(kind, patient, form, item, key, out, passphrase_file))
 
 
 simulate = typer.Typer(help="Simulators as processes of their own.", no_args_is_help=True)

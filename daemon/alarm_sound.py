@@ -20,6 +20,7 @@ PLAYERS = (("pw-play",), ("paplay",), ("aplay", "-q"), ("afplay",))
 AUDIBLE = frozenset({"fallback", "supervision"})  # beside every alarm of priority "high"
 EVERY_S = 3.0
 QUIETER_AFTER_S, QUIETER_EVERY_S = 120.0, 30.0  # an alarm that nobody clears must not be switched off for its noise
+FLICKER_S = 60.0  # gone for less than this, it is the same alarm
 RATE_HZ = 8_000
 TONES_HZ = (880.0, 660.0, 880.0)
 TONE_S, PAUSE_S = 0.15, 0.05
@@ -55,6 +56,7 @@ class AlarmSound:
         self._terminal = terminal
         self._player = find_player()
         self._since_s: float | None = None
+        self._heard_s: dict[str, float] = {}  # when each audible alarm last stood
         self._sounded_s = -math.inf
         self._playing: asyncio.Task[None] | None = None
         if self._player is not None:
@@ -69,11 +71,14 @@ class AlarmSound:
     def update(self, alarms: Collection[tuple[str, str]]) -> bool:
         """Every alarm that stands now as (id, priority); True if it sounds now."""
         now_s = self._now_s()
-        if not any(priority == "high" or name in AUDIBLE for name, priority in alarms):
-            self._since_s, self._sounded_s = None, -math.inf
+        audible = [name for name, priority in alarms if priority == "high" or name in AUDIBLE]
+        self._heard_s = {name: at_s for name, at_s in self._heard_s.items() if now_s - at_s <= FLICKER_S}
+        new = any(name not in self._heard_s for name in audible)
+        self._heard_s |= dict.fromkeys(audible, now_s)
+        if not audible:
             return False
-        if self._since_s is None:
-            self._since_s = now_s
+        if new or self._since_s is None:  # what flickers is no new alarm: it does not begin anew each time
+            self._since_s, self._sounded_s = now_s, -math.inf
         every_s = EVERY_S if now_s - self._since_s < QUIETER_AFTER_S else QUIETER_EVERY_S
         if now_s - self._sounded_s < every_s:
             return False

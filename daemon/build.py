@@ -10,6 +10,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from control.prescription import TrustedKey, demo_prescription, new_key, parse_trusted, public_key, sign, trusted_bytes, verify
+from daemon import measure
+from daemon.answers import AnswerBook
 from daemon.audit import AuditTrail
 from daemon.loop import Line
 from daemon.record import RecordWriter, SessionRecorder
@@ -20,7 +22,7 @@ from eegloop.errors import ConfigError, SetupError, SourceError
 from eegloop.layout import Layout
 from eegloop.ports import Clock, EegSource
 from eegloop.signal import StreamInfo
-from eegloop.stim import Limit, Prescription, PrescriptionError
+from eegloop.stim import Authority, Limit, Prescription, PrescriptionError
 
 YEAR_S = 365 * 86_400
 
@@ -106,6 +108,24 @@ def prescription(seat: Seat, layout: Layout, demo: bool, now_s: float) -> Signed
     return Signed(checked, path)
 
 
+def answers(seat: Seat, layout: Layout, signed: Signed, clock: Clock, demo: bool) -> AnswerBook | None:
+    """What the seat's person answered; None under `observe`, where nothing is delivered and so nothing is asked.
+
+    Raises
+    ------
+    RecordingError
+        If the file is damaged.
+    """
+    prescription = signed.prescription
+    if prescription.authority == Authority.OBSERVE:
+        return None
+    remembers = not (demo and prescription.device == "simulated")
+    trusted = layout.keys / "trusted.json"
+    return AnswerBook(
+        layout.person(seat.person), seat.person, prescription, trusted, clock, remembers, measure.of(seat, prescription)
+    )
+
+
 def device_limits(seat: Seat) -> tuple[Limit, ...]:
     """The stimulator's own limits, as its driver states them."""
     limits: tuple[Limit, ...] = seat.stimulator.module.LIMITS
@@ -138,9 +158,13 @@ def line(seat: Seat, info: StreamInfo, signed: Signed, boot_to_lsl_s: float, sta
     return Line(info, pipeline, seat.line.hop_s, controller, signed.prescription, device_limits(seat), boot_to_lsl_s, started_s)
 
 
-def web_settings(config: Config) -> bytes:
-    """The line the web process reads on stdin: no secret ever stands in an argv."""
-    handover = {"web": config.web.model_dump(mode="json"), "mqtt": config.mqtt.model_dump(mode="json"), "parent_pid": os.getpid()}
+def web_settings(config: Config, port: int) -> bytes:
+    """The line the web process reads on stdin, with the port to try first: no secret ever stands in an argv."""
+    handover = {
+        "web": {**config.web.model_dump(mode="json"), "port": port},
+        "mqtt": config.mqtt.model_dump(mode="json"),
+        "parent_pid": os.getpid(),
+    }
     return json.dumps(handover).encode() + b"\n"
 
 

@@ -13,7 +13,7 @@ import shutil
 import socket
 import struct
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,6 +35,7 @@ from eegloop.line import LineSettings
 from eegloop.plugins import find
 from eegloop.ports import EegSource
 from eegloop.signal import Chunk, StreamInfo
+from eegloop.stim import StimState
 
 SEAT = "certify"
 SETTLE_S = 2.0
@@ -257,7 +258,7 @@ class _Certification:
                 made_ns = clock.boot_ns()
                 states = link.take()
                 outcome = line.step(Tick(tick, item.arrival_s, item, states, (), Conditions(True, True, "live", True)))
-                self._accepted(link)
+                self._accepted(states)
                 past_s = clock.lsl_s() - began_s
                 if past_s > SETTLE_S + self._seconds:
                     return
@@ -285,11 +286,11 @@ class _Certification:
         if self._commands and link.state is not None and link.state.mode == "stopped":
             raise SetupError(f"the interlock stopped while it was certified: {link.state.reason}")
 
-    def _accepted(self, link: InterlockLink) -> None:
-        """States tell the number of the last command that the interlock took, and when."""
-        state = link.state
-        while self._unaccepted and state is not None and state.sequence >= self._unaccepted[0].sequence:
-            self._unaccepted.pop(0).accepted_s = state.boot_ns * 1e-9 + self._boot_to_lsl_s
+    def _accepted(self, states: Iterable[StimState]) -> None:
+        """States tell the number of the last command that the interlock took, and when: the first one that names it counts."""
+        for state in states:
+            while self._unaccepted and state.sequence >= self._unaccepted[0].sequence:
+                self._unaccepted.pop(0).accepted_s = state.boot_ns * 1e-9 + self._boot_to_lsl_s
 
     def _delays(self) -> dict[str, np.ndarray]:
         """From the commands and the stimulator's own record: where the output first moved the way it was told to."""

@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+from control.pulse_plan import PulseNews
 from eegloop.errors import InterlockError
 from eegloop.ports import Clock
 from eegloop.stim import StimCommand, StimState
@@ -15,6 +16,7 @@ from eegloop.stim import StimCommand, StimState
 MAX_PACKET_BYTES = 16 * 1024
 SILENT_AFTER_S = 0.3  # no StimState for this long: the output is unknown (issue 4 of safety: "switch the stimulator off")
 EXPIRES_AFTER_NS = 300_000_000
+PULSE_GRACE_NS = 100_000_000  # a pulse's command is good until this long after its deadline
 
 
 class InterlockLink:
@@ -34,6 +36,9 @@ class InterlockLink:
         self._nonce = ""
         self._fresh: list[StimState] = []
         self._refusals: list[dict[str, Any]] = []
+        self._deadlines_ns: dict[int, int] = {}  # of pulses asked for and not answered yet, by sequence
+        self._pulses_ns: list[int] = []
+        self._pulses: list[PulseNews] = []
         self.state: StimState | None = None
         self.state_at_s = float("-inf")
 
@@ -96,9 +101,26 @@ class InterlockLink:
         refusals, self._refusals = tuple(self._refusals), []
         return refusals
 
+    def take_pulse_times(self) -> tuple[int, ...]:
+        """When magnetic pulses (or bursts) begin that the interlock may give or has given, CLOCK_BOOTTIME ns, since the last call.
+
+        Told when asked for, before the samples around it are there, and again if it came at another time than that.
+        """
+        pulses, self._pulses_ns = tuple(self._pulses_ns), []
+        return pulses
+
+    def pulse(self, deadline_ns: int) -> bool:
+        """Ask for one pulse (or burst) at a CLOCK_BOOTTIME instant; its strength and the train around it are the signed ones."""
+        if not self._nonce or not self._send("pulse", expires_ns=deadline_ns + PULSE_GRACE_NS, deadline_ns=deadline_ns):
+            return False
+        self._deadlines_ns[self._sequence] = deadline_ns
+        self._pulses_ns.append(deadline_ns)
+        return True
+
     def arm(self, session: str, halts: int) -> bool:
         """`halts`: the STOPs and trips the session knows of; the interlock refuses if there was another since."""
         self._session, self._nonce = session, ""
+        self._deadlines_ns.clear()
         return self._send("arm", halts=halts)
 
     def heartbeat(self, tick: int, tick_ns: int) -> bool:
@@ -108,6 +130,11 @@ class InterlockLink:
         return bool(self._nonce) and self._send(
             "set", tick=tick, tick_ns=tick_ns, block=block, amplitude_ma=amplitude_ma, frequency_hz=frequency_hz
         )
+
+    def take_pulses(self) -> tuple[PulseNews, ...]:
+        """What became of pulses since the last call, oldest first."""
+        news, self._pulses = tuple(self._pulses), []
+        return news
 
     def fallback(self, reason: str) -> bool:
         return self._send("fallback", reason=reason)
@@ -133,8 +160,7 @@ class InterlockLink:
             sequence=self._sequence,
             session=self._session,
             nonce=self._nonce,
-            expires_ns=self._clock.boot_ns() + EXPIRES_AFTER_NS,
-            **fields,
+            **{"expires_ns": self._clock.boot_ns() + EXPIRES_AFTER_NS, **fields},
         )
         try:
             self._socket.send(command.to_json())
@@ -172,6 +198,13 @@ class InterlockLink:
                     self._nonce = ""
             case "armed" if packet.get("session") == self._session:
                 self._nonce = str(packet["nonce"])
+            case "pulse":
+                deadline_ns = self._deadlines_ns.pop(int(packet["sequence"]), None)
+                if deadline_ns is not None and packet["outcome"] == "late":
+                    self._pulses_ns.append(deadline_ns + int(packet["error_us"]) * 1000)
+                self._pulses.append(PulseNews(int(packet["sequence"]), str(packet["outcome"]), int(packet["error_us"])))
+                del self._pulses[:-100]
             case "refused":
+                self._deadlines_ns.pop(int(packet.get("sequence", 0)), None)
                 self._refusals.append(packet)
                 del self._refusals[:-100]

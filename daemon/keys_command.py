@@ -83,16 +83,19 @@ def pair(site_key: str, data: Path) -> str:
 
 
 def trust(certified: Path, data: Path) -> str:
-    """Install a certified list on this machine: what the daemon and the interlock read as trusted.json."""
+    """Install a certified list on this machine: as it came, for the interlock, which verifies it at every reading, and as trusted.json."""
     layout = Layout(data.resolve())
     path, trusted_path = layout.keys / "site.json", layout.keys / "trusted.json"
     if not path.exists():
         raise SetupError(f"{path}: not paired yet; run `eegloop keys pair SITE_KEY` with the key the clinic gave you")
     pinned, number = _site(path)
+    certified_path = layout.keys / "certified.json"
     try:
-        listed = read_list(read_text(certified).encode(), pinned, number + 1)
+        text = read_text(certified).encode()
+        listed = read_list(text, pinned, number + int(certified_path.exists()))
         present = parse_trusted(trusted_path.read_bytes()) if trusted_path.exists() else ()
-        # The keys first: after a crash between the two the same list may be installed again, and nothing older.
+        # The list first, which the interlock reads itself: after a crash in between it is installed again, and nothing older.
+        write_private(certified_path, text)
         write_private(trusted_path, trusted_bytes(install(listed, present, demo_public_key(layout))))
         write_private(path, json.dumps({"site_key": pinned, "number": listed.number}).encode() + b"\n")
     except PrescriptionError as error:

@@ -37,7 +37,7 @@ VERSION = 1
 STATE, SAMPLES, EVENT, SEATS, RESULT, CHALLENGE = 1, 2, 3, 4, 5, 6  # daemon -> web
 COMMAND, SUPERVISE = 16, 17  # web -> daemon
 
-COMMANDS = ("start", "screened", "end", "rearm", "stop")
+COMMANDS = ("start", "screened", "answer", "end", "rearm", "stop")
 EVENTS = ("event", "decision", "alarm")
 
 QUEUE_S = 2.0  # what waits longer for a slow reader is dropped
@@ -74,12 +74,17 @@ class SeatInfo:
 
 @dataclass(frozen=True, slots=True)
 class LiveCommand:
-    """A person's wish from a page: `name` is one of COMMANDS. `answer(ok, error)` reports back once."""
+    """A person's wish from a page: `name` is one of COMMANDS. `answer(ok, error)` reports back once.
+
+    `form` and `values` (one whole number a question) go with "answer": a form that was filled in.
+    """
 
     seat: str
     name: str
     by: str
     answer: Callable[[bool, str], None]
+    form: str = ""
+    values: tuple[int, ...] = ()
 
 
 class LiveServer:
@@ -225,6 +230,7 @@ class LiveServer:
             body = json.loads(payload)
             seat, name, by = (str(body[key]) for key in ("seat", "name", "by"))
             number = int(body["id"])
+            form, values = str(body.get("form", "")), body.get("values", [])
         except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
             logger.warning("live socket: a command that is no command; ignored")
             return
@@ -237,9 +243,11 @@ class LiveServer:
             answer(False, f"no seat {seat[:40]!r} here")
         elif name not in COMMANDS:
             answer(False, f"{name[:40]!r} is no command; there are: {', '.join(COMMANDS)}")
+        elif not isinstance(values, list) or not all(type(value) is int for value in values):
+            answer(False, f"{form[:40]}: the answers must be a list of whole numbers")
         else:
             try:
-                self.commands.put_nowait(LiveCommand(seat, name, by[:80], answer))
+                self.commands.put_nowait(LiveCommand(seat, name, by[:80], answer, form[:40], tuple(values)))
             except asyncio.QueueFull:
                 answer(False, "the daemon is busy with earlier commands; try again in a few seconds")
 

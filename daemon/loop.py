@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 
 from control import envelope, exposure, session
 from control.exposure import Exposure
+from control.pulse_plan import PulseNews
+from control.screening import Finding
 from control.session import Effects, Inputs, OperatorEvent, SessionState
 from dsp.pipeline import Pipeline
 from eegloop.ports import Controller, Snapshot
@@ -28,6 +30,7 @@ class Conditions:
     audit_ok: bool = False
     stream: str = "live"
     demo: bool = False
+    findings: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +51,12 @@ class Tick:
         What people did since the last tick.
     supervised_s : float
         LSL seconds at which a supervising page last answered; -inf = never, inf = none is needed (demo, replay of other files).
+    pulses : tuple of PulseNews
+        What the interlock said became of pulses since the last tick.
     boot_to_lsl_s : float or None
         The new difference of the two clocks after the machine slept; None = as before.
+    pulses_s : tuple of float
+        When magnetic pulses (or bursts) begin that the interlock may give or has given, LSL s, as told since the last tick.
     """
 
     number: int
@@ -60,6 +67,8 @@ class Tick:
     conditions: Conditions = Conditions()
     supervised_s: float = math.inf
     boot_to_lsl_s: float | None = None
+    pulses_s: tuple[float, ...] = ()
+    pulses: tuple[PulseNews, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +97,9 @@ class Outcome:
     @property
     def last(self) -> Effects | None:
         return self.effects[-1] if self.effects else None
+
+
+NOTHING = Outcome((), (), (), ())
 
 
 class Line:
@@ -125,6 +137,7 @@ class Line:
         self.row: Biomarkers | None = None
         self.stim: StimState | None = None
         self.sample_s = -math.inf
+        self._pulses_s: list[float] = []  # told, and not placed among the samples yet
         self._conditions = Conditions()
         self.effects = Effects(reason=self.session.reason, sentence=self.session.reason)
 
@@ -134,16 +147,22 @@ class Line:
         if tick.boot_to_lsl_s is not None:
             self._suspended(tick.boot_to_lsl_s)
         news = False
+        self.session = session.heard_pulses(self.session, tick.pulses)
         for state in tick.states:
             news = news or self.stim is None or _newsworthy(state) != _newsworthy(self.stim)
             self.stim = state
             self.exposure = exposure.heard(self.exposure, state, self.boot_to_lsl_s)
         self.exposure = exposure.silence(self.exposure, tick.t_s)
         late = self._now(tick) - self.session.t_s >= LATEST_STEP_S  # hops may be far apart
-        if tick.events or tick.chunk is None or news or late or tick.conditions != self._conditions:
+        changed = tick.conditions is not self._conditions and tick.conditions != self._conditions
+        if tick.events or tick.chunk is None or news or late or changed:
             self._conditions = tick.conditions
             self._session(tick, tick.events, self._now(tick), result)
+        if tick.pulses_s:
+            self._pulses_s += [at_s for begin_s in tick.pulses_s for at_s in _burst(begin_s, self.prescription)]
         if tick.chunk is not None:
+            if self._pulses_s:
+                self._place_pulses(tick.chunk)
             # A decision can only change what the following samples are if something may be delivered.
             delivers = self.prescription.authority != Authority.OBSERVE
             parts = _at_hops(tick.chunk, self._hop_s, self.info.sample_rate_hz) if delivers else [tick.chunk]
@@ -152,9 +171,20 @@ class Line:
                 clean = exposure.clean(self.exposure, part, self.info.sample_rate_hz)
                 for row in self.pipeline.push(part, clean):
                     result.rows.append(row)
-                    self.row = replace(row, t_s=_on_grid(row.t_s))
+                    self.row = Biomarkers(
+                        row.columns, row.values, row.grades, row.reasons, row.hop, row.end_sample, _on_grid(row.t_s), row.quality
+                    )
                     self._session(tick, (), max(self.session.t_s, self.row.t_s), result)
+        if not (result.rows or result.effects):
+            return NOTHING
         return Outcome(tuple(result.rows), tuple(result.decisions), tuple(result.effects), tuple(result.changed))
+
+    def _place_pulses(self, chunk: Chunk) -> None:
+        """Tell the signal line which samples a pulse falls on, by the newest chunk's clock: it cuts them out before any filter."""
+        rate_hz = self.info.sample_rate_hz
+        for at_s in self._pulses_s:
+            self.pipeline.pulse(chunk.first_sample + math.floor((at_s - chunk.t0_s) * rate_hz))
+        self._pulses_s.clear()
 
     def _suspended(self, boot_to_lsl_s: float) -> None:
         """The machine slept: the clocks' difference is another one, and nothing before counts as proof of zero."""
@@ -180,6 +210,10 @@ class Line:
             standing = session.standing(self.session, inputs, self.prescription)
             verdict = envelope.limit(request, self.prescription, standing, self._device)
             self.session = session.permit(self.session, verdict, inputs, self.prescription)
+            self.session, at_s, verdict = session.trigger(self.session, verdict, tick.t_s, self.prescription)
+            if at_s is not None:
+                effects = replace(effects, trigger_s=at_s)
+                self.exposure = exposure.pulsed(self.exposure, at_s)
             target = self.controller.target(self._controller_state, snapshot)
             result.decisions.append(
                 Decision(
@@ -216,10 +250,19 @@ class Line:
             demo=conditions.demo,
             channels=self.info.channels,
             events=events,
+            findings=conditions.findings,
         )
 
     def _inputs_now(self, row: Biomarkers) -> Inputs:
         return Inputs(self.session.t_s, row, self.stim, 0.0, 0.0, 0.0, channels=self.info.channels)
+
+
+def _burst(begin_s: float, prescription: Prescription) -> list[float]:
+    """The pulses of one firing: a theta burst is three, each of which leaves its own artifact."""
+    program = prescription.pulses
+    if program is None or program.burst_millihz <= 0:
+        return [begin_s]
+    return [begin_s + i * 1000.0 / program.burst_millihz for i in range(program.burst_pulses)]
 
 
 def _newsworthy(state: StimState) -> tuple[object, ...]:

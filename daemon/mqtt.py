@@ -31,7 +31,9 @@ MAX_PAYLOAD_BYTES = 4096
 OPERATION_TIMEOUT_S = 5.0
 KEEPALIVE_S = 5
 RECONNECT_FIRST_S, RECONNECT_LAST_S = 0.5, 30.0
-STATE_FIELDS = ("phase", "block", "phase_reason", "phase_left_s", "demo", "stream", "target", "output", "recording", "alarms")
+STATE_FIELDS = (
+    "phase", "block", "phase_reason", "phase_left_s", "demo", "stream", "quality", "target", "output", "recording", "alarms",
+)  # fmt: skip
 FIELDS = {
     "decision": ("t_s", "sentence", "proposed_ma", "granted_ma", "limits", "hold"),
     "event": ("t_s", "name", "text"),

@@ -13,12 +13,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import structlog
-
 from eegloop.errors import SetupError
 
 ROOT = Path(__file__).resolve().parent.parent
-log = structlog.get_logger()
 
 
 def python(*arguments: str) -> list[str]:
@@ -31,9 +28,17 @@ NICE_INTERLOCK, NICE_LOOP, NICE_VIEW = -15, -10, 5
 
 
 def prefer(pid: int, nice: int) -> None:
-    """Set a process's priority where this user may; without the right everything runs alike, and a lease may lapse under load."""
+    """Set a process's priority where this user may; without the right everything runs alike, and a lease may lapse under load.
+
+    Where Linux shares the processors among sessions first (autogroup), the session's own priority is what counts against
+    other programs; it is raised for a session that the process leads, never for the terminal the daemon was started from,
+    and never lowered: the page carries STOP.
+    """
     with contextlib.suppress(PermissionError, ProcessLookupError):
         os.setpriority(os.PRIO_PROCESS, pid, nice)
+    with contextlib.suppress(OSError):
+        if nice < 0 and os.getsid(pid) == pid:
+            Path(f"/proc/{pid}/autogroup").write_text(str(nice), encoding="ascii")
 
 
 @dataclass(slots=True)
@@ -48,7 +53,7 @@ class Child:
     argv: Sequence[str]
     log_file: Path
     environment: Mapping[str, str] = field(default_factory=dict)
-    stdin: bytes | None = None
+    wants_stdin: bool = False
     wants_stdout: bool = False
     nice: int = 0
     outlives: bool = False
@@ -67,7 +72,7 @@ class Child:
                     return
                 self.process = await asyncio.create_subprocess_exec(
                     *self.argv,
-                    stdin=asyncio.subprocess.PIPE if self.stdin is not None else asyncio.subprocess.DEVNULL,
+                    stdin=asyncio.subprocess.PIPE if self.wants_stdin else asyncio.subprocess.DEVNULL,
                     stdout=asyncio.subprocess.PIPE if self.wants_stdout else errors,
                     stderr=errors,
                     cwd=ROOT,
@@ -77,11 +82,14 @@ class Child:
             except OSError as error:
                 raise SetupError(f"cannot start {self.name} ({error})") from None
         prefer(self.process.pid, self.nice)
-        if self.stdin is not None and self.process.stdin is not None:
-            self.process.stdin.write(self.stdin)
-            with contextlib.suppress(ConnectionError):
-                await self.process.stdin.drain()
-            self.process.stdin.close()
+
+    async def hand(self, line: bytes) -> None:
+        """All it will ever read on standard input; one that has ended meanwhile is noticed by whoever waits for its words."""
+        assert self.process is not None and self.process.stdin is not None
+        with contextlib.suppress(ConnectionError):
+            self.process.stdin.write(line)
+            await self.process.stdin.drain()
+        self.process.stdin.close()
 
     @property
     def running(self) -> bool:
@@ -123,6 +131,8 @@ class Child:
         try:
             await asyncio.wait_for(self.process.wait(), grace_s)
         except TimeoutError:
-            log.warning("killed", process=self.name, pid=self.process.pid)
+            import structlog  # a quarter of a second, which nothing that is only started needs
+
+            structlog.get_logger().warning("killed", process=self.name, pid=self.process.pid)
             self.tell(signal.SIGKILL)
             await self.process.wait()

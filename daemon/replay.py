@@ -17,6 +17,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from control.prescription import demo_prescription
+from control.pulse_plan import PulseNews
+from control.screening import Finding, Level
 from control.session import OperatorEvent
 from daemon.loop import Conditions, Line, Tick
 from daemon.seat import decision_row
@@ -27,7 +29,7 @@ from eegloop.config import Config, Seat, load
 from eegloop.errors import RecordingError
 from eegloop.line import LineSettings
 from eegloop.plugins import find
-from eegloop.signal import StreamInfo
+from eegloop.signal import F64, StreamInfo
 from eegloop.stim import Limit, Prescription, PrescriptionError
 from records import session
 from records.derivatives import ReplayDerivatives
@@ -201,7 +203,7 @@ def _own(recorded: RecordedSession, config: Path | None, controller: str | None,
         "controller": {"kind": kind, **({} if controller else chosen)},
         "prescription": line.prescription.to_bytes().decode(),
     }
-    return Replay(line, _recorded_ticks(recorded), len(recorded.samples()), setup, recorded)
+    return Replay(line, recorded_ticks(recorded), len(recorded.samples()), setup, recorded)
 
 
 def _line(
@@ -234,11 +236,12 @@ def _biomarker(entry: dict[str, Any]) -> tuple[str, Closed]:
     return kind, settings
 
 
-def _recorded_ticks(recorded: RecordedSession) -> Iterator[Tick]:
+def recorded_ticks(recorded: RecordedSession) -> Iterator[Tick]:
     """The loop's ticks again: everything one tick saw, together."""
     conditions, last_s = Conditions(), float("-inf")
     supervised_s = float("inf") if recorded.setup.get("demo") else float("-inf")
     number: int | None = None
+    contact: F64 | None = None  # written down before the chunk it came with
     tick = Tick(0, last_s, None)
     for item in recorded.ticks():
         if item.tick != number:
@@ -249,17 +252,26 @@ def _recorded_ticks(recorded: RecordedSession) -> Iterator[Tick]:
             tick = Tick(number, float("-inf"), None, conditions=conditions, supervised_s=supervised_s)
         match item:
             case session.ChunkTick(chunk=chunk):
+                if contact is not None:
+                    chunk, contact = replace(chunk, impedance_kohm=contact), None
                 tick = replace(tick, chunk=chunk, t_s=max(chunk.arrival_s, last_s))
             case session.IdleTick(t_s=t_s):
                 tick = replace(tick, t_s=t_s)
             case session.StimTick(state=state):
                 tick = replace(tick, states=(*tick.states, state))
             case session.EventTick(kind="conditions", data=data):
-                conditions = Conditions(**data)
+                findings = tuple(Finding(**{**finding, "level": Level(finding["level"])}) for finding in data.get("findings", ()))
+                conditions = Conditions(**{**data, "findings": findings})
                 tick = replace(tick, conditions=conditions)
             case session.EventTick(kind="supervised", data=data):
                 supervised_s = float(data["supervised_s"])
                 tick = replace(tick, supervised_s=supervised_s)
+            case session.EventTick(kind="contact", data=data):
+                contact = session.contact_kohm(recorded.info, data)
+            case session.EventTick(kind="pulses", data=data):
+                tick = replace(tick, pulses_s=tuple(float(at_s) for at_s in data["at_s"]))
+            case session.EventTick(kind="pulse", data=data):
+                tick = replace(tick, pulses=(*tick.pulses, PulseNews(**data)))
             case session.EventTick(kind="clock", data=data):
                 tick = replace(tick, boot_to_lsl_s=float(data["boot_to_lsl_s"]))
             case session.EventTick(kind="operator", data=data):

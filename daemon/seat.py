@@ -6,12 +6,16 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import structlog
 
+from control.alarm_board import Standing
+from control.screening import Finding
 from control.session import OperatorEvent
+from control.wording import sayable
+from daemon.asking import Asking
 from daemon.audit import AuditTrail
 from daemon.interlock_link import InterlockLink
 from daemon.live import LiveServer, SeatInfo
@@ -21,6 +25,7 @@ from eegloop.errors import SourceError
 from eegloop.ports import Clock, EegSource
 from eegloop.signal import Chunk, Grade, SideChunk, SourceNews, StreamInfo
 from eegloop.stim import Phase
+from records.session import contact_data
 from records.tables import DecisionRow
 
 log = structlog.get_logger()
@@ -49,7 +54,7 @@ class Vitals:
     decision_at_s: float = -math.inf
     row_at_s: float = -math.inf
     tick_ms_worst: float = 0.0
-    alarms_since_s: dict[str, float] = field(default_factory=dict)  # id: LSL s
+    alarm_board: tuple[Standing, ...] = ()
     history: deque[tuple[float, float | None]] = field(default_factory=lambda: deque(maxlen=HISTORY_S))
 
 
@@ -58,8 +63,6 @@ class SeatLoop:
 
     Parameters
     ----------
-    prepared : Future
-        Done when a line can be made without holding up the loop.
     make_line, make_recorder : callables
         Called once the source has said what it is.
     demo : bool
@@ -73,13 +76,13 @@ class SeatLoop:
         label: str,
         demo: bool,
         source: EegSource,
-        prepared: asyncio.Future[None],
         make_line: Callable[[StreamInfo], Line],
         make_recorder: Callable[[StreamInfo, Line], SessionRecorder | None],
         link: InterlockLink,
         audit: AuditTrail,
         live: LiveServer,
         clock: Clock,
+        asking: Asking,
     ) -> None:
         self.seat = seat
         self.index = index
@@ -91,7 +94,6 @@ class SeatLoop:
         self.recorder: SessionRecorder | None = None
         self.vitals = Vitals()
         self._source = source
-        self._prepared = prepared
         self._make_line = make_line
         self._make_recorder = make_recorder
         self._audit = audit
@@ -107,6 +109,7 @@ class SeatLoop:
         self._sessions = 0
         self._started_s = int(clock.wall_s())
         self._news_lost = False
+        self.asking = asking
 
     @property
     def info(self) -> SeatInfo | None:
@@ -136,6 +139,13 @@ class SeatLoop:
             self._asked.append((kind, answer))
         self._events.append(OperatorEvent(kind, who, detail))
 
+    def filled_in(self, form: str, values: tuple[int, ...], who: str, answer: Answer) -> None:
+        """A person has answered a form: kept and weighed at once; the session hears of it with the next tick."""
+        error = self.asking.answered(form, values, who)
+        if not error and self.line is not None:
+            self._events.append(OperatorEvent("answer", who, form))
+        answer(not error, error)
+
     async def acquire(self) -> None:
         """Connect, and work off every chunk as it comes; a source that cannot be opened is tried again."""
         attempt = 0
@@ -143,7 +153,6 @@ class SeatLoop:
             try:
                 async with self._source as source:
                     attempt = 0
-                    await asyncio.shield(self._prepared)
                     self._connected(source.info)
                     async for item in source.chunks():
                         if isinstance(item, Chunk):
@@ -168,7 +177,9 @@ class SeatLoop:
         """Ticks while no chunk comes, so that age is noticed and people are heard."""
         while True:
             await asyncio.sleep(IDLE_TICK_S)
-            if self.line is not None and self._clock.lsl_s() - self._worked_s > IDLE_TICK_S:
+            if self.line is None:
+                self.asking.look(None, (), self._clock.lsl_s())  # an alert goes on to the next contact also without a headset
+            elif self._clock.lsl_s() - self._worked_s > IDLE_TICK_S:
                 self._work(None, self._clock.lsl_s(), self._clock.boot_ns())
 
     def fail(self, reason: str) -> None:
@@ -181,6 +192,7 @@ class SeatLoop:
         if self.recorder is not None:
             self.close(reason)
         self.line = self.recorder = None
+        self.asking.broken()
         self.vitals = Vitals(message=f"Stopped: {reason}.")
         self._news_lost = True
 
@@ -222,6 +234,8 @@ class SeatLoop:
         vitals.samples += chunk.n_samples
         vitals.lost_samples += chunk.lost_samples
         vitals.segment = chunk.segment
+        if self.line is not None:
+            self.asking.samples(self.line.session, chunk, self.line.info)
         self._work(chunk, max(chunk.arrival_s, self._worked_s), self._clock.boot_ns())
         self._live.publish_chunk(self.index, chunk)
 
@@ -233,12 +247,9 @@ class SeatLoop:
         self._worked_s = t_s
         events, self._events = tuple(self._events), []
         recorder = self.recorder
-        conditions = Conditions(
-            recording_ok=recorder is not None and recorder.ok,
-            audit_ok=self._audit.ok,
-            stream=self.stream_status,
-            demo=self._starts_itself,
-        )
+        findings = self.asking.look(line.session, events, t_s).findings
+        recording_ok = recorder is not None and recorder.ok
+        conditions = self._conditions_now(recording_ok, self._audit.ok and self.asking.ok, self.stream_status, findings)
         tick = Tick(
             self._tick,
             t_s,
@@ -248,6 +259,8 @@ class SeatLoop:
             conditions,
             self._supervised(recorder, t_s),
             self._slept(line, recorder, t_s),
+            tuple(at_ns * 1e-9 + line.boot_to_lsl_s for at_ns in self.link.take_pulse_times()),
+            self.link.take_pulses(),
         )
         outcome = line.step(tick)
         self._command(line, outcome, made_ns)
@@ -258,15 +271,29 @@ class SeatLoop:
             self._answer(events, outcome)
         self.vitals.tick_ms_worst = max(self.vitals.tick_ms_worst * 0.999, (self._clock.boot_ns() - made_ns) * 1e-6)
 
+    def _conditions_now(self, recording_ok: bool, audit_ok: bool, stream: str, findings: tuple[Finding, ...]) -> Conditions:
+        """The same object while nothing has changed."""
+        last = self._conditions
+        if (
+            recording_ok is last.recording_ok
+            and audit_ok is last.audit_ok
+            and stream == last.stream
+            and self._starts_itself is last.demo
+            and findings == last.findings
+        ):
+            return last
+        return Conditions(recording_ok, audit_ok, stream, self._starts_itself, findings)
+
     def _answer(self, events: tuple[OperatorEvent, ...], outcome: Outcome) -> None:
         """Tell whoever asked what came of it. Asked in vain: the sentence that says why stands for this one tick only, too
         short for a viewer's 4 Hz."""
         why = outcome.effects[0].sentence
-        if not outcome.changed and any(event.kind != "stop" for event in events):
+        done = ("stop", "answer", "screened") if self.asking.virtual else ("stop", "answer")  # the virtual person has answered
+        if not outcome.changed and any(event.kind not in done for event in events):
             self._live.publish_event("event", self.seat, name="refused", text=why)
         asked, self._asked = self._asked, []
         for kind, answer in asked:
-            took = kind == "stop" or bool(outcome.changed)
+            took = kind in done or bool(outcome.changed)
             answer(took, "" if took else why)
 
     def _slept(self, line: Line, recorder: SessionRecorder | None, t_s: float) -> float | None:
@@ -296,7 +323,7 @@ class SeatLoop:
             if phase == Phase.SCREEN and line.session.used_s == 0.0:
                 self._sessions += 1  # dose already used: the session goes on under its name and budget
         renewed = False
-        in_time = self._clock.boot_ns() - made_ns <= DEADLINE_S * 1e9
+        in_time = not outcome.effects or self._clock.boot_ns() - made_ns <= DEADLINE_S * 1e9
         for effects in outcome.effects:
             match effects.command:
                 case "arm" if in_time:
@@ -311,29 +338,39 @@ class SeatLoop:
                     self.link.end()
                 case "stop":
                     self.link.stop(effects.reason)
+            if effects.trigger_s is not None and in_time:
+                self.link.pulse(round((effects.trigger_s - line.boot_to_lsl_s) * 1e9))
+                self._audit.append("pulse", {"seat": self.seat, "tick": self._tick, "trigger_s": effects.trigger_s})
             if effects.command:
                 self._audit.append(
                     "command",
                     {"seat": self.seat, "tick": self._tick, "kind": effects.command, "block": effects.block,
                      "amplitude_ma": effects.amplitude_ma, "reason": effects.reason},
                 )  # fmt: skip
-        now_ns = self._clock.boot_ns()
-        in_time = now_ns - made_ns <= DEADLINE_S * 1e9
-        if not renewed and line.effects.heartbeat and in_time and now_ns * 1e-9 - self._heartbeat_s >= HEARTBEAT_EVERY_S:
-            self._heartbeat_s = now_ns * 1e-9
-            self.link.heartbeat(self._tick, made_ns)
+        if not renewed and line.effects.heartbeat:
+            now_ns = self._clock.boot_ns()
+            in_time = now_ns - made_ns <= DEADLINE_S * 1e9
+            if in_time and now_ns * 1e-9 - self._heartbeat_s >= HEARTBEAT_EVERY_S:
+                self._heartbeat_s = now_ns * 1e-9
+                self.link.heartbeat(self._tick, made_ns)
         for refusal in self.link.take_refusals():
             self._audit.append("refused", {"seat": self.seat, **refusal})
             log.warning("interlock refused", seat=self.seat, **refusal)
 
     def _write(self, recorder: SessionRecorder, line: Line, tick: Tick, outcome: Outcome) -> None:
-        if tick.conditions != self._conditions:
+        if tick.conditions is not self._conditions:
             self._conditions = tick.conditions
             recorder.event(tick.number, tick.t_s, "conditions", "", _fields(tick.conditions))
         for event in tick.events:
             recorder.event(tick.number, tick.t_s, "operator", event.kind, _fields(event))
+        for pulse in tick.pulses:
+            recorder.event(tick.number, tick.t_s, "pulse", pulse.outcome, _fields(pulse))
         for state in tick.states:
             recorder.stim(tick.number, state)
+        if tick.pulses_s:
+            recorder.event(tick.number, tick.t_s, "pulses", "", {"at_s": list(tick.pulses_s)})
+        if tick.chunk is not None and tick.chunk.impedance_kohm is not None:
+            recorder.event(tick.number, tick.t_s, "contact", "", contact_data(line.info, tick.chunk.impedance_kohm))
         if tick.chunk is not None:
             recorder.chunk(tick.number, tick.chunk)
         else:
@@ -347,6 +384,7 @@ class SeatLoop:
             recorder.event(tick.number, tick.t_s, "phase", f"{phase}/{block}" if block else phase, {"reason": reason})
 
     def _remember(self, line: Line, outcome: Outcome, t_s: float) -> None:
+        self.asking.follow(line.session)
         for phase, block, reason in outcome.changed:
             log.info("phase", seat=self.seat, phase=phase, block=block, reason=reason)
             self._audit.append("phase", {"seat": self.seat, "phase": phase, "block": block, "reason": reason})
@@ -366,13 +404,14 @@ class SeatLoop:
 
 
 def _fields(thing: Any) -> dict[str, Any]:
-    return {name: getattr(thing, name) for name in thing.__slots__}
+    return asdict(thing)
 
 
 def sentence(decision: Decision) -> str:
     """What people are told: the controller's reason, and the envelope's where it granted less."""
     verdict = decision.verdict
-    return f"{verdict.request.reason} {verdict.sentence}" if verdict.limits else verdict.request.reason
+    reason = sayable(verdict.request.reason)
+    return f"{reason} {verdict.sentence}" if verdict.limits else reason
 
 
 def decision_view(decision: Decision, age_s: float) -> dict[str, Any]:

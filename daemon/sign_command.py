@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import getpass
+import hashlib
 import json
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from control.prescription import parse_yaml, public_key, sign, unlock_key
+from control.prescription import parse_yaml, public_key, sign, signed_prescription, unlock_key
 from control.schema import FIELDS
+from control.start_code import sign_start_code
 from daemon.build import write_private
 from eegloop.errors import SetupError
 from eegloop.stim import Authority, Prescription, PrescriptionError
@@ -67,12 +70,7 @@ def sign_file(source: Path, keys: Sequence[Path], out: Path | None, passphrase_f
         raise SetupError(f"{source}: {error}") from None
     if not keys:
         return f"{summary(prescription)}\nValid. Not signed: name a private key with --key."
-    if passphrase_files and len(passphrase_files) != len(keys):
-        raise SetupError(
-            f"--passphrase-file: {len(passphrase_files)} given for {len(keys)} keys; one for each --key, in the same order"
-        )
-    files: list[Path | None] = [*passphrase_files] or [None] * len(keys)
-    seeds = [unlocked(path, file) for path, file in zip(keys, files, strict=True)]
+    seeds = _seeds(keys, passphrase_files)
     _enough(prescription, seeds, [name_beside(path) for path in keys])
     target = out or source.with_suffix(".json")
     if target.resolve() == source.resolve():
@@ -80,6 +78,70 @@ def sign_file(source: Path, keys: Sequence[Path], out: Path | None, passphrase_f
     write_private(target, sign(prescription, seeds))
     signers = ", ".join(public_key(seed).hex()[:16] + "..." for seed in seeds)
     return f"{summary(prescription)}\nSigned with {signers}: {target}"
+
+
+def start_code_file(
+    source: Path,
+    session: int,
+    dose_uc: int,
+    hours: float,
+    keys: Sequence[Path],
+    out: Path | None,
+    passphrase_files: Sequence[Path],
+) -> str:
+    """The code that opens one home session of a signed prescription; returns what was done.
+
+    Parameters
+    ----------
+    source : Path
+        The signed prescription, as the bedside machine has it.
+    session : int
+        The number this session will have in its course, from 1 up.
+    dose_uc : int
+        Charge given under this prescription so far, µC: the interlock compares it with its own ledger.
+    hours : float
+        How long from now the session may begin with it, h.
+
+    Raises
+    ------
+    SetupError
+        Naming what is wrong; nothing is written then.
+    """
+    if not keys:
+        raise SetupError("--start-code: only the clinic can make one; name a private key with --key")
+    seeds = _seeds(keys, passphrase_files)
+    until_s = int(time.time() + hours * 3600)
+    try:
+        prescription = signed_prescription(read_text(source).encode())
+        course = hashlib.sha256(prescription.to_bytes()).hexdigest()[:32]
+        if prescription.profile != "home" or prescription.device == "simulated":
+            raise SetupError(
+                f"{source}: needs no start code; only profile 'home' on a stimulator that is worn does "
+                f"(this is {prescription.profile!r}, {prescription.device!r})"
+            )
+        if not 1 <= session <= prescription.course_sessions:
+            raise SetupError(f"--start-code: session {session}; this course has sessions 1 to {prescription.course_sessions}")
+        code = sign_start_code(seeds, prescription.patient, course, session, dose_uc, until_s)
+    except PrescriptionError as error:
+        raise SetupError(f"{source}: {error}") from None
+    target = out or source.with_name("start.code")
+    if target.resolve() == source.resolve():
+        raise SetupError(f"{target}: would overwrite the prescription; name another file with --out")
+    write_private(target, code)
+    return (
+        f"Session {session} of {prescription.id} for {prescription.patient} on {prescription.device}, {dose_uc} µC given before it.\n"
+        f"It may begin within {hours:g} h. Start code: {target}; put it into the bedside machine's data directory as seats/SEAT/start.code"
+    )
+
+
+def _seeds(keys: Sequence[Path], passphrase_files: Sequence[Path]) -> list[bytes]:
+    """The private keys, each with its own passphrase."""
+    if passphrase_files and len(passphrase_files) != len(keys):
+        raise SetupError(
+            f"--passphrase-file: {len(passphrase_files)} given for {len(keys)} keys; one for each --key, in the same order"
+        )
+    files: list[Path | None] = [*passphrase_files] or [None] * len(keys)
+    return [unlocked(path, file) for path, file in zip(keys, files, strict=True)]
 
 
 def _enough(prescription: Prescription, seeds: Sequence[bytes], names: Sequence[str]) -> None:

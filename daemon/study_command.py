@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import time
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from typing import TypeVar
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from daemon.study import kept
 from daemon.study.cells import MONTAGE, TUNING_SEED, Scenario, find_scenario
 from daemon.study.metrics import Job, Result
 from daemon.study.report import findings, write
@@ -20,6 +22,7 @@ from simulators.patients import find_patient
 
 T = TypeVar("T")
 MEASURED_S = 1_800.0
+UNFINISHED = 3
 PROFILES: dict[str, Profile] = {}
 
 
@@ -40,15 +43,36 @@ def measured(person: str) -> tuple[str, Profile]:
     return person, measure(find_patient(person).settings(montage=MONTAGE), seconds=MEASURED_S)
 
 
+def _profiles(persons: list[str], folder: Path, processes: int | None, progress: bool) -> dict[str, Profile]:
+    """Every kind's profile; those that this code measured before lie in `folder`."""
+    folder.mkdir(exist_ok=True)
+    files = {person: folder / f"{person}-{kept.sources()[:16]}.npz" for person in persons}
+    todo = [person for person in persons if not files[person].is_file()]
+    if todo:
+        with multiprocessing.get_context("fork").Pool(processes) as pool:
+            for person, profile in _shown(pool.imap(measured, todo), len(todo), "measuring persons", progress):
+                profile.save(files[person])
+    return {person: Profile.load(files[person]) for person in persons}
+
+
 def run_one(job: Job) -> Result:
     """One session; the profiles were measured before the processes were forked."""
     return run_job(job, PROFILES[job.person])
 
 
 def study(
-    name: str, out: Path, seeds: int | None, first: int, processes: int | None, progress: bool, sample: bool = True
+    name: str,
+    out: Path,
+    seeds: int | None,
+    first: int,
+    processes: int | None,
+    progress: bool,
+    sample: bool = True,
+    minutes: float | None = None,
 ) -> tuple[str, int]:
-    """Run a scenario; what was found in words, and the exit code (1 if the oracle found a violation).
+    """Run a scenario; what was found in words, and the exit code (1 if the oracle found a violation, 3 if sessions are left).
+
+    Sessions that are already in `out` are not run again; with `minutes` it stops after so long, and goes on the next time.
 
     Raises
     ------
@@ -60,19 +84,37 @@ def study(
     if not 0 <= first <= first + n_seeds <= TUNING_SEED:
         raise SetupError(f"--seeds, --first: seeds must lie in 0-{TUNING_SEED - 1}; those above were used for tuning")
     jobs = jobs_of(scenario, n_seeds, min(scenario.sample_seeds, n_seeds) if sample else 0, first)
-    context = multiprocessing.get_context("fork")
     begun = time.monotonic()
-    with context.Pool(processes) as pool:
-        PROFILES.update(_shown(pool.imap(measured, scenario.persons), len(scenario.persons), "measuring persons", progress))
-    with context.Pool(processes) as pool:
-        results = list(_shown(pool.imap(run_one, jobs, chunksize=1), len(jobs), "sessions", progress))
+    done = _run(jobs, out, processes, progress, math.inf if minutes is None else begun + 60.0 * minutes)
     heading = f"Study {scenario.name}: {scenario.about}; seeds {first}-{first + n_seeds - 1}"
+    results = [done[job] for job in jobs if job in done]
     page = write(results, out, heading)
-    seconds = sum(r.seconds for r in results)
-    words = (
-        f"{heading}\n\n{findings(results)}\n{seconds / 3600:.0f} h of virtual time in {time.monotonic() - begun:.0f} s. {page}"
-    )
-    return words, int(any(r.violations for r in results))
+    bad = any(result.violations for result in results)
+    if len(results) < len(jobs):
+        return f"{len(results)} of {len(jobs)} sessions are done ({page}); run it again to go on.", 1 if bad else UNFINISHED
+    seconds = sum(result.seconds for result in results)
+    words = f"{heading}\n\n{findings(results)}\n{seconds / 3600:.0f} h of virtual time; {time.monotonic() - begun:.0f} s this time. {page}"
+    return words, int(bad)
+
+
+def _run(jobs: list[Job], out: Path, processes: int | None, progress: bool, until_s: float) -> dict[Job, Result]:
+    """Results of the jobs: those already in `out/sessions.jsonl`, and as many more as there is time for, each kept when it ends."""
+    out.mkdir(parents=True, exist_ok=True)
+    path, wanted = out / "sessions.jsonl", set(jobs)
+    done = kept.read(path, wanted.__contains__)
+    path.write_text("".join(kept.to_line(result) for result in done.values()), encoding="utf-8")
+    todo = [job for job in jobs if job not in done]
+    persons = list(dict.fromkeys(job.person for job in todo))
+    PROFILES.update(_profiles(persons, out / "profiles", processes, progress))
+    with multiprocessing.get_context("fork").Pool(processes) as pool, path.open("a", encoding="utf-8") as file:
+        for result in _shown(pool.imap_unordered(run_one, todo), len(todo), "sessions", progress):
+            done[result.job] = result
+            file.write(kept.to_line(result))
+            file.flush()
+            if time.monotonic() > until_s:
+                pool.terminate()
+                break
+    return done
 
 
 def _shown(items: Iterator[T], n: int, what: str, progress: bool) -> Iterator[T]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import gc
-import importlib
 import io
 import json
 import os
@@ -14,8 +12,7 @@ import signal
 import sys
 import threading
 import webbrowser
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
 from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
@@ -25,6 +22,8 @@ import structlog
 
 from daemon import build
 from daemon.alarm_sound import AlarmSound
+from daemon.answers import AnswerBook
+from daemon.asking import Asking
 from daemon.audit import AuditTrail
 from daemon.awake import Awake
 from daemon.clock import MachineClock
@@ -32,14 +31,15 @@ from daemon.installation import check_names
 from daemon.interlock_link import InterlockLink
 from daemon.live import LiveServer
 from daemon.loop import Line
-from daemon.processes import NICE_INTERLOCK, NICE_LOOP, NICE_VIEW, Child, prefer, python
+from daemon.processes import NICE_INTERLOCK, NICE_LOOP, Child, prefer, python
 from daemon.record import RecordWriter, SessionRecorder
 from daemon.seat import SeatLoop
+from daemon.start import Options, web_child
 from daemon.view import loop_state, standing_alarms
-from daemon.web.access import create_link
+from daemon.web.access import address_file, sign_in_link
 from drivers.sources.lsl_network import configure as configure_lsl
 from drivers.sources.lsl_network import widest
-from eegloop.config import Config, Seat, load
+from eegloop.config import Config, Seat
 from eegloop.errors import EegloopError, SetupError
 from eegloop.layout import Layout
 from eegloop.signal import StreamInfo
@@ -53,34 +53,10 @@ AWAKE_EVERY_S = 0.5
 CHALLENGE_EVERY_S = 2.0
 SOUND_EVERY_S = 0.5
 RESTART_AFTER_S = (0.5, 1.0, 2.0, 5.0, 10.0)
-ADDRESS = "address"
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What the command line said."""
-
-    config: Path
-    data: Path
-    port: int | None
-    browser: bool
-    demo: bool
-
-
-def run(options: Options) -> int:
-    """Run the service until a signal; returns the exit code."""
-    layout = Layout(options.data.resolve())
-    config = load(options.config)
-    try:
-        return _run(options, config, layout)
-    except OSError as error:
-        where = error.filename or layout.data
-        raise SetupError(f"{where}: {error.strerror or error}; choose another --data, or free some space there") from None
-
-
-def _run(options: Options, config: Config, layout: Layout) -> int:
-    layout.create()
-    sys.setswitchinterval(0.001)  # the writer's thread must not keep the interpreter from the loop for 5 ms at a time
+def log_to(path: Path) -> None:
+    """What the service says to engineers goes to this file."""
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -88,26 +64,8 @@ def _run(options: Options, config: Config, layout: Layout) -> int:
             # The default draws tracebacks with every local: seconds on the loop's thread, and every seat's lease with them.
             structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
         ],
-        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _ForgivingFile(layout.data / "eegloop.log"))),
+        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _ForgivingFile(path))),
     )
-    with _only_one(layout):
-        runner = asyncio.run
-        with contextlib.suppress(ImportError):
-            import uvloop
-
-            runner = uvloop.run
-        return runner(Service(config, layout, options).main())
-
-
-@contextlib.contextmanager
-def _only_one(layout: Layout) -> Iterator[None]:
-    """One daemon a data directory."""
-    with (layout.data / "daemon.lock").open("a") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SetupError(f"another eegloop runs on {layout.data}; stop it or choose another --data") from None
-        yield
 
 
 class _ForgivingFile(io.TextIOBase):
@@ -129,17 +87,18 @@ class _ForgivingFile(io.TextIOBase):
 class Service:
     """The whole service: children, seats, tasks."""
 
-    def __init__(self, config: Config, layout: Layout, options: Options) -> None:
+    def __init__(self, config: Config, layout: Layout, options: Options, web: Child) -> None:
         self._config = config
         self._layout = layout
         self._options = options
         self._clock = MachineClock()
-        self._children: list[Child] = []
+        self._children: list[Child] = [web]
         self._interlocks: dict[str, Child] = {}
         self._bridges: dict[str, Child] = {}  # what carries an interlock's packets to a stimulator that is not on this machine
         self._seats: list[SeatLoop] = []
         self._stopping = asyncio.Event()
-        self._web: Child | None = None
+        self._web = web
+        self._books: dict[str, AnswerBook] = {}
         self._writer = RecordWriter()
 
     async def main(self) -> int:
@@ -161,28 +120,31 @@ class Service:
             return 0
         finally:
             await self._end_children()
+            address_file(self._layout).unlink(missing_ok=True)
 
     async def _serve(self) -> None:
         layout, clock = self._layout, self._clock
         check_names()
         signed = {seat.id: build.prescription(seat, layout, self._options.demo, clock.wall_s()) for seat in self._config.seats}
-        await self._start_web()
+        await self._web.hand(build.web_settings(self._config, self._options.port or self._config.web.port))
         for seat in self._config.seats:
             await self._start_seat_processes(seat, signed[seat.id])
         # liblsl is set up before a seat's first call into it; importing it must not hold up what is being started.
         scopes = [s.source.settings.scope for s in self._config.seats if s.source.kind == "lsl"]
         lsl_ready = _aside("lsl", partial(configure_lsl, widest(scopes))) if scopes else None
-        prepared = asyncio.create_task(_prepare(), name="prepare")  # while the children start and the headsets are looked for
         audit = AuditTrail(layout.audit / "daemon.jsonl", clock)
         self._writer.start()
         async with LiveServer(layout.live_socket) as live:
             audit.append("start", {"pid": os.getpid(), "demo": self._options.demo, "config": str(self._config.path)})
             for index, seat in enumerate(self._config.seats):
-                self._seats.append(await self._seat(index, seat, signed[seat.id], prepared, audit, live))
+                self._seats.append(await self._seat(index, seat, signed[seat.id], audit, live))
                 audit.anchor(layout.seat(seat.id) / "interlock.log")
             try:
                 if lsl_ready is not None:
                     await lsl_ready
+                # A full collection over everything imported so far takes 0.1 s, on a busy machine the whole lease: never again.
+                gc.collect()
+                gc.freeze()
                 async with asyncio.TaskGroup() as tasks:
 
                     def keep(name: str, run: Callable[[], Awaitable[None]], seat: SeatLoop | None = None) -> None:
@@ -200,7 +162,6 @@ class Service:
                     keep("commands", partial(self._commands, live))
                     keep("alarm sound", partial(self._sound, AlarmSound(layout.run, clock.lsl_s)))
                     keep("supervision", partial(self._challenge, live))
-                    assert self._web is not None
                     port = json_port(await self._web.line(20.0))
                     self._say(port)
                     keep("web", partial(self._watch_web, port))
@@ -244,6 +205,9 @@ class Service:
         self._writer.stop(1.0)
         for loop in self._seats:
             audit.anchor(self._layout.seat(loop.seat) / "interlock.log")
+        for book in self._books.values():
+            book.close()
+            audit.anchor(book.trail.path)
         audit.append("end", {})
         audit.close()
 
@@ -281,23 +245,12 @@ class Service:
             outlives=True,
         )
 
-    async def _start_web(self) -> None:
-        self._web = await self._start(self._web_child(self._options.port or self._config.web.port))
-
-    def _web_child(self, port: int) -> Child:
-        argv = python("-m", "daemon.web", "--data", str(self._layout.data), "--port", str(port))
-        return Child(
-            "web", argv, self._layout.data / "web.out", stdin=build.web_settings(self._config), wants_stdout=True, nice=NICE_VIEW
-        )
-
     async def _start(self, child: Child) -> Child:
         await child.start()
         self._children.append(child)
         return child
 
-    async def _seat(
-        self, index: int, seat: Seat, signed: build.Signed, prepared: asyncio.Task[None], audit: AuditTrail, live: LiveServer
-    ) -> SeatLoop:
+    async def _seat(self, index: int, seat: Seat, signed: build.Signed, audit: AuditTrail, live: LiveServer) -> SeatLoop:
         clock = self._clock
         link = InterlockLink(self._layout.control_socket(seat.id), clock)
         await link.connect(10.0)
@@ -315,8 +268,19 @@ class Service:
 
         source = build.source(seat, clock, self._layout if self._options.demo else None)
         return SeatLoop(
-            seat.id, index, seat.label, self._options.demo, source, prepared, make_line, make_recorder, link, audit, live, clock
-        )
+            seat.id, index, seat.label, self._options.demo, source, make_line, make_recorder, link, audit, live, clock,
+            Asking(seat.id, self._book(seat, signed), seat.contacts, self._options.demo and seat.stimulator.kind == "simulated",
+                   audit, live, clock),
+        )  # fmt: skip
+
+    def _book(self, seat: Seat, signed: build.Signed) -> AnswerBook | None:
+        """One book a person, also where one person has two seats."""
+        if seat.person not in self._books:
+            book = build.answers(seat, self._layout, signed, self._clock, self._options.demo)
+            if book is None:
+                return None
+            self._books[seat.person] = book
+        return self._books[seat.person]
 
     async def _publish(self, live: LiveServer) -> None:
         """The state of every seat, four times a second; the seats themselves when they become known."""
@@ -364,7 +328,10 @@ class Service:
         seats = {loop.seat: loop for loop in self._seats}
         while True:
             command = await live.commands.get()
-            seats[command.seat].person(command.name, command.by, answer=command.answer)
+            if command.name == "answer":
+                seats[command.seat].filled_in(command.form, command.values, command.by, command.answer)
+            else:
+                seats[command.seat].person(command.name, command.by, answer=command.answer)
 
     async def _watch_interlock(self, seat: Seat, signed: build.Signed, loop: SeatLoop) -> None:
         """A dead interlock is started anew, in `stopped`; it never restarts stimulation."""
@@ -398,12 +365,13 @@ class Service:
         """The page's process is restarted on the same port; the loop does not notice."""
         attempt = 0
         while True:
-            assert self._web is not None and self._web.process is not None
+            assert self._web.process is not None
             await self._web.process.wait()
             log.error("web gone", code=self._web.process.returncode)
             await asyncio.sleep(RESTART_AFTER_S[min(attempt, len(RESTART_AFTER_S) - 1)])
             attempt += 1
-            self._web = await self._start(self._web_child(port))
+            self._web = await self._start(web_child(self._layout))
+            await self._web.hand(build.web_settings(self._config, port))
             with contextlib.suppress(SetupError):
                 await self._web.line(20.0)
 
@@ -422,21 +390,13 @@ class Service:
         if port != wanted:
             print(f"Port {wanted} is taken; using {port}.")
         address = f"http://127.0.0.1:{port}"
-        build.write_private(self._layout.run / ADDRESS, address.encode())
+        build.write_private(address_file(self._layout), address.encode())
         print(f"eegloop is live: {address}", flush=True)
         if not self._options.demo:
             address = sign_in_link(self._layout)
             print(f"Sign in within 5 minutes, once: {address}\n(another link: eegloop link)", flush=True)
         if self._options.browser and sys.stdout.isatty() and os.environ.get("DISPLAY"):
             webbrowser.open(address)
-
-
-async def _prepare() -> None:
-    """What every line needs: a second of importing, in a thread; then the collector is told to leave all that alone."""
-    await _aside("filters", partial(importlib.import_module, "scipy.signal"))
-    # A full collection over everything imported so far takes 0.1 s, on a busy machine the whole lease.
-    gc.collect()
-    gc.freeze()
 
 
 def _aside(name: str, work: Callable[[], object]) -> asyncio.Future[object]:
@@ -463,21 +423,6 @@ def _aside(name: str, work: Callable[[], object]) -> asyncio.Future[object]:
 
     threading.Thread(target=run, name=name, daemon=True).start()
     return done
-
-
-def sign_in_link(layout: Layout) -> str:
-    """A new one-time sign-in link of the service that runs on this data directory.
-
-    Raises
-    ------
-    SetupError
-        If none runs.
-    """
-    try:
-        address = (layout.run / ADDRESS).read_text()
-    except OSError:
-        raise SetupError(f"no eegloop runs on {layout.data}; start it with `eegloop run`") from None
-    return f"{address}/#link={create_link(layout)}"
 
 
 def json_port(text: str) -> int:

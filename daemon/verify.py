@@ -24,7 +24,10 @@ def verify_dataset(path: Path) -> list[Finding]:
         return [Finding("error", str(path), None, "there is no such file or directory")]
     root = path if (path / "dataset_description.json").exists() else path / "recordings"
     data = root.parent
-    chains = [*sorted((data / "audit").glob("*.jsonl")), *sorted((data / "seats").glob("*/interlock.log"))]
+    chains = [
+        *sorted((data / "audit").glob("*.jsonl")), *sorted((data / "seats").glob("*/interlock.log")),
+        *sorted((data / "persons").glob("*/answers.jsonl")),
+    ]  # fmt: skip
     findings = verify(*chains)
     if not chains:
         findings.append(Finding("notice", str(data), None, "no audit trail here: manifests are not vouched for by a chain"))

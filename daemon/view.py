@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from control import alarm_board
 from daemon.seat import GRADES, LOST_AFTER_S, SeatLoop, decision_view
 from eegloop.ports import Clock
 from eegloop.signal import Grade
@@ -40,6 +41,7 @@ def loop_state(seat: SeatLoop, clock: Clock) -> LoopState:
         else {},
         recording=_recording(seat),
         alarms=standing_alarms(seat, status, now_s),
+        forms=seat.asking.view(),
     )
 
 
@@ -65,12 +67,18 @@ def _quality(seat: SeatLoop) -> list[dict[str, Any]]:
     if line is None or line.row is None:
         return []
     quality = line.row.quality
+    unknown = [None] * line.info.n_channels
+    contact = unknown if quality.contact is None else quality.contact.tolist()
+    kohm = unknown if quality.impedance_kohm is None else quality.impedance_kohm.tolist()
     return [
         {
             "channel": name,
             "good": bool(quality.good[i]),
             "reasons": list(quality.reasons[i]),
             "line_ratio": _number(float(quality.line_ratio[i])),
+            "contact": _number(contact[i]),
+            "worst": quality.worst == i,
+            "impedance_kohm": _number(kohm[i]),
         }
         for i, name in enumerate(line.info.channels)
     ]
@@ -150,10 +158,11 @@ def _recording(seat: SeatLoop) -> dict[str, Any]:
 
 
 def standing_alarms(seat: SeatLoop, status: str, now_s: float) -> list[dict[str, Any]]:
-    """Every alarm that stands now, aged since it was first seen to stand."""
+    """Every alarm that stands now, ranked, each aged since it was first seen to stand."""
     found: list[dict[str, Any]] = []
     if seat.line is not None:
         found += [{"id": a.id, "priority": a.priority, "text": a.text, "advice": a.advice} for a in seat.line.effects.alarms]
+    found += seat.asking.alarms()
     if seat.link.silent:
         found.append(_alarm("interlock_silent", "high", "The interlock does not answer; the output is unknown.",
                             "Take the headset off and switch the stimulator off."))  # fmt: skip
@@ -164,12 +173,9 @@ def standing_alarms(seat: SeatLoop, status: str, now_s: float) -> list[dict[str,
         found.append(
             _alarm("recording_failed", "high", seat.recorder.status.message, "Stimulation stays off until the recording works.")
         )
-    known: dict[str, dict[str, Any]] = {}
-    for alarm in found:
-        known.setdefault(alarm["id"], alarm)
-    since_s = {name: seat.vitals.alarms_since_s.get(name, now_s) for name in known}
-    seat.vitals.alarms_since_s = since_s
-    return [{**alarm, "age_s": max(0.0, now_s - since_s[name])} for name, alarm in known.items()]
+    seat.vitals.alarm_board = alarm_board.follow(seat.vitals.alarm_board, [alarm["id"] for alarm in found], now_s)
+    in_session = seat.line is not None and seat.line.session.phase not in (Phase.OFF, Phase.STOPPED, Phase.POST)
+    return alarm_board.shown(seat.vitals.alarm_board, found, now_s, in_session)
 
 
 def _alarm(name: str, priority: str, text: str, advice: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from dsp import sections
 from eegloop.errors import ConfigError
 from eegloop.line import LineSettings
 from eegloop.signal import F64
@@ -33,8 +34,6 @@ def design(settings: LineSettings, rate_hz: float) -> F64:
     ConfigError
         If the low pass is not below half the sample rate, or not above the high pass.
     """
-    from scipy import signal
-
     nyquist = rate_hz / 2
     high, low = settings.high_pass_hz, settings.low_pass_hz
     if low is not None and low >= nyquist:
@@ -43,14 +42,10 @@ def design(settings: LineSettings, rate_hz: float) -> F64:
             f"set it to at most {math.floor(0.9 * nyquist)} or to null"
         )
     parts: list[F64] = []
-    if high is not None and low is not None:
-        parts.append(signal.butter(settings.filter_order, [high, low], "bandpass", fs=rate_hz, output="sos"))
-    elif high is not None:
-        parts.append(signal.butter(settings.filter_order, high, "highpass", fs=rate_hz, output="sos"))
-    elif low is not None:
-        parts.append(signal.butter(settings.filter_order, low, "lowpass", fs=rate_hz, output="sos"))
+    if high is not None or low is not None:
+        parts.append(sections.butterworth(settings.filter_order, high, low, rate_hz))
     if settings.notch_hz is not None and settings.notch_hz < nyquist:
-        parts.append(signal.tf2sos(*signal.iirnotch(settings.notch_hz, settings.notch_q, fs=rate_hz)))
+        parts.append(sections.notch(settings.notch_hz, settings.notch_q, rate_hz))
     if not parts:
         return np.empty((0, 6))
     return np.ascontiguousarray(np.vstack(parts), dtype=np.float64)
@@ -58,12 +53,7 @@ def design(settings: LineSettings, rate_hz: float) -> F64:
 
 def power_response(sos: F64, rate_hz: float, frequency_hz: F64) -> F64:
     """|H(f)|² of a chain at the given frequencies; ones for an empty chain."""
-    from scipy import signal
-
-    if len(sos) == 0:
-        return np.ones_like(frequency_hz, dtype=np.float64)
-    _, response = signal.freqz_sos(sos, worN=np.asarray(frequency_hz, dtype=np.float64), fs=rate_hz)
-    return np.asarray(np.abs(response) ** 2, dtype=np.float64)
+    return np.asarray(np.abs(sections.response(sos, frequency_hz, rate_hz)) ** 2, dtype=np.float64)
 
 
 def settle_samples(sos: F64, full_scale_uv: float) -> int:
@@ -71,16 +61,14 @@ def settle_samples(sos: F64, full_scale_uv: float) -> int:
 
     Measured on the sections themselves, so it holds for any order, cut-off and sample rate.
     """
-    from scipy import signal
-
     if len(sos) == 0:
         return 0
-    slowest = max(float(np.max(np.abs(signal.sos2zpk(section[np.newaxis])[1]))) for section in sos)
+    slowest = max(sections.largest_pole(section) for section in sos)
     tau = -1.0 / math.log(slowest)
     # Long enough for the slowest pole to fall a thousandfold below what is looked for, multiple poles included.
     n = math.ceil(tau * (math.log(full_scale_uv / SETTLED_UV) + 7.0) * 1.5) + 64
-    step = signal.sosfilt(sos, np.full(n, full_scale_uv))
-    end = full_scale_uv * float(np.prod(sos[:, :3].sum(1) / sos[:, 3:].sum(1)))
+    step = sections.run_sections(sos, np.full((1, n), full_scale_uv), np.zeros((1, len(sos), 2)))[0]
+    end = full_scale_uv * sections.dc_gain(sos)
     late = np.flatnonzero(np.abs(step - end) >= SETTLED_UV)
     return int(late[-1]) + 1 if late.size else 0
 
@@ -97,8 +85,6 @@ class FilterChain:
     """
 
     def __init__(self, sos: F64, n_channels: int, block_lengths: tuple[int, ...]) -> None:
-        from scipy import signal
-
         self.sos = sos
         self._n_sections = len(sos)
         self._n_state = 2 * len(sos)
@@ -107,7 +93,7 @@ class FilterChain:
         self._in = np.zeros((n_channels, self._n_state + longest))
         self._out = np.zeros_like(self._in)
         self._state: F64 = self._in[:, : self._n_state]
-        self._steady: F64 = signal.sosfilt_zi(sos).reshape(-1) if len(sos) else np.empty(0)
+        self._steady: F64 = sections.steady_state(sos).reshape(-1)
         self._blocks_dc = bool(len(sos)) and bool((sos[:, :3].sum(1) == 0).any() or abs(np.prod(sos[:, :3].sum(1))) < 1e-20)
         self._level: F64 = np.zeros((n_channels, 1))
         self._views = {}
@@ -125,12 +111,10 @@ class FilterChain:
                 )
 
     def _map(self, n: int) -> F64:
-        from scipy import signal
-
         unit = np.eye(self._n_state + n)
-        zi = unit[:, : self._n_state].reshape(-1, self._n_sections, 2).transpose(1, 0, 2)
-        out, zf = signal.sosfilt(self.sos, unit[:, self._n_state :], axis=-1, zi=zi)
-        return np.ascontiguousarray(np.hstack([zf.transpose(1, 0, 2).reshape(len(unit), -1), out]))
+        state = unit[:, : self._n_state].copy()
+        out = sections.run_sections(self.sos, unit[:, self._n_state :], state.reshape(len(unit), self._n_sections, 2))
+        return np.ascontiguousarray(np.hstack([state, out]))
 
     def restart(self, first_uv: F64, channels: NDArray[np.bool_] | None = None) -> None:
         """Set the state as if `first_uv` (n_channels,) had always been there: a DC offset makes no transient."""
@@ -154,11 +138,6 @@ class FilterChain:
 
     def run(self, x: F64) -> F64:
         """Filter any piece (n_channels, n) sample by sample."""
-        from scipy import signal
-
         if not self._n_sections:
             return x
-        zi = self._state.reshape(len(x), self._n_sections, 2).transpose(1, 0, 2)
-        y, zf = signal.sosfilt(self.sos, x - self._level, axis=-1, zi=zi)
-        self._state[:] = zf.transpose(1, 0, 2).reshape(len(x), -1)
-        return np.asarray(y, dtype=np.float64)
+        return sections.run_sections(self.sos, x - self._level, self._state.reshape(len(x), self._n_sections, 2))

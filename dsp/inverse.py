@@ -28,7 +28,7 @@ class Roi:
     radius_mm: float = 15.0
 
 
-def _template(labels: tuple[str, ...]) -> tuple[Any, Any]:
+def template(labels: tuple[str, ...]) -> tuple[Any, Any]:
     import mne
 
     montages = mne.channels.get_builtin_montages()
@@ -38,16 +38,32 @@ def _template(labels: tuple[str, ...]) -> tuple[Any, Any]:
     return info, montage
 
 
+def forward_solution(info: Any) -> Any:
+    """MNE's forward solution of a grid of sources in the template sphere, potentials against infinity."""
+    import mne
+
+    sphere = mne.make_sphere_model("auto", "auto", info, verbose="error")
+    source = mne.setup_volume_source_space(pos=_GRID_MM, sphere=sphere, verbose="error")
+    return mne.make_forward_solution(info, trans=None, src=source, bem=sphere, eeg=True, meg=False, verbose="error")
+
+
+@lru_cache(maxsize=8)
+def gram(labels: tuple[str, ...]) -> F64:
+    """(n, n) G Gᵀ of the gain matrix of electrodes of these 10-10 names, scaled to a mean diagonal of 1: all that REST asks for."""
+    info, _ = template(labels)
+    gain = np.asarray(forward_solution(info)["sol"]["data"], dtype=np.float64)
+    product = gain @ gain.T
+    return np.asarray(product / product.diagonal().mean(), dtype=np.float64)
+
+
 @lru_cache(maxsize=8)
 def inverse_operator(labels: tuple[str, ...]) -> Any:
     """MNE's prepared eLORETA operator for electrodes of these 10-10 names, average reference."""
     import mne
 
-    info, _ = _template(labels)
+    info, _ = template(labels)
     raw = mne.io.RawArray(np.zeros((len(labels), 2)), info, verbose="error").set_eeg_reference(projection=True, verbose="error")
-    sphere = mne.make_sphere_model("auto", "auto", raw.info, verbose="error")
-    source = mne.setup_volume_source_space(pos=_GRID_MM, sphere=sphere, verbose="error")
-    forward = mne.make_forward_solution(raw.info, trans=None, src=source, bem=sphere, eeg=True, meg=False, verbose="error")
+    forward = forward_solution(raw.info)
     noise = mne.make_ad_hoc_cov(raw.info, verbose="error")
     operator = mne.minimum_norm.make_inverse_operator(
         raw.info, forward, noise, loose=1.0, depth=None, fixed=False, verbose="error"
@@ -86,7 +102,7 @@ def power_forms(labels: tuple[str, ...], roi: Roi) -> tuple[F64, F64, int]:
     import mne
 
     weights, where = kernel(labels)
-    _, montage = _template(labels)
+    _, montage = template(labels)
     to_head = mne.channels.compute_native_head_t(montage)
     center = mne.transforms.apply_trans(to_head, np.array(roi.center_mm) / 1000.0)
     inside = np.linalg.norm(where - center, axis=1) <= roi.radius_mm / 1000.0

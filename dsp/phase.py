@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from dsp import sections
 from dsp.phase_error import STEP_M, error_bar_lines
 from eegloop.signal import F64, Bool
 
@@ -95,8 +96,6 @@ class PhaseTracker:
         method: Method = "learned",
         ahead_s: float = 0.0,
     ) -> None:
-        from scipy import signal
-
         low, high = band_hz
         if not 0 < low < high < rate_hz / 2:
             raise ValueError(f"band {low:g}-{high:g} Hz: must be low < high within 0-{rate_hz / 2:g} Hz")
@@ -111,9 +110,9 @@ class PhaseTracker:
         self._taper = taper / math.sqrt(float(np.sum(taper**2)))
         passed: C128 = np.ones(len(self._frequency), dtype=np.complex128)
         if len(sos):
-            passed = signal.freqz_sos(sos, worN=self._frequency, fs=rate_hz)[1].astype(np.complex128)
-        band = signal.butter(2, band_hz, "bandpass", fs=rate_hz, output="sos")
-        gain = np.abs(signal.freqz_sos(band, worN=self._frequency, fs=rate_hz)[1]) ** 2
+            passed = sections.response(sos, self._frequency, rate_hz)
+        band = sections.butterworth(2, low, high, rate_hz)
+        gain = np.abs(sections.response(band, self._frequency, rate_hz)) ** 2
         turn = np.exp(2j * np.pi * self._frequency * ahead_s)
         usable = np.abs(passed) > _LEAST_GAIN
         # From the filtered input to the analytic band signal of the raw one.
@@ -142,8 +141,6 @@ class PhaseTracker:
 
     def _fixed_taps(self, passed: C128, ahead_s: float) -> C128 | None:
         """Taps, newest sample first, of the methods that do not learn."""
-        from scipy import signal
-
         rate, center, n = self.rate_hz, self.center_hz, self.segment_samples
         if self.method == "learned":
             return None
@@ -159,8 +156,8 @@ class PhaseTracker:
         response = taps @ np.exp(-2j * np.pi * center / rate * np.arange(n))
         before = np.interp(center, self._frequency, passed.real) + 1j * np.interp(center, self._frequency, passed.imag)
         low, high = self.band_hz
-        band = signal.butter(2, (low, high), "bandpass", fs=rate, output="sos")
-        wanted = 2 * abs(complex(signal.freqz_sos(band, worN=[center], fs=rate)[1][0])) ** 2
+        band = sections.butterworth(2, low, high, rate)
+        wanted = 2 * abs(complex(sections.response(band, np.array([center]), rate)[0])) ** 2
         wanted = wanted * np.exp(2j * np.pi * center * ahead_s)
         return np.asarray(taps * wanted / (response * before), dtype=np.complex128)
 
@@ -176,12 +173,10 @@ class PhaseTracker:
         new_s : float
             How much of the segment was not in the one before, s.
         """
-        from scipy import fft
-
         if not usable.any():
             return
         mean = segment_uv.mean(1, keepdims=True)
-        bins = fft.rfft((segment_uv - mean) * self._taper, self._n_fft, axis=1)
+        bins = np.fft.rfft((segment_uv - mean) * self._taper, self._n_fft, axis=1)
         power = bins.real**2
         power += bins.imag**2
         power[~usable] = 0.0
@@ -220,13 +215,12 @@ class PhaseTracker:
         return float(10 * np.log10(inside / math.sqrt(below.mean() * above.mean()))) if len(below) and len(above) else math.nan
 
     def _refit(self, channels: NDArray[np.intp]) -> None:
-        from scipy import fft
         from scipy.linalg import solve_toeplitz
 
         density, n = self._densities(channels), self._n_fft
         lags = slice(0, self._n_taps * self._step, self._step)
-        covariance = fft.irfft(density, n, axis=1)[:, lags]
-        spread = fft.ifft(density * self._target, n, axis=1)[:, lags]
+        covariance = np.fft.irfft(density, n, axis=1)[:, lags]
+        spread = np.fft.ifft(density * self._target, n, axis=1)[:, lags]
         variance = density @ np.abs(self._target) ** 2 / (2 * n)  # of the real part and of the imaginary part
         error = np.empty(len(channels))
         for row, channel in enumerate(channels):
@@ -292,14 +286,11 @@ def echt_taps(n: int, rate_hz: float, band_hz: tuple[float, float]) -> C128:
 
     The spectrum of the window, made one-sided, times a causal second-order Butterworth response, at the last sample.
     """
-    from scipy import signal
-
-    frequency = np.fft.fftfreq(n, 1 / rate_hz)
+    frequency: F64 = np.fft.fftfreq(n, 1 / rate_hz).astype(np.float64)
     one_sided = np.zeros(n)
     one_sided[0] = 1
     one_sided[1 : (n + 1) // 2] = 2
     if n % 2 == 0:
         one_sided[n // 2] = 1
-    b, a = signal.butter(2, band_hz, "bandpass", fs=rate_hz)
-    response = signal.freqz(b, a, worN=frequency, fs=rate_hz)[1]
-    return np.asarray(np.fft.ifft(one_sided * response), dtype=np.complex128)
+    passed = sections.response(sections.butterworth(2, *band_hz, rate_hz), frequency, rate_hz)
+    return np.asarray(np.fft.ifft(one_sided * passed), dtype=np.complex128)

@@ -215,9 +215,18 @@ class Pipeline:
         """A magnetic pulse falls on this absolute sample; say so before the samples around it are pushed.
 
         The samples around it (`correction.pulse_before_ms`, `pulse_after_ms`) are cut out and interpolated before any
-        filter; every value of a window that holds one is suspect. What of the cut lies in blocks that are done stays.
+        filter; every value of a window that holds one is suspect. What of the cut lies in blocks that are done stays in the
+        values, which are suspect from the next hop on all the same.
         """
-        self._pulses.append(sample)
+        if sample in self._pulses:
+            return
+        before, after = self._pulse_span
+        if self._end is None or sample + after > self._block_start:
+            self._pulses.append(sample)
+        if self._end is not None and sample - before < self._block_start:
+            for block in range(self._grid.block_of(max(0, sample - before)), self._grid.block_of(sample + after - 1) + 1):
+                if block < self._block:
+                    self._quality.pulse(block)
 
     def push(self, chunk: Chunk, clean: Bool | None = None) -> list[Biomarkers]:
         """Take the next chunk; returns a row for every hop that ended.
@@ -365,11 +374,13 @@ class Pipeline:
 
     def _cut_pulses(self, raw: F64, n: int) -> None:
         before, after = self._pulse_span
+        cut: Bool = np.zeros(n, dtype=np.bool_)
         for sample in self._pulses:
             start, stop = max(0, sample - before - self._block_start), min(n, sample + after - self._block_start)
             if start < stop:
-                raw[:, start:stop] = np.nan
-                self._cut += stop - start
+                cut[start:stop] = True
+        raw[:, cut] = np.nan
+        self._cut = int(np.count_nonzero(cut))
         self._pulses = [sample for sample in self._pulses if sample + after > self._block_end]
 
     def _finish_broken_block(self, n: int, raw: F64) -> None:

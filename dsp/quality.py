@@ -345,9 +345,18 @@ class ChannelQuality:
             self._note(Code.CORRECTED, mains)
 
     def pulse(self, block: int) -> None:
-        """A magnetic pulse was cut out of this block."""
+        """A magnetic pulse was cut out of this block, or lies in it uncut because it was told too late."""
+        if block <= self._newest - self._depth:
+            return
         n = self._grid.block_end(block) - self._grid.block_end(block - 1)
-        self._spoil(block, n, np.ones(len(self._eeg), dtype=np.bool_), Code.PULSE)
+        everywhere = np.ones(len(self._eeg), dtype=np.bool_)
+        if block >= self._newest:
+            self._spoil(block, n, everywhere, Code.PULSE)
+            return
+        self._mark(block, n, everywhere, Code.PULSE)
+        self._spoil_code[self._spoiled_at < block] = Code.PULSE
+        np.maximum(self._spoiled_at, block, out=self._spoiled_at)
+        self._last_spoil = max(self._last_spoil, block)
 
     def unusable(self) -> Bool:
         """Channels that no other channel may lean on now: gone, settling, flat, at the rail or with a lasting fault."""

@@ -1,4 +1,4 @@
-"""Re-referencing over the channels that are good: average, a nearest-neighbor Laplacian, or bipolar; without a jump when one drops out.
+"""Re-referencing over the channels that are good: average, REST, a Laplacian of neighbors, or bipolar; no jump when one drops out.
 
 All are linear maps of the filtered channels. When the set of good channels changes, the old map fades into the new one over half a
 second. A channel drops out at once and comes back after five good seconds.
@@ -11,8 +11,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dsp.electrodes import direction
+from dsp.electrodes import canonical, direction
+from dsp.inverse import LEAST_ELECTRODES, gram
 from dsp.window import Grid
+from eegloop.errors import ConfigError
 from eegloop.signal import F64, Bool, StreamInfo
 
 FADE_S = 0.5
@@ -20,13 +22,14 @@ BACK_AFTER_S = 5.0
 _LAPLACIAN_NEIGHBORS = 4
 _FURTHEST_CHORD = 1.2  # of the head's radius
 
-Reference = Literal["recorded", "average", "csd", "bipolar"]
+Reference = Literal["recorded", "average", "rest", "csd", "bipolar"]
 
 
 class Rereference:
     """`apply` maps a filtered block in place.
 
-    "average": minus the mean of the good EEG channels. "csd": minus the distance-weighted mean of the nearest four good ones
+    "average": minus the mean of the good EEG channels. "rest": minus what a template sphere full of sources says the recorded
+    reference stands at against infinity (Yao 2001), from 19 good electrodes up. "csd": minus the distance-weighted mean of the nearest four good ones
     (Hjorth 1975: a local Laplacian, in µV). "bipolar": minus the nearest good electrode behind, else the nearest. A channel
     without what it needs is mapped to zero times itself; `lacking` says which.
     """
@@ -39,6 +42,7 @@ class Rereference:
         np.fill_diagonal(self._chord, np.nan)
         self._behind: Bool = at[:, 1] < at[:, 1, np.newaxis] - 0.1
         self._fade_blocks = max(1, round(FADE_S * grid.rate_hz / float(grid.block_length)))
+        self._gram = _gram(info, eeg) if kind == "rest" else None
         self._back_blocks = max(1, round(BACK_AFTER_S * grid.rate_hz / float(grid.block_length)))
         self._good: Bool = eeg.copy()
         self._good_for: NDArray[np.int64] = np.full(len(eeg), self._back_blocks, dtype=np.int64)
@@ -85,14 +89,33 @@ class Rereference:
         matrix = np.eye(len(self._eeg))
         near = np.where(self._good & (self._chord < _FURTHEST_CHORD), self._chord, np.inf)
         self.lacking = np.zeros(len(self._eeg), dtype=np.bool_)
+        common = self._rest() if self._gram is not None else None
         for i in np.flatnonzero(self._eeg):
-            weights = self._weights(int(i), near[i])
+            weights = common if self._gram is not None else self._weights(int(i), near[i])
             if weights is None:
                 matrix[i] = 0.0
                 self.lacking[i] = True
             else:
                 matrix[i] -= weights
         return matrix
+
+    def _rest(self) -> F64 | None:
+        """The weights that estimate the recorded reference's potential; the same for every channel, and they sum to 1.
+
+        With gain G and centering H: V∞ = G (HG)⁺ HV = HV + 1·ḡ(HG)⁺HV, since HG (HG)⁺ leaves a centered V as it is. So REST
+        subtracts one weighted sum of channels, 1/n - ḡ(HG)⁺H, which K = G Gᵀ suffices for: ḡ(HG)⁺H = (1ᵀ/n) K H (HKH)⁺ H.
+        """
+        good = np.flatnonzero(self._good)
+        n = len(good)
+        if self._gram is None or n < LEAST_ELECTRODES:
+            return None
+        among = self._gram[np.ix_(good, good)]
+        centered = among - among.mean(0)
+        both = centered - centered.mean(1, keepdims=True)
+        offset = (among - among.mean(1, keepdims=True)).mean(0) @ np.linalg.pinv(both, rcond=1e-12, hermitian=True)
+        weights = np.zeros(len(self._eeg))
+        weights[good] = 1.0 / n - (offset - offset.mean())
+        return weights
 
     def _weights(self, i: int, near: F64) -> F64 | None:
         """What is subtracted from channel i, a weight a channel that sum to 1; None if there is nothing."""
@@ -116,3 +139,25 @@ class Rereference:
             return None
         weights[int(np.argmin(pool))] = 1.0
         return weights
+
+
+def _gram(info: StreamInfo, eeg: Bool) -> F64:
+    """(n_channels, n_channels) G Gᵀ of the EEG channels, zero elsewhere.
+
+    Raises
+    ------
+    ConfigError
+        If a channel's place is not known or there are too few.
+    """
+    picked = np.flatnonzero(eeg)
+    labels = [canonical(info.channels[i]) for i in picked]
+    nameless = [info.channels[i] for i, label in zip(picked, labels, strict=True) if label is None]
+    if nameless:
+        raise ConfigError(f"line.reference: rest needs 10-10 names for every EEG channel; {', '.join(nameless[:5])} are none")
+    if len(picked) < LEAST_ELECTRODES:
+        raise ConfigError(
+            f"line.reference: rest needs {LEAST_ELECTRODES} electrodes; this stream has {len(picked)}: take average"
+        )
+    full = np.zeros((len(eeg), len(eeg)))
+    full[np.ix_(picked, picked)] = gram(tuple(str(label) for label in labels))
+    return full

@@ -89,11 +89,9 @@ def density_scale(need: SpectrumNeed, rate_hz: float, n_bins: int) -> F64:
 
 def transform(samples_uv: F64, need: SpectrumNeed, rate_hz: float) -> C128:
     """Complex bins of (n_channels, n_samples) samples, scaled so that |.|² is the density: (n_channels, n_bins)."""
-    from scipy import fft
-
     n_bins = len(bin_frequencies(need, rate_hz))
     x = samples_uv - samples_uv.mean(-1, keepdims=True) if need.detrend == "constant" else samples_uv
-    bins = fft.rfft(x * taper_weights(need.taper, need.n_samples), need.n_fft or need.n_samples, axis=-1)[..., :n_bins]
+    bins = np.fft.rfft(x * taper_weights(need.taper, need.n_samples), need.n_fft or need.n_samples, axis=-1)[..., :n_bins]
     return np.asarray(bins * np.sqrt(density_scale(need, rate_hz, n_bins)), dtype=np.complex128)
 
 
@@ -153,7 +151,9 @@ class BlockSpectrum:
         self._basis = np.empty((n_rows, 2 * len(k)))
         self._basis[:, 0::2] = scale * np.cos(angle)
         self._basis[:, 1::2] = -scale * np.sin(angle)
-        self._half = np.flatnonzero(density_scale(need, grid.rate_hz, n_bins) < density_scale(need, grid.rate_hz, n_bins).max())
+        one_sided = density_scale(need, grid.rate_hz, n_bins)
+        self._half: list[int] = np.flatnonzero(one_sided < one_sided.max()).tolist()  # 0 Hz, and the highest there can be
+        self._turns: dict[int, complex] = {}
         self._detrend = need.detrend == "constant"
         self._plan(grid.whole_blocks(self._n), (n_channels, 2 * len(k)))
         self._total = np.empty((n_channels, 2 * len(k)))
@@ -209,7 +209,7 @@ class BlockSpectrum:
             self._bins[:, 1] = 0.0  # a mean is bin 0 alone as long as no taper is on
         mixed: C128 = self._bins[:, 1:-1]
         if self._neighbors:
-            turn = complex(np.exp(2j * np.pi * ((end_sample - self._n) % self._n) / self._n)) * self._neighbors
+            turn = self._turn((end_sample - self._n) % self._n)
             np.multiply(self._bins[:, :-2], turn.conjugate(), out=self._side)
             np.subtract(mixed, self._side, out=self._mixed)
             np.multiply(self._bins[:, 2:], turn, out=self._side)
@@ -217,8 +217,16 @@ class BlockSpectrum:
             mixed = self._mixed
         density = mixed.real**2
         density += mixed.imag**2
-        density[:, self._half] *= 0.5
+        for k in self._half:
+            density[:, k] *= 0.5
         return density
+
+    def _turn(self, start: int) -> complex:
+        """The taper's share of a neighboring bin for a window that starts this far into a turn: few ever come up."""
+        turn = self._turns.get(start)
+        if turn is None:
+            turn = self._turns[start] = complex(np.exp(2j * np.pi * start / self._n)) * self._neighbors
+        return turn
 
 
 class DirectSpectrum:
@@ -235,11 +243,9 @@ class DirectSpectrum:
         """Nothing to prepare: the window brings its samples."""
 
     def density(self, block: int, end_sample: int, window: F64 | None) -> F64:
-        from scipy import fft
-
         assert window is not None
         x = window - window.mean(-1, keepdims=True) if self._need.detrend == "constant" else window
-        spectrum = fft.rfft(x * self._weights, self._need.n_fft or self._need.n_samples, axis=-1)[:, : len(self._scale)]
+        spectrum = np.fft.rfft(x * self._weights, self._need.n_fft or self._need.n_samples, axis=-1)[:, : len(self._scale)]
         density = spectrum.real**2
         density += spectrum.imag**2
         density *= self._scale

@@ -60,6 +60,7 @@ class Seat:
     label: str
     person: str
     prescription: str | None
+    contacts: tuple[str, ...]
     source: PluginChoice
     line: LineSettings
     biomarkers: tuple[PluginChoice, ...]
@@ -83,6 +84,9 @@ class _SeatHead(Closed):
     label: str = Field(min_length=1, max_length=60, description="1-60 characters")
     person: str = Field(pattern=r"^[A-Za-z0-9]{1,32}$", description="code of the person: letters and digits, never a name")
     prescription: str | None = Field(None, description="path of the signed prescription")
+    contacts: tuple[Annotated[str, Field(min_length=1, max_length=80)], ...] = Field(
+        (), max_length=5, description="whom to call in order when an answer needs a clinician, like `Dr. Bo, 030 123456`"
+    )
 
 
 _TOP = ("version", "web", "mqtt", "seats")
@@ -171,7 +175,7 @@ def _seat(document: _Document, at: tuple[str | int, ...], raw: object) -> Seat |
     ):
         return None
     return Seat(
-        head.id, head.label, head.person, document.resolved(head.prescription), source, line, tuple(b for b in biomarkers if b is not None),
+        head.id, head.label, head.person, document.resolved(head.prescription), head.contacts, source, line, tuple(b for b in biomarkers if b is not None),
         controller, stimulator, recording,
     )  # fmt: skip
 

@@ -40,6 +40,10 @@ class Layout:
         """What belongs to one seat: prescription, interlock log, the simulated stimulator's record."""
         return self.data / "seats" / seat
 
+    def person(self, person: str) -> Path:
+        """What is kept of one person: answers, and the clinic's notes on them."""
+        return self.data / "persons" / person
+
     @property
     def run(self) -> Path:
         base = os.environ.get("XDG_RUNTIME_DIR") or "/tmp"

@@ -104,9 +104,10 @@ class LineSettings(Closed):
         le=1_000_000,
         description="µV, 100-1000000; a single sample that jumps off by more and back is interpolated; null = off",
     )
-    reference: Literal["recorded", "average", "csd", "bipolar"] = Field(
+    reference: Literal["recorded", "average", "rest", "csd", "bipolar"] = Field(
         "recorded",
-        description="recorded: as the headset gives it; average, csd (nearest neighbors) or bipolar: over the good channels",
+        description="recorded: as the headset gives it; average, rest (against infinity, from 19 electrodes up), "
+        "csd (nearest neighbors) or bipolar: over the good channels",
     )
     quality: QualitySettings = QualitySettings()
     correction: CorrectionSettings = CorrectionSettings()

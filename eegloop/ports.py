@@ -60,6 +60,10 @@ class Snapshot:
         Between these a request is sensible; the envelope and the interlock enforce it anyway.
     stim : StimState or None
         The newest the interlock said, None = nothing yet.
+    pulse_errors_us : tuple of int
+        How far from their deadlines this session's newest pulses were written (µs).
+    pulses_over : bool
+        Three pulses in a row were late: none is fired until a person re-arms.
     baseline, baseline_sd : float or None
         Median and robust SD (1.4826 MAD) of the target biomarker over this session's baseline, in the
         biomarker's unit; None = none taken.
@@ -74,6 +78,8 @@ class Snapshot:
     stim: StimState | None
     baseline: float | None = None
     baseline_sd: float | None = None
+    pulse_errors_us: tuple[int, ...] = ()
+    pulses_over: bool = False
 
 
 class Controller(Protocol):

@@ -70,7 +70,7 @@ class Chunk:
         Grows by one when the sender restarts or its clock jumps; filters start anew then.
     impedance_kohm : (n_channels,) float64 or None
         Electrode impedances, where the source measures them and has new ones; NaN for channels it does not know, infinite =
-        open. The BrainFlow and LSL sources leave it None: what they measure arrives as a `SourceNews` "impedance" only.
+        open. A BrainFlow board's are here; what an LSL header says of the stream's beginning is a `SourceNews` "impedance" only.
     """
 
     data_uv: F32
@@ -209,11 +209,22 @@ class Biomarkers:
 
     def find(self, name: str, channel: str = "n/a") -> int:
         """Column number of a biomarker; raises KeyError naming what there is."""
-        for i, column in enumerate(self.columns):
-            if column.name == name and column.channel == channel:
-                return i
-        known = ", ".join(sorted({f"{c.name}@{c.channel}" for c in self.columns}))
-        raise KeyError(f"no biomarker {name}@{channel}; this line computes: {known}")
+        columns, index, known = _INDEX.get(id(self.columns), ((), {}, ""))
+        if columns is not self.columns:
+            index = {(c.name, c.channel): i for i, c in reversed(list(enumerate(self.columns)))}
+            known = ", ".join(sorted({f"{c.name}@{c.channel}" for c in self.columns}))
+            if len(_INDEX) >= _MOST_INDEXED:
+                _INDEX.clear()
+            _INDEX[id(self.columns)] = self.columns, index, known
+        column = index.get((name, channel))
+        if column is None:
+            raise KeyError(f"no biomarker {name}@{channel}; this line computes: {known}")
+        return column
+
+
+# Columns are asked for at every hop and are the same object for every hop of a stream: where each stands is looked up once.
+_MOST_INDEXED = 256
+_INDEX: dict[int, tuple[tuple[BiomarkerColumn, ...], dict[tuple[str, str], int], str]] = {}
 
 
 @dataclass(frozen=True, slots=True)

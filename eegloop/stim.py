@@ -56,8 +56,7 @@ class InterlockMode(StrEnum):
 class StimRequest:
     """What a controller asks for. `hold` keeps the present amplitude whatever `amplitude_ma` says.
 
-    `trigger_s`: one pulse at this LSL time, to be fired on it or skipped, never late; None = none. The daemon does not send it
-    on in this version: no pulse comes of it.
+    `trigger_s`: one pulse at this LSL time, to be fired on it or skipped, never late; None = none.
     """
 
     amplitude_ma: float
@@ -215,6 +214,7 @@ class LoopState:
     decision: dict[str, Any] = field(default_factory=dict)
     recording: dict[str, Any] = field(default_factory=dict)
     alarms: list[dict[str, Any]] = field(default_factory=list)
+    forms: dict[str, Any] = field(default_factory=dict)
 
 
 class PrescriptionError(ValueError):

@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import fcntl
 import importlib
 import json
 import os
@@ -19,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from eegloop.layout import Layout
+from eegloop.single import only_one
 from eegloop.stim import Prescription, PrescriptionError
 from interlock.anchor import Anchor, state_folder
 from interlock.effects import SIMULATED, Refusal
@@ -53,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     layout.create()
     folder = layout.seat(arguments.seat)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock = _lock(folder / "interlock.lock", arguments.take_over)
+    lock = only_one(folder / "interlock.lock", TAKE_OVER_S if arguments.take_over else 0.0)
     if lock < 0:
         print(f"interlock: seat {arguments.seat} already has one; end it first", file=sys.stderr)
         return HELD
@@ -84,9 +83,10 @@ def main(argv: list[str] | None = None) -> int:
         return rules(found, refused, own)
 
     def start_code() -> Any:
-        path, trusted = folder / "start.code", layout.keys / "trusted.json"
         try:
-            return read_start_code(path, trusted, arguments.patient, limits.course, arguments.stimulator, time.time())
+            return read_start_code(
+                folder / "start.code", layout.keys, arguments.patient, limits.course, arguments.stimulator, time.time()
+            )
         except PrescriptionError as error:
             return str(error)
 
@@ -118,9 +118,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def _prescription(arguments: argparse.Namespace, layout: Layout) -> tuple[Prescription | None, Refusal | None]:
-    trusted = layout.keys / "trusted.json"
     try:
-        found = read_prescription(arguments.prescription, trusted, arguments.patient, arguments.stimulator, time.time())
+        found = read_prescription(arguments.prescription, layout.keys, arguments.patient, arguments.stimulator, time.time())
     except PrescriptionError as error:
         field, _, reason = str(error).partition(": ")
         return None, Refusal(field, None, None, "prescription", reason)
@@ -161,38 +160,6 @@ def _anchor(prescription: Prescription | None, ledger: Path, course: str, book: 
     book.fault = ""
     book.lost = anchor.begin(book.digests)
     return anchor
-
-
-def _lock(path: Path, take_over: bool) -> int:
-    """The seat's exclusive lock as an open file, -1 if another interlock holds it. The file names the holder."""
-    lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    until = time.monotonic() + (TAKE_OVER_S if take_over else 0.0)
-    asked = False
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(lock, 20, 0).strip()
-            if time.monotonic() >= until:
-                os.close(lock)
-                return -1
-            if holder.isdigit() and not asked and _has_open(int(holder), lock):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(int(holder), signal.SIGTERM)
-                asked = True
-            time.sleep(0.02)
-            continue
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-        return lock
-
-
-def _has_open(pid: int, lock: int) -> bool:
-    """The process has the lock's file open: a number left by one that is gone, or given to another since, has not."""
-    try:
-        return any(os.path.samestat(entry.stat(), os.fstat(lock)) for entry in os.scandir(f"/proc/{pid}/fd"))
-    except OSError:
-        return False
 
 
 if __name__ == "__main__":

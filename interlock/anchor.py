@@ -50,7 +50,7 @@ class Anchor:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         name = hashlib.sha256(b"eegloop anchor\0" + patient.encode()).hexdigest()[:32]
         self._path = folder / f"{name}.json"
-        self._lock = os.open(folder / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._lock = os.open(folder / f"{name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._found = _read(self._path)
@@ -124,14 +124,14 @@ class Anchor:
             "gone": self._gone,
         }
         new = self._path.with_suffix(".new")
-        file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         try:
             os.write(file, json.dumps(self._found).encode())
             os.fsync(file)
         finally:
             os.close(file)
         new.replace(self._path)
-        folder = os.open(self._path.parent, os.O_RDONLY | os.O_CLOEXEC)
+        folder = os.open(self._path.parent, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -56,3 +57,8 @@ class Changed(NamedTuple):
 
 
 Effect = Order | Reply | Event | Entry | Changed
+
+
+def plain(value: float) -> float | str:
+    """JSON holds no NaN or infinity: those are written as text."""
+    return value if math.isfinite(value) else str(value)

@@ -15,41 +15,22 @@ import math
 from collections import deque
 from typing import Any
 
-from eegloop.stim import Block, DeviceReport, InterlockMode, StimCommand, StimState
+from eegloop.stim import Block, DeviceReport, InterlockMode, StimCommand
+from interlock.account import LONGEST_STEP_NS, OVER, SLICE_LEFT_MS, Account, from_book
+from interlock.device import Device
 from interlock.effects import Changed, Effect, Entry, Event, Order, Refusal, Reply
 from interlock.ledger import Book
 from interlock.limits import Rules
-from interlock.refusals import LEASE_NS, MS, SILENT_NS, beyond, may_not_arm, not_as_signed, out_of_order, tightest
-from interlock.triggers import LATE_IN_A_ROW, Trigger, Triggers
+from interlock.refusals import LEASE_NS, MS, SILENT_NS, beyond, may_not_arm, not_as_signed, out_of_order
+from interlock.triggers import LATE_IN_A_ROW, Triggers, told
 from interlock.wire import PacketError
 
+STOPPED = InterlockMode.STOPPED
 ARM_WITHIN_NS = 500 * MS
-MISMATCH_NS = 500 * MS
 CLOCKS_PART_NS = 1_000 * MS
 SUSPEND_NS = 50 * MS
 MINUTE_NS = 60_000 * MS
 REFUSALS_A_MINUTE = 10
-LONGEST_STEP_NS = 50 * MS
-ZERO_MA = 0.005
-TOLERANCE_MA = 0.1
-TOLERANCE_SHARE = 0.05
-SLICE_MS = 8_000
-SLICE_LEFT_MS = 4_000
-
-
-class Account:
-    """What one session has had, and up to where the ledger has it as paid; a re-arm in the same session goes on with it."""
-
-    __slots__ = ("charge_uc", "first_ns", "on_ns", "paid_ms", "paid_uc", "sequence", "trains")
-
-    def __init__(self, charge_uc: float = 0.0, on_ns: int = 0, first_ns: int | None = None) -> None:
-        self.charge_uc = charge_uc
-        self.on_ns = on_ns
-        self.first_ns = first_ns  # of the first nonzero output; None = none yet
-        self.paid_uc = charge_uc
-        self.paid_ms = on_ns / MS
-        self.sequence = -1
-        self.trains = 0  # begun
 
 
 class Judge:
@@ -60,7 +41,7 @@ class Judge:
     rules : Rules
         The verified prescription and the device's limits as numbers.
     readback : str
-        "measured", "acknowledged" or "none": with "none" there is nothing to compare with.
+        How far the device's reports are to be believed (interlock/device.py).
     book : Book
         The dose ledger as it was read at the start.
     """
@@ -72,19 +53,18 @@ class Judge:
         self.unwritten: deque[tuple[int, Account, float, float]] = deque()
         self.unclosed = False
         self.kind = kind
-        self.serial = ""
+        self.device = Device(readback)
         self.wire_ns = 0  # a "fire" takes so long on the wire
         self.triggers: Triggers | None = None
         # Of any session; a new process does not know how long ago an earlier one's last was, and takes it as just now.
         self.last_pulse_ns = now_ns if any(session.pulses for session in book.sessions.values()) else None
         self.start_code: tuple[int, int] | str = "none"  # session and dose so far; a text says why there is none
-        self.readback = readback
         self.ceiling_ma = min(rules.ceiling_ma, book.ceilings_ma.get(rules.course, math.inf))
         self.now_ns = now_ns
         self.wall_offset_ns = 0
         self.suspended_ns = 0
         self.reference_ns = (0, 0)
-        self.mode = InterlockMode.STOPPED
+        self.mode = STOPPED
         self.reason = "started; nobody has armed yet"
         self.session = ""
         self.nonce = ""
@@ -100,13 +80,6 @@ class Judge:
         self.ending = ""
         self.armed_ns = 0
         self.device_armed = False
-        self.report_ns = 0
-        self.reported_ma: float | None = None
-        self.reported_armed = False
-        self.connected = False
-        self.device_fault = ""
-        self.zero_since_ns = 0
-        self.mismatch_since_ns = 0
         self.log_fault = ""
         self.refused = 0
         self.refusal = ""
@@ -119,7 +92,7 @@ class Judge:
 
     def identify(self, serial: str, rules: Rules) -> None:
         """The device said who it is: its serial number, and the rules with its own limits in them."""
-        self.serial = serial
+        self.device.serial = serial
         self.rules = rules
 
     def open(self, now_ns: int, wall_ns: int) -> list[Effect]:
@@ -138,35 +111,37 @@ class Judge:
         self._advance(now_ns)
         self.wall_offset_ns = wall_ns - now_ns
         self.suspended_ns = now_ns - monotonic_ns
-        if self.mode != InterlockMode.STOPPED:
+        if self.mode is not STOPPED:
             self._compare_clocks()
-        if self.mode != InterlockMode.STOPPED:
+        if self.mode is not STOPPED:
             if self.device_armed:
                 lease_ms = -(-(self.lease_end_ns - self.now_ns) // MS)
                 self._effects.append(Order("output", self.level_ma, self.frequency_hz, lease_ms))
-        elif self.connected and (self.zero_since_ns == 0 or self.reported_armed):
+        elif self.device.connected and not self.device.at_rest:
             self._make_zero()
-        elif self.unclosed and self.zero_since_ns != 0:
+        elif self.unclosed and self.device.zero_since_ns != 0:
             self._close()
         return self._take()
 
     def report(self, report: DeviceReport, now_ns: int) -> list[Effect]:
         """The device said something, or its connection came or went."""
         self._advance(now_ns)
-        if report.connected != self.connected:
-            self.connected = report.connected
+        device = self.device
+        if report.connected != device.connected:
+            device.connected = report.connected
             self._effects.append(Event("device", {"connected": report.connected}))
         if not report.connected:
-            self._forget_report()
+            device.forget()
             self._trip("the stimulator is unplugged or its program ended")
             return self._take()
-        if report.fault != self.device_fault:
-            self.device_fault = report.fault
+        if report.fault != device.fault:
+            device.fault = report.fault
             self._effects.append(Event("device", {"fault": report.fault}))
         if report.fault:
             self._trip(f"the stimulator reports a fault: {report.fault}")
-        if report.output_ma is not None and math.isfinite(report.output_ma) and self.report_ns < report.t_ns <= self.now_ns:
-            self._believe(report.output_ma, report.armed, report.t_ns)
+        was_zero = device.zero_since_ns != 0
+        if device.believe(report, now_ns):
+            self._compare(was_zero)
         return self._take()
 
     def command(self, command: StimCommand | PacketError, nonce: str, now_ns: int) -> list[Effect]:
@@ -229,62 +204,35 @@ class Judge:
         done = self.triggers.done(now_ns) if self.triggers is not None else None
         if self.triggers is not None and done is not None:
             trigger, error_ns = done
-            late = self.triggers.late_in_a_row > 0
-            self._tell_pulse(trigger, "late" if late else "fired", error_ns // 1000)
+            self._effects += told(trigger, "late" if self.triggers.late_in_a_row > 0 else "fired", error_ns // 1000)
             if self.triggers.late_in_a_row == LATE_IN_A_ROW:
                 self._effects.append(Event("phase_locking_ended", {"late": self.triggers.late}))
         return self._take()
-
-    def state(self, now_ns: int) -> StimState:
-        """What the daemon is told."""
-        fresh = self.connected and now_ns - self.report_ns <= SILENT_NS
-        return StimState(
-            boot_ns=now_ns,
-            mode=str(self.mode),
-            reason=self.reason,
-            session=self.session,
-            granted_ma=self.target_ma,
-            commanded_ma=self.level_ma,
-            confirmed_ma=self.reported_ma if fresh else None,
-            confirmed_ns=self.report_ns,
-            zero_since_ns=self.zero_since_ns if fresh else 0,
-            frequency_hz=self.frequency_hz,
-            ceiling_ma=tightest(self).value,
-            lease_left_ms=max(0, (self.lease_end_ns - now_ns) // MS) if self.mode != InterlockMode.STOPPED else 0,
-            sequence=max(0, self.account.sequence),
-            refused=self.refused,
-            refusal=self.refusal,
-            delivered_uc=math.ceil(self.account.charge_uc),
-            delivered_ms=-(-self.account.on_ns // MS),
-            device=self.kind,
-            readback=self.readback,
-            halts=self.halts,
-        )
 
     # ---- time ---------------------------------------------------------------------------------------------------
 
     def _advance(self, now_ns: int) -> None:
         """Bring everything up to `now_ns`: dose, lease, device silence, ramp, budget. Runs before anything else."""
-        if now_ns < self.now_ns:
+        since_ns = now_ns - self.now_ns
+        if since_ns < 0:
             self._trip("the boot clock ran backwards")
             return
-        since_ns = now_ns - self.now_ns
         before_ma = self.level_ma
         self.now_ns = now_ns
-        if self.mode != InterlockMode.STOPPED:
+        if self.mode is not STOPPED:
             if now_ns >= self.lease_end_ns:
                 self._trip("lease over: no heartbeat with a newer tick within 400 ms")
-            elif now_ns - self.report_ns > SILENT_NS:
+            elif now_ns - self.device.report_ns > SILENT_NS:
                 self._trip("the stimulator has been silent for 300 ms")
             elif not self.device_armed and now_ns - self.armed_ns > ARM_WITHIN_NS:
                 self._trip("the stimulator did not arm within 500 ms")
-            else:
-                self._ramp(min(since_ns, LONGEST_STEP_NS))
+            elif self.level_ma != self.target_ma or self.ending:
+                self._ramp(since_ns if since_ns < LONGEST_STEP_NS else LONGEST_STEP_NS)
         self._debit(max(before_ma, self.level_ma), since_ns)
-        if self.mode != InterlockMode.STOPPED:
+        if self.mode is not STOPPED:
             self._watch_budget()
             self._pay_ahead()
-        if self.mode == InterlockMode.ARMED and self.triggers is not None:
+        if self.triggers is not None and self.mode == InterlockMode.ARMED:
             self._pulses(self.triggers)
 
     def _ramp(self, step_ns: int) -> None:
@@ -300,47 +248,26 @@ class Judge:
             self._settle(self.ending)
 
     def _debit(self, level_ma: float, since_ns: int) -> None:
-        """Count the dose of the last `since_ns`: the larger of what was told and what was confirmed.
-
-        The device's own lease ends its output, so no step counts for longer than a lease.
-        """
-        told_ma = max(level_ma, abs(self.reported_ma or 0.0) if self.zero_since_ns == 0 else 0.0)
-        if told_ma <= 0.0:
-            return
-        account = self.account
-        step_ns = min(since_ns, LEASE_NS)
-        effective = math.sqrt(0.5) if self.frequency_hz > 0.0 else 1.0
-        account.charge_uc += told_ma * effective * step_ns / 1e6
-        account.on_ns += step_ns
-        self.unclosed = True
-        if account.first_ns is None:
-            account.first_ns = self.now_ns - step_ns
+        """Count the dose of the last `since_ns`: the larger of what was told and what was confirmed."""
+        device = self.device
+        if device.zero_since_ns == 0 and device.output_ma is not None:
+            level_ma = max(level_ma, abs(device.output_ma))
+        if level_ma > 0.0:
+            self.account.give(level_ma, self.frequency_hz > 0.0, since_ns, self.now_ns)
+            self.unclosed = True
 
     def _watch_budget(self) -> None:
-        """Start the planned ramp down so early that its end is still inside the session's time and charge."""
-        account = self.account
-        if account.first_ns is None:
-            return
-        down_s = self.level_ma / self.rules.ramp_ma_per_s
-        down_uc = self.level_ma * down_s * 500
-        time_left_ms = self.rules.session_ms - (self.now_ns - account.first_ns) / MS
-        charge_left_uc = self.rules.session_uc - account.charge_uc
-        if not (time_left_ms >= 0.0 and charge_left_uc >= 0.0):
+        """The session's time and charge: used up is a trip; before that its ramp down begins by itself."""
+        reason = self.account.end(self.rules, self.level_ma, self.now_ns)
+        if reason == OVER:
             self._trip("the session's time or charge is used up")
-        elif not self.ending and time_left_ms - LONGEST_STEP_NS / MS <= down_s * 1000:
-            self._end("session time used")
-        elif not self.ending and charge_left_uc - self.level_ma * LONGEST_STEP_NS / MS <= down_uc:
-            self._end("session charge used")
+        elif reason and not self.ending:
+            self._end(reason)
 
     # ---- the ledger ---------------------------------------------------------------------------------------------
 
     def _paid_for(self, ms: float) -> bool:
-        """True if the ledger on the disk has this session's next `ms` at the present target, or all that is left of it."""
-        account = self.account
-        most_ma = max(self.level_ma, self.target_ma)
-        ms_needed = min(account.on_ns / MS + ms, self.rules.session_ms)
-        uc_needed = min(account.charge_uc + most_ma * ms, self.rules.session_uc)
-        return account.paid_ms >= ms_needed and account.paid_uc >= uc_needed
+        return self.account.paid_for(self.rules, max(self.level_ma, self.target_ma), ms)
 
     def _pay_ahead(self) -> None:
         """Debit the next slice before it is given; output that was not paid for in time is a trip."""
@@ -348,12 +275,10 @@ class Judge:
         most_ma = max(self.level_ma, self.target_ma)
         if most_ma == 0.0:
             return
-        if self.level_ma > 0.0 and not (account.charge_uc <= account.paid_uc and account.on_ns / MS <= account.paid_ms):
+        if self.level_ma > 0.0 and not account.within_paid():
             self._trip("the dose ledger was not written in time")
-        elif not self.unwritten and not self._paid_for(SLICE_LEFT_MS):
-            uc = min(account.charge_uc + most_ma * SLICE_MS, float(self.rules.session_uc))
-            ms = min(account.on_ns / MS + SLICE_MS, float(self.rules.session_ms))
-            uc, ms = max(uc, account.paid_uc), max(ms, account.paid_ms)
+        elif not self.unwritten and not account.paid_for(self.rules, most_ma, SLICE_LEFT_MS):
+            uc, ms = account.next_slice(self.rules, most_ma)
             self._enter("debit", {"session": self.session, "course": self.rules.course, "uc": uc, "ms": ms})
             self.unwritten.append((self.entries, account, uc, ms))
             self.unclosed = True
@@ -364,7 +289,7 @@ class Judge:
         self.unclosed = False
         if not self.session:
             return
-        uc, ms = float(math.ceil(account.charge_uc)), float(-(-account.on_ns // MS))
+        uc, ms = float(account.uc), float(account.ms)
         self._enter("close", {"session": self.session, "course": self.rules.course, "uc": uc, "ms": ms})
         self.unwritten.clear()  # a debit that reaches the disk before this close no longer pays for anything
         account.paid_uc, account.paid_ms = uc, ms
@@ -390,11 +315,10 @@ class Judge:
 
     def _pulse(self, c: StimCommand) -> None:
         triggers = self.triggers
-        above = (
-            Refusal("pulses", 1, 0, "prescription", "no pulses are signed, or only to observe")
-            if triggers is None
-            else not_as_signed(c) or triggers.beyond(c.deadline_ns)
-        )
+        if triggers is None:
+            above: Refusal | None = Refusal("pulses", 1, 0, "prescription", "no pulses are signed, or only to observe")
+        else:
+            above = not_as_signed(c) or triggers.beyond(c.deadline_ns)
         if triggers is None or above is not None:
             assert above is not None
             self._refuse(c.sequence, above)
@@ -417,65 +341,40 @@ class Judge:
             if self.account.first_ns is None:
                 self.account.first_ns = due[0].deadline_ns  # from the first pulse on the session's time runs
         elif due is not None:
-            self._tell_pulse(due[0], "skipped", (self.now_ns + triggers.wire_ns - due[0].deadline_ns) // 1000)
+            self._effects += told(due[0], "skipped", (self.now_ns + triggers.wire_ns - due[0].deadline_ns) // 1000)
         owed = triggers.owed()
         if owed is not None:
             self._enter("pulses", {"session": self.session, "course": self.rules.course, "n": owed})
             triggers.unwritten.append((self.entries, owed))
-
-    def _tell_pulse(self, trigger: Trigger, outcome: str, error_us: int) -> None:
-        body = {"sequence": trigger.sequence, "outcome": outcome, "error_us": error_us}
-        self._effects += [Reply({"type": "pulse", **body}), Event("pulse", body)]
 
     def _end_pulses(self) -> None:
         """What was written ahead and not given is free again."""
         triggers, self.triggers = self.triggers, None
         if triggers is not None:
             self._enter("pulses", {"session": self.session, "course": self.rules.course, "n": triggers.given})
-            for trigger in filter(None, (triggers.waiting,)):
-                self._tell_pulse(trigger, "skipped", 0)
+            if triggers.waiting is not None:
+                self._effects += told(triggers.waiting, "skipped", 0)
 
     # ---- the device ---------------------------------------------------------------------------------------------
 
-    def _believe(self, output_ma: float, armed: bool, t_ns: int) -> None:
-        was_zero = self.zero_since_ns != 0
-        self.report_ns = t_ns
-        self.reported_ma = output_ma
-        self.reported_armed = armed
-        if abs(output_ma) > ZERO_MA:
-            self.zero_since_ns = 0
-        elif self.zero_since_ns == 0:
-            self.zero_since_ns = t_ns
-        if was_zero != (self.zero_since_ns != 0):
+    def _compare(self, was_zero: bool) -> None:
+        """The device has said what it delivers: is it what it was told?"""
+        device = self.device
+        zero = device.zero_since_ns != 0
+        if was_zero != zero:
             self._effects.append(Changed())
-        if self.mode == InterlockMode.STOPPED:
-            if was_zero and self.zero_since_ns == 0:
-                self._effects.append(Event("output_while_stopped", {"output_ma": output_ma}))
+        if self.mode is STOPPED:
+            if was_zero and not zero:
+                self._effects.append(Event("output_while_stopped", {"output_ma": device.output_ma}))
             return
-        if t_ns > self.armed_ns:
-            if self.device_armed and not armed:
+        if device.report_ns > self.armed_ns:
+            if self.device_armed and not device.armed:
                 self._trip("the stimulator disarmed itself")
-            self.device_armed = armed
-        self._compare_readback(output_ma, t_ns)
-
-    def _compare_readback(self, output_ma: float, t_ns: int) -> None:
-        if self.readback == "none" or self.mode == InterlockMode.STOPPED:
-            return
-        tolerance_ma = max(TOLERANCE_MA, TOLERANCE_SHARE * self.level_ma)
-        if not abs(output_ma) <= self.rules.amplitude_ma + tolerance_ma:
-            self._trip(f"the stimulator delivers {output_ma:.3f} mA, above every limit")
-        elif abs(output_ma - self.level_ma) <= tolerance_ma:
-            self.mismatch_since_ns = 0
-        elif self.mismatch_since_ns == 0:
-            self.mismatch_since_ns = t_ns
-        elif t_ns - self.mismatch_since_ns >= MISMATCH_NS:
-            self._trip(f"the stimulator delivers {output_ma:.3f} mA instead of {self.level_ma:.3f} mA")
-
-    def _forget_report(self) -> None:
-        self.reported_ma = None
-        self.reported_armed = False
-        self.zero_since_ns = 0
-        self.device_fault = ""
+                return
+            self.device_armed = device.armed
+        objection = device.objection(self.level_ma, self.rules.amplitude_ma)
+        if objection:
+            self._trip(objection)
 
     # ---- commands -----------------------------------------------------------------------------------------------
 
@@ -486,7 +385,7 @@ class Judge:
             return
         if self.unclosed:
             self._close()
-        self.account = self.accounts.setdefault(c.session, self.account_of(c.session))
+        self.account = self.accounts[c.session] = self.account_of(c.session)
         self.account.sequence = c.sequence
         self.session = c.session
         self.nonce = nonce
@@ -497,7 +396,7 @@ class Judge:
         self.frequency_hz = self.rules.frequency_hz
         self.armed_ns = self.now_ns
         self.device_armed = False
-        self.mismatch_since_ns = 0
+        self.device.mismatch_since_ns = 0
         self.tick_number = c.tick
         self.tick_ns = c.tick_ns
         self.lease_end_ns = self.now_ns + LEASE_NS
@@ -514,15 +413,9 @@ class Judge:
         ]
 
     def account_of(self, name: str) -> Account:
-        """A session's account, from the ledger if an earlier process had it."""
-        session = self.book.sessions.get(name)
-        if session is None:
-            return Account()
-        since_ns = round((self.book.counted_s(self.now_ns, self.wall_s()) - session.first_s) * 1e9)
-        account = Account(session.uc, math.ceil(session.ms) * MS, self.now_ns - since_ns)
-        if self.rules.pulses is not None:  # the ledger has no trains: whole ones are the fewest it can have been
-            account.trains = -(-session.pulses // self.rules.pulses.train_pulses)
-        return account
+        """A session's account: as it stands, or from the ledger if an earlier process had it."""
+        known = self.accounts.get(name)
+        return known or from_book(self.book, name, self.rules, self.now_ns, self.wall_s())
 
     def _obey(self, c: StimCommand) -> None:
         self.account.sequence = c.sequence
@@ -552,19 +445,8 @@ class Judge:
         if c.amplitude_ma != self.target_ma:
             self.target_ma = c.amplitude_ma
             self.down_ma_per_s = self.rules.ramp_ma_per_s
-            self._effects += [
-                Event(
-                    "set",
-                    {
-                        "sequence": c.sequence,
-                        "tick": c.tick,
-                        "block": c.block,
-                        "amplitude_ma": c.amplitude_ma,
-                        "reason": c.reason,
-                    },
-                ),
-                Changed(),
-            ]
+            said = {"sequence": c.sequence, "tick": c.tick, "block": c.block, "amplitude_ma": c.amplitude_ma, "reason": c.reason}
+            self._effects += [Event("set", said), Changed()]
 
     def _refuse(self, sequence: int, refusal: Refusal) -> None:
         """Say no, count it; the tenth within a minute stops."""
@@ -573,12 +455,11 @@ class Judge:
         body = {"sequence": sequence, "field": refusal.field, "value": refusal.value, "limit": refusal.limit}
         body |= {"set_by": refusal.set_by, "reason": refusal.reason}
         self._effects.append(Reply({"type": "refused", **body}))
-        full = len(self.refusals_ns) == REFUSALS_A_MINUTE
-        flood = full and self.now_ns - self.refusals_ns[0] <= MINUTE_NS
+        before = sum(self.now_ns - at_ns <= MINUTE_NS for at_ns in self.refusals_ns)
         self.refusals_ns.append(self.now_ns)
-        if not flood:
+        if before < REFUSALS_A_MINUTE:  # a flood of them does not flood the log
             self._effects.append(Event("refused", body))
-        if len(self.refusals_ns) == REFUSALS_A_MINUTE and self.now_ns - self.refusals_ns[0] <= MINUTE_NS:
+        if before >= REFUSALS_A_MINUTE - 1:
             self._trip("ten commands were refused within a minute")
 
     # ---- the ways down ------------------------------------------------------------------------------------------
@@ -590,9 +471,8 @@ class Judge:
     def _fall_back(self, reason: str) -> None:
         """Fallback: to zero within the signed time (at most 5 s), never above the present output."""
         self.mode = InterlockMode.FALLBACK
-        self._go_down(
-            f"fallback: {reason}", max(self.down_ma_per_s if self.ending else 0.0, self.level_ma / self.rules.fallback_s)
-        )
+        faster = self.down_ma_per_s if self.ending else 0.0
+        self._go_down(f"fallback: {reason}", max(faster, self.level_ma / self.rules.fallback_s))
 
     def _go_down(self, reason: str, rate_ma_per_s: float) -> None:
         self.ending = reason
@@ -604,7 +484,7 @@ class Judge:
             self._settle(reason)
 
     def _settle(self, reason: str) -> None:
-        self.mode = InterlockMode.STOPPED
+        self.mode = STOPPED
         self.reason = reason
         self.ending = ""
         self.level_ma = self.target_ma = 0.0
@@ -615,7 +495,7 @@ class Judge:
 
     def _stop(self, reason: str) -> None:
         self.stops += 1
-        if self.mode == InterlockMode.STOPPED:
+        if self.mode is STOPPED:
             self._make_zero()
             if self.stops <= 100 or self.stops % 1000 == 0:
                 self._effects.append(Event("stop_again", {"reason": reason, "stops": self.stops}))
@@ -624,7 +504,7 @@ class Judge:
         self._settle(f"STOP: {reason}")
 
     def _trip(self, reason: str) -> None:
-        if self.mode == InterlockMode.STOPPED:
+        if self.mode is STOPPED:
             return
         self.halts += 1
         self._effects.append(Event("trip", {"reason": reason, "from_ma": self.level_ma}))
@@ -634,11 +514,7 @@ class Judge:
         self._effects += [Order("zero"), Order("disarm")]
 
     def _given(self) -> dict[str, Any]:
-        return {
-            "session": self.session,
-            "delivered_uc": math.ceil(self.account.charge_uc),
-            "delivered_ms": -(-self.account.on_ns // MS),
-        }
+        return {"session": self.session, "delivered_uc": self.account.uc, "delivered_ms": self.account.ms}
 
     def _take(self) -> list[Effect]:
         effects, self._effects = self._effects, []

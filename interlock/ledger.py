@@ -18,7 +18,7 @@ from typing import Any
 from eegloop.stim import PulseProgram
 from interlock.effects import Refusal
 from interlock.limits import Rules
-from interlock.log import Chain, check_line
+from interlock.log import Chain, lines
 
 DAY_S = 86_400.0
 BACKWARDS_S = 1.0
@@ -162,12 +162,7 @@ def load(path: Path, boot_id: str, synchronized: bool) -> Book:
     book = Book(boot_id, synchronized)
     try:
         Chain(path).close()
-        prev, n = "0" * 64, -1
-        for line in path.read_bytes().split(b"\n")[:-1]:
-            number, before, digest, body = check_line(line)
-            if (number, before) != (n + 1, prev):
-                raise ValueError(f"line {n + 2} does not follow the line before")
-            n, prev = number, digest
+        for digest, body in lines(path.read_bytes()):
             book.digests.append(digest)
             if body["event"] != "torn_tail":
                 book.apply(body["event"], body["data"], body["boot_ns"], body["wall_s"])

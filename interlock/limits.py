@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 
 from eegloop.stim import Authority, Limit, Prescription, PulseProgram
-from interlock.effects import SIMULATED, Refusal
+from interlock.effects import SIMULATED, Refusal, plain
 from interlock.pulses import first_pulse_breach
 
 
@@ -117,9 +117,10 @@ def first_breach(p: Prescription, device: tuple[Limit, ...]) -> Refusal | None:
             "prescription.amplitude_ua", p.amplitude_ua, round(own_ma * 1000), "device", f"above what {p.device!r} may give"
         )
     gives = p.authority != Authority.OBSERVE  # who only observes gives nothing
-    if worn and gives and ALONE_MS.get(p.device, 0.0) > MOST_ALONE_MS:
+    alone_ms = ALONE_MS.get(p.device, math.inf)  # of a kind that is not known here nobody has shown that it ends
+    if worn and gives and not alone_ms <= MOST_ALONE_MS:
         reason = f"current from {p.device!r} may go on for longer than this with nobody in charge of it"
-        return Refusal("prescription.device", ALONE_MS[p.device], MOST_ALONE_MS, "interlock", reason)
+        return Refusal("prescription.device", plain(alone_ms), MOST_ALONE_MS, "interlock", reason)
     if worn and p.device_serial == "*":
         return Refusal(
             "prescription.device_serial", "*", "a serial number", "interlock", "only the simulated stimulator may go unnamed"
@@ -165,6 +166,8 @@ class Rules:
         A person wears it: sessions under any prescription count towards its day, week and lockout.
     start_code : bool
         Each new session needs the clinic's single-use start code: at home, on a stimulator that is worn.
+    amplitude_ma : float
+        The lowest of `amplitude`, mA.
     """
 
     refusal: Refusal | None
@@ -187,11 +190,7 @@ class Rules:
     course_sessions: int
     lockout_ms: int
     pulses: PulseProgram | None
-
-    @property
-    def amplitude_ma(self) -> float:
-        """The lowest fixed limit, mA."""
-        return min(limit.value for limit in self.amplitude)
+    amplitude_ma: float
 
 
 def rules(p: Prescription | None, unsigned: Refusal | None, device: tuple[Limit, ...]) -> Rules:
@@ -201,7 +200,7 @@ def rules(p: Prescription | None, unsigned: Refusal | None, device: tuple[Limit,
         none = unsigned or Refusal("prescription", None, "a signed one", "interlock", "there is no prescription")
         nothing = Limit("amplitude_ma", 0.0, "mA", "prescription")
         return Rules(
-            none, (nothing, device_ma), 0.0, True, 0.0, math.inf, 0.001, 0, 0, "", 0, 0, "", True, True, 0, 0, 0, 0, None
+            none, (nothing, device_ma), 0.0, True, 0.0, math.inf, 0.001, 0, 0, "", 0, 0, "", True, True, 0, 0, 0, 0, None, 0.0
         )
     hard = HARD.get((p.modality, p.profile))
     limits = (
@@ -231,4 +230,5 @@ def rules(p: Prescription | None, unsigned: Refusal | None, device: tuple[Limit,
         course_sessions=p.course_sessions,
         lockout_ms=p.lockout_ms,
         pulses=p.pulses if p.authority != Authority.OBSERVE else None,
+        amplitude_ma=min(limit.value for limit in limits),
     )

@@ -14,7 +14,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,22 +45,15 @@ def check_line(line: bytes) -> tuple[int, str, str, dict[str, Any]]:
     return body["n"], body["prev"], digest, body
 
 
-def check_chain(data: bytes, head: tuple[int, str] | None) -> str:
-    """What is wrong with a whole log, "" if nothing: a changed byte, a missing or foreign line, a cut tail."""
+def lines(data: bytes) -> Iterator[tuple[str, dict[str, Any]]]:
+    """`(hash, content)` of each whole line, in order; ValueError at the first that was changed or does not follow the one before."""
     prev, n = FIRST_PREV, -1
     for line in data.split(b"\n")[:-1]:
-        try:
-            number, before, digest, _ = check_line(line)
-        except (ValueError, TypeError) as error:
-            return f"line {n + 2}: {error}"
+        number, before, digest, body = check_line(line)
         if (number, before) != (n + 1, prev):
-            return f"line {n + 2}: does not follow the line before"
+            raise ValueError(f"line {n + 2} does not follow the line before")
         n, prev = number, digest
-        if head is not None and head[0] == n and head[1] != digest:
-            return f"line {n + 1}: is not the line that was written"
-    if head is not None and head[0] > n:
-        return f"the tail is cut: {head[0] - n} lines are missing"
-    return ""
+        yield digest, body
 
 
 class Chain:
@@ -78,7 +71,7 @@ class Chain:
         self._head = path.with_name(path.name + ".head")
         self.torn = ""
         self.written = False
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             _sync_folder(path.parent)  # else a power loss may take the file's name, and its history with it
             self._n, self._prev, self._size = self._resume()
@@ -130,7 +123,7 @@ class Chain:
 
 
 def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
@@ -149,7 +142,7 @@ def read_head(path: Path) -> tuple[int, str] | None:
 
 def write_head(path: Path, n: int, digest: str) -> None:
     """Fixed width and one write, so that a reader never sees half of it."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
     try:
         os.pwrite(descriptor, f"{n:020d} {digest}\n".encode(), 0)
     finally:

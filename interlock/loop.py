@@ -19,6 +19,7 @@ from interlock.judge import Judge
 from interlock.limits import Rules
 from interlock.log import LogWriter
 from interlock.refusals import MS, SILENT_NS
+from interlock.told import state_of
 from interlock.wire import MOST_BYTES, PacketError, read_command
 
 TICK_NS = 10 * MS
@@ -191,9 +192,9 @@ class Loop:
         """Stopped, without a daemon, and at zero, or with a device out of reach whose own lease is long over."""
         if self.judge.mode != InterlockMode.STOPPED or self.client is not None or self.stoppers:
             return False
-        fresh = self.device_fd >= 0 and now_ns - self.judge.report_ns <= SILENT_NS
+        fresh = self.device_fd >= 0 and now_ns - self.judge.device.report_ns <= SILENT_NS
         unreachable = self.device_fd < 0 and now_ns - self.unreachable_since_ns > CONFIRM_WITHIN_NS
-        if not (unreachable or (fresh and self.judge.zero_since_ns != 0 and not self.judge.reported_armed)):
+        if not (unreachable or (fresh and self.judge.device.at_rest)):
             return False
         return self.terminate or now_ns - self.alone_since_ns > ALONE_NS
 
@@ -210,9 +211,9 @@ class Loop:
     # ---- STOP ---------------------------------------------------------------------------------------------------
 
     def _drain_signals(self) -> None:
+        """Only SIGTERM has a handler, so whatever woke the loop was one: it means STOP."""
         self.waker.recv(4096)
-        if self.terminate:
-            self._do(self.judge.stop("SIGTERM", boot_ns()))
+        self._do(self.judge.stop("SIGTERM", boot_ns()))
 
     def _accept_stops(self) -> None:
         """A connection is a STOP; what it says is for the log only, and is not waited for before the device is at zero."""
@@ -235,13 +236,13 @@ class Loop:
     def _answer_stoppers(self, now_ns: int) -> None:
         waiting = []
         for stopper in self.stoppers:
-            judge = self.judge
-            confirmed = judge.zero_since_ns != 0 and judge.report_ns > stopper.at_ns
+            device = self.judge.device
+            confirmed = device.zero_since_ns != 0 and device.report_ns > stopper.at_ns
             after_ms = (now_ns - stopper.at_ns) // MS
             if confirmed:
-                answer = {"type": "stopped", "confirmed": True, "output_ma": judge.reported_ma, "after_ms": after_ms}
+                answer = {"type": "stopped", "confirmed": True, "output_ma": device.output_ma, "after_ms": after_ms}
             elif now_ns - stopper.at_ns >= CONFIRM_WITHIN_NS:
-                said_ma = judge.reported_ma if judge.report_ns > stopper.at_ns else None
+                said_ma = device.output_ma if device.report_ns > stopper.at_ns else None
                 answer = {"type": "stopped", "confirmed": False, "output_ma": said_ma, "after_ms": after_ms, "advice": ADVICE}
                 self._log(Event("stop_not_confirmed", {"output_ma": said_ma}))
             else:
@@ -275,7 +276,7 @@ class Loop:
         report = self.driver.poll()
         if not report.connected:
             self._lose_device()
-        elif (self.driver.serial, self.driver.limits) != (self.judge.serial, self.limits):
+        elif (self.driver.serial, self.driver.limits) != (self.judge.device.serial, self.limits):
             self.limits = self.driver.limits
             self.judge.identify(self.driver.serial, self.rules_for(self.limits))
             self._log(Event("device", {"serial": self.driver.serial}))
@@ -358,7 +359,7 @@ class Loop:
             return
         self.changed = False
         self.next_state_ns = now_ns + STATE_NS
-        self._packet(self.client, self.judge.state(now_ns).to_json())
+        self._packet(self.client, state_of(self.judge, now_ns).to_json())
 
     def _packet(self, connection: socket.socket, packet: bytes) -> bool:
         """Send if there is room; True if it went out."""

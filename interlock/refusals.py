@@ -6,10 +6,11 @@ import math
 from typing import TYPE_CHECKING
 
 from eegloop.stim import Block, InterlockMode, Limit, StimCommand, within
-from interlock.effects import Refusal
+from interlock.effects import Refusal, plain
 
 if TYPE_CHECKING:
-    from interlock.judge import Account, Judge
+    from interlock.account import Account
+    from interlock.judge import Judge
 
 MS = 1_000_000
 LEASE_NS = 400 * MS
@@ -19,7 +20,7 @@ FREQUENCY_TOLERANCE_HZ = 1e-6
 
 
 def may_not_arm(judge: Judge, c: StimCommand) -> Refusal | None:
-    rules = judge.rules
+    rules, device = judge.rules, judge.device
     if judge.mode != InterlockMode.STOPPED:
         return Refusal("mode", str(judge.mode), "stopped", "interlock", "only from `stopped`")
     if rules.refusal is not None:
@@ -31,7 +32,7 @@ def may_not_arm(judge: Judge, c: StimCommand) -> Refusal | None:
     overdue = late(judge, c)
     if overdue is not None:
         return overdue
-    account = judge.accounts.get(c.session) or judge.account_of(c.session)
+    account = judge.account_of(c.session)
     if c.sequence <= account.sequence:
         return Refusal("sequence", c.sequence, account.sequence, "interlock", "repeated or out of order")
     if c.halts != judge.halts:
@@ -39,20 +40,20 @@ def may_not_arm(judge: Judge, c: StimCommand) -> Refusal | None:
     wall_s = judge.wall_s()
     if not rules.valid_from_s <= wall_s <= rules.valid_until_s:
         return Refusal("prescription.valid_until_s", int(wall_s), rules.valid_until_s, "prescription", "have it signed anew")
-    if not judge.connected or not judge.now_ns - judge.report_ns <= SILENT_NS:
+    if not device.fresh(judge.now_ns):
         return Refusal("device", "silent", "a report", "device", "the stimulator does not answer; switch it on")
-    if rules.serial not in ("*", judge.serial):
+    if rules.serial not in ("*", device.serial):
         return Refusal(
             "prescription.device_serial",
-            judge.serial,
+            device.serial,
             rules.serial,
             "prescription",
             "another stimulator than the signed one",
         )
-    if judge.device_fault:
-        return Refusal("device", judge.device_fault, "no fault", "device", "the stimulator reports a fault")
-    if judge.zero_since_ns == 0 or judge.reported_armed:
-        return Refusal("output_ma", judge.reported_ma, 0.0, "device", "the stimulator has not confirmed zero and disarmed")
+    if device.fault:
+        return Refusal("device", device.fault, "no fault", "device", "the stimulator reports a fault")
+    if not device.at_rest:
+        return Refusal("output_ma", device.output_ma, 0.0, "device", "the stimulator has not confirmed zero and disarmed")
     return (
         budget_gone(judge, account)
         or judge.book.refusal(rules, c.session, judge.now_ns, wall_s)
@@ -102,7 +103,7 @@ def budget_gone(judge: Judge, account: Account) -> Refusal | None:
     if not account.charge_uc < judge.rules.session_uc:
         return Refusal(
             "prescription.session_uc",
-            math.ceil(account.charge_uc),
+            account.uc,
             judge.rules.session_uc,
             "prescription",
             "this session's charge is used",
@@ -182,8 +183,3 @@ def tightest(judge: Judge) -> Limit:
 
 def _value(limit: Limit) -> float:
     return limit.value
-
-
-def plain(value: float) -> float | str:
-    """JSON holds no NaN or infinity: those are written as text."""
-    return value if math.isfinite(value) else str(value)

@@ -10,7 +10,7 @@ from collections import deque
 from typing import NamedTuple
 
 from eegloop.stim import PulseProgram
-from interlock.effects import Refusal
+from interlock.effects import Effect, Event, Refusal, Reply
 from interlock.pulses import train_ms
 
 MS = 1_000_000
@@ -25,6 +25,12 @@ class Trigger(NamedTuple):
 
     sequence: int
     deadline_ns: int
+
+
+def told(trigger: Trigger, outcome: str, error_us: int) -> list[Effect]:
+    """What daemon and log hear of a pulse: "fired", "late" or "skipped"."""
+    body = {"sequence": trigger.sequence, "outcome": outcome, "error_us": error_us}
+    return [Reply({"type": "pulse", **body}), Event("pulse", body)]
 
 
 class Triggers:

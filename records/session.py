@@ -6,6 +6,7 @@ Works on a session that is still being written or was cut short: what is not who
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from eegloop.errors import RecordingError
-from eegloop.signal import BiomarkerColumn, Chunk, StreamInfo
+from eegloop.signal import F64, BiomarkerColumn, Chunk, StreamInfo
 from eegloop.stim import StimState
 from records import bids, tables
 from records.append import read_rows
@@ -58,6 +59,17 @@ class IdleTick:
 
 
 Tick = ChunkTick | StimTick | EventTick | IdleTick
+
+
+def contact_data(info: StreamInfo, impedance_kohm: F64) -> dict[str, float | str]:
+    """Impedances as a "contact" event's data: kΩ by channel, "open" where infinite, nothing where not known."""
+    known = zip(info.channels, impedance_kohm.tolist(), strict=True)
+    return {name: "open" if math.isinf(kohm) else kohm for name, kohm in known if not math.isnan(kohm)}
+
+
+def contact_kohm(info: StreamInfo, data: dict[str, Any]) -> F64:
+    """(n_channels,) kΩ of such an event."""
+    return np.array([float(str(data.get(name, "nan")).replace("open", "inf")) for name in info.channels])
 
 
 class RecordedSession:

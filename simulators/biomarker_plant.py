@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -61,12 +61,23 @@ class Profile:
     sources: Complex
     rest: Complex
     mixing: F64
+    forms: F64 = field(init=False, repr=False, compare=False)
+    """(n_pairs, n_kept * n_channels): a window's power is a quadratic form of the factors; its coefficients, once for all."""
 
-    def ln_alpha(self, factor: F64) -> list[float]:
-        """(n_channels,) mean ln alpha power when regions' alpha amplitudes are `factor` (n_regions,) times what was measured."""
-        seen = self.rest + (self.sources * factor) @ self.mixing
-        mean: list[float] = np.log((np.abs(seen) ** 2).sum(axis=1)).mean(axis=0).tolist()
-        return mean
+    def __post_init__(self) -> None:
+        # power = sum over bins of |rest + sum over regions of factor * source * mixing|^2, multiplied out
+        parts = np.concatenate((self.rest[..., None], np.einsum("kbr,rc->kbcr", self.sources, self.mixing)), axis=3)
+        products = np.einsum("kbci,kbcj->ijkc", parts.conj(), parts).real
+        low, high = np.triu_indices(parts.shape[3])
+        weight = np.where(low == high, 1.0, 2.0)[:, None]
+        object.__setattr__(self, "forms", weight * products[low, high].reshape(len(low), -1))
+
+    def ln_alpha(self, factors: F64) -> F64:
+        """(n, n_channels) mean ln alpha power when regions' alpha amplitudes are `factors` (n, n_regions) times what was measured."""
+        whole = np.hstack((np.ones((len(factors), 1)), factors))
+        low, high = np.triu_indices(whole.shape[1])
+        power = (whole[:, low] * whole[:, high]) @ self.forms
+        return np.asarray(np.log(power).reshape(len(factors), -1, len(self.channels)).mean(axis=1))
 
     def save(self, path: Path) -> None:
         """Write as .npz."""
@@ -261,10 +272,8 @@ class BiomarkerPlant:
         made = self._tables[kind]
         if made is None:
             settings, drive = self._settings, self._drive[kind]
-            made = [
-                [self._profile.ln_alpha(math.exp(ln) * alpha_factor(settings, ma * drive)) for ma in _CURRENT_MA]
-                for ln in self._ln_scales
-            ]
+            factors = alpha_factor(settings, _CURRENT_MA[:, None] * drive)
+            made = [self._profile.ln_alpha(math.exp(ln) * factors).tolist() for ln in self._ln_scales]
             self._tables[kind] = made
         return made
 
@@ -274,7 +283,8 @@ class BiomarkerPlant:
             drive = direct_ma * self._drive[0] + alternating_ma * self._drive[1]
             j, share = self._scales[row]
             ln_scale = _LN_SCALE[j] + share * (_LN_SCALE[j + 1] - _LN_SCALE[j])
-            return self._profile.ln_alpha(math.exp(ln_scale) * alpha_factor(self._settings, drive))
+            mean: list[float] = self._profile.ln_alpha(math.exp(ln_scale) * alpha_factor(self._settings, drive[None]))[0].tolist()
+            return mean
         table = self._table(0 if alternating_ma == 0.0 else 1)
         ma = direct_ma if alternating_ma == 0.0 else alternating_ma
         place = min(max((ma - _CURRENT_FIRST_MA) / _CURRENT_STEP_MA, 0.0), len(_CURRENT_MA) - 1.0)
@@ -290,8 +300,8 @@ def asymmetry_table(patient: Patient, profile: Profile, left: int, right: int) -
     """(current mA, mean asymmetry under the whole effect of it), for a person awake: what is true behind the noise."""
     settings = patient.settings(montage=profile.channels)
     drive = drive_per_ma(settings)[0]
-    means = [profile.ln_alpha(alpha_factor(settings, ma * drive)) for ma in _CURRENT_MA]
-    return _CURRENT_MA, np.array([mean[right] - mean[left] for mean in means])
+    means = profile.ln_alpha(alpha_factor(settings, _CURRENT_MA[:, None] * drive))
+    return _CURRENT_MA, np.asarray(means[:, right] - means[:, left])
 
 
 def asymmetry(reading: Reading, left: int, right: int) -> float:

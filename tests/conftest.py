@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from drivers.sources.lsl_network import TUNING
 
 # As the daemon has it: two test processes with two BLAS threads each wait for one another more than they compute.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -26,19 +30,24 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def runtime_directory() -> Iterator[Path]:
+    """Where services under test put their sockets; gone with the run, whatever was killed in it."""
+    folder = Path(tempfile.mkdtemp(prefix="eegloop-test-", dir="/tmp"))  # a socket's path holds 107 bytes
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(folder))
+        yield folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
 def lsl_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A liblsl configuration of this run's own SessionID, so that it meets no other streams. Must be set before liblsl loads.
 
     Not `ResolveScope = machine`: on loopback without multicast only one of several outlets hears a query.
     """
     file = tmp_path_factory.mktemp("lsl") / "lsl_api.cfg"
-    file.write_text(
-        f"[multicast]\nResolveScope = link\n[lab]\nSessionID = eegloop-test-{uuid.uuid4().hex[:12]}\n[log]\nlevel = -3\n"
-    )
-    before = os.environ.get("LSLAPICFG")
-    os.environ["LSLAPICFG"] = str(file)
-    yield file
-    if before is None:
-        del os.environ["LSLAPICFG"]
-    else:
-        os.environ["LSLAPICFG"] = before
+    session = f"[lab]\nSessionID = eegloop-test-{uuid.uuid4().hex[:12]}\n"
+    file.write_text(f"[multicast]\nResolveScope = link\n{session}[log]\nlevel = -3\n{TUNING}")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LSLAPICFG", str(file))
+        yield file

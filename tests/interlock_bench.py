@@ -12,17 +12,24 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from control.keyring import certify
+from control.prescription import TrustedKey, public_key
 from control.start_code import sign_start_code
 from eegloop.stim import DeviceReport, Limit, Prescription, PulseProgram, StimCommand
 from interlock.effects import Entry, Event, Order, Reply
 from interlock.judge import Judge
 from interlock.ledger import Book, load
 from interlock.limits import rules
+from interlock.log import lines
 from interlock.refusals import MS
 from interlock.wire import PacketError
 
 DEVICE = (Limit("amplitude_ma", 2.0, "mA", "device"),)
 PULSES = (Limit("intensity_percent", 100.0, "%", "device"),)
+SITE = bytes(range(32))
+"""The clinic's site key: whoever it has certified may sign for a stimulator that is worn."""
+PATIENCE_S = 5.0
+"""How long anything that a thread does may take, s."""
 START_NS = 5_000_000_000_000
 WALL_S = 1_800_000_000
 
@@ -231,7 +238,7 @@ class Signer:
 
 
 def write_signed(folder: Path, prescription: Prescription, signers: list[Signer], trusted: Path) -> Path:
-    """Sign a prescription as the clinic does and put the public keys where the interlock looks."""
+    """Sign a prescription as the clinic does and put the public keys where the interlock looks; the site certifies those of any scope."""
     payload = prescription.to_bytes()
     body = {
         "format": "eegloop-signed-1",
@@ -240,9 +247,20 @@ def write_signed(folder: Path, prescription: Prescription, signers: list[Signer]
     }
     path = folder / "prescription.signed"
     path.write_text(json.dumps(body))
-    trusted.write_text(json.dumps({"keys": [s.entry for s in signers]}))
-    trusted.chmod(0o600)
+    write_keys(trusted.parent, [s.entry for s in signers])
     return path
+
+
+def write_keys(folder: Path, entries: list[dict[str, Any]], site: bytes = SITE, number: int = 1) -> None:
+    """The keys' folder of a machine: all of them in trusted.json, and a list by the site of those that sign for more than `simulated`."""
+    files: dict[str, bytes] = {"trusted.json": json.dumps({"keys": entries}).encode()}
+    worn = [TrustedKey(**entry) for entry in entries if entry["scope"] == "any"]
+    if worn:
+        files["site.json"] = json.dumps({"site_key": public_key(site).hex(), "number": number}).encode()
+        files["certified.json"] = certify(worn, number, site)
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+        (folder / name).chmod(0o600)
 
 
 def write_start_code(seat: Path, prescription: Prescription, seed: bytes) -> None:
@@ -253,15 +271,27 @@ def write_start_code(seat: Path, prescription: Prescription, seed: bytes) -> Non
     (seat / "start.code").write_bytes(sign_start_code([seed], prescription.patient, course, sessions + 1, dose_uc, until_s))
 
 
+def check_chain(data: bytes, head: tuple[int, str] | None) -> str:
+    """What is wrong with a whole log, "" if nothing: a changed byte, a missing or foreign line, a cut tail."""
+    n, digest = -1, ""
+    try:
+        for n, (digest, _) in enumerate(lines(data)):
+            if head is not None and head[0] == n and head[1] != digest:
+                return f"line {n + 1}: is not the line that was written"
+    except (ValueError, TypeError) as error:
+        return f"line {n + 2}: {str(error).removeprefix(f'line {n + 2} ')}"
+    return f"the tail is cut: {head[0] - n} lines are missing" if head is not None and head[0] > n else ""
+
+
 def valid_now(**changes: Any) -> Prescription:
     """`make_prescription`, valid by this machine's wall clock."""
     now = int(time.time())
     return make_prescription(**{"valid_from_s": now - 100, "valid_until_s": now + 86_400, **changes})
 
 
-def wait_until(true: Callable[[], object], timeout_s: float = 5.0) -> None:
+def wait_until(true: Callable[[], object]) -> None:
     """Wait for something that a thread does."""
-    give_up_s = time.monotonic() + timeout_s
+    give_up_s = time.monotonic() + PATIENCE_S
     while not true():
-        assert time.monotonic() < give_up_s, f"waited {timeout_s} s in vain"
+        assert time.monotonic() < give_up_s, f"waited {PATIENCE_S} s in vain"
         time.sleep(0.002)

@@ -24,6 +24,8 @@ from tests.interlock_bench import Signer, valid_now, write_signed, write_start_c
 
 ROOT = Path(__file__).resolve().parents[1]
 SEAT = "seat1"
+PATIENCE_S = 5.0
+"""How long anything may take that nothing else is said of, s."""
 SAMPLE = struct.Struct("<qd")
 
 
@@ -180,7 +182,8 @@ class Daemon:
             self.answers.append(packet)
         return dict(packet)
 
-    def until(self, condition: Callable[[], Any], timeout_s: float = 5.0, heartbeat: bool = True) -> None:
+    def until(self, condition: Callable[[], Any], timeout_s: float | None = None, heartbeat: bool = True) -> None:
+        timeout_s = PATIENCE_S if timeout_s is None else timeout_s
         """Read states, and send a heartbeat every 50 ms, until something holds."""
         until, beat = time.monotonic() + timeout_s, 0.0
         while not condition():

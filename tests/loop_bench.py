@@ -22,6 +22,9 @@ from interlock.loop import Loop, boot_ns
 from simulators.stimulators.simulated import Process
 from tests.interlock_rig import SEAT, Daemon
 
+PATIENCE_S = 5.0
+"""How long anything that must happen may take, s."""
+
 
 class Bench:
     """A loop that turns when the test says so, and a stimulator that runs in a thread."""
@@ -50,6 +53,7 @@ class Bench:
             lambda device: rules(prescription, None, device),
             lambda: self.codes.pop(0),
         )
+        self.log.put("started", {}, boot_ns(), time.time())  # as the process does; a log that has no line yet is a fault
         self.loop.open(1.0)
 
     def start_stimulator(self) -> None:
@@ -78,14 +82,14 @@ class Bench:
         self.log.close(1.0)
         self.ledger.close(1.0)
 
-    def turn(self, until: Callable[[], object], timeout_s: float = 5.0) -> None:
-        give_up_s = time.monotonic() + timeout_s
+    def turn(self, until: Callable[[], object]) -> None:
+        give_up_s = time.monotonic() + PATIENCE_S
         while not until():
             assert time.monotonic() < give_up_s, f"{self.judge.mode} {self.judge.reason}"
             self.loop._turn()
 
     def at_rest(self) -> None:
-        self.turn(lambda: self.judge.zero_since_ns != 0 and not self.judge.reported_armed)
+        self.turn(lambda: self.judge.device.zero_since_ns != 0 and not self.judge.device.armed)
 
     def events(self) -> list[str]:
         return [json.loads(line)["event"] for line in (self.folder / "interlock.log").read_text().splitlines()]

@@ -24,6 +24,7 @@ import psutil
 import yaml
 from websockets.sync.client import connect
 
+from control.forms import FORMS
 from control.prescription import TrustedKey, demo_prescription, new_key, public_key, sign, trusted_bytes
 from eegloop.layout import Layout
 
@@ -79,8 +80,8 @@ def write_config(path: Path, seats: Sequence[Mapping[str, Any]], **sections: Any
 SHORT_BLOCKS = {"baseline_ms": 8_000, "sense_ms": 8_000, "stimulate_ms": 5_000}
 
 
-def sign_prescriptions(data: Path, seats: Sequence[dict[str, Any]], **changes: Any) -> None:
-    """Give every seat the demo's prescription with `changes`, signed by a key that this data directory trusts."""
+def sign_prescriptions(data: Path, seats: Sequence[dict[str, Any]], **changes: Any) -> bytes:
+    """Give every seat the demo's prescription with `changes`, signed by a key that this data directory trusts; the key."""
     layout = Layout(data)
     layout.create()
     now_s = time.time()
@@ -91,6 +92,7 @@ def sign_prescriptions(data: Path, seats: Sequence[dict[str, Any]], **changes: A
         file = data / f"{seat['id']}.json"
         file.write_bytes(sign(replace(demo_prescription(seat["person"], now_s), **changes), [key]))
         seat["prescription"] = str(file)
+    return key
 
 
 class Script:
@@ -211,6 +213,7 @@ class PageClient:
     """What a page does: sign in, say hello, and collect everything the WebSocket brings, in a thread."""
 
     def __init__(self, url: str, tokens: Mapping[str, str], answer_challenges: bool = True) -> None:
+        self.url = url
         self.tokens = dict(tokens)
         self.states: list[dict[str, Any]] = []
         self.texts: list[dict[str, Any]] = []
@@ -255,6 +258,32 @@ class PageClient:
         """Send a stop or a command and wait for its result."""
         self._socket.send(json.dumps({"id": "1", **message}))
         return self.answers.get(timeout=timeout_s)
+
+    def fill_in(self, seat: str, form: str, **values: int) -> httpx.Response:
+        """Answer a form over HTTP as a page does; what is not named is 0: no, none, not at all."""
+        given = [values.get(item.id, 0) for item in FORMS[form].items]
+        return httpx.post(
+            f"{self.url}/api/v1/seats/{seat}/answers",
+            json={"form": form, "values": given},
+            headers={"origin": self.url, "authorization": f"Bearer {self.tokens['token']}"},
+            timeout=8.0,
+        )
+
+    def fill_in_all(self, seat: str, timeout_s: float = 20.0) -> None:
+        """Answer whatever is due with nothing to complain of, until nothing is due any more."""
+
+        def answered() -> bool:
+            due = self.seat(seat).get("forms", {}).get("due", [])
+            if not due:
+                return True
+            for form in due:
+                given = self.fill_in(seat, form)
+                assert given.status_code == 200, given.text
+            count = len(self.states)
+            until(lambda: len(self.states) > count + 1, 5, "the state after the answers")
+            return False
+
+        until(answered, timeout_s, "every form is answered")
 
     def seat(self, name: str) -> dict[str, Any]:
         """The newest state of a seat, {} before the first."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from control.prescription import demo_prescription
+from control.pulse_plan import PulseNews
 from control.session import OperatorEvent
 from daemon.loop import Conditions, Decision, Line, Tick
 from dsp.pipeline import Pipeline
@@ -17,10 +19,13 @@ from interlock.effects import Entry, Order, Reply
 from interlock.judge import Judge
 from interlock.ledger import Book
 from interlock.limits import rules
+from interlock.told import state_of
 from simulators.brain import Brain
+from simulators.head import load_head
 from simulators.response import Stimulation
 from simulators.settings import BrainSettings
 
+OCCIPITAL = load_head().regions.index("occipital_left")
 BIOMARKERS = ("band_power", "relative_power", "iaf", "faa")
 BOOT_NS = 5_000_000_000_000  # the virtual machine has been up this long at LSL time 0
 BOOT_TO_LSL_S = -BOOT_NS * 1e-9
@@ -33,8 +38,10 @@ def info_of(settings: BrainSettings) -> StreamInfo:
     )
 
 
-def line_for(info: StreamInfo, prescription: Prescription, boot_to_lsl_s: float = BOOT_TO_LSL_S) -> Line:
-    biomarkers = [(kind, find("biomarker", kind).Settings()) for kind in BIOMARKERS]
+def line_for(
+    info: StreamInfo, prescription: Prescription, boot_to_lsl_s: float = BOOT_TO_LSL_S, kinds: tuple[str, ...] = BIOMARKERS
+) -> Line:
+    biomarkers = [(kind, find("biomarker", kind).Settings()) for kind in kinds]
     settings = LineSettings()
     module = find("controller", prescription.controller)
     controller = module.build(module.Settings())
@@ -51,11 +58,13 @@ class VirtualLoop:
     brain_settings: BrainSettings = field(default_factory=BrainSettings)
     samples_a_tick: int = 5
     demo: bool = True
+    kinds: tuple[str, ...] = BIOMARKERS
+    write_takes_ns: int = 100_000  # how long the device's driver takes to write a pulse
 
     def __post_init__(self) -> None:
         self.brain = Brain(self.brain_settings)
         self.info = info_of(self.brain_settings)
-        self.line = line_for(self.info, self.prescription)
+        self.line = line_for(self.info, self.prescription, kinds=self.kinds)
         device = find("stimulator", "simulated").LIMITS
         self.judge = Judge(rules(self.prescription, None, device), "simulated", "measured", Book("boot", True), BOOT_NS)
         self.output_ma = 0.0
@@ -66,6 +75,9 @@ class VirtualLoop:
         self.phases: list[tuple[float, str, str]] = []
         self.ticks: list[Tick] = []
         self.refusals: list[dict[str, object]] = []
+        self.pulses_s: list[float] = []  # LSL s at which the device gave one
+        self.true_rad: list[float] = []  # the occipital alpha's own phase then
+        self._news: list[PulseNews] = []
         self._sequence = 0
         self._session = ""
         self._nonce = ""
@@ -85,17 +97,21 @@ class VirtualLoop:
 
     def step(self, heartbeats: bool = True) -> None:
         rate = self.info.sample_rate_hz
-        data = self.brain.advance(self.samples_a_tick, Stimulation(amplitude_ma=self.output_ma))
+        pulses = self._shoot(BOOT_NS + round((self.t_s + self.samples_a_tick / rate) * 1e9))
+        stimulation = Stimulation(amplitude_ma=self.output_ma, pulses=tuple(int(at_s * rate) for at_s in pulses))
+        data = self.brain.advance(self.samples_a_tick, stimulation)
+        self._phase_rad = self.brain.truth().alpha_phase_rad[-1, OCCIPITAL]
         self.t_s += self.samples_a_tick / rate
         chunk = Chunk(data, self._n, self._n / rate, self.t_s)
         self._n += self.samples_a_tick
         now_ns = BOOT_NS + round(self.t_s * 1e9)
         self._handle(self.judge.tick(now_ns, WALL_NS + round(self.t_s * 1e9), now_ns))
         self._handle(self.judge.report(DeviceReport(self.output_ma, now_ns, connected=True, armed=self.armed), now_ns))
-        self._states.append(self.judge.state(now_ns))
+        self._states.append(state_of(self.judge, now_ns))
         states, self._states = tuple(self._states), []
         events, self.events = tuple(self.events), []
-        tick = Tick(len(self.ticks) + 1, self.t_s, chunk, states, events, self.conditions)
+        news, self._news = tuple(self._news), []
+        tick = Tick(len(self.ticks) + 1, self.t_s, chunk, states, events, self.conditions, pulses=news)
         self.ticks.append(tick)
         outcome = self.line.step(tick)
         self.decisions += outcome.decisions
@@ -116,10 +132,23 @@ class VirtualLoop:
                     )
                 case "fallback" | "end" | "stop" as kind:
                     self._send(kind, now_ns, tick.number, reason=effects.reason)
+            if effects.trigger_s is not None:
+                deadline_ns = BOOT_NS + round(effects.trigger_s * 1e9)
+                self._send("pulse", now_ns, 0, deadline_ns=deadline_ns)
         renewed = any(effects.command == "set" for effects in outcome.effects)
         if heartbeats and not renewed and self.line.effects.heartbeat and tick.number % 3 == 0:
             self._send("heartbeat", now_ns, tick.number)
         self.delivered.append((self.t_s, self.output_ma))
+
+    def _shoot(self, until_ns: int) -> list[float]:
+        """Give the pulse that waits, if its time comes before `until_ns`; its LSL s."""
+        fire_ns = self.judge.write_at_ns()
+        if fire_ns is None or fire_ns > until_ns:
+            return []
+        before = len(self.pulses_s)
+        self._now_ns = max(fire_ns, BOOT_NS + round(self.t_s * 1e9))
+        self._handle(self.judge.shoot(self._now_ns))
+        return self.pulses_s[before:]
 
     def _send(self, kind: str, now_ns: int, tick: int, **fields: object) -> None:
         self._sequence += 1
@@ -145,6 +174,14 @@ class VirtualLoop:
                 case Order(do="disarm" | "zero" as do):
                     self.output_ma = 0.0
                     self.armed = self.armed and do == "zero"
+                case Order(do="fire"):
+                    at_ns = self._now_ns + self.write_takes_ns
+                    at_s = (at_ns - BOOT_NS) * 1e-9
+                    self.pulses_s.append(at_s)
+                    # The hidden phase of the newest sample, and its advance since at the person's own frequency.
+                    since_s = at_s - (self.t_s - 1.0 / self.info.sample_rate_hz)
+                    self.true_rad.append(self._phase_rad + 2 * math.pi * self.brain_settings.individual_alpha_hz * since_s)
+                    self._handle(self.judge.fired(at_ns))
                 case Entry(number=number):
                     self.judge.written(number)
                 case Reply(body=body):
@@ -152,6 +189,9 @@ class VirtualLoop:
                         self._nonce = str(body["nonce"])
                     elif body.get("type") == "refused":
                         self.refusals.append(body)
+                    elif body.get("type") == "pulse":
+                        told = (int(body["sequence"]), str(body["outcome"]), int(body["error_us"]))  # type: ignore[call-overload]
+                        self._news.append(PulseNews(*told))
 
 
 def cut_again(ticks: list[Tick], cuts: Iterator[int]) -> list[Tick]:

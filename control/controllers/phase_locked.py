@@ -4,7 +4,8 @@ Each usable row says phase, frequency, amplitude, signal-to-noise ratio and the 
 the time at which the signed phase comes next is foretold. How well that works is *measured*: each row's phase is compared with
 what the row before foretold. When that error and the stimulator's own jitter together make the phase meaningless, this
 controller no longer triggers but keeps the biomarker in its band by power, as `dual_threshold` does.
-In this version nothing takes `trigger_s` to a stimulator: it is recorded, and the sentence says "would trigger".
+`trigger_s` is a wish: the session keeps it to the signed program (`control/pulse_plan.py`), the interlock to its deadline; how far off
+pulses really were is measured, too, and three late ones in a row end phase-locking until a person re-arms.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from control.steps import hold
 from control.watch import Watch, look
 from eegloop.closed import Closed
 from eegloop.ports import Snapshot
-from eegloop.stim import Prescription, StimRequest, finite
+from eegloop.stim import Authority, Prescription, StimRequest, finite
 
 LEARN_N = 8  # forecasts that were checked before one is trusted
 KEPT_N = 30
@@ -109,6 +110,7 @@ class State:
     unchecked_n: int = 0
     by_power: bool = False
     triggered_s: float | None = None
+    fires: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +119,18 @@ class PhaseLocked:
 
     def start(self, prescription: Prescription) -> State:
         program = read_program(Program, prescription)
-        return State(program, PowerState(program, Excursion()))
+        fires = prescription.pulses is not None and prescription.authority != Authority.OBSERVE
+        return State(program, PowerState(program, Excursion()), fires=fires)
 
     def decide(self, state: object, snapshot: Snapshot) -> tuple[State, StimRequest]:
         """Check the last forecast, then trigger, wait or leave it to power control."""
         assert isinstance(state, State)
         state, rhythm, objection = _rhythm(_watched(state, snapshot), snapshot)
-        jitter_deg = measured_jitter_deg(state)
+        if snapshot.pulses_over:
+            return state, hold(
+                snapshot, "No trigger: three pulses in a row were late, so phase-locking has ended; a person must re-arm."
+            )
+        jitter_deg = measured_jitter_deg(state, snapshot.pulse_errors_us)
         state = _choose(state, jitter_deg)
         if state.by_power:
             return _by_power(state, snapshot, jitter_deg)
@@ -141,8 +148,8 @@ class PhaseLocked:
             return state, hold(snapshot, "No trigger: the next one is not due yet.")
         ahead_ms = (due_s - rhythm.t_s) * 1000.0
         words = (
-            f"Would trigger at phase {state.program.phase_deg}° in {ahead_ms:.0f} ms, give or take {jitter_deg:.0f}°, "
-            "at the same amplitude, but nothing fires it in this version."
+            f"{'Asks for a pulse' if state.fires else 'Would trigger'} at phase {state.program.phase_deg}° in {ahead_ms:.0f} ms, "
+            f"give or take {jitter_deg:.0f}°, at the same amplitude{'' if state.fires else ', but nothing fires it: no pulses are signed'}."
         )
         return replace(state, triggered_s=due_s), replace(hold(snapshot, words), trigger_s=due_s)
 
@@ -158,14 +165,18 @@ def next_time_s(rhythm: Seen, phase_deg: float, earliest_s: float) -> float:
     return rhythm.t_s + (cycles + max(0, math.ceil(missing - 1e-9))) / rhythm.frequency_hz
 
 
-def measured_jitter_deg(state: State) -> float | None:
-    """Circular SD of the forecasts' errors with the stimulator's jitter, degrees (at most 180); None before enough were checked."""
+def measured_jitter_deg(state: State, pulse_errors_us: tuple[int, ...] = ()) -> float | None:
+    """Circular SD of the forecasts' errors with the stimulator's jitter, degrees (at most 180); None before enough were checked.
+
+    The stimulator's jitter is the signed one, or what its own pulses showed (µs) if that is more.
+    """
     if len(state.errors_deg) < LEARN_N or state.last is None:
         return None
     # Root mean square about zero, on the circle: a steady bias misses the phase as surely as scatter.
     mean = sum(math.cos(math.radians(error)) for error in state.errors_deg) / len(state.errors_deg)
     sd_deg = 180.0 if mean <= 0.0 else math.degrees(math.sqrt(max(0.0, -2.0 * math.log(min(mean, 1.0)))))
-    fire_deg = 360.0 * state.last.frequency_hz * state.program.fire_jitter_us * 1e-6
+    shown_us = math.sqrt(sum(error**2 for error in pulse_errors_us) / len(pulse_errors_us)) if pulse_errors_us else 0.0
+    fire_deg = 360.0 * state.last.frequency_hz * max(float(state.program.fire_jitter_us), shown_us) * 1e-6
     return min(180.0, math.hypot(sd_deg, fire_deg))
 
 

@@ -271,7 +271,7 @@ def _stay_at_best(state: State, snapshot: Snapshot, t_s: float) -> tuple[State, 
         # Not even the start is proven: every usable estimate lowers by a step, without waiting for the last change to show.
         lower_ma = snapshot.present_ma - state.program.step_ua / 1000.0
         towards_ma = lower_ma if lower_ma > SAME_MA else 0.0
-        request = go_to(snapshot, towards_ma, f"The search is over without a proven amplitude ({state.done})")
+        request = go_to(snapshot, towards_ma, f"The search is over without an amplitude that it could rely on ({state.done})")
         return (state if request.hold else replace(state, changed_s=t_s)), request
     best_ma, step_ma = _ua(state, proposal.best) / 1000.0, state.program.step_ua / 1000.0
     waiting = state.changed_s is not None and t_s - state.changed_s < state.program.refractory_ms / 1000.0

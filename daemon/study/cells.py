@@ -31,6 +31,9 @@ _FAA: dict[str, int | str] = {
     "high_milli": 250,
 }
 _PACE: dict[str, int | str] = {"average_n": 30, "dwell_n": 10, "refractory_ms": 55_000, "give_up_n": 40}
+# No more than it takes: the deadband lies low in the target, and estimates are averaged over as long as one amplitude lasts.
+_SPARING = {**_FAA, **_PACE, "low_milli": 0, "high_milli": 200, "average_n": 60, "kp_ua": 200, "ki_ua_per_min": 200}
+_SHORT = {"low_milli": 50, "high_milli": 250, "average_n": 30}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +76,11 @@ ARMS = {
             "dual threshold, within bounds",
             signed("dual_threshold", {**_FAA, **_PACE, "step_ua": 150}, start_ua=600),
         ),
+        Arm("proportional_integral", "proportional-integral, within bounds", signed("proportional_integral", _SPARING, start_ua=500)),
         Arm(
-            "proportional_integral",
-            "proportional-integral, within bounds",
-            signed("proportional_integral", {**_FAA, **_PACE, "kp_ua": 200, "ki_ua_per_min": 200}, start_ua=600),
+            "proportional_integral_short",
+            "the same in stimulate blocks of 20 s instead of 40",
+            replace(signed("proportional_integral", {**_SPARING, **_SHORT}, start_ua=600), stimulate_ms=20_000),
         ),
         Arm("on_off", "on/off, within bounds", signed("on_off", {**_FAA, **_PACE, "on_ua": SCHEDULE_UA}, start_ua=500)),
         Arm(
@@ -137,7 +141,7 @@ SCENARIOS = {
         Scenario("quick", "a look: three kinds, four arms, 20 minutes", 1_200, ("responder", "non_responder", "inverted"),
                  ("none", "schedule", "dual_threshold", "dual_threshold_lower"), 4, (("responder", "dual_threshold"),), 1),
         Scenario("cohort", "how well: every kind, every arm, 20 minutes", 1_200, _EVERYBODY, tuple(ARMS), 20, (), 0),
-        Scenario("safety", "10,080 sessions of 5 minutes and 100 at sample level under the oracle", 300, _EVERYBODY, tuple(ARMS), 140,
+        Scenario("safety", "10,080 sessions of 5 minutes and 100 at sample level under the oracle", 300, _EVERYBODY, tuple(arm for arm in ARMS if arm != "proportional_integral_short"), 140,
                  (*_SAME, ("mover", "proportional_integral"), ("dropouts", "on_off")), 20),
     )
 }  # fmt: skip

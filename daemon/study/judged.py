@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 
 from daemon.study.oracle import Oracle
-from eegloop.plugins import find
+from drivers.stimulators import simulated
 from eegloop.stim import DeviceReport, Prescription, StimCommand, StimState
 from interlock.effects import Effect, Entry, Order, Reply
 from interlock.judge import Judge
 from interlock.ledger import Book
 from interlock.limits import device_amplitude_ma, rules
+from interlock.told import state_of
 
 BOOT_NS = 5_000_000_000_000
 """The virtual machine has been up this long at LSL time 0."""
@@ -37,7 +38,7 @@ class JudgedOutput:
     """
 
     def __init__(self, prescription: Prescription, wall_s: float) -> None:
-        limits = find("stimulator", "simulated").LIMITS
+        limits = simulated.LIMITS
         self.judge = Judge(rules(prescription, None, limits), "simulated", "measured", Book("boot", True), BOOT_NS)
         self.oracle = Oracle(prescription, device_amplitude_ma(limits))
         self.output_ma = 0.0
@@ -110,7 +111,7 @@ class JudgedOutput:
 
     def state(self) -> StimState:
         """What the daemon hears."""
-        return self.judge.state(self._now_ns)
+        return state_of(self.judge, self._now_ns)
 
     def end(self) -> tuple[str, ...]:
         """Close the record; the oracle's findings."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from daemon.study.metrics import Result
@@ -129,15 +127,11 @@ def figure(results: Sequence[Result], person: str) -> str:
 
 
 def write(results: Sequence[Result], folder: Path, heading: str) -> Path:
-    """study.md, one figure a kind of person, and every session as a line of sessions.jsonl; the path of study.md."""
+    """study.md, and one figure a kind of person; the path of study.md."""
     folder.mkdir(parents=True, exist_ok=True)
     persons = list(dict.fromkeys(r.job.person for r in results))
     for person in persons:
         (folder / f"{person}.svg").write_text(figure(results, person), encoding="utf-8")
-    with (folder / "sessions.jsonl").open("w", encoding="utf-8") as file:
-        for result in results:
-            body = {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in asdict(result).items()}
-            file.write(json.dumps(body, allow_nan=False) + "\n")
     page = folder / "study.md"
     page.write_text(f"# {heading}\n\n{findings(results)}\n{table(results)}\n{reasons(results)}", encoding="utf-8")
     return page

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import replace
+from functools import cache
 
 import numpy as np
 
@@ -18,8 +19,8 @@ from daemon.study.cells import ARMS, MONTAGE, TARGET, WALL_S, lasting
 from daemon.study.judged import BOOT_TO_LSL_S, JudgedOutput
 from daemon.study.metrics import Collector, Job, Result, largest_step, limit_cycle
 from dsp.pipeline import Pipeline
+from eegloop import plugins
 from eegloop.line import LineSettings
-from eegloop.plugins import find
 from eegloop.signal import BiomarkerColumn, Biomarkers, Chunk, Grade, Quality, StreamInfo
 from eegloop.stim import Block, Phase, Prescription
 from simulators.biomarker_plant import BiomarkerPlant, Profile, asymmetry_table
@@ -28,6 +29,8 @@ from simulators.faults import Faults, Packet, parse
 from simulators.patients import individual
 from simulators.response import Stimulation
 
+find = cache(plugins.find)
+"""Thousands of sessions ask for the same few parts."""
 SPARE_S = 150
 """Screening, contact, baseline and the way down, beside the session itself."""
 CHUNK_S = 0.1

@@ -1,4 +1,4 @@
-"""The web process: `python -m daemon.web --data DIR --port N`, settings as one line of JSON on standard input.
+"""The web process: `python -m daemon.web --data DIR`, settings as one line of JSON on standard input.
 
 It says `{"port": N, "asked": N}` on standard output once it serves, logs to standard error, and ends within a
 second of SIGTERM, or of its supervisor's death.
@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import ctypes
 import errno
+import importlib
 import json
 import logging
 import os
@@ -46,15 +47,18 @@ def main() -> int:
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # a stranger's broken requests must not fill the log
     _end_with_parent()
     try:
-        handover = _read_settings()
+        if arguments.supervised:
+            _load()
+        handover = _read_settings(arguments.supervised)
+        asked = handover.web.port if arguments.supervised else arguments.port
         if handover.parent_pid is not None:
             # The supervisor decides the order of ending on Ctrl-C: stimulation first, pages last.
             signal.signal(signal.SIGHUP, signal.SIG_IGN)
         layout = Layout(arguments.data)
         layout.create()
-        listener = _bind(handover.web.host, arguments.port)
+        listener = _bind(handover.web.host, asked)
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_serve(layout, handover, listener, arguments.port))
+            runner.run(_serve(layout, handover, listener, asked))
     except (EegloopError, PermissionError) as error:
         print(f"web: {error}", file=sys.stderr)
         return 1
@@ -62,7 +66,7 @@ def main() -> int:
 
 
 async def _serve(layout: Layout, handover: Handover, listener: socket.socket, asked: int) -> None:
-    # Imported here, so that wrong arguments and settings are told without FastAPI's half second.
+    # Imported here, so that a person's wrong arguments and settings are told without FastAPI's second.
     import uvicorn
 
     from daemon.mqtt import MqttLink
@@ -152,6 +156,12 @@ async def _watch_parent(parent_pid: int | None, ended: asyncio.Event) -> None:
     ended.set()
 
 
+def _load() -> None:
+    """What serving needs, while the supervisor still reads its configuration."""
+    for name in ("uvicorn", "daemon.mqtt", "daemon.web.app", "daemon.web.connections", "daemon.web.stop", "daemon.web.settings"):
+        importlib.import_module(name)
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m daemon.web",
@@ -160,14 +170,20 @@ def _arguments() -> argparse.Namespace:
     )
     parser.add_argument("--data", type=Path, required=True, help="the data directory")
     parser.add_argument("--port", type=int, default=8765, help="TCP port on 127.0.0.1; another free one if it is in use; 0 = any")
+    parser.add_argument(
+        "--supervised", action="store_true", help="wait for the settings line, which names the port, and end without it"
+    )
     arguments = parser.parse_args()
     if not 0 <= arguments.port <= 65535:
         parser.error(f"--port: {arguments.port} must be from 0 to 65535")
     return arguments
 
 
-def _read_settings() -> Handover:
-    """The first line of standard input; a terminal there, or nothing within 5 s, means the defaults."""
+def _read_settings(supervised: bool) -> Handover:
+    """The first line of standard input; a terminal there, or nothing within 5 s, means the defaults.
+
+    A supervisor may take its time, and must have said something: it has none for us if its own start failed.
+    """
     from daemon.web.settings import Handover
 
     if sys.stdin is None or sys.stdin.isatty():
@@ -175,11 +191,13 @@ def _read_settings() -> Handover:
     descriptor = sys.stdin.fileno()
     line = b""
     while b"\n" not in line and len(line) <= MAX_SETTINGS_BYTES:
-        ready, _, _ = select.select([descriptor], [], [], SETTINGS_TIMEOUT_S)
+        ready, _, _ = select.select([descriptor], [], [], None if supervised else SETTINGS_TIMEOUT_S)
         part = os.read(descriptor, 4096) if ready else b""
         if not part:
             break
         line += part
+    if supervised and not line:
+        os._exit(0)
     return Handover.from_line(line.partition(b"\n")[0])
 
 

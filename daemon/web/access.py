@@ -87,6 +87,26 @@ def create_link(layout: Layout) -> str:
     return secret
 
 
+def address_file(layout: Layout) -> Path:
+    """Where the running service's address stands."""
+    return layout.run / "address"
+
+
+def sign_in_link(layout: Layout) -> str:
+    """A new one-time sign-in link of the service that runs on this data directory.
+
+    Raises
+    ------
+    SetupError
+        If none runs.
+    """
+    try:
+        address = address_file(layout).read_text()
+    except OSError:
+        raise SetupError(f"no eegloop runs on {layout.data}; start it with `eegloop run`") from None
+    return f"{address}/#link={create_link(layout)}"
+
+
 def redeem_link(layout: Layout, secret: object) -> bool:
     """True exactly once per secret, within its five minutes."""
     if not isinstance(secret, str) or not _SECRET.fullmatch(secret):

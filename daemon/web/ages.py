@@ -6,6 +6,9 @@ from typing import Any
 
 SILENT_S = 1.0  # after this the output is unknown: without its daemon an interlock has gone to zero by now
 LOST_S = 2.0  # after this nothing counts as live
+_UNKNOWN_ELECTRODE = {
+    "good": False, "reasons": ["unknown"], "line_ratio": None, "contact": None, "worst": False, "impedance_kohm": None,
+}  # fmt: skip
 
 
 def grown(seats: list[dict[str, Any]], age_s: float, connected: bool) -> list[dict[str, Any]]:
@@ -72,7 +75,7 @@ def _lost(seat: dict[str, Any], age_s: float) -> dict[str, Any]:
         "phase_reason": reason,
         "phase_left_s": None,
         "stream": {**seat["stream"], "status": "lost"},
-        "quality": [{**row, "good": False, "reasons": ["unknown"], "line_ratio": None} for row in seat.get("quality") or []],
+        "quality": [{**row, **_UNKNOWN_ELECTRODE} for row in seat.get("quality") or []],
         "biomarkers": [{**row, "value": None, "grade": "n/a", "reason": reason} for row in seat.get("biomarkers") or []],
         "target": {**(seat.get("target") or {}), "value": None, "estimate": None, "grade": "n/a"},
         "recording": {**(seat.get("recording") or {}), "status": "failed", "message": reason},

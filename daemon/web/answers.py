@@ -65,6 +65,34 @@ class Secret(Closed):
     secret: str = Field(min_length=1, max_length=200)
 
 
+class FilledIn(Closed):
+    """One form, filled in: one whole number a question, in the form's order."""
+
+    form: str = Field(min_length=1, max_length=40, pattern=r"^[a-z0-9_]+$")
+    values: list[int] = Field(min_length=1, max_length=40)
+
+
+class Question(BaseModel):
+    """One question: what is asked, and the whole numbers 0 to `highest` that answer it, each with a word (or only the ends)."""
+
+    id: str
+    text: str
+    highest: int
+    labels: list[str]
+
+
+class Form(BaseModel):
+    id: str
+    title: str
+    items: list[Question]
+
+
+class Taken(BaseModel):
+    """The answers were kept."""
+
+    form: str
+
+
 class Nothing(Closed):
     """An empty object."""
 

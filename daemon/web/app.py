@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Any
 
@@ -13,10 +14,11 @@ from fastapi import FastAPI, Header, HTTPException, Path, Request, Response, Web
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 
-from daemon.web.access import Tokens, redeem_link
+from daemon.web.access import Session, Tokens, redeem_link
 from daemon.web.answers import Health, Nothing, PageTokens, Refusal, Secret, State, StopResult
 from daemon.web.assets import Asset
 from daemon.web.feed import Feed
+from daemon.web.forms import add_forms
 from daemon.web.socket import Sockets
 from daemon.web.stop import StopLine
 from eegloop.layout import Layout
@@ -63,6 +65,7 @@ def build_app(site: Site) -> FastAPI:
     _add_looking(app, site)
     _add_signing_in(app, site)
     _add_stop(app, site)
+    add_forms(app, site.feed, partial(_signed_in, site), _REFUSALS)
 
     @app.websocket("/api/v1/live")
     async def live(socket: WebSocket) -> None:
@@ -81,12 +84,17 @@ def _add_looking(app: FastAPI, site: Site) -> None:
     @app.get("/api/v1/state", response_model=State, responses={**_UNAUTHORIZED, 421: _REFUSALS[421]})
     async def state(authorization: Annotated[str, Header(description="Bearer TOKEN", max_length=300)] = "") -> dict[str, Any]:
         """The live state of every seat, with the age of every number."""
-        scheme, _, token = authorization.partition(" ")
-        session = site.tokens.check(token) if scheme.lower() == "bearer" else None
-        if session is None or not site.sockets.may_look(session):
-            why = "a page token is needed: open a one-time link (`eegloop link`)"
-            raise HTTPException(401, why, {"WWW-Authenticate": "Bearer"})
+        _signed_in(site, authorization)
         return site.feed.state()
+
+
+def _signed_in(site: Site, authorization: str) -> Session:
+    scheme, _, token = authorization.partition(" ")
+    session = site.tokens.check(token) if scheme.lower() == "bearer" else None
+    if session is None or not site.sockets.may_look(session):
+        why = "a page token is needed: open a one-time link (`eegloop link`)"
+        raise HTTPException(401, why, {"WWW-Authenticate": "Bearer"})
+    return session
 
 
 def _add_signing_in(app: FastAPI, site: Site) -> None:

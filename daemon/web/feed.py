@@ -161,15 +161,15 @@ class Feed:
             group.create_task(self._follow(), name="live socket")
             group.create_task(self._keep_telling(), name="state ticker")
 
-    async def command(self, seat: str, name: str, by: str) -> tuple[bool, str]:
-        """Pass a person's wish to the daemon; (ok, error)."""
+    async def command(self, seat: str, name: str, by: str, **more: object) -> tuple[bool, str]:
+        """Pass a person's wish to the daemon; (ok, error). `more`: what goes with it, as docs/contracts.md section 6 says."""
         age_s = self.age_s
         if self._writer is None or not self._current or age_s is None or age_s > LOST_S:
             return False, "the service does not answer; look at its window, or start it again"
         if len(self._asked) >= MAX_COMMANDS:
             return False, "too many commands at once; try again in a few seconds"
         number = next(self._numbers)
-        body = json.dumps({"type": "command", "seat": seat, "name": name, "by": by, "id": number}).encode()
+        body = json.dumps({**more, "type": "command", "seat": seat, "name": name, "by": by, "id": number}).encode()
         future: asyncio.Future[tuple[bool, str]] = asyncio.get_running_loop().create_future()
         self._asked[number] = future
         try:

@@ -26,6 +26,12 @@ export interface ChannelQuality {
   good: boolean;
   reasons: string[];
   line_ratio: number | null;
+  /** Contact score without impedance, 0 (none) to 1. */
+  contact?: number | null;
+  /** The one electrode to see to first; at most one of a headset. */
+  worst?: boolean;
+  /** Where the board measures it. */
+  impedance_kohm?: number | null;
 }
 
 export interface Target {
@@ -36,6 +42,8 @@ export interface Target {
   /** What the controller last decided on: the median of `estimate_n` windows. */
   estimate?: number | null;
   estimate_n?: number;
+  /** How far single windows scatter about it; null while that is not known. */
+  estimate_spread?: number | null;
   low: number;
   high: number;
   grade: string;
@@ -91,6 +99,25 @@ export interface Alarm {
   age_s: number;
 }
 
+/** Something that the answers forbid: "block" until answered otherwise, "hold" until a clinician releases it, "pause", "stop". */
+export interface FormFinding {
+  level: string;
+  form: string;
+  item: string;
+  text: string;
+}
+
+/** What is asked now; empty where nothing can be delivered. */
+export interface Forms {
+  due: string[];
+  open: string[];
+  findings: FormFinding[];
+  /** Unix s from which a next session may begin; 0 = now, null = not in this course. */
+  next_session_s: number | null;
+  wait_s: number | null;
+  virtual: boolean;
+}
+
 /** The live state of one seat, as the daemon publishes it (objects may be empty before the first sample). */
 export interface LoopState {
   seat: string;
@@ -108,6 +135,7 @@ export interface LoopState {
   decision: Partial<Decision>;
   recording: Partial<Recording>;
   alarms: Alarm[];
+  forms: Partial<Forms>;
 }
 
 export interface Seat {

@@ -33,6 +33,11 @@ export function stopToken(): string | null {
   return read(STOP_TOKEN);
 }
 
+/** What opens this page's requests over HTTP; null while signed out. */
+export function pageToken(): string | null {
+  return read(TOKEN);
+}
+
 export function keepStopToken(token: string): void {
   write(STOP_TOKEN, token);
 }

@@ -110,6 +110,7 @@ export function takeState(list: Partial<LoopState>[], daemonAgeS: number, atMs: 
         decision: s.decision ?? {},
         recording: s.recording ?? {},
         alarms: s.alarms ?? [],
+        forms: s.forms ?? {},
       },
     };
   }

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 from drivers.sources.brainflow_boards import BoardDescription, describe_board
 from drivers.sources.brainflow_library import board_id, library
@@ -15,7 +18,7 @@ from drivers.sources.clock import ClockState, Counter, SampleClock
 from drivers.sources.counters import CounterFinder
 from eegloop.errors import SourceError
 from eegloop.ports import Clock
-from eegloop.signal import Chunk, SideChunk, SourceNews, StreamInfo
+from eegloop.signal import F64, Chunk, SideChunk, SourceNews, StreamInfo
 
 CHUNK_S = 0.02
 # Counters that were checked: Cyton by the shared recording, Synthetic here. Others are used once they are understood.
@@ -124,6 +127,8 @@ class BrainflowSource:
                     yield news
                 continue
             for chunk in self._place(item, samples):
+                if (contact := self._slow.take_contact()) is not None:
+                    chunk = replace(chunk, impedance_kohm=contact)
                 if chunk.segment != segment:
                     segment = chunk.segment
                     yield SourceNews("warning", f"new segment: {samples.restart_reason}", chunk.t0_s)
@@ -160,6 +165,12 @@ class _SlowValues:
         self._battery_s = -math.inf
         self._ohm: tuple[float, ...] = ()
         self._ohm_s = -math.inf
+        self._contact: F64 | None = None
+
+    def take_contact(self) -> F64 | None:
+        """(n_channels,) kΩ if there are new ones since the last call, NaN where the board gives none."""
+        contact, self._contact = self._contact, None
+        return contact
 
     def look(self, item: Delivery) -> Iterator[SourceNews]:
         """What a delivery says that is new."""
@@ -180,6 +191,7 @@ class _SlowValues:
             # The electrodes in their order, then reference and ground where the board measures them.
             names = (*self._electrodes, "REF", "GND") if len(ohm) >= len(self._electrodes) else ("REF", "GND")
             kohm = {f"{name}_kohm": round(value / 1000, 2) for name, value in zip(names, ohm, strict=False) if value > 0.0}
+            self._contact = np.array([kohm.get(f"{name}_kohm", math.nan) for name in self._electrodes])
             yield SourceNews(
                 "impedance", "contact: " + ", ".join(f"{k[:-5]} {v:g} kΩ" for k, v in kohm.items()), now_s, dict(kohm)
             )

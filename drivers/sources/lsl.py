@@ -25,7 +25,7 @@ from pydantic import Field, field_validator
 from drivers.sources.clock import FUTURE_S, ClockState, SampleClock
 from drivers.sources.lsl_inlet import Inlet, StreamHeader, StreamLost, Wanted, find_stream
 from drivers.sources.lsl_markers import MarkerStream
-from drivers.sources.repeats import Repeats
+from drivers.sources.repeats import Repeats, rising
 from drivers.sources.units import microvolts_per
 from eegloop.closed import Closed
 from eegloop.errors import SourceError
@@ -213,7 +213,7 @@ class LslSource:
             return []
         most = max(1, round(CHUNK_S * samples.nominal_hz))
         if 2 * n <= 3 * most and self._agrees(stamps_s, now_s):
-            return samples.feed(data_uv, stamps_s + self._shift_s, now_s)
+            return samples.feed(data_uv, stamps_s + self._shift_s if self._shift_s else stamps_s, now_s)
         out: list[Chunk] = []
         # Where the sender's clock was set inside a delivery, what comes after is placed by itself.
         cuts = [0, *(np.flatnonzero(np.abs(np.diff(stamps_s)) > FUTURE_S) + 1).tolist(), n]
@@ -227,8 +227,12 @@ class LslSource:
 
     def _agrees(self, stamps_s: F64, now_s: float) -> bool:
         """The stamps are of this machine's clock: neither from the future nor older than anything liblsl keeps."""
-        off_s = now_s - (float(stamps_s[-1]) + self._shift_s)
-        return -FUTURE_S < off_s < FOREIGN_S and bool(np.abs(np.diff(stamps_s)).max(initial=0.0) <= FUTURE_S)
+        stamps = stamps_s.tolist()
+        if not -FUTURE_S < now_s - (stamps[-1] + self._shift_s) < FOREIGN_S:
+            return False
+        # Between rising ends that lie close together no step can be a large one.
+        close = stamps[-1] - stamps[0] <= FUTURE_S and rising(stamps)
+        return close or bool(np.abs(np.diff(stamps_s)).max(initial=0.0) <= FUTURE_S)
 
     def _follow_clock(self, stamp_s: float, n: int, now_s: float, samples: SampleClock) -> None:
         """A sender whose clock is another one (set while it ran, started anew, or no LSL time at all): its stamps say how its

@@ -19,7 +19,7 @@ from eegloop.errors import SourceError
 from eegloop.signal import F32, F64, StreamInfo
 
 BUFFER_S = 30  # liblsl keeps this much for us; it is the bounded queue between the network and the loop
-SETTLE_S = 0.5  # after a first match, how long to look for a second one
+SETTLE_S = 0.4  # after a first match, how long to look for a second one: another round of asking
 PULL_SAMPLES = 512
 _FLOAT32, _STRING = 1, 3
 _LOST = -2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections import deque
 
 import numpy as np
@@ -17,7 +18,7 @@ class Repeats:
     def __init__(self) -> None:
         self.found = 0
         self._newest_s = -np.inf
-        self._recent: deque[tuple[F64, F32]] = deque(maxlen=REMEMBERED)
+        self._recent: deque[tuple[float, list[float], F32]] = deque(maxlen=REMEMBERED)  # each with its newest stamp
 
     def fresh(self, data: F32, stamps_s: F64) -> tuple[F32, F64]:
         """The samples of a delivery that did not come before; the same arrays when all are new (one comparison a delivery).
@@ -28,20 +29,40 @@ class Repeats:
         stamps_s : (n,) float64
             The sender's own stamps, before any correction.
         """
-        if not (float(stamps_s[0]) > self._newest_s and bool((np.diff(stamps_s) > 0.0).all())):
-            keep = self._new(data, stamps_s)
-            self.found += int((~keep).sum())
-            data, stamps_s = data[keep], stamps_s[keep]
-        if len(stamps_s):
-            self._recent.append((stamps_s.copy(), data))
-            self._newest_s = max(self._newest_s, float(stamps_s.max()))
+        stamps = stamps_s.tolist()
+        newest_s = stamps[-1]
+        if not (stamps[0] > self._newest_s and rising(stamps)):
+            keep = self._new(data, stamps)
+            if keep is not None:
+                self.found += int((~keep).sum())
+                data, stamps_s = data[keep], stamps_s[keep]
+                stamps = stamps_s.tolist()
+            newest_s = max(stamps, default=-np.inf)
+        if stamps:
+            self._recent.append((newest_s, stamps, data))
+            self._newest_s = max(self._newest_s, newest_s)
         return data, stamps_s
 
-    def _new(self, data: F32, stamps_s: F64) -> Bool:
-        known = {(t, row.tobytes()) for stamps, rows in self._recent for t, row in zip(stamps.tolist(), rows, strict=True)}
-        keep = np.ones(len(stamps_s), np.bool_)
-        for i, (stamp, row) in enumerate(zip(stamps_s.tolist(), data, strict=True)):
+    def _new(self, data: F32, stamps: list[float]) -> Bool | None:
+        """Which samples are new; None = all, at a glance: no stamp came before."""
+        low, wanted = min(stamps), set(stamps)
+        known = {
+            (t, rows[i].tobytes())
+            for newest_s, before, rows in self._recent
+            if newest_s >= low
+            for i, t in enumerate(before)
+            if t in wanted
+        }
+        if not known and len(wanted) == len(stamps):
+            return None
+        keep = np.ones(len(stamps), np.bool_)
+        for i, (stamp, row) in enumerate(zip(stamps, data, strict=True)):
             key = (stamp, row.tobytes())
             keep[i] = key not in known
             known.add(key)
         return keep
+
+
+def rising(stamps: list[float]) -> bool:
+    """Each later than the one before."""
+    return all(map(operator.lt, stamps, stamps[1:]))

@@ -20,7 +20,8 @@ from typing import Any
 
 import pylsl
 
-from drivers.stimulators.local_socket import listening, only_one
+from drivers.stimulators.local_socket import TAKE_OVER_S, listening
+from eegloop.single import only_one
 
 HELD = 3
 DEVICE = "lsl_markers"
@@ -95,7 +96,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--socket", type=Path, required=True, help="where the interlock connects")
     parser.add_argument("--name", default="eegloop-stimulation", help="of the LSL stream")
     arguments = parser.parse_args(argv)
-    lock = only_one(arguments.socket)
+    lock = only_one(Path(f"{arguments.socket}.lock"), TAKE_OVER_S)
     if lock < 0:
         print(f"lsl_markers_bridge: another one still serves {arguments.socket}; end it first", file=sys.stderr)
         return HELD

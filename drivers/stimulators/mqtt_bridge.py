@@ -20,8 +20,9 @@ from pathlib import Path
 
 import aiomqtt
 
-from drivers.stimulators.local_socket import listening, only_one
+from drivers.stimulators.local_socket import TAKE_OVER_S, listening
 from eegloop.broker import PLAIN_PORT, TLS_PORT, address, in_the_clear, secret, tls_context
+from eegloop.single import only_one
 
 STOP = b'{"stop":1}'
 HELD = 3
@@ -158,7 +159,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--client-cert-file", default="", help="this machine's own certificate, if the broker asks for one")
     parser.add_argument("--client-key-file", default="", help="0600 file of its key, if that is not in the certificate's file")
     arguments = parser.parse_args(argv)
-    lock = only_one(Path(arguments.socket))
+    lock = only_one(Path(f"{arguments.socket}.lock"), TAKE_OVER_S)
     if lock < 0:
         print(f"mqtt_bridge: another one still serves {arguments.socket}; end it first", file=sys.stderr)
         return HELD

@@ -19,6 +19,7 @@ from pydantic import Field, model_validator
 from dsp.biomarkers.segments import Held, MeanDensity
 from dsp.hop import Hop
 from dsp.quality import Code
+from dsp.sections import savitzky_golay
 from eegloop.closed import Closed
 from eegloop.errors import ConfigError
 from eegloop.line import LineSettings
@@ -68,9 +69,7 @@ class AlphaPeak:
 @lru_cache(maxsize=16)
 def _smoothers(n: int, spacing: float, bins: int, order: int) -> tuple[F64, F64, F64]:
     """Matrices that give n bins' Savitzky-Golay value, slope and curvature: the filter of unit vectors."""
-    from scipy import signal  # seconds to import; not when a configuration is only read
-
-    value, slope, bend = (signal.savgol_filter(np.eye(n), bins, order, deriv=d, delta=spacing, axis=-1) for d in range(3))
+    value, slope, bend = (savitzky_golay(n, bins, order, derivative, spacing) for derivative in range(3))
     return value, slope, bend
 
 

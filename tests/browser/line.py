@@ -15,11 +15,15 @@ import os
 import sys
 import time
 from collections import deque
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from control.forms import Answer, AnswerError, checked
+from control.prescription import demo_prescription
+from control.questions import Kept, Moment, asked
 from daemon.live import LiveServer, SeatInfo
 from eegloop.layout import Layout
 from eegloop.signal import Chunk
@@ -30,6 +34,7 @@ BANDS = {"delta": (1, 4), "theta": (4, 8), "alpha": (8, 13), "beta": (13, 30), "
 CHUNK_S = 0.02
 CHALLENGE_S = 0.5  # the daemon asks every 2 s
 LOW, HIGH = 18.0, 40.0
+PRESCRIPTION = demo_prescription("virtual", time.time())
 
 
 class Seat:
@@ -55,6 +60,7 @@ class Seat:
         self.lost = 0
         self.sums = {0: 0}  # end sample of every chunk sent: sum of all float32 bit patterns so far
         self.demo = True
+        self.kept = Kept()
         self.script: dict[str, Any] = {
             "block": "auto",
             "mute": False,
@@ -185,6 +191,9 @@ class Seat:
                     "good": c not in self.script["bad"],
                     "reasons": [self.script["bad"][c]] if c in self.script["bad"] else [],
                     "line_ratio": 0.1,
+                    "contact": 0.21 if c in self.script["bad"] else 0.97,
+                    "worst": c == next(iter(self.script["bad"]), None),
+                    "impedance_kohm": 180.0 if c in self.script["bad"] else 8.0,
                 }
                 for c in self.info.channels
             ],
@@ -228,7 +237,33 @@ class Seat:
             },
             recording={"status": "ok", "message": "", "seconds": t_s - self.started_s, "session": "01"},
             alarms=self.script.get("alarms", []),
+            forms=self.forms(),
         )
+
+    def forms(self) -> dict[str, Any]:
+        """What is asked, by the rules themselves, of somebody who has answered nothing before."""
+        now_s = time.time()
+        phase = "stopped" if self.latched else self.session
+        asks = asked(self.kept, Moment(now_s, phase), PRESCRIPTION)
+        return {
+            "due": list(asks.due),
+            "open": list(asks.open),
+            "findings": [{"level": f.level.name.lower(), "form": f.form, "item": f.item, "text": f.text} for f in asks.findings],
+            "next_session_s": 0.0,
+            "wait_s": 0.0,
+            "virtual": False,
+            **self.script.get("forms", {}),
+        }
+
+    def answered(self, form: str, values: tuple[int, ...]) -> str:
+        try:
+            answer = checked(Answer(form, values, time.time(), "page"))
+        except AnswerError as error:
+            return str(error)
+        self.kept = replace(self.kept, answers=(*self.kept.answers, answer))
+        if self.session == "screen" and not asked(self.kept, Moment(time.time(), "screen"), PRESCRIPTION).findings:
+            self.session = "contact"
+        return ""
 
 
 def _row(name: str, channel: str, value: float | None, unit: str, reason: str, age_s: float) -> dict[str, Any]:
@@ -277,6 +312,10 @@ async def obey(live: LiveServer, seats: dict[str, Seat]) -> None:
     while True:
         command = await live.commands.get()
         seat = seats[command.seat]
+        if command.name == "answer":
+            refused = seat.answered(command.form, command.values)
+            command.answer(not refused, refused)
+            continue
         command.answer(True, "")
         if command.name == "stop":
             seat.latched = True
@@ -305,6 +344,7 @@ async def listen(live: LiveServer, seats: dict[str, Seat]) -> None:
         for seat in seats.values():
             seat.latched = change.get("latched", seat.latched)
             seat.session = change.get("session", seat.session)
+            seat.kept = seat.kept if "session" not in change else Kept()
             seat.script.update(change)
         print(json.dumps({"done": change}), flush=True)
     os._exit(0)

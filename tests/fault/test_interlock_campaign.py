@@ -18,8 +18,8 @@ import pytest
 
 from daemon.processes import NICE_INTERLOCK, prefer
 from eegloop.stop import stop
-from interlock.log import check_chain, read_head
-from tests.interlock_bench import valid_now
+from interlock.log import read_head
+from tests.interlock_bench import check_chain, valid_now
 from tests.interlock_rig import ROOT, SAMPLE, SEAT, Daemon, DaemonProcess, Rig, boot_ns, wait_for
 from tests.loop_bench import Bench, Client
 

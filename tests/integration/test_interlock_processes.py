@@ -21,8 +21,8 @@ import pytest
 from eegloop.launch import interlock_argv
 from eegloop.stim import Limit
 from eegloop.stop import ADVICE, stop
-from interlock.log import check_chain, read_head
-from tests.interlock_bench import Signer, valid_now, write_signed
+from interlock.log import read_head
+from tests.interlock_bench import Signer, check_chain, valid_now, write_signed
 from tests.interlock_rig import ROOT, SEAT, Daemon, DaemonProcess, Rig, boot_ns, wait_for
 
 WITHIN_S = 1.0
@@ -599,13 +599,17 @@ ALLOWED_OWN = {
     "eegloop",
     "eegloop.errors",
     "eegloop.layout",
+    "eegloop.single",
     "eegloop.stim",
     "interlock",
     "interlock.__main__",
+    "interlock.account",
     "interlock.anchor",
+    "interlock.device",
     "interlock.ed25519",
     "interlock.effects",
     "interlock.judge",
+    "interlock.keys",
     "interlock.launch",
     "interlock.ledger",
     "interlock.limits",
@@ -614,6 +618,8 @@ ALLOWED_OWN = {
     "interlock.pulses",
     "interlock.refusals",
     "interlock.signed",
+    "interlock.strict",
+    "interlock.told",
     "interlock.triggers",
     "interlock.wire",
 }

@@ -60,4 +60,6 @@ def test_every_route_answers_as_documented(web: WebProcess) -> None:
         "/api/v1/link/redeem",
         "/api/v1/demo/session",
         "/api/v1/seats/{seat}/stop",
+        "/api/v1/seats/{seat}/answers",
+        "/api/v1/forms",
     }

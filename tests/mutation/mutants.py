@@ -6,6 +6,7 @@ import __future__
 import ast
 import copy
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import CodeType
 from typing import NamedTuple
@@ -24,13 +25,13 @@ _SWAPPED = {"min": "max", "max": "min", "all": "any", "any": "all", "ceil": "flo
 
 
 class Mutant(NamedTuple):
-    """One change: where it is, what it is, and the function's code with it."""
+    """One change: where it is, what it is, and what makes the function's code with it."""
 
     module: str
     function: str
     line: int
     what: str
-    code: CodeType
+    make: Callable[[], CodeType]
 
     @property
     def key(self) -> str:
@@ -58,13 +59,18 @@ def mutants(module: str, path: Path) -> Iterator[Mutant]:
             if id(node) in apart:
                 continue
             for what, change in _changes(node):
-                changed = copy.deepcopy(function)
-                change(list(ast.walk(changed))[index])
                 line = getattr(node, "lineno", function.lineno)
                 text = f"`{ast.unparse(node).splitlines()[0][:90]}`: {what}"
                 seen[text] = seen.get(text, 0) + 1
                 text += f" (#{seen[text]})" if seen[text] > 1 else ""
-                yield Mutant(module, name, line, text, _compiled(changed, name, path))
+                yield Mutant(module, name, line, text, partial(_changed, function, index, change, name, path))
+
+
+def _changed(function: ast.AST, index: int, change: Callable[[ast.AST], None], name: str, path: Path) -> CodeType:
+    """The function's code with its `index`-th node changed."""
+    changed = copy.deepcopy(function)
+    change(list(ast.walk(changed))[index])
+    return _compiled(changed, name, path)
 
 
 def _left_alone(function: ast.AST) -> set[int]:
@@ -127,7 +133,8 @@ def _changes(node: ast.AST) -> Iterator[tuple[str, Callable[[ast.AST], None]]]:
 
 
 def _is_nothing(node: ast.AST) -> bool:
-    return isinstance(node, ast.Constant) and node.value is None
+    """None already, or False, which nobody who asks `if` can tell from it (and which becomes True by another mutation)."""
+    return isinstance(node, ast.Constant) and (node.value is None or node.value is False)
 
 
 def _set(field: str, value: object) -> Callable[[ast.AST], None]:

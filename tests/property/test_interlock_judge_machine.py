@@ -12,6 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from eegloop.stim import StimCommand
 from interlock.refusals import MS
+from interlock.told import state_of
 from tests.interlock_bench import START_NS, Seat
 
 AMPLITUDES = st.one_of(
@@ -211,7 +212,7 @@ class JudgeMachine(RuleBasedStateMachine):
         if self.lower_only:
             assert judge.ceiling_ma == self.bound_ma
         assert judge.account.charge_uc >= self.charge_uc - 1e-6, "given without being counted"
-        state = judge.state(self.seat.now_ns)
+        state = state_of(judge, self.seat.now_ns)
         state.to_json()
         assert state.lease_left_ms <= 400
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from broker import Broker, needs_broker
 from home_rig import UNIT
-from interlock_bench import write_start_code
+from interlock_bench import write_keys, write_start_code
 from running_service import PageClient, RunningService, Script, check_parity, running, seat_config, until, write_config
 
-from control.prescription import TrustedKey, demo_prescription, new_key, public_key, sign, trusted_bytes
+from control.prescription import TrustedKey, demo_prescription, new_key, public_key, sign
 from daemon.processes import NICE_INTERLOCK, prefer
 from eegloop.layout import Layout
 
@@ -34,7 +34,7 @@ def sign_home_prescription(data: Path, person: str) -> Path:
     now_s = time.time()
     key = new_key()
     trusted = TrustedKey(public_key(key).hex(), "demo", "prescriber", "any", int(now_s) - 60, int(now_s) + 86_400, False)
-    (layout.keys / "trusted.json").write_bytes(trusted_bytes((trusted,)))
+    write_keys(layout.keys, [asdict(trusted)])
     home = {"profile": "home", "device": "mqtt", "device_serial": UNIT, "authority": "lower_only", "lockout_ms": 43_200_000}
     short = {
         "start_ua": round(START_MA * 1000),
@@ -119,9 +119,11 @@ def test_a_session_from_screening_to_its_end(service: RunningService, page: Page
     until(lambda: in_phase(page, "stopped"), 30, "the seat has its headset, and is stopped")
     seat = page.seat(SEAT)
     assert seat["output"]["readback"] == "measured" and seat["output"]["zero_confirmed"]
-    for name, phase in (("rearm", "off"), ("start", "screen"), ("screened", "contact")):
+    for name, phase in (("rearm", "off"), ("start", "screen")):
         ask(page, name)
         until(lambda phase=phase: in_phase(page, phase), 5, f"{phase} after {name}")  # type: ignore[misc]
+    page.fill_in_all(SEAT)
+    until(lambda: in_phase(page, "contact", "baseline"), 5, "contact after the last form")
     reached(page, lambda: in_phase(page, "on") and page.seat(SEAT)["block"] == "stimulate", 60, "stimulating")
     assert abs(page.seat(SEAT)["output"]["confirmed_ma"] - START_MA) < 0.02
     reached(page, lambda: page.seat(SEAT).get("decision"), 60, "a decision")

@@ -50,12 +50,13 @@ def test_signed_at_the_clinic_trusted_at_the_bedside_and_delivered_within_its_li
             for name, before, after in (
                 ("rearm", "stopped", ("off",)),
                 ("start", "off", ("screen", "contact")),
-                ("screened", "screen", ("contact", "baseline", "ramp_up")),
             ):
                 until(lambda before=before: page.seat("one").get("phase") == before, 30, f"phase {before}")
                 press(page, name, after)
+            until(lambda: page.seat("one")["forms"]["due"], 5, "the forms")
+            page.fill_in_all("one")
             until(lambda: page.seat("one")["phase"] == "on", 60, "stimulation under the signed prescription")
-            assert page.seat("one")["output"]["confirmed_ma"] == 0.1
+            until(lambda: page.seat("one")["output"]["confirmed_ma"] == 0.1, 5, "the whole of what was signed")
             assert page.seat("one")["output"]["limit_ma"] <= 0.8
             assert page.ask(type="command", seat="one", name="end")["ok"] is True
             until(lambda: page.seat("one")["phase"] == "post", 30, "the planned end")

@@ -87,7 +87,7 @@ def test_a_trigger_leaves_the_amplitude_alone_and_leads_the_row() -> None:
     assert request.hold and request.amplitude_ma == 0.4
     assert 0.05 <= request.trigger_s - rhythm.t_s <= 0.25  # type: ignore[operator]
     assert "Would trigger at phase 0°" in request.reason and "at the same amplitude" in request.reason
-    assert "nothing fires it in this version" in request.reason, "a record may not say that a pulse was given"
+    assert "nothing fires it" in request.reason, "a record may not say that a pulse was given"
 
 
 def test_nothing_is_triggered_before_enough_forecasts_were_checked() -> None:

@@ -10,6 +10,7 @@ from dsp.hop import SampleNeed
 from dsp.pipeline import Pipeline
 from dsp.reference import Rereference
 from dsp.window import Grid, SampleRing
+from eegloop.errors import ConfigError
 from eegloop.line import CorrectionSettings, LineSettings, QualitySettings
 from eegloop.signal import Biomarkers, Chunk, Grade, StreamInfo
 from simulators.brain import Brain, BrainSettings, Stimulation
@@ -126,6 +127,28 @@ def test_magnetic_pulses_are_cut_before_any_filter_and_their_windows_are_suspect
     assert rows[-1].grades[column] == Grade.GOOD
 
 
+def test_a_pulse_told_late_or_twice_still_makes_every_window_that_holds_it_suspect() -> None:
+    x, _ = brain(20, blinks_per_min=0, saccades_per_min=0)
+    info = StreamInfo("t", "t", RATE, MONTAGE, ("eeg",) * len(MONTAGE), full_scale_uv=187_500.0)
+    told_after: dict[int, list[Biomarkers]] = {}
+    for late in (0, 40, 260):  # samples after the pulse; 260: more than a second, hops have ended on it meanwhile
+        pipeline = Pipeline(info, LineSettings(window_s=1.0), [("band_power", band_power.Settings())])
+        at, rows = 15 * 250 + 3, []
+        for i in range(0, len(x), 10):
+            if i <= at + late < i + 10:
+                pipeline.pulse(at)
+                pipeline.pulse(at)
+            rows += pipeline.push(Chunk(x[i : i + 10].astype(np.float32), i, i / RATE, i / RATE))
+        told_after[late] = rows
+    column = told_after[0][0].find("band_power.alpha", "O1")
+    for late, rows in told_after.items():
+        for row in rows:
+            if row.end_sample - 250 <= at < row.end_sample and row.end_sample > at + late + 10:
+                assert (row.grades[column], row.reasons[column]) == (Grade.SUSPECT, "pulse"), (late, row.end_sample)
+            elif row.end_sample > 17 * 250:
+                assert row.grades[column] == Grade.GOOD, (late, row.end_sample, row.reasons[column])
+
+
 def test_pulses_of_the_virtual_brain_leave_brain_behind() -> None:
     """Pulses into the plant: the amplifier at its rail, then a tail of milliseconds; half a second after the cut only brain is left."""
     plant = Brain(BrainSettings(seed=2, eyes="closed", clenches_per_min=0, pops_per_min=0, pulse_artifact_s=0.002))
@@ -190,3 +213,56 @@ def test_what_is_off_changes_nothing() -> None:
     _, a = run(x)
     _, b = run(x, correction=CorrectionSettings(), quality=QualitySettings())
     np.testing.assert_array_equal(a, b)
+
+
+def test_rest_is_mne_s_and_re_forms_over_the_good_channels() -> None:
+    """Against MNE's REST with the same forward solution, with all electrodes and with one gone."""
+    import mne
+
+    from dsp.inverse import forward_solution, template
+    from dsp.reference import Rereference
+    from dsp.window import Grid
+
+    labels = (
+        "Fp1", "Fp2", "F7", "F3", "Fz", "F4", "F8", "T7", "C3", "Cz",
+        "C4", "T8", "P7", "P3", "Pz", "P4", "P8", "O1", "O2", "Oz",
+    )  # fmt: skip
+    info = StreamInfo("t", "t", RATE, (*labels, "ECG"), ("eeg",) * 20 + ("misc",))
+    eeg = np.array([True] * 20 + [False])
+    x = np.random.default_rng(3).standard_normal((21, 25)) * 20
+    forward = forward_solution(template(labels)[0])
+
+    def expected(picked: list[int]) -> np.ndarray:
+        names = [labels[i] for i in picked]
+        raw = mne.io.RawArray(x[picked], mne.create_info(names, RATE, "eeg"), verbose="error")
+        raw.set_montage(template(labels)[1])
+        return np.asarray(raw.set_eeg_reference("REST", forward=forward, verbose="error").get_data())
+
+    rest = Rereference(info, "rest", Grid.of(RATE, 0.1), eeg)
+    y = x.copy()
+    rest.apply(y, np.zeros(21, dtype=bool))
+    np.testing.assert_allclose(y[:20], expected(list(range(20))), atol=1e-6)
+    np.testing.assert_array_equal(y[20], x[20])
+    moved = x.copy()
+    moved[:20] += 7.0  # another recorded reference
+    rest.apply(moved, np.zeros(21, dtype=bool))
+    np.testing.assert_allclose(moved[:20], y[:20], atol=1e-9)
+    gone = np.zeros(21, dtype=bool)
+    gone[3] = True
+    for _ in range(6):  # half a second of fading
+        y = x.copy()
+        rest.apply(y, gone)
+    others = [i for i in range(20) if i != 3]
+    np.testing.assert_allclose(y[others], expected(others), atol=1e-6)
+    gone[[5, 7]] = True
+    rest.apply(x.copy(), gone)
+    assert rest.lacking[:20].all(), "17 electrodes are too few"
+
+
+def test_rest_is_refused_where_it_cannot_be() -> None:
+    few = StreamInfo("t", "t", RATE, MONTAGE, ("eeg",) * len(MONTAGE))
+    with pytest.raises(ConfigError, match="needs 19 electrodes"):
+        Pipeline(few, LineSettings(reference="rest"), [])
+    nameless = StreamInfo("t", "t", RATE, tuple(f"E{i}" for i in range(20)), ("eeg",) * 20)
+    with pytest.raises(ConfigError, match="10-10 names"):
+        Pipeline(nameless, LineSettings(reference="rest"), [])

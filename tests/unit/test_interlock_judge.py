@@ -14,6 +14,7 @@ from interlock.judge import Judge
 from interlock.ledger import Book
 from interlock.limits import rules
 from interlock.refusals import MS
+from interlock.told import state_of
 from interlock.wire import PacketError
 from tests.interlock_bench import DEVICE, START_NS, WALL_S, Seat
 
@@ -37,7 +38,7 @@ def stopped(seat: Seat, because: str) -> None:
 def test_starts_stopped_at_zero() -> None:
     seat = Seat()
     assert seat.mode == "stopped" and seat.outputs == []
-    state = seat.judge.state(seat.now_ns)
+    state = state_of(seat.judge, seat.now_ns)
     assert state.granted_ma == state.commanded_ma == 0.0 and state.zero_since_ns > 0
     assert StimState.from_json(json.loads(state.to_json())) == state
 
@@ -94,7 +95,7 @@ def test_a_stop_before_anything_was_armed_refuses_the_next_arm() -> None:
     seat.perform(seat.judge.stop("person", seat.now_ns))
     answer = seat.give(packet)
     assert answer is not None and answer["type"] == "refused" and answer["field"] == "halts"
-    assert seat.judge.state(seat.now_ns).halts == 1
+    assert state_of(seat.judge, seat.now_ns).halts == 1
     seat.arm()
 
 
@@ -331,7 +332,7 @@ def test_out_of_order_is_refused_without_a_trip(kind: str, spoil: dict[str, Any]
     assert answer is not None and answer["type"] == "refused" and answer["field"] == field
     assert seat.mode == "armed" and seat.judge.target_ma == 0.1
     assert seat.judge.lease_end_ns == lease_end_ns and seat.judge.account.sequence == sequence
-    assert seat.judge.state(seat.now_ns).refusal.startswith(field)
+    assert state_of(seat.judge, seat.now_ns).refusal.startswith(field)
 
 
 def test_a_tick_from_before_the_arming_is_late() -> None:
@@ -406,7 +407,7 @@ def test_the_tightest_limit_is_named(changes: dict[str, Any], device_ma: float, 
     seat.judge.identify("", replace(seat.judge.rules, refusal=None))
     seat.arm()
     seat.pass_ms(50)
-    assert seat.judge.state(seat.now_ns).ceiling_ma == limit
+    assert state_of(seat.judge, seat.now_ns).ceiling_ma == limit
     assert seat.send("set", amplitude_ma=limit) is None
     seat.jump(1)
     answer = seat.send("set", amplitude_ma=limit + 1e-6)
@@ -500,7 +501,7 @@ def test_silence_trips() -> None:
     assert seat.mode == "armed"
     seat.pass_ms(10, reports=False)
     stopped(seat, "silent")
-    assert seat.judge.state(seat.now_ns + 10**9).confirmed_ma is None
+    assert state_of(seat.judge, seat.now_ns + 10**9).confirmed_ma is None
 
 
 @pytest.mark.parametrize("spoil", [{"output_ma": None}, {"output_ma": math.nan}, {"t_ns": 2**62}, {"t_ns": 0}])
@@ -529,7 +530,7 @@ def test_unplugged_trips() -> None:
     seat.run_at(0.2)
     seat.report(connected=False)
     assert seat.mode == "stopped" and "unplugged" in seat.judge.reason
-    state = seat.judge.state(seat.now_ns)
+    state = state_of(seat.judge, seat.now_ns)
     assert state.confirmed_ma is None and state.zero_since_ns == 0
     seat.report(connected=False)
     assert [e.data for e in seat.events if e.event == "device"][-1] == {"connected": False}
@@ -644,7 +645,7 @@ def test_output_while_stopped_is_zeroed_again_and_logged() -> None:
     seat.pass_ms(30)
     assert [do for _, do in seat.orders].count("zero") >= 2
     assert [e.data for e in seat.events if e.event == "output_while_stopped"] == [{"output_ma": 0.4}]
-    assert seat.judge.state(seat.now_ns).zero_since_ns == 0
+    assert state_of(seat.judge, seat.now_ns).zero_since_ns == 0
 
 
 def test_at_rest_nothing_is_sent() -> None:
@@ -700,7 +701,7 @@ def test_charge_and_time_are_counted() -> None:
     assert charge_uc == pytest.approx(5100, rel=0.01) and on_ns == pytest.approx(10.1e9, rel=0.01)
     seat.pass_ms(10_000)
     assert seat.judge.account.charge_uc - charge_uc == pytest.approx(10_000, rel=1e-6)
-    state = seat.judge.state(seat.now_ns)
+    state = state_of(seat.judge, seat.now_ns)
     assert state.delivered_uc == math.ceil(seat.judge.account.charge_uc) and state.delivered_ms == seat.judge.account.on_ns / MS
 
 
@@ -796,5 +797,5 @@ def test_unknown_kind_is_refused_when_armed() -> None:
 
 def test_judge_is_told_its_readback() -> None:
     judge = Judge(rules(None, None, DEVICE), "simulated", "none", Book("b", False), START_NS)
-    assert judge.state(START_NS).readback == "none" and judge.state(START_NS).device == "simulated"
+    assert state_of(judge, START_NS).readback == "none" and state_of(judge, START_NS).device == "simulated"
     assert WALL_S > 0

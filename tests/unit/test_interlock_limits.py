@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from interlock.limits import ALONE_MS, EMULATOR_ONLY, HARD, device_amplitude_ma,
 from tests.interlock_bench import DEVICE, make_prescription, make_pulses
 
 WORN = {
-    "device": "mqtt",
+    "device": "pulse_pal",
     "device_serial": "1234",
     "day_sessions": 1,
     "week_sessions": 5,
@@ -119,6 +120,14 @@ def test_current_on_a_person_only_from_kinds_that_end_within_a_second() -> None:
             observed = make_prescription(**{**WORN, "start_ua": 0, "device": kind, "authority": "observe"})
             assert first_breach(observed, DEVICE) is None, "who only observes gives nothing"
             assert (breach is None) if ends else (breach is not None and breach.field == "prescription.device"), kind
+
+
+def test_a_kind_that_is_not_known_gives_no_current_to_a_person() -> None:
+    """Nobody has shown that it ends by itself; the refusal can be written as JSON."""
+    for kind, value in (("magventure", "inf"), ("magstim", 1_010.0)):
+        breach = first_breach(make_prescription(**{**WORN, "start_ua": 0, "device": kind}), DEVICE)
+        assert breach is not None and (breach.field, breach.value) == ("prescription.device", value)
+        json.dumps([breach.value, breach.limit], allow_nan=False)
 
 
 @pytest.mark.parametrize("authority", ["observe", "lower_only", "within_bounds"])

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from interlock.log import STALLED_NS, Chain, LogWriter, check_chain, read_head, seal
+from interlock.log import STALLED_NS, Chain, LogWriter, read_head, seal
+from tests.interlock_bench import check_chain
 from tests.interlock_rig import wait_for
 
 

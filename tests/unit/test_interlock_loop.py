@@ -19,8 +19,8 @@ from typing import Any
 
 import pytest
 
-from drivers.stimulators import local_socket
 from eegloop.layout import Layout
+from eegloop.single import only_one
 from eegloop.stim import Limit
 from eegloop.stop import stop
 from interlock import __main__ as process
@@ -122,7 +122,7 @@ def test_a_device_that_is_lost_while_it_is_told_something_is_noticed_at_once(ben
     bench.at_rest()
     bench.loop.driver.close()
     bench.loop._order(bench.judge.stop("test", boot_ns())[1])  # type: ignore[arg-type]
-    assert bench.loop.device_fd == -1 and not bench.judge.connected
+    assert bench.loop.device_fd == -1 and not bench.judge.device.connected
 
 
 def test_a_closed_daemon_trips_and_a_second_one_is_refused(bench: Bench) -> None:
@@ -190,11 +190,11 @@ def test_the_rules_are_read_again_at_each_arm(bench: Bench) -> None:
 
 def test_limits_that_the_device_lowers_later_count(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.at_rest()
-    bench.turn(lambda: bench.judge.serial)  # what it says of itself brings limits too: those must be in before
-    serial = bench.judge.serial
+    bench.turn(lambda: bench.judge.device.serial)  # what it says of itself brings limits too: those must be in before
+    serial = bench.judge.device.serial
     monkeypatch.setattr(bench.loop.driver, "limits", (Limit("amplitude_ma", 0.3, "mA", "device"),))
     bench.turn(lambda: bench.judge.rules.amplitude_ma == 0.3)
-    assert bench.judge.serial == serial and bench.judge.rules.refusal is not None
+    assert bench.judge.device.serial == serial and bench.judge.rules.refusal is not None
 
 
 def test_a_start_code_is_read_at_each_arm_that_needs_one(bench: Bench) -> None:
@@ -264,7 +264,7 @@ def test_it_stays_while_anybody_is_there_and_leaves_when_alone_at_zero(bench: Be
     bench.loop.alone_since_ns = boot_ns() - ALONE_NS - 1
     bench.at_rest()
     assert bench.loop._may_leave(boot_ns())
-    bench.judge.zero_since_ns = 0
+    bench.judge.device.zero_since_ns = 0
     assert not bench.loop._may_leave(boot_ns()), "not at zero"
 
 
@@ -279,7 +279,7 @@ def test_with_the_device_out_of_reach_it_leaves_after_its_lease(bench: Bench) ->
 
 def test_it_runs_until_sigterm_which_stops_and_leaves(bench: Bench, quiet_signals: None) -> None:
     def press() -> None:
-        wait_until(lambda: bench.judge.zero_since_ns != 0)
+        wait_until(lambda: bench.judge.device.zero_since_ns != 0)
         assert stop(bench.layout.stop_socket(SEAT), "thread")["confirmed"] is True
         os.kill(os.getpid(), signal.SIGTERM)
 
@@ -300,7 +300,7 @@ def test_internal_errors_are_zero_and_the_fifth_ends_it(bench: Bench, quiet_sign
     client = Client(bench)
     client.run_at(0.5, 0.01)
     bench.loop.rules_for = None  # type: ignore[assignment]
-    bench.judge.serial = "another"
+    bench.judge.device.serial = "another"
     assert bench.loop.run() == INTERNAL_ERROR
     assert bench.judge.mode == "stopped" and "internal error: TypeError" in bench.judge.reason and bench.loop.errors == 5
     client.close()
@@ -371,7 +371,7 @@ def test_a_seat_has_one_interlock(machine: Machine, capsys: pytest.CaptureFixtur
     assert "already has one" in capsys.readouterr().err
 
 
-def test_an_orphan_is_ended_and_one_that_does_not_go_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_orphan_is_ended_and_one_that_does_not_go_is_left(tmp_path: Path) -> None:
     assert process.TAKE_OVER_S == 3.0
     code = (
         "import fcntl, os, signal, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX);"
@@ -382,9 +382,8 @@ def test_an_orphan_is_ended_and_one_that_does_not_go_is_left(tmp_path: Path, mon
         path = tmp_path / f"{word}.lock"
         with subprocess.Popen([sys.executable, "-c", code, str(path), word], stdout=subprocess.PIPE, text=True) as orphan:
             assert orphan.stdout is not None and orphan.stdout.readline() == "held\n"
-            monkeypatch.setattr(process, "TAKE_OVER_S", 3.0 if word == "goes" else 0.3)
             started_s = time.monotonic()
-            lock = process._lock(path, take_over=True)
+            lock = only_one(path, 3.0 if word == "goes" else 0.3)
             if word == "goes":
                 assert lock >= 0 and path.read_text() == f"{os.getpid()}\n" and orphan.wait(5) == -signal.SIGTERM
                 os.close(lock)
@@ -394,22 +393,17 @@ def test_an_orphan_is_ended_and_one_that_does_not_go_is_left(tmp_path: Path, mon
 
 
 @pytest.mark.parametrize("lives", [True, False])
-def test_a_number_left_in_a_lock_is_nobodys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lives: bool) -> None:
+def test_a_number_left_in_a_lock_is_nobodys(tmp_path: Path, lives: bool) -> None:
     """Who holds the lock has not written its number yet: the one that stands there may be another process, or none."""
-    monkeypatch.setattr(process, "TAKE_OVER_S", 0.2)
-    monkeypatch.setattr(local_socket, "TAKE_OVER_S", 0.2)
     with subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE) as other:
         if not lives:
             other.kill()
             other.wait(5)
-        for path in (tmp_path / "interlock.lock", tmp_path / "bridge.lock"):
-            path.write_text(f"{other.pid}\n")
-            with path.open("r+") as held:
-                fcntl.flock(held, fcntl.LOCK_EX)
-                if path.name == "interlock.lock":
-                    assert process._lock(path, take_over=True) == -1
-                else:
-                    assert local_socket.only_one(tmp_path / "bridge") == -1
+        path = tmp_path / "interlock.lock"
+        path.write_text(f"{other.pid}\n")
+        with path.open("r+") as held:
+            fcntl.flock(held, fcntl.LOCK_EX)
+            assert only_one(path, 0.2) == -1
         assert not lives or other.poll() is None
         other.kill()
 

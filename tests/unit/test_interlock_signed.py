@@ -14,7 +14,8 @@ import pytest
 
 from control.prescription import json_object
 from eegloop.stim import Prescription, PrescriptionError
-from interlock.signed import read_prescription, trusted_keys
+from interlock.signed import read_prescription
+from interlock.strict import one_object
 from tests.interlock_bench import WALL_S, Signer, make_prescription, write_signed
 
 NOW_S = float(WALL_S)
@@ -22,7 +23,7 @@ VALID = {"valid_from_s": WALL_S - 10, "valid_until_s": WALL_S + 10}
 
 
 def read(folder: Path, patient: str = "virtual", device: str = "simulated", now_s: float = NOW_S) -> Prescription:
-    return read_prescription(folder / "prescription.signed", folder / "trusted.json", patient, device, now_s)
+    return read_prescription(folder / "prescription.signed", folder, patient, device, now_s)
 
 
 def write(folder: Path, prescription: Prescription | None = None, *signers: Signer) -> None:
@@ -208,7 +209,7 @@ def test_keys_that_belong_to_somebody_else(tmp_path: Path, monkeypatch: pytest.M
         status[4] = me + 4711
         return os.stat_result(status)
 
-    monkeypatch.setattr("interlock.signed.os.fstat", somebody_elses)
+    monkeypatch.setattr("interlock.strict.os.fstat", somebody_elses)
     refused(tmp_path, f"{tmp_path}/trusted.json: must belong to you")
 
 
@@ -247,7 +248,7 @@ def test_a_number_of_more_digits_than_can_be_read_is_refused_and_no_crash() -> N
     """Python's own limit is 4300 digits; beyond it json raises a plain ValueError."""
     digits = b'{"keys":' + b"9" * 5000 + b"}"
     with pytest.raises(PrescriptionError, match="not JSON"):
-        trusted_keys(digits)
+        one_object(digits, "trusted", {"keys"})
     with pytest.raises(PrescriptionError, match="not JSON"):
         json_object(digits, "trusted", ("keys",))
     with pytest.raises(PrescriptionError, match="digits"):

@@ -13,10 +13,10 @@ from control.start_code import START_DOMAIN, sign_start_code
 from eegloop.stim import PrescriptionError
 from interlock.limits import rules
 from interlock.signed import read_start_code
-from tests.interlock_bench import DEVICE, WALL_S, Seat, Signer, make_prescription
+from tests.interlock_bench import DEVICE, WALL_S, Seat, Signer, make_prescription, write_keys
 
 HOME = {
-    "device": "home",
+    "device": "pulse_pal",
     "device_serial": "7",
     "authority": "lower_only",
     "lockout_ms": 43_200_000,
@@ -33,9 +33,7 @@ class Clinic:
     def __init__(self, folder: Path, **entry: Any) -> None:
         self.signer = Signer(**{"scope": "any", "valid_from_s": WALL_S - 10, "valid_until_s": WALL_S + 1000, **entry})
         self.folder = folder
-        trusted = folder / "trusted.json"
-        trusted.write_text(json.dumps({"keys": [self.signer.entry]}))
-        trusted.chmod(0o600)
+        write_keys(folder, [self.signer.entry])
 
     def write(
         self, session: int = 1, dose_uc: int = 0, patient: str = "virtual", course: str = COURSE, until_s: int = UNTIL_S
@@ -44,7 +42,7 @@ class Clinic:
         (self.folder / "start.code").write_bytes(sign_start_code([seed], patient, course, session, dose_uc, until_s))
 
     def read(self, now_s: float = float(WALL_S)) -> tuple[int, int]:
-        return read_start_code(self.folder / "start.code", self.folder / "trusted.json", "virtual", COURSE, "home", now_s)
+        return read_start_code(self.folder / "start.code", self.folder, "virtual", COURSE, "pulse_pal", now_s)
 
 
 @pytest.fixture

@@ -15,11 +15,12 @@ import pytest
 from control import keyring, schema
 from control.prescription import TrustedKey, parse_trusted, parse_yaml, public_key, unlock_key
 from daemon.keys_command import certify_keys, make_key, pair, trust
-from daemon.sign_command import fields_text, sign_file
+from daemon.sign_command import fields_text, sign_file, start_code_file
 from eegloop.errors import SetupError
 from eegloop.layout import Layout
 from eegloop.stim import Prescription, PrescriptionError
-from interlock.signed import read_prescription
+from interlock.limits import rules
+from interlock.signed import read_prescription, read_start_code
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "control" / "examples" / "bifrontal_tdcs.yaml"
@@ -73,12 +74,12 @@ def test_from_a_new_key_to_the_interlocks_own_reading(clinic: Path, tmp_path: Pa
     file = signed(clinic, "ann", yaml=yaml)
     layout = Layout(data)
     wanted = parse_yaml(yaml.read_text(encoding="utf-8"))
-    read = read_prescription(file, layout.keys / "trusted.json", "p001", "simulated", time.time())
+    read = read_prescription(file, layout.keys, "p001", "simulated", time.time())
     assert read == wanted
     assert stat.S_IMODE((layout.keys / "trusted.json").stat().st_mode) == 0o600
     trust(certified(clinic, "bob"), data)
     with pytest.raises(PrescriptionError, match="not among this machine's trusted keys"):
-        read_prescription(file, layout.keys / "trusted.json", "p001", "simulated", time.time())
+        read_prescription(file, layout.keys, "p001", "simulated", time.time())
 
 
 def test_a_private_key_is_encrypted_private_and_never_overwritten_nor_on_a_bedside_machine(clinic: Path, tmp_path: Path) -> None:
@@ -114,7 +115,7 @@ def test_a_revoked_key_signs_no_more_and_an_old_list_does_not_bring_it_back(clin
         trust(old, data)
     file = signed(clinic, "ann", yaml=long_valid(tmp_path))
     with pytest.raises(PrescriptionError, match="revoked"):
-        read_prescription(file, Layout(data).keys / "trusted.json", "p001", "simulated", time.time())
+        read_prescription(file, Layout(data).keys, "p001", "simulated", time.time())
 
 
 def test_pairing_is_once_and_another_sites_or_an_altered_list_is_refused(clinic: Path, tmp_path: Path) -> None:
@@ -250,3 +251,50 @@ def test_the_schema_covers_every_field_with_its_range_and_the_document_shows_it(
     assert len(fields_text().splitlines()) == len(schema.FIELDS)
     assert re.search(r"amplitude_ua +µA +whole number, 0-4000", fields_text())
     assert parse_trusted(b'{"keys":[]}') == ()
+
+
+def home_prescription(clinic: Path, tmp_path: Path) -> Path:
+    yaml = long_valid(tmp_path)
+    text = yaml.read_text(encoding="utf-8")
+    for field, value in (("profile", "home"), ("device", "mqtt"), ("device_serial", '"7"')):
+        text = re.sub(rf"^{field}:.*$", f"{field}: {value}", text, flags=re.M)
+    yaml.write_text(text)
+    return signed(clinic, "ann", yaml=yaml)
+
+
+def test_a_start_code_from_the_command_is_what_the_interlock_reads(clinic: Path, tmp_path: Path) -> None:
+    data = tmp_path / "bedside"
+    pair(site_key(clinic), data)
+    trust(certified(clinic, "ann"), data)
+    prescription = home_prescription(clinic, tmp_path)
+    out, words = clinic / "start.code", [clinic / "words"]
+    said = start_code_file(prescription, 3, 5_400_000, 24.0, [clinic / "ann.pem"], out, words)
+    assert "Session 3" in said and str(out) in said and stat.S_IMODE(out.stat().st_mode) == 0o600
+    signed_one = read_prescription(prescription, Layout(data).keys, "p001", "mqtt", time.time())
+    course = rules(signed_one, None, ()).course
+    keys = Layout(data).keys
+    assert read_start_code(out, keys, "p001", course, "mqtt", time.time()) == (3, 5_400_000)
+    with pytest.raises(PrescriptionError, match="expired"):
+        read_start_code(out, keys, "p001", course, "mqtt", time.time() + 25 * 3600)
+
+
+def test_a_start_code_needs_a_key_a_session_of_the_course_and_a_home_prescription(clinic: Path, tmp_path: Path) -> None:
+    prescription, key, words = home_prescription(clinic, tmp_path), [clinic / "ann.pem"], [clinic / "words"]
+    out = clinic / "start.code"
+    with pytest.raises(SetupError, match="only the clinic"):
+        start_code_file(prescription, 1, 0, 24.0, [], out, [])
+    most = parse_yaml((tmp_path / "long.yaml").read_text(encoding="utf-8")).course_sessions
+    with pytest.raises(SetupError, match=f"this course has sessions 1 to {most}"):
+        start_code_file(prescription, most + 1, 0, 24.0, key, out, words)
+    with pytest.raises(SetupError, match="dose_uc"):
+        start_code_file(prescription, 1, -1, 24.0, key, out, words)
+    with pytest.raises(SetupError, match="would overwrite"):
+        start_code_file(prescription, 1, 0, 24.0, key, prescription, words)
+    with pytest.raises(SetupError, match="--passphrase-file"):
+        start_code_file(prescription, 1, 0, 24.0, key, out, words * 2)
+    in_the_clinic = signed(clinic, "ann", yaml=EXAMPLE)
+    with pytest.raises(SetupError, match="needs no start code"):
+        start_code_file(in_the_clinic, 1, 0, 24.0, key, out, words)
+    with pytest.raises(SetupError, match="not JSON"):
+        start_code_file(EXAMPLE, 1, 0, 24.0, key, out, words)
+    assert not out.exists()

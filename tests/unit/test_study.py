@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from daemon.study.cells import ARMS, MONTAGE, SCENARIOS, TARGET, TUNING_SEED, find_scenario, lasting
+from daemon import study_command
+from daemon.study import kept
+from daemon.study.cells import ARMS, MONTAGE, SCENARIOS, TARGET, TUNING_SEED, Scenario, find_scenario, lasting
 from daemon.study.judged import JudgedOutput
 from daemon.study.metrics import Collector, Job, kind_of, largest_step, limit_cycle
 from daemon.study.oracle import Oracle
 from daemon.study.report import findings, table, write
 from daemon.study.sessions import run_job
-from daemon.study_command import jobs_of, study
+from daemon.study_command import UNFINISHED, jobs_of, study
 from eegloop.errors import SetupError
 from eegloop.stim import Prescription
 from simulators.biomarker_plant import Profile, measure
@@ -151,8 +152,45 @@ def test_the_table_says_what_was_found(profile: Profile, tmp_path: Path) -> None
     page = write(results, tmp_path, "A study")
     assert page.read_text().startswith("# A study")
     assert (tmp_path / "inverted.svg").read_text().startswith("<svg")
-    lines = [json.loads(line) for line in (tmp_path / "sessions.jsonl").read_text().splitlines()]
-    assert len(lines) == 5 and lines[0]["job"]["seed"] == 1
+
+
+def test_a_kept_result_counts_for_the_code_that_made_it_only(profile: Profile, tmp_path: Path) -> None:
+    jobs = [Job("biomarker", "responder", arm, 1, 60) for arm in ("none", "dual_threshold")]
+    results = [run_job(job, profile) for job in jobs]
+    assert any(math.isnan(result.measured_in_range) for result in results)
+    path = tmp_path / "sessions.jsonl"
+    assert kept.read(path, lambda job: True) == {}
+    path.write_text("".join(map(kept.to_line, results)) + '{"job": {"lev')
+    found = kept.read(path, lambda job: True)
+    assert list(found) == jobs and repr(list(found.values())) == repr(results)
+    assert list(kept.read(path, {jobs[1]}.__contains__)) == jobs[1:]
+    path.write_text(path.read_text().replace(kept.digest(jobs[0]), "0" * 16, 1))
+    assert list(kept.read(path, lambda job: True)) == jobs[1:]
+    assert kept.digest(jobs[0]) != kept.digest(jobs[1]) != kept.digest(dataclasses.replace(jobs[1], session_s=61))
+
+
+def test_an_interrupted_study_goes_on_where_it_was(profile: Profile, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study_command, "measured", _as_measured)
+    monkeypatch.setattr(study_command, "PROFILES", {})
+    monkeypatch.setitem(SCENARIOS, "tiny", Scenario("tiny", "few", 30, ("responder",), ("none", "schedule"), 3, (), 0))
+    _MEASURED["responder"] = profile
+    words, code = study("tiny", tmp_path, None, 0, 1, False, minutes=0.0)
+    assert code == UNFINISHED and "1 of 6 sessions are done" in words
+    first = (tmp_path / "sessions.jsonl").read_text()
+    words, code = study("tiny", tmp_path, None, 0, 1, False)
+    assert code == 0 and "Study tiny: few; seeds 0-2" in words
+    whole = (tmp_path / "sessions.jsonl").read_text()
+    assert whole.startswith(first) and len(whole.splitlines()) == 6
+    assert study("tiny", tmp_path, None, 0, 1, False)[1] == 0
+    assert (tmp_path / "sessions.jsonl").read_text() == whole, "what is done is not run again"
+
+
+_MEASURED: dict[str, Profile] = {}
+
+
+def _as_measured(person: str) -> tuple[str, Profile]:
+    """The module's own profile in place of half an hour of virtual EEG."""
+    return person, _MEASURED[person]
 
 
 def test_scenarios() -> None:

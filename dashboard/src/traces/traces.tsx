@@ -4,7 +4,7 @@ import { useEffect, useRef, useState } from 'preact/hooks';
 import type { ChannelQuality, ChunkHeader, Seat } from '../contract';
 import { freshness, received, report, selected } from '../model';
 import { countChunk, resetCounts, setRenderer } from '../probe';
-import { reasonWord, unjudged } from '../view/format';
+import { contactWord, reasonWord, unjudged } from '../view/format';
 import { Shape } from '../view/shape';
 import { useSize } from '../view/width';
 import { HIGH_PASS_HZ, LOW_PASS_HZ } from './filters';
@@ -134,7 +134,7 @@ function Label({ name, quality }: { name: string; quality: ChannelQuality | unde
   const why = bad ? (quality.reasons.length > 0 ? quality.reasons.map(reasonWord).join(', ') : 'bad') : '';
   return (
     <li class={bad ? 'label is-bad' : 'label'}>
-      <b>{name}</b>
+      <b title={quality === undefined ? '' : contactWord(quality)}>{name}</b>
       {bad && (
         <span class="label-why">
           <Shape mark="bad" /> {why}
@@ -154,6 +154,7 @@ export function TracePanel() {
   const quality = state?.quality ?? [];
   const bad = quality.filter((q) => !q.good);
   const calm = paused(quality);
+  const worst = quality.find((q) => q.worst === true);
   return (
     <section
       class={`card traces${stale ? ' is-stale' : ''}${channels.length > 16 ? ' is-dense' : ''}`}
@@ -173,6 +174,11 @@ export function TracePanel() {
                 <Shape mark="warn" /> filters settling: signal not judged
               </>
             )}
+          </span>
+        )}
+        {worst !== undefined && !calm && !stale && (
+          <span class="tag worst-contact">
+            <Shape mark="bad" /> worst contact: {worst.channel} ({contactWord(worst)})
           </span>
         )}
         <div class="tools">

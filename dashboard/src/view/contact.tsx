@@ -1,14 +1,18 @@
 // The contact check: the worst electrode by name and place, and the one thing to do about it.
 import type { ChannelQuality } from '../contract';
 import { Shape } from './shape';
-import { placeWord, plural, unjudged } from './format';
+import { contactWord, placeWord, plural, unjudged } from './format';
 
 /** From worst to mildest. */
-const REASONS = ['flat', 'rail', 'amplitude', 'line_noise'];
+const REASONS = ['reference_fault', 'flat', 'rail', 'bridged', 'contact', 'disagrees', 'amplitude', 'step', 'drift', 'line_noise'];
 
 const ACTIONS: Record<string, string> = {
+  reference_fault: 'All electrodes carry one signal: press the reference (ear clip) onto the skin, and add a little saline there.',
   flat: 'No signal: check its plug, then press the electrode onto the skin for five seconds.',
   rail: 'The signal is cut off: check its plug, add a little saline, and press for five seconds.',
+  bridged: 'It carries the same as a neighbor: dry the hair between them, and use less gel or saline.',
+  step: 'It jumps: press it onto the skin for five seconds, and see that its cable does not pull.',
+  drift: 'It drifts: wait a minute for the skin to settle, then press it onto the skin for five seconds.',
   amplitude: 'Sit still and let the jaw hang loose. If it stays: part the hair, add a little saline, press for five seconds.',
   line_noise: 'Part the hair, add a little saline, press for five seconds. Move chargers and cables away.',
 };
@@ -16,7 +20,8 @@ const ANY_ACTION = 'Part the hair, add a little saline, press for five seconds.'
 
 function severity(q: ChannelQuality): number {
   const ranks = q.reasons.map((reason) => REASONS.indexOf(reason)).filter((rank) => rank >= 0);
-  return (ranks.length > 0 ? Math.min(...ranks) : REASONS.length) - Math.min(1, (q.line_ratio ?? 0) / 100);
+  const rank = ranks.length > 0 ? Math.min(...ranks) : REASONS.length;
+  return rank + (q.contact ?? 1) / 2 - Math.min(1, (q.line_ratio ?? 0) / 100) / 2 - (q.worst === true ? REASONS.length + 1 : 0);
 }
 
 export function ContactGuide({ quality }: { quality: ChannelQuality[] }) {
@@ -43,6 +48,7 @@ export function ContactGuide({ quality }: { quality: ChannelQuality[] }) {
       <p class="guide-who">
         <Shape mark="bad" /> <strong>{worst.channel}</strong>
         {place !== '' && <span>{place}</span>}
+        {contactWord(worst) !== '' && <span>{contactWord(worst)}</span>}
       </p>
       <p>{ACTIONS[reason] ?? ANY_ACTION}</p>
       <p class="foot">

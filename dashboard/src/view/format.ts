@@ -44,6 +44,14 @@ export function formatClock(seconds: number): string {
   return `${Math.floor(s / 60)}:${String(s % 60).padStart(2, '0')}`;
 }
 
+/** A moment in this person's own time zone: "18:40", with the day if it is not today. */
+export function formatMoment(unixS: number, nowUnixMs: number = Date.now()): string {
+  const when = new Date(unixS * 1000);
+  const time = when.toLocaleTimeString([], { hour: '2-digit', minute: '2-digit', hour12: false });
+  if (when.toDateString() === new Date(nowUnixMs).toDateString()) return time;
+  return `${time} on ${when.toLocaleDateString([], { weekday: 'long', day: 'numeric', month: 'long' })}`;
+}
+
 const NAMES: Record<string, string> = {
   band_power: 'Band power',
   relative_power: 'Share of power',
@@ -82,6 +90,14 @@ const UNJUDGED = ['settling', 'stimulation', 'gap', 'unknown'];
 /** True when a channel is called not good for such reasons only. */
 export function unjudged(good: boolean, reasons: string[]): boolean {
   return !good && reasons.length > 0 && reasons.every((reason) => UNJUDGED.includes(reason));
+}
+
+/** How well an electrode touches the skin, as far as it is known: "contact 34 %, 62 kΩ". */
+export function contactWord(q: { contact?: number | null; impedance_kohm?: number | null }): string {
+  const words: string[] = [];
+  if (typeof q.contact === 'number') words.push(`contact ${Math.round(100 * q.contact)} %`);
+  if (typeof q.impedance_kohm === 'number') words.push(`${formatValue(q.impedance_kohm)} kΩ`);
+  return words.join(', ');
 }
 
 /** A quality reason in plain words. */

@@ -5,8 +5,8 @@ import type { Live } from '../live';
 import { ageNow, link, nowMs, received, refusals, reportAgeS, reportUnknown, selected } from '../model';
 import { Age, Unknown } from './age';
 import { ContactGuide } from './contact';
-import { fieldWord, formatClock, formatMa, phaseWords, plainReason, unjudged } from './format';
-import { Questions } from './questions';
+import { FormPanel } from './forms';
+import { fieldWord, formatClock, formatMa, formatMoment, phaseWords, plainReason, unjudged } from './format';
 import type { Mark } from './shape';
 import { Shape } from './shape';
 
@@ -41,7 +41,7 @@ function actions(state: LoopState | undefined): Action[] {
     {
       name: 'start',
       label: 'Start',
-      blocked: gone || falling || (latched ? 're-arm first' : running ? 'one is running' : ''),
+      blocked: gone || falling || (latched ? 're-arm first' : running ? 'one is running' : notYet(state)),
     },
     { name: 'end', label: 'End', blocked: gone || falling || (running ? '' : 'none is running') },
     {
@@ -50,6 +50,42 @@ function actions(state: LoopState | undefined): Action[] {
       blocked: gone || falling || (!latched ? 'not needed now' : zero ? '' : 'the device has not said zero'),
     },
   ];
+}
+
+/** Why no session may begin however the questions are answered; '' if one may. */
+function notYet(state: LoopState | undefined): string {
+  const forms = state?.forms ?? {};
+  if (forms.next_session_s === null) return 'this course is over';
+  if ((forms.wait_s ?? 0) > 0) return `from ${formatMoment(forms.next_session_s ?? 0)}`;
+  return (forms.findings ?? []).some((f) => f.level !== 'block') ? 'a clinician must speak with you first' : '';
+}
+
+/** The lockout clock: when a next session is possible. */
+function NextSession({ state }: { state: LoopState }) {
+  const forms = state.forms;
+  const wait = ageless(forms.wait_s);
+  if (RUNNING.includes(state.phase) || state.phase === 'ramp_down' || (forms.next_session_s !== null && wait <= 0)) return null;
+  return (
+    <p class="plain" id="next-session">
+      {forms.next_session_s === null ? (
+        'This course is over. Your clinician decides what comes next.'
+      ) : (
+        <>
+          Next session possible from <strong>{formatMoment(forms.next_session_s ?? 0)}</strong> ({waitWords(wait)})
+        </>
+      )}
+    </p>
+  );
+}
+
+/** What is left of a wait that was so long when the state was written. */
+function ageless(waitS: number | null | undefined): number {
+  return (waitS ?? 0) - reportAgeS.value;
+}
+
+function waitWords(seconds: number): string {
+  const minutes = Math.ceil(seconds / 60);
+  return minutes < 60 ? `in ${minutes} min` : `in ${Math.floor(minutes / 60)} h ${minutes % 60} min`;
 }
 
 function answer(asked: Asked | null, seat: string): { text: string; ok: boolean } | null {
@@ -72,7 +108,9 @@ export function SessionPanel({ live }: { live: Live }) {
   const said = answer(asked, seat?.seat ?? '');
   // The contact sentence names every electrode that is not judged yet; the guide below it says so more calmly.
   const waiting = phase === 'contact' && (state?.quality ?? []).every((q) => unjudged(q.good, q.reasons));
+  const due = state?.forms.due ?? [];
   const screening = known && phase === 'screen';
+  const asks = known && (screening || due.length > 0 || (state?.forms.open ?? []).length > 0 || (state?.forms.findings ?? []).length > 0);
 
   useEffect(() => setAsked(null), [phase]); // what was asked for has happened
 
@@ -85,7 +123,7 @@ export function SessionPanel({ live }: { live: Live }) {
   }
 
   return (
-    <section class={screening || phase === 'contact' ? 'card session needs-person' : 'card session'} aria-labelledby="session-title">
+    <section class={screening || due.length > 0 || phase === 'contact' ? 'card session needs-person' : 'card session'} aria-labelledby="session-title">
       <header>
         <h2 id="session-title">Session</h2>
         {left !== null && known && (
@@ -110,13 +148,14 @@ export function SessionPanel({ live }: { live: Live }) {
           {RUNNING.includes(phase) && !state.demo && <p class="foot">Keep this page open and in view: if nobody watches, the session ends by itself.</p>}
         </>
       )}
-      {screening && (
-        <>
-          <Questions />
-          <button type="button" class="button is-open is-next" id="screened" onClick={() => void ask({ name: 'screened', label: 'Continue', blocked: '' })}>
-            None of these apply – continue
-          </button>
-        </>
+      {known && <NextSession state={state} />}
+      {asks && (
+        <FormPanel onSkip={state?.demo === true ? () => void ask({ name: 'screened', label: 'Answer', blocked: '' }) : null} />
+      )}
+      {screening && due.length === 0 && (state?.forms.findings ?? []).length === 0 && (
+        <button type="button" class="button is-open is-next" id="screened" onClick={() => void ask({ name: 'screened', label: 'Continue', blocked: '' })}>
+          Nothing to answer now – continue
+        </button>
       )}
       <div class="actions">
         {actions(state).map((action) => (

@@ -56,7 +56,7 @@ export function Banner() {
   const isDemo = demo.value === true || received.value?.state.demo === true;
   return (
     <p class="banner" id="use">
-      <strong>Research use only</strong> – not a medical device.
+      <strong>Research use only</strong> – not a medical device. Nothing here says how you are: do not change your medicines because of it.
       {isDemo && (
         <span>
           {' '}

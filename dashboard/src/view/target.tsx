@@ -2,7 +2,7 @@
 import { signal } from '@preact/signals';
 import { ageNow, BIOMARKER_UNKNOWN_S, nowMs, OUTPUT_UNKNOWN_S, received, selected, signalUnknown, states } from '../model';
 import { Age, Unknown } from './age';
-import { biomarkerName, formatBound, formatUnit, withUnit } from './format';
+import { biomarkerName, formatBound, formatUnit, formatValue, withUnit } from './format';
 import { Shape } from './shape';
 import { useSize } from './width';
 
@@ -105,7 +105,8 @@ export function TargetPanel() {
       )}
       {has && !old && typeof target.estimate === 'number' && (
         <p class="foot" id="estimate">
-          Decided on {withUnit(target.estimate, target.unit ?? '')}, the median of {target.estimate_n === 1 ? 'one window' : `${target.estimate_n} windows`}.
+          Decided on {withUnit(target.estimate, target.unit ?? '')}
+          {typeof target.estimate_spread === 'number' ? ` ± ${formatValue(target.estimate_spread)}` : ' (its spread is not known yet)'}, the median of {target.estimate_n === 1 ? 'one window' : `${target.estimate_n} windows`}.
         </p>
       )}
       <div class="chart" ref={ref}>

@@ -1,0 +1,269 @@
+"""What a person answered, kept: one hash-chained file a person, and what follows from it now (`control/questions.py`).
+
+`persons/CODE/answers.jsonl` is an audit chain of its own (`daemon/audit.py`): answers, sessions, clinic notes and alerts are only ever
+added, and all of them are read back at a start. A clinic's signed notes (`control/clinic_note.py`) are taken from the folder beside it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from control.clinic_note import read_note
+from control.forms import FORMS, Answer, AnswerError, checked
+from control.prescription import TrustedKey, parse_trusted
+from control.questions import PLACEMENT, Asked, Kept, Measure, Moment, Session, asked, changed_measure, standing
+from control.screening import Finding, Release
+from daemon.audit import AuditTrail, read_chain
+from daemon.placement import kept_pattern, read_pattern
+from dsp.signature import F64
+from eegloop.ports import Clock
+from eegloop.stim import Prescription, PrescriptionError
+from records.append import make_folder
+
+VIRTUAL = "the virtual person (demo)"
+NOTES_EVERY_S = 2.0
+MOST_NOTE_BYTES = 4096
+LOOK_EVERY_S = 1.0
+
+
+class AnswerBook:
+    """One person's answers. Call from the loop's thread; the disk is another thread's.
+
+    Parameters
+    ----------
+    folder : Path
+        `Layout.person(code)`.
+    trusted : Path
+        keys/trusted.json, read at each note.
+    remembers : bool
+        False in the demo: its virtual person begins anew with each start, whatever was tried out before.
+    measure : (str, str)
+        Digest and version of what makes the numbers (`daemon/measure.py`).
+
+    Raises
+    ------
+    RecordingError
+        If the file is damaged: without sound answers there is no stimulation.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        person: str,
+        prescription: Prescription,
+        trusted: Path,
+        clock: Clock,
+        remembers: bool,
+        measure: tuple[str, str],
+    ) -> None:
+        make_folder(folder / "notes")
+        path = folder / "answers.jsonl"
+        self.person = person
+        self.trail = AuditTrail(path, clock)
+        self._folder = folder
+        self._trusted = trusted
+        self._prescription = prescription
+        self._clock = clock
+        self._kept = Kept()
+        self._open: Session | None = None  # output has flowed and the session has not been ended in order
+        self._said: dict[tuple[str, str, float], tuple[int, bool]] = {}  # alerts: how far each was when it was last told
+        self._measure = Measure(*measure, prescription.id, float(int(clock.wall_s())))
+        self._pattern: dict[str, Any] | None = None
+        self._placed: Finding | None = None
+        self._asked = Asked()
+        self._looked: tuple[Moment, float] | None = None
+        self._notes_s = -math.inf
+        self._notes_known: set[tuple[str, int]] = set()
+        if remembers:
+            for line in read_chain(path):
+                self._remember(str(line["event"]), line["data"])
+            if self._open is not None and self._open.ended_s == self._open.begun_s:  # the power failed while output flowed
+                longest_s = self._open.begun_s + prescription.session_ms / 1000
+                self._open = replace(self._open, ended_s=max(self._open.begun_s, min(clock.wall_s(), longest_s)))
+            self.close_session()
+        self._kept = standing(self._kept)
+
+    @property
+    def ok(self) -> bool:
+        """False means no stimulation."""
+        return self.trail.ok
+
+    @property
+    def pattern(self) -> tuple[tuple[str, ...], F64] | None:
+        """The first session's channels and their correlations; None before there is one, or once the clinic has let it be replaced."""
+        if self._pattern is None or any(r.form == PLACEMENT and r.t_s >= self._pattern["t_s"] for r in self._kept.releases):
+            return None
+        return read_pattern(self._pattern)
+
+    def keep_pattern(self, channels: tuple[str, ...], pattern: F64) -> None:
+        """What later sessions are compared with."""
+        self._add("pattern", kept_pattern(channels, pattern, self._clock.wall_s()))
+
+    def placed(self, finding: Finding | None) -> None:
+        """What the comparison of the electrodes says now."""
+        if finding != self._placed:
+            self._placed, self._looked = finding, None
+
+    def answer(self, form: str, values: Sequence[int], who: str) -> Answer:
+        """Take one filled-in form.
+
+        Raises
+        ------
+        AnswerError
+            If it does not fit the form; nothing is kept.
+        """
+        given = checked(Answer(form, tuple(values), self._clock.wall_s(), who))
+        self._add("answer", asdict(given))
+        return given
+
+    def output(self, flows: bool) -> None:
+        """Output began, goes on or is zero again: the open session's times. Call on changes."""
+        now_s = self._clock.wall_s()
+        if flows and self._open is None:
+            self._add("session_begun", {"t_s": now_s, "prescription": self._prescription.id})
+            known = [m.digest for m in self._kept.measures if m.prescription == self._prescription.id]
+            if not known or known[-1] != self._measure.digest:
+                self._add("measure", asdict(self._measure))
+        elif not flows and self._open is not None:
+            self._add("session_paused", {"t_s": now_s})
+
+    def close_session(self) -> None:
+        """The session was ended in order, or nothing can go on with it any more (after a STOP its next start does)."""
+        if self._open is not None:
+            self._add("session_ended", {"t_s": self._open.ended_s})
+
+    def look(self, phase: str, on_s: float | None) -> Asked:
+        """What follows now; worked out anew once a second, and at once after a change."""
+        now_s = self._clock.wall_s()
+        self._read_notes(now_s)
+        moment = Moment(now_s, phase, on_s, goes_on=self._open is not None)
+        if self._looked is not None:
+            last, at_s = self._looked
+            if (last.phase, last.goes_on) == (phase, moment.goes_on) and 0.0 <= now_s - at_s < LOOK_EVERY_S:
+                return self._asked
+        self._looked = (moment, now_s)
+        more = tuple(filter(None, (changed_measure(self._kept, self._measure), self._placed)))
+        follows = asked(self._kept, moment, self._prescription, more=more)
+        if follows.next_s:
+            follows = asked(self._kept, moment, self._prescription, _from(follows.next_s), more)
+        self._asked = follows
+        return follows
+
+    @property
+    def asked(self) -> Asked:
+        """What `look` said last."""
+        return self._asked
+
+    @property
+    def answered_by(self) -> str:
+        """Who gave the newest answer, "" before the first."""
+        return max(self._kept.answers, key=lambda a: a.t_s).who if self._kept.answers else ""
+
+    def told(self, say: Callable[[str, dict[str, Any]], None]) -> None:
+        """Keep and say each alert once when it is raised, each time it goes on to the next contact, and when it was taken."""
+        for alert in self._asked.alerts:
+            finding = alert.finding
+            key, now = (finding.form, finding.item, finding.t_s), (alert.step, alert.taken)
+            before = self._said.get(key)
+            if before == now:
+                continue
+            self._said[key] = now
+            event = "alert_taken" if alert.taken else "alert" if before is None else "alert_escalated"
+            body = {"form": finding.form, "item": finding.item, "urgency": finding.alert, "step": alert.step}
+            self.trail.append(event, body)
+            say(event, body)
+
+    def virtual_person(self, forms: Sequence[str]) -> None:
+        """The demo's virtual person has nothing to complain of, and says so under its own name."""
+        for form in forms:
+            self.answer(form, [_CONTENT.get((form, item.id), 0) for item in FORMS[form].items], VIRTUAL)
+
+    def close(self, timeout_s: float = 1.0) -> bool:
+        return self.trail.close(timeout_s)
+
+    def _add(self, event: str, data: dict[str, Any]) -> None:
+        self.trail.append(event, data)
+        self._remember(event, data)
+        self._kept = standing(self._kept)
+        self._looked = None
+
+    def _remember(self, event: str, data: dict[str, Any]) -> None:
+        kept = self._kept
+        if event == "answer":
+            answer = Answer(str(data["form"]), tuple(data["values"]), float(data["t_s"]), str(data["who"]))
+            self._kept = replace(kept, answers=(*kept.answers, answer))
+        elif event in ("release", "seen"):
+            note = Release(str(data["form"]), str(data["item"]), float(data["t_s"]), str(data["who"]))
+            if event == "release":
+                self._kept = replace(kept, releases=(*kept.releases, note))
+            else:
+                self._kept = replace(kept, seen=(*kept.seen, note))
+        elif event == "pattern":
+            self._pattern = data
+        elif event == "measure":
+            self._kept = replace(kept, measures=(*kept.measures, Measure(**data)))
+        elif event == "session_begun":
+            self._open = Session(float(data["t_s"]), float(data["t_s"]), str(data["prescription"]))
+        elif event == "session_paused" and self._open is not None:
+            self._open = replace(self._open, ended_s=float(data["t_s"]))
+        elif event == "session_ended" and self._open is not None:
+            self._kept = replace(kept, sessions=(*kept.sessions, replace(self._open, ended_s=float(data["t_s"]))))
+            self._open = None
+
+    def _read_notes(self, now_s: float) -> None:
+        """The clinic's notes that were put into the folder since; each is kept once, and what is wrong with one is kept, too."""
+        boot_s = self._clock.boot_ns() * 1e-9
+        if boot_s - self._notes_s < NOTES_EVERY_S:
+            return
+        self._notes_s = boot_s
+        with contextlib.suppress(OSError):
+            for path in sorted((self._folder / "notes").glob("*.json")):
+                status = path.stat()
+                key = (path.name, status.st_mtime_ns)
+                if key in self._notes_known or status.st_size > MOST_NOTE_BYTES:
+                    continue
+                self._notes_known.add(key)
+                try:
+                    kind, note = read_note(path.read_bytes(), self._keys(), self.person, self._prescription.device, now_s)
+                except PrescriptionError as error:
+                    self.trail.append("note_refused", {"file": path.name, "error": str(error)[:300]})
+                    continue
+                kept = self._kept.releases if kind == "release" else self._kept.seen
+                if note not in kept:
+                    self._add(kind, asdict(note))
+
+    def _keys(self) -> tuple[TrustedKey, ...]:
+        try:
+            return parse_trusted(self._trusted.read_bytes())
+        except OSError:
+            return ()
+
+
+# A mood between low and good; everything else that the virtual person answers is 0: no, none, not at all.
+_CONTENT = {("pain_before", "mood"): 5, ("after", "mood"): 6, ("pads", "left"): 10}
+
+
+def _from(unix_s: float) -> str:
+    """When, as people at this machine say it."""
+    if not math.isfinite(unix_s):
+        return "only under a new prescription: this course is over"
+    when = datetime.fromtimestamp(unix_s)
+    day = "" if when.date() == datetime.now().date() else f" on {when:%d %B %Y}"
+    return f"from {when:%H:%M}{day}"
+
+
+def answer_error(form: str, values: object) -> str:
+    """Why this is no filled-in form, "" if it is one; before anything is kept."""
+    if not isinstance(values, list):
+        return f"{form}: the answers must be a list of whole numbers"
+    try:
+        checked(Answer(form, tuple(values), 0.0, "nobody yet"))
+    except AnswerError as error:
+        return str(error)
+    return ""

@@ -1,0 +1,83 @@
+"""Whose signatures count on this machine: those the clinic certified, and this directory's own, which sign for `simulated` only.
+
+Three files in the data directory's `keys/`, each writable by its owner only: `site.json`, `{"site_key","number"}`, the site key that was
+pinned at pairing and the number of the newest list; `certified.json`, that list as the clinic's site key signed it (format
+`eegloop-keys-1`, control/keyring.py); `trusted.json`, which the daemon reads. The certified list is verified here at every reading. A key
+that stands in `trusted.json` alone, whatever scope it gives itself, signs for `simulated`, which nobody wears.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from eegloop.stim import PrescriptionError
+from interlock.ed25519 import verify
+from interlock.effects import SIMULATED
+from interlock.strict import from_base64, from_hex, one_object, read, whole
+
+DOMAIN = b"eegloop keys v1\0"
+FORMAT = "eegloop-keys-1"
+_FIELDS = {"key", "name", "role", "scope", "valid_from_s", "valid_until_s", "revoked"}
+
+Keys = dict[str, dict[str, Any]]
+
+
+def known_keys(folder: Path) -> Keys:
+    """Entries by public key (lower-case hex); PrescriptionError naming what is wrong with any of the three files.
+
+    A key on the certified list is as that list says, revoked too, whatever `trusted.json` says of it.
+    """
+    body = one_object(read(folder / "trusted.json", must_be_ours=True), "trusted", {"keys"})
+    own = {key: {**entry, "scope": SIMULATED} for key, entry in _entries(body["keys"], "trusted").items()}
+    return own | certified_keys(folder)
+
+
+def certified_keys(folder: Path) -> Keys:
+    """The newest certified list; nothing on a machine that is not paired, or has had no list yet."""
+    if not (folder / "site.json").exists():
+        return {}
+    site = one_object(read(folder / "site.json", must_be_ours=True), "site", {"site_key", "number"})
+    pinned = from_hex(site["site_key"], 32, "site.site_key")
+    least = whole(site["number"], "site.number")
+    if least == 0 and not (folder / "certified.json").exists():
+        return {}
+    text = read(folder / "certified.json", must_be_ours=True)
+    body = one_object(text, "certified", {"format", "payload", "site_key", "signature"})
+    if body["format"] != FORMAT:
+        raise PrescriptionError(f"certified.format: {body['format']!r} must be {FORMAT!r}")
+    payload = from_base64(body["payload"], "certified.payload")
+    if not verify(pinned, DOMAIN + payload, from_hex(body["signature"], 64, "certified.signature")):
+        raise PrescriptionError(
+            "certified.signature: is not the site's that this machine is paired with, or the list was altered"
+        )
+    listed = one_object(payload, "certified", {"keys", "number"})
+    number = whole(listed["number"], "certified.number")
+    if not number >= least:
+        raise PrescriptionError(f"certified.number: {number} is older than {least}, which this machine had; have it trusted anew")
+    return _entries(listed["keys"], "certified")
+
+
+def _entries(keys: Any, name: str) -> Keys:
+    """A list of keys by public key; PrescriptionError if it is not exactly as documented."""
+    if not isinstance(keys, list):
+        raise PrescriptionError(f"{name}.keys: must be a list")
+    known: Keys = {}
+    for i, entry in enumerate(keys):
+        where = f"{name}.keys[{i}]"
+        if not isinstance(entry, dict) or set(entry) != _FIELDS:
+            raise PrescriptionError(f"{where}: must have exactly {', '.join(sorted(_FIELDS))}")
+        from_hex(entry["key"], 32, f"{where}.key")
+        if not isinstance(entry["name"], str) or not entry["name"]:
+            raise PrescriptionError(f"{where}.name: {entry['name']!r} must be a name")
+        if entry["scope"] not in (SIMULATED, "any"):
+            raise PrescriptionError(f"{where}.scope: {entry['scope']!r} must be 'simulated' or 'any'")
+        for field in ("valid_from_s", "valid_until_s"):
+            if isinstance(entry[field], bool) or not isinstance(entry[field], int):
+                raise PrescriptionError(f"{where}.{field}: {entry[field]!r} must be a whole number of seconds")
+        if not isinstance(entry["revoked"], bool):
+            raise PrescriptionError(f"{where}.revoked: {entry['revoked']!r} must be true or false")
+        if entry["key"] in known:
+            raise PrescriptionError(f"{where}.key: appears twice")
+        known[entry["key"]] = entry
+    return known

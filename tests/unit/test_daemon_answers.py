@@ -1,0 +1,280 @@
+"""What a person answered, kept: it survives a restart, blocks and holds, and an alert that nobody takes goes on to the next contact."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from control.clinic_note import Note, read_note, sign_note
+from control.forms import FORMS, AnswerError
+from control.prescription import TrustedKey, demo_prescription, new_key, public_key, trusted_bytes
+from control.prompts import ESCALATE_S
+from control.questions import MEASURE, PLACEMENT, Kept, standing
+from control.screening import Level
+from daemon.answers import VIRTUAL, AnswerBook
+from daemon.audit import verify_chain
+from eegloop.errors import RecordingError
+from eegloop.stim import PrescriptionError
+
+START_S = 1_800_000_000.0
+LOCKOUT_S = 43_200.0
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.s = START_S
+
+    def wall_s(self) -> float:
+        return self.s
+
+    def lsl_s(self) -> float:
+        return self.s - START_S
+
+    def boot_ns(self) -> int:
+        return round((self.s - START_S + 100.0) * 1e9)
+
+
+class Desk:
+    """A bedside data directory: books are opened and closed on it, and the clinic's key is trusted there."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.clock, self.key, self.digest = folder, Clock(), new_key(), "as at first"
+        self.trusted = folder / "trusted.json"
+        key = TrustedKey(public_key(self.key).hex(), "Dr. Bo", "prescriber", "any", 0, 2**39, False)
+        self.trusted.write_bytes(trusted_bytes((key,)))
+        self.signed = replace(
+            demo_prescription("p1", START_S), device="home", lockout_ms=round(LOCKOUT_S * 1000), day_sessions=1, week_sessions=5
+        )
+        self.said: list[tuple[str, dict[str, Any]]] = []
+        self.book = self.open()
+
+    def open(self, remembers: bool = True) -> AnswerBook:
+        self.book = AnswerBook(self.folder / "p1", "p1", self.signed, self.trusted, self.clock, remembers, (self.digest, "0.1.0"))
+        return self.book
+
+    def again(self) -> None:
+        """The service is ended and started."""
+        assert self.book.close()
+        self.open()
+
+    def all_well(self) -> None:
+        for form in self.book.look("screen", None).due:
+            self.book.answer(form, [0] * len(FORMS[form].items), "Ann")
+
+    def session(self, minutes: float = 20.0) -> None:
+        self.book.output(True)
+        self.clock.s += 60.0 * minutes
+        self.book.output(False)
+        self.book.close_session()
+
+    def found(self, phase: str = "screen") -> set[tuple[Level, str, str]]:
+        found = self.book.look(phase, None)
+        self.book.told(lambda event, body: self.said.append((event, body)))
+        return {(f.level, f.form, f.item) for f in found.findings}
+
+    def note(self, kind: str, form: str, item: str, key: bytes | None = None, patient: str = "p1") -> None:
+        text = sign_note(Note(kind, patient, form, item, int(self.clock.s)), key or self.key)
+        (self.folder / "p1" / "notes" / f"{len(list((self.folder / 'p1' / 'notes').iterdir()))}.json").write_bytes(text)
+        self.clock.s += 5.0
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Iterator[Desk]:
+    made = Desk(tmp_path)
+    yield made
+    made.book.close()
+
+
+def test_every_answer_survives_a_restart_and_its_chain_is_sound(desk: Desk) -> None:
+    assert [f.form for f in desk.book.look("screen", None).findings] == [f.id for f in FORMS.values() if f.before]
+    desk.all_well()
+    desk.book.answer("phq9", [0] * 8 + [1], "Ann")
+    before = desk.found()
+    assert before == {(Level.HOLD, "phq9", "self_harm")}
+    desk.again()
+    assert desk.found() == before
+    lines = [json.loads(line) for line in (desk.folder / "p1" / "answers.jsonl").read_text().splitlines()]
+    kept = [line["data"] for line in lines if line["event"] == "answer"]
+    assert len(kept) == 8 and kept[-1]["values"][8] == 1 and kept[-1]["who"] == "Ann"
+    assert verify_chain(desk.book.trail.path) == []
+
+
+def test_what_is_no_answer_is_not_kept(desk: Desk) -> None:
+    with pytest.raises(AnswerError, match=r"pads\.dry"):
+        desk.book.answer("pads", (0, 0, 2, 0, 0), "Ann")
+    assert len(desk.book.look("screen", None).due) == 7
+
+
+def test_a_damaged_file_is_refused_whole(desk: Desk) -> None:
+    desk.all_well()
+    desk.book.close()
+    path = desk.folder / "p1" / "answers.jsonl"
+    path.write_bytes(path.read_bytes()[:-40].replace(b'"Ann"', b'"Bob"'))
+    with pytest.raises(RecordingError):
+        desk.open()
+
+
+def test_an_alert_that_nobody_takes_goes_on_to_the_next_contact_and_says_so(desk: Desk) -> None:
+    """Undelivered is unacknowledged: five minutes for "now", then again and again, also over a restart; a note that it was seen ends it."""
+    desk.all_well()
+    desk.book.answer("phq9", [0] * 8 + [2], "Ann")
+    desk.found("off")
+    assert [event for event, _ in desk.said] == ["alert"] and desk.said[0][1]["step"] == 0
+    for step in (1, 2):
+        desk.clock.s += ESCALATE_S["now"]
+        desk.found("off")
+        assert desk.said[-1] == ("alert_escalated", {"form": "phq9", "item": "self_harm", "urgency": "now", "step": step})
+    desk.again()
+    desk.clock.s += ESCALATE_S["now"]
+    desk.found("off")
+    assert desk.said[-1][1]["step"] == 3, "its clock does not begin anew with a restart"
+    desk.note("seen", "phq9", "self_harm")
+    assert (Level.HOLD, "phq9", "self_harm") in desk.found("off"), "seen is not released"
+    assert desk.said[-1][0] == "alert_taken" and desk.book.asked.alerts[0].taken
+    events = [json.loads(line)["event"] for line in desk.book.trail.path.read_text().splitlines()]
+    desk.book.trail.flush()
+    assert "alert" in events and "alert_escalated" in events
+
+
+def test_only_the_clinics_signed_note_for_this_person_releases(desk: Desk) -> None:
+    desk.all_well()
+    desk.book.answer("after", [0, 5, 1, 0, 0], "Ann")
+    held = {(Level.HOLD, "after", "lesion")}
+    desk.note("release", "after", "lesion", key=new_key())
+    assert desk.found() == held
+    desk.note("release", "after", "lesion", patient="p2")
+    desk.note("release", "phq9", "self_harm")
+    assert desk.found() == held
+    desk.note("release", "after", "lesion")
+    assert desk.found() == set()
+    desk.book.answer("after", [0, 5, 1, 0, 0], "Ann")
+    assert desk.found() == held, "a later answer is not covered by it"
+    desk.book.trail.flush()
+    refused = [
+        json.loads(line)["data"]["error"] for line in desk.book.trail.path.read_text().splitlines() if "note_refused" in line
+    ]
+    assert len(refused) == 2 and "not trusted" in refused[0] and "p2" in refused[1]
+
+
+def test_a_note_that_was_altered_or_lies_in_the_future_is_none(desk: Desk) -> None:
+    trusted = (TrustedKey(public_key(desk.key).hex(), "Dr. Bo", "prescriber", "simulated", 0, 2**39, False),)
+    good = sign_note(Note("seen", "p1", "phq9", "self_harm", 10), desk.key)
+    assert read_note(good, trusted, "p1", "simulated", 11.0)[0] == "seen"
+    for text, device, now_s, says in (
+        (good, "home", 11.0, "simulated"),
+        (good, "simulated", 9.0, "future"),
+        (good.replace(b'"payload": "ey', b'"payload": "fy'), "simulated", 11.0, "signature"),
+        (b"{}", "simulated", 11.0, "fields"),
+    ):
+        with pytest.raises(PrescriptionError, match=says):
+            read_note(text, trusted, "p1", device, now_s)
+    for note in (Note("gone", "p1", "phq9", "", 1), Note("seen", "p1", "magic", "", 1), Note("seen", "", "phq9", "", 1)):
+        with pytest.raises(PrescriptionError):
+            sign_note(note, desk.key)
+
+
+def test_the_lockout_and_the_days_sessions_say_when_the_next_is_possible(desk: Desk) -> None:
+    desk.all_well()
+    desk.session()
+    asked = desk.book.look("off", None)
+    assert asked.due == ("after",) and asked.next_s == START_S + 86_400.0, "one session a day, counted from its beginning"
+    assert any("The next session is possible from" in finding.text for finding in asked.findings)
+    desk.again()
+    assert desk.book.look("off", None).next_s == START_S + 86_400.0
+    desk.clock.s = START_S + 86_401.0
+    assert desk.book.look("off", None).next_s == 0.0
+    assert {"screening", "pads", "skin", "pain_before"} <= set(desk.book.look("screen", None).due), "asked anew each session"
+
+
+def test_a_session_cut_off_by_a_power_failure_counts_as_long_as_it_can_have_been(desk: Desk) -> None:
+    desk.all_well()
+    desk.book.output(True)
+    desk.clock.s += 5.0
+    desk.again()
+    assert desk.book.look("off", None).next_s >= START_S + LOCKOUT_S
+    desk.clock.s += 2 * 86_400.0
+    assert desk.book.look("off", None).next_s == 0.0
+
+
+def test_a_stopped_session_goes_on_without_lockout(desk: Desk) -> None:
+    desk.all_well()
+    desk.book.output(True)
+    desk.clock.s += 60.0
+    desk.book.output(False)
+    assert desk.book.look("off", None).next_s == 0.0 and desk.book.look("off", None).open == ("after",)
+
+
+def test_a_box_that_has_not_grown_emptier_gave_no_new_pads(desk: Desk) -> None:
+    desk.all_well()
+    desk.book.answer("pads", [0, 0, 0, 0, 4], "Ann")
+    desk.session()
+    desk.clock.s += 2 * 86_400.0
+    desk.all_well()
+    desk.book.answer("pads", [0, 0, 0, 0, 4], "Ann")
+    assert (Level.BLOCK, "pads", "left") in desk.found()
+    desk.book.answer("pads", [0, 0, 0, 0, 3], "Ann")
+    assert (Level.BLOCK, "pads", "left") not in desk.found()
+
+
+def test_an_update_in_the_middle_of_a_course_waits_for_a_clinician(desk: Desk) -> None:
+    """H25: the first session pins what makes the numbers; another digest holds until it is released, and is then the pinned one."""
+    desk.all_well()
+    desk.session()
+    desk.clock.s += 2 * 86_400.0
+    desk.digest = "after an update"
+    desk.again()
+    desk.all_well()
+    assert (Level.HOLD, MEASURE, "") in desk.found()
+    desk.note("release", MEASURE, "")
+    assert (Level.HOLD, MEASURE, "") not in desk.found()
+    desk.session()
+    desk.clock.s += 2 * 86_400.0
+    desk.again()
+    assert (Level.HOLD, MEASURE, "") not in desk.found()
+    desk.digest = "as at first"
+    desk.again()
+    assert (Level.HOLD, MEASURE, "") in desk.found(), "back again is a change, too"
+
+
+def test_the_first_pattern_is_kept_until_the_clinic_lets_it_be_replaced(desk: Desk) -> None:
+    desk.book.keep_pattern(("F3", "F4"), np.array([[1.0, 0.5], [0.5, np.nan]]))
+    desk.again()
+    kept = desk.book.pattern
+    assert kept is not None and kept[0] == ("F3", "F4") and kept[1][0, 1] == 0.5 and np.isnan(kept[1][1, 1])
+    desk.note("release", PLACEMENT, "")
+    desk.found()
+    assert desk.book.pattern is None
+
+
+def test_the_virtual_person_says_who_it_is_and_begins_anew_with_each_start(desk: Desk) -> None:
+    desk.book.close()
+    book = desk.open(remembers=False)
+    book.virtual_person(book.look("screen", None).due)
+    assert desk.found() == set() and book.answered_by == VIRTUAL
+    book.answer("phq9", [0] * 8 + [3], "a visitor")
+    assert desk.found() != set()
+    book.close()
+    book = desk.open(remembers=False)
+    assert len(book.look("screen", None).due) == 7
+
+
+def test_years_of_answers_are_not_looked_at_each_second(desk: Desk) -> None:
+    """Only what can still matter is: each form's newest two, the first PHQ-9, and what holds."""
+    for _ in range(50):
+        desk.clock.s += 86_400.0
+        desk.all_well()
+        desk.book.answer("after", [0] * 5, "Ann")
+    first = desk.book.answer("phq9", [0] * 8 + [1], "Ann")
+    desk.clock.s += 1.0
+    for _ in range(5):
+        desk.book.answer("phq9", [0] * 9, "Ann")
+        desk.clock.s += 1.0
+    kept = desk.book._kept
+    assert first in kept.answers and len(kept.answers) <= 2 * len(FORMS) + 2
+    assert standing(Kept()) == Kept()
