@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 FUZZED = (
-    "drivers.stimulators.magstim_frames", "drivers.stimulators.magventure", "drivers.stimulators.open_lifu", "drivers.stimulators.p24",
+    "drivers.stimulators.magstim_frames", "drivers.stimulators.magventure_frames", "drivers.stimulators.open_lifu_frames", "drivers.stimulators.p24",
     "drivers.stimulators.sealed", "drivers.stimulators.simulated", "interlock.wire",
 )  # fmt: skip
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,7 +42,7 @@ def magstim(data: bytes) -> None:
 
 
 def magventure(data: bytes) -> None:
-    from drivers.stimulators.magventure import Parser, Status, frame
+    from drivers.stimulators.magventure_frames import Parser, Status, frame
 
     parser = Parser()
     for payload in _cut(parser.feed, data):
@@ -60,12 +60,12 @@ def p24(data: bytes) -> None:
 
 
 def open_lifu(data: bytes) -> None:
-    from drivers.stimulators.open_lifu import Parser, _object, frame
+    from drivers.stimulators.open_lifu_frames import Parser, frame, json_object
 
     parser = Parser()
     for found in _cut(parser.feed, data):
         assert frame(found.number, found.kind, found.command, found.addr, found.reserved, found.data) in data
-        _object(found.data)
+        json_object(found.data)
 
 
 def sealed(data: bytes) -> None:
