@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -29,17 +30,23 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(autouse=True)
+def priority() -> Iterator[None]:
+    """A service that ran inside the test's own process took a high priority: the next test, and all it starts, must not inherit it."""
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    yield
+    if os.getpriority(os.PRIO_PROCESS, 0) != before:
+        with contextlib.suppress(PermissionError):
+            os.setpriority(os.PRIO_PROCESS, 0, before)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def runtime_directory() -> Iterator[Path]:
     """Where services under test put their sockets; gone with the run, whatever was killed in it."""
     folder = Path(tempfile.mkdtemp(prefix="eegloop-test-", dir="/tmp"))  # a socket's path holds 107 bytes
-    before = os.environ.get("XDG_RUNTIME_DIR")
-    os.environ["XDG_RUNTIME_DIR"] = str(folder)
-    yield folder
-    if before is None:
-        del os.environ["XDG_RUNTIME_DIR"]
-    else:
-        os.environ["XDG_RUNTIME_DIR"] = before
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_RUNTIME_DIR", str(folder))
+        yield folder
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -52,10 +59,6 @@ def lsl_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     file = tmp_path_factory.mktemp("lsl") / "lsl_api.cfg"
     session = f"[lab]\nSessionID = eegloop-test-{uuid.uuid4().hex[:12]}\n"
     file.write_text(f"[multicast]\nResolveScope = link\n{session}[log]\nlevel = -3\n{TUNING}")
-    before = os.environ.get("LSLAPICFG")
-    os.environ["LSLAPICFG"] = str(file)
-    yield file
-    if before is None:
-        del os.environ["LSLAPICFG"]
-    else:
-        os.environ["LSLAPICFG"] = before
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LSLAPICFG", str(file))
+        yield file
