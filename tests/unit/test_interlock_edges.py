@@ -14,7 +14,8 @@ from eegloop.stim import PrescriptionError
 from interlock.account import Account, from_book
 from interlock.anchor import Anchor
 from interlock.device import Device
-from interlock.effects import Changed, Event
+from interlock.effects import Changed, Entry, Event
+from interlock.judge import Judge
 from interlock.ledger import Book, Session
 from interlock.limits import rules
 from interlock.log import read_head
@@ -490,3 +491,48 @@ def test_the_demos_prescription_is_exactly_this() -> None:
 def test_a_missing_field_is_named_with_what_is_allowed() -> None:
     with pytest.raises(PrescriptionError, match=r"prescription\.\w+: missing; allowed: .* nothing could be delivered"):
         parse_yaml("id: x\n")
+
+
+# ---- the judge's small print -----------------------------------------------------------------------------------------
+
+
+def test_a_fallback_is_no_faster_than_signed_after_a_planned_step_down() -> None:
+    seat = Seat(fallback_ms=1000)
+    seat.run_at(0.2)
+    seat.send("set", amplitude_ma=0.05)
+    seat.pass_ms(2_000)
+    assert seat.judge.level_ma == 0.05
+    seat.send("fallback")
+    seat.pass_ms(500)
+    assert seat.judge.level_ma == pytest.approx(0.025, abs=0.001) and seat.mode == "fallback"
+
+
+def test_of_a_device_that_is_gone_nothing_is_known() -> None:
+    seat = Seat()
+    seat.run_at(0.2)
+    seat.jump(10)
+    seat.report(connected=False)
+    device = seat.judge.device
+    assert (device.connected, device.output_ma, device.armed, device.zero_since_ns) == (False, None, False, 0)
+    assert state_of(seat.judge, seat.now_ns).zero_since_ns == 0 and not device.at_rest
+
+
+def test_an_old_zero_is_not_told_as_one() -> None:
+    seat = Seat()
+    assert state_of(seat.judge, seat.now_ns + 300 * MS).zero_since_ns > 0
+    assert state_of(seat.judge, seat.now_ns + 300 * MS + 1).zero_since_ns == 0
+
+
+def test_a_trip_is_one_halt() -> None:
+    seat = Seat()
+    seat.run_at(0.2)
+    seat.judge.trip("test", seat.now_ns)
+    assert seat.judge.halts == 1
+    seat.judge.trip("again", seat.now_ns)
+    assert seat.judge.halts == 1, "what is stopped trips no more"
+
+
+def test_the_first_entry_has_the_time_of_the_opening() -> None:
+    judge = Judge(rules(make_prescription(), None, DEVICE), "simulated", "measured", Book("boot-1", True), START_NS)
+    (entry,) = judge.open(START_NS + 5 * MS, WALL_S * 10**9)
+    assert isinstance(entry, Entry) and entry.boot_ns == START_NS + 5 * MS and entry.wall_s == float(WALL_S)
