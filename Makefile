@@ -10,8 +10,10 @@ PACKAGES := eegloop drivers dsp control interlock daemon records simulators
 
 PEERS := .venv-peers
 CLIENTS := .venv-clients
+FUZZ := .venv-fuzz
+SECONDS ?= 10
 
-.PHONY: help run setup test lint clients bench bench-peers test-long faults sabotage mutation lock clean system-parts
+.PHONY: help run setup test lint clients fuzz bench bench-peers test-long faults sabotage mutation lock clean system-parts
 
 help:
 	@echo "make run        start the service on a virtual person and open its page"
@@ -21,6 +23,7 @@ help:
 	@echo "make bench      speed and accuracy tables"
 	@echo "make bench-peers  the same work in public packages, each in an environment of its own"
 	@echo "make clients    public clients of the stimulators (make test does it too), in an environment of their own"
+	@echo "make fuzz       arbitrary bytes, guided by coverage, into every parser of device bytes: make fuzz SECONDS=60"
 	@echo "make sabotage   disables each safety control in a copy and sees its test turn red;  make mutation: mutants of the safety logic"
 	@echo "make test-long  whole recordings and soaks;  make faults: each fault 20 times"
 
@@ -79,6 +82,14 @@ $(CLIENTS)/.installed: requirements/clients.txt requirements/clients-nodeps.txt 
 
 clients: $(CLIENTS)/.installed
 
+$(FUZZ)/.installed: requirements/fuzz.txt | $(VENV)/.uv
+	@$(BIN)/uv venv -q --clear --python $(BIN)/python $(FUZZ)
+	@$(BIN)/uv pip install -q --python $(FUZZ)/bin/python --require-hashes -r requirements/fuzz.txt
+	@touch $@
+
+fuzz: $(FUZZ)/.installed
+	@$(FUZZ)/bin/python -m tests.fuzz.parsers --seconds $(SECONDS)
+
 # Three at a time on two cores, because most of it waits for devices and processes; the long ones (tests/fault, tests/integration)
 # come first. Two runs: Playwright keeps an event loop going in its process, which tests of our own loops must not meet.
 test: $(VENV)/.dev system-parts $(CLIENTS)/.installed
@@ -120,8 +131,8 @@ mutation: $(VENV)/.dev
 	@$(BIN)/python -m tests.mutation.run
 
 lock: $(VENV)/.uv
-	@cd requirements && for n in run dev build uv; do ../$(BIN)/uv pip compile -q --generate-hashes --universal --python-version 3.11 --no-header $$n.in -o $$n.txt; done
+	@cd requirements && for n in run dev build uv fuzz; do ../$(BIN)/uv pip compile -q --generate-hashes --universal --python-version 3.11 --no-header $$n.in -o $$n.txt; done
 	@cd requirements && for n in clients clients-nodeps; do ../$(BIN)/uv pip compile -q $$([ $$n = clients ] || echo --no-deps) --generate-hashes --universal --python-version 3.11 --no-header $$n.in -o $$n.txt; done
 
 clean:
-	@rm -rf $(VENV) $(PEERS) $(CLIENTS) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dashboard/node_modules daemon/web/static
+	@rm -rf $(VENV) $(PEERS) $(CLIENTS) $(FUZZ) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis dashboard/node_modules daemon/web/static

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -27,6 +28,16 @@ def shared_data() -> Path:
     if not (folder / "ground_truth.json").exists():
         pytest.skip(f"real recordings are not here ({folder}); set EEGLOOP_DATA to the folder that holds ground_truth.json")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def priority() -> Iterator[None]:
+    """A service that ran inside the test's own process took a high priority: the next test, and all it starts, must not inherit it."""
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    yield
+    if os.getpriority(os.PRIO_PROCESS, 0) != before:
+        with contextlib.suppress(PermissionError):
+            os.setpriority(os.PRIO_PROCESS, 0, before)
 
 
 @pytest.fixture(scope="session", autouse=True)

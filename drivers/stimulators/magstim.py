@@ -49,7 +49,7 @@ POLL_ARMED_NS = 100 * MS
 POLL_STANDBY_NS = 150 * MS
 TEMPERATURE_NS = 2_000 * MS
 FRESH_NS = 350 * MS
-ENHANCED, SINGLE_PULSE = 0x01, 0x08  # bits of the Rapid's status
+ENHANCED, SINGLE_PULSE, SUPPLY, COIL_READY = 0x01, 0x08, 0x10, 0x20  # bits of the Rapid's status
 ZERO_AGAIN_NS = 100 * MS
 HOT_C = 40.0
 
@@ -109,6 +109,7 @@ class Magstim:
         self.power_percent: int | None = None
         self.power_b_percent: int | None = None
         self.rapid: int | None = None  # a Rapid's own status byte, as last asked for
+        self.error_code = ""  # a Rapid's own, source letter and two digits, "" = not told
         self.temperature_c: float | None = None
         self.status: Status | None = None
         self.trouble = ""
@@ -380,8 +381,10 @@ class Magstim:
         self._todo.append(frame("\\@" if self.model == "rapid" else "J@"))
 
     def _ask(self) -> None:
+        """A Rapid from 9 on tells its own status too, once it is ours; to a host that has no control it tells nothing at all."""
+        ours = self.status is not None and self.status.remote
         if self._clock() >= self._silent_until_ns:
-            self._send(frame("x@") if self._unlock else frame("Q@"))
+            self._send(frame("x@") if self.model == "rapid" and self.version >= 9 and ours else frame("Q@"))
 
     def _send(self, command: bytes, awaited: bool = True) -> None:
         now_ns = self._clock()
@@ -443,6 +446,8 @@ class Magstim:
             self.power_b_percent = int(reply.text[3:6]) if reply.letter == "J" else None
         if reply.letter in "\\x":
             self.rapid = reply.rapid
+        if reply.letter == "I":
+            self.error_code = reply.text
         if reply.letter == "F":
             self.temperature_c = max(int(reply.text[:3]), int(reply.text[3:6])) / 10
         if reply.status is not None and reply.letter in "QxJF\\":  # the others tell the state before themselves
@@ -471,15 +476,21 @@ class Magstim:
             "coil_replace": status.replace_coil,
             "device_error": status.error,
             "control_lost": not status.remote,
+            "supply_missing": self.rapid is not None and not self.rapid & SUPPLY,
+            "coil_not_ready": self.rapid is not None and not self.rapid & COIL_READY,
         }
         complaint = next((name for name, on in complaints.items() if on), "")
+        if status.error and self.model == "rapid" and not self.error_code and frame("I@") not in self._todo:
+            self._todo.append(frame("I@"))
         if complaint:
-            self._fail(complaint)
+            self._fail(
+                complaint, f" ({'fatal ' if status.fatal else ''}error {self.error_code or 'not told'})" if status.error else ""
+            )
         elif self.trouble.partition(":")[0] in complaints:
             self.trouble = ""
 
-    def _fail(self, name: str) -> None:
-        self.trouble = f"{name}: {ERRORS[name]}"
+    def _fail(self, name: str, more: str = "") -> None:
+        self.trouble = f"{name}: {ERRORS[name]}{more}"
 
     def _lost(self) -> DeviceReport:
         self._forget()

@@ -68,6 +68,8 @@ ERRORS = {
     "coil_missing": "no coil is plugged in; switch off, plug it in, switch on",
     "coil_replace": "the stimulator asks for another coil; replace it",
     "device_error": "the stimulator reports an error; read its screen",
+    "supply_missing": "the Rapid's high-voltage supply is not connected; switch off, check its cable, switch on",
+    "coil_not_ready": "the Rapid says its coil is not ready; check the coil's plug and its safety switch",
     "control_lost": "remote control was taken away; release the screen's control and arm again",
     "disarmed_itself": "the stimulator disarmed by itself; look at its screen and the coil, then arm again",
     "unplugged": "the serial port is gone; plug it in, then connect again",

@@ -12,14 +12,33 @@ reference/stimulators.md section 5.
 
 from __future__ import annotations
 
-import json
 import math
 import struct
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
+from drivers.stimulators.open_lifu_frames import (
+    ANSWER,
+    GET_HV,
+    GET_TRIGGER,
+    HARDWARE_ID,
+    HV_IS_ON,
+    HV_OFF,
+    HV_ON,
+    POWER,
+    SET_HV,
+    SET_TRIGGER,
+    SLICE_S,
+    START_TRIGGER,
+    STOP_TRIGGER,
+    TEMPERATURE,
+    Frame,
+    Parser,
+    Sequence,
+    frame,
+    json_object,
+)
 from drivers.stimulators.serial_line import Line, SerialLine, boot_ns
 from eegloop.errors import DeviceError
 from eegloop.stim import DeviceReport, Limit
@@ -27,7 +46,6 @@ from eegloop.stim import DeviceReport, Limit
 BAUD = 921600
 READBACK = "acknowledged"
 STOPS_ALONE_S = math.inf
-SLICE_S = 0.5
 LIMITS = (Limit("voltage_v", 100.0, "V", "device"),)
 MS = 1_000_000
 ANSWER_NS = 500 * MS
@@ -38,13 +56,7 @@ FRESH_NS = 300 * MS
 ZERO_AGAIN_NS = 100 * MS
 LONGEST_LEASE_MS = 400
 SEEN_RUNNING_S = 0.1
-START, END = 0xAA, 0xDD
-COMMAND, ANSWER, CONTROLLER, POWER = 0xE2, 0xE3, 0xEA, 0xEB
-MOST_DATA = 2048
-PING, VERSION, HARDWARE_ID = (COMMAND, 0x00), (COMMAND, 0x02), (COMMAND, 0x05)
-TEMPERATURE, SET_TRIGGER, GET_TRIGGER = (CONTROLLER, 0x06), (CONTROLLER, 0x13), (CONTROLLER, 0x14)
-START_TRIGGER, STOP_TRIGGER = (CONTROLLER, 0x15), (CONTROLLER, 0x16)
-SET_HV, GET_HV, HV_ON, HV_OFF, HV_IS_ON = (POWER, 0x31), (POWER, 0x32), (POWER, 0x33), (POWER, 0x34), (POWER, 0x3D)
+SETTLED_V, SETTLES_NS = 2.0, 5_000 * MS
 REFUSALS = {
     0xE1: ("not_acknowledged", "the device did not take a command; try again"),
     0xEC: ("bad_parse", "the device could not read a frame; try again"),
@@ -58,6 +70,7 @@ ERRORS = {
     "broken_frame": "a frame was broken; output is stopped and the device asked anew",
     "nothing_started": "start was answered but nothing runs; it may be overheated: let it cool",
     "voltage_off": "high voltage was switched on but is off; open the console's port, check its supply",
+    "voltage_unsettled": "the high voltage is not within 2 V of what was set after 5 s; check the console's supply",
     "no_current": "this stimulator gives ultrasound, no current; nothing is given",
     "unplugged": "a USB port is gone; switch the console off, plug it in, then connect again",
 }
@@ -77,125 +90,6 @@ class Settings:
 
     port: str = ""
     console_port: str = ""
-
-
-def crc(data: bytes) -> int:
-    """CRC-16/CCITT-FALSE."""
-    value = 0xFFFF
-    for byte in data:
-        value ^= byte << 8
-        for _ in range(8):
-            value = (value << 1 ^ (0x1021 if value & 0x8000 else 0)) & 0xFFFF
-    return value
-
-
-def frame(number: int, kind: int, command: int, addr: int = 0, reserved: int = 0, data: bytes = b"") -> bytes:
-    """AA, number, type, command, address, reserved, length, data, check value, DD."""
-    body = number.to_bytes(2, "big") + bytes([kind, command, addr, reserved]) + len(data).to_bytes(2, "big") + data
-    return bytes([START]) + body + crc(body).to_bytes(2, "big") + bytes([END])
-
-
-@dataclass(frozen=True, slots=True)
-class Frame:
-    """One frame from the device."""
-
-    number: int
-    kind: int
-    command: int
-    addr: int
-    reserved: int
-    data: bytes
-
-
-class Parser:
-    """Cuts the stream into frames by length; what is none is dropped and counted."""
-
-    def __init__(self) -> None:
-        self.broken = 0
-        self._buffer = bytearray()
-
-    def feed(self, data: bytes) -> list[Frame]:
-        self._buffer += data
-        found = []
-        while self._buffer:
-            if self._buffer[0] != START:
-                self._drop()
-                continue
-            if len(self._buffer) < 9:
-                break
-            length = int.from_bytes(self._buffer[7:9], "big")
-            if length > MOST_DATA:
-                self._drop()
-                continue
-            if len(self._buffer) < length + 12:
-                break
-            received = bytes(self._buffer[: length + 12])
-            if received[-1] != END or crc(received[1:-3]) != int.from_bytes(received[-3:-1], "big"):
-                self._drop()
-                continue
-            del self._buffer[: length + 12]
-            found.append(_frame(received))
-        return found
-
-    def clear(self) -> None:
-        self._buffer.clear()
-
-    def _drop(self) -> None:
-        """The rest may still hold a frame, from its next AA on."""
-        self.broken += 1
-        start = self._buffer.find(START, 1)
-        del self._buffer[: start if start > 0 else len(self._buffer)]
-
-
-@dataclass(frozen=True, slots=True)
-class Sequence:
-    """Pulses that end by themselves.
-
-    Attributes
-    ----------
-    rate_hz : int
-        Pulses a second.
-    n_pulses, n_trains : int
-        Pulses in a train, trains in the sequence.
-    train_interval_us : int
-        From train to train, 0 = without a pause.
-    """
-
-    rate_hz: int
-    n_pulses: int
-    pulse_width_us: int
-    n_trains: int = 1
-    train_interval_us: int = 0
-
-    @property
-    def duration_s(self) -> float:
-        train_s = self.n_pulses / self.rate_hz
-        return (self.n_trains - 1) * max(train_s, self.train_interval_us / 1e6) + train_s
-
-    def to_json(self) -> bytes:
-        """For "set trigger"; raises DeviceError for what is out of range or would outlast 0.5 s."""
-        whole = all(
-            type(v) is int for v in (self.rate_hz, self.n_pulses, self.pulse_width_us, self.n_trains, self.train_interval_us)
-        )
-        if not whole or min(self.rate_hz, self.n_pulses, self.pulse_width_us, self.n_trains) < 1 or self.train_interval_us < 0:
-            raise DeviceError(f"open_lifu: {self}: must be whole numbers from 1 up (train_interval_us from 0)")
-        if self.pulse_width_us * self.rate_hz >= 1_000_000:
-            raise DeviceError(f"open_lifu: {self}: the pulse must be shorter than its period")
-        if 0 < self.train_interval_us < self.n_pulses / self.rate_hz * 1e6:
-            raise DeviceError(f"open_lifu: {self}: the interval must not be shorter than the train")
-        if self.duration_s > SLICE_S:
-            raise DeviceError(f"open_lifu: {self.duration_s:.2f} s: must end by itself within {SLICE_S} s")
-        body = {
-            "TriggerFrequencyHz": self.rate_hz,
-            "TriggerPulseCount": self.n_pulses,
-            "TriggerPulseWidthUsec": self.pulse_width_us,
-            "TriggerPulseTrainInterval": self.train_interval_us,
-            "TriggerPulseTrainCount": self.n_trains,
-            "TriggerMode": 0,
-            "ProfileIndex": 0,
-            "ProfileIncrement": 0,
-        }
-        return json.dumps(body, separators=(",", ":")).encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +125,7 @@ class OpenLifu:
         self.trouble = ""
         self.voltage_v: float | None = None
         self.temperature_c: float | None = None
+        self.measured_v: float | None = None  # what the console says its supply is at, None = it has not said since arming
         advice = "name the ports of transmitter and console and check their cables and your permission"
         self._transmitter = line or SerialLine(path, BAUD, advice)
         self._console = console_line or (SerialLine(console_path, BAUD, advice) if console_path else self._transmitter)
@@ -241,7 +136,7 @@ class OpenLifu:
         self._number = self._starts = 0
         self._off = self._wanted = self._high_voltage = self._confirmed = False
         self._sequence: Sequence | None = None
-        self._quiet_ns = self._heard_ns = self._asked_ns = self._lease_ns = self._zeroed_ns = self._fired_ns = 0
+        self._quiet_ns = self._heard_ns = self._asked_ns = self._lease_ns = self._zeroed_ns = self._fired_ns = self._armed_ns = 0
 
     @property
     def _lines(self) -> tuple[Line, ...]:
@@ -271,10 +166,11 @@ class OpenLifu:
         if self._wanted or self._quiet_ns or not self.serial or self.voltage_v is None or self.fileno() < 0:
             return
         self._wanted = True
+        self._armed_ns, self.measured_v = now_ns, None
         self._lease_ns = now_ns + LONGEST_LEASE_MS * MS
         self.trouble = ""
-        self._send(HV_ON)
-        self._send(HV_IS_ON)
+        for what in (HV_ON, HV_IS_ON, GET_HV):
+            self._send(what)
 
     def disarm(self) -> None:
         self.zero()
@@ -379,11 +275,17 @@ class OpenLifu:
             return "no lease; arm and call hold"
         if not self._high_voltage or now_ns - self._heard_ns > FRESH_NS or self._quiet_ns:
             return "high voltage is not confirmed; wait"
+        if not self._settled():
+            return "high voltage has not settled; wait"
         if self._sequence is None or not self._confirmed or self._queue:
             return "the sequence is not confirmed; set it and wait"
         if now_ns - self._fired_ns < self._sequence.duration_s * 1e9 or not self._off:
             return "the last sequence has not ended"
         return ""
+
+    def _settled(self) -> bool:
+        volts, measured_v = self.voltage_v, self.measured_v
+        return volts is not None and measured_v is not None and abs(measured_v - volts) <= SETTLED_V
 
     def _stop_all(self) -> None:
         """The trigger's state asked for after the stop is the proof."""
@@ -404,7 +306,7 @@ class OpenLifu:
         if self._queue:
             self._send(*self._queue.popleft())
         elif now_ns - self._asked_ns >= (POLL_HELD_NS if self._wanted else POLL_NS):
-            for what in (GET_TRIGGER, HV_IS_ON, TEMPERATURE):
+            for what in (GET_TRIGGER, HV_IS_ON, *((GET_HV,) if self._wanted else (TEMPERATURE,))):
                 self._send(what)
 
     def _heed(self, arrived: Frame, now_ns: int) -> None:
@@ -429,6 +331,11 @@ class OpenLifu:
             self._high_voltage = arrived.reserved == 1
             if self._wanted and not self._high_voltage and not any(a.what == HV_IS_ON for a in self._asked.values()):
                 self._fail("voltage_off")
+        elif asked.what == GET_HV and len(arrived.data) == 4:
+            (volts,) = struct.unpack("<f", arrived.data)
+            self.measured_v = volts if math.isfinite(volts) else None
+            if self._wanted and not self._settled() and now_ns - self._armed_ns > SETTLES_NS:
+                self._fail("voltage_unsettled")
         elif asked.what == TEMPERATURE and len(arrived.data) == 4:
             (value,) = struct.unpack("<f", arrived.data)
             self.temperature_c = value if math.isfinite(value) else None
@@ -436,13 +343,13 @@ class OpenLifu:
             self._take_trigger(arrived.data, asked, now_ns)
 
     def _take_trigger(self, data: bytes, asked: Asked, now_ns: int) -> None:
-        body = _object(data)
+        body = json_object(data)
         status = body.get("TriggerStatus")
         if status not in ("RUNNING", "STOPPED"):
             self._doubt("broken_frame", now_ns)
             return
         if asked.what == SET_TRIGGER and self._sequence is not None:
-            wanted = _object(self._sequence.to_json())
+            wanted = json_object(self._sequence.to_json())
             self._confirmed = all(body.get(name) == value for name, value in wanted.items())
         self._off = status == "STOPPED" and asked.starts == self._starts
         first = asked.at_ns == self._fired_ns
@@ -501,19 +408,6 @@ class OpenLifu:
             return DeviceReport(None, self._heard_ns, connected=False, armed=False, fault=self.trouble)
         armed = self._wanted or not self._off or self._high_voltage
         return DeviceReport(0.0 if self._off else None, self._heard_ns, connected=True, armed=armed, fault=self.trouble)
-
-
-def _frame(received: bytes) -> Frame:
-    kind, command, addr, reserved = received[3:7]
-    return Frame(int.from_bytes(received[1:3], "big"), kind, command, addr, reserved, received[9:-3])
-
-
-def _object(data: bytes) -> dict[str, Any]:
-    try:
-        body = json.loads(data)
-    except (ValueError, RecursionError):
-        return {}
-    return body if isinstance(body, dict) else {}
 
 
 def build(settings: Settings, default_endpoint: str) -> OpenLifu:

@@ -354,6 +354,9 @@ class P24:
             if self._armed and self._ready and answer.data[1] != LOW_READY:
                 self._fail("not_initialized")
                 self.zero()
+            elif self._armed and self._ready and answer.data[2:3] == b"\0":
+                self._fail("high_voltage")
+                self.zero()
 
     def _refused(self, code: int) -> None:
         name, _ = RESULTS.get(code, ("device_error", ""))

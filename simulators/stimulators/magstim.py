@@ -89,6 +89,8 @@ class Magstim(EmulatedDevice):
         self.charge_delay_ms = 0
         self.error_code = "U00"
         self.coil_present = True
+        self.supply_connected = self.coil_ready = True
+        self.error = self.fatal = self.replace_coil = False
         self.coil_override = False
         self._command = bytearray()
         self._command_ns = 0
@@ -222,12 +224,14 @@ class Magstim(EmulatedDevice):
         armed = self.armed and self.fault != "lies"
         state = 0x01 if not armed else 0x04 if self.ready(now_ns) else 0x02
         hot = max(self.temperature_tenths) > HOT_TENTHS
-        return bytes([state | (0x08 if self.coil_present else 0) | (0x30 if hot else 0) | (0x80 if self.remote else 0)])
+        worn = (0x10 if hot or self.replace_coil else 0) | (0x20 if hot or self.error else 0) | (0x40 if self.fatal else 0)
+        return bytes([state | (0x08 if self.coil_present else 0) | worn | (0x80 if self.remote else 0)])
 
     def _rapid(self, now_ns: int) -> bytes:
         running = bool(self._train) or now_ns < self._train_end_ns
         waiting = not running and now_ns < self._wait_end_ns
-        flags = 0x30 | (0x01 if self.enhanced else 0) | (0x02 if running else 0) | (0x04 if waiting else 0)
+        flags = (0x10 if self.supply_connected else 0) | (0x20 if self.coil_ready else 0)
+        flags |= (0x01 if self.enhanced else 0) | (0x02 if running else 0) | (0x04 if waiting else 0)
         return bytes([flags | (0 if self.train_mode else 0x08)])
 
     def _both(self, before: bytes, now_ns: int) -> bytes:

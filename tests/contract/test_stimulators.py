@@ -24,6 +24,8 @@ PARTS = (
     "amplitude",
     "framed_line",
     "magstim_frames",
+    "magventure_frames",
+    "open_lifu_frames",
     "pulse_port",
     "packet_socket",
     "sealed",

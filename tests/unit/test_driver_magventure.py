@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stimulator_rig import VirtualLine, fuzz, pull_cable, run, through_faults, until
 
-from drivers.stimulators import magventure as wire
-from drivers.stimulators.magventure import ERRORS, MagVenture, Parser, Status, crc, frame, interval_ms
+from drivers.stimulators import magventure_frames as wire
+from drivers.stimulators.magventure import ERRORS, MagVenture
+from drivers.stimulators.magventure_frames import Parser, Status, crc, frame, interval_ms
 from eegloop.errors import DeviceError
 from simulators.stimulators import magventure as emulator
 from simulators.stimulators.wire import FAULTS, MS

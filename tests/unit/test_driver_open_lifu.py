@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stimulator_rig import VirtualLine, fuzz, pull_cable, run, through_faults, until
 
-from drivers.stimulators import open_lifu as wire
-from drivers.stimulators.open_lifu import ERRORS, Frame, OpenLifu, Parser, Sequence, frame
+from drivers.stimulators import open_lifu_frames as wire
+from drivers.stimulators.open_lifu import ERRORS, OpenLifu
+from drivers.stimulators.open_lifu_frames import Frame, Parser, Sequence, frame
 from eegloop.errors import DeviceError
 from simulators.stimulators import open_lifu as emulator
 from simulators.stimulators.wire import FAULTS, MS
