@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 EQUIVALENT: dict[str, str] = {
+    "interlock.judge:Judge.__init__: `0`: 0 -> 1 (#6)": "the time of the arming is looked at only while armed, and each arming sets it",
+    "interlock.judge:Judge._arm: `0`: 0 -> 1": "no pulse is due in the first nanosecond after the machine's start",
     "interlock.judge:Judge.__init__: `0`: 0 -> 1 (#5)": "the lease's end is looked at only while armed, and each arming sets it",
     "interlock.refusals:budget_gone: `0.0`: 0.0 -> 1.0": "no session is signed for less than 1,000 ms, so 1 ms used before it begins refuses nothing",
     "interlock.limits:device_amplitude_ma: `value >= 0.0`: GtE -> Gt": "a device that states zero gives zero, and so does one whose statement is refused",
