@@ -14,12 +14,14 @@ from eegloop.stim import PrescriptionError
 from interlock.account import Account, from_book
 from interlock.anchor import Anchor
 from interlock.device import Device
-from interlock.effects import Changed, Event
+from interlock.effects import Changed, Entry, Event
+from interlock.judge import Judge
 from interlock.ledger import Book, Session
 from interlock.limits import rules
 from interlock.log import read_head
 from interlock.refusals import MS
 from interlock.told import state_of
+from interlock.wire import PacketError
 from tests.interlock_bench import DEVICE, START_NS, WALL_S, Seat, make_prescription
 
 
@@ -490,3 +492,79 @@ def test_the_demos_prescription_is_exactly_this() -> None:
 def test_a_missing_field_is_named_with_what_is_allowed() -> None:
     with pytest.raises(PrescriptionError, match=r"prescription\.\w+: missing; allowed: .* nothing could be delivered"):
         parse_yaml("id: x\n")
+
+
+# ---- the judge's small print -----------------------------------------------------------------------------------------
+
+
+def test_a_fallback_is_no_faster_than_signed_after_a_planned_step_down() -> None:
+    seat = Seat(fallback_ms=1000)
+    seat.run_at(0.2)
+    seat.send("set", amplitude_ma=0.05)
+    seat.pass_ms(2_000)
+    assert seat.judge.level_ma == 0.05
+    seat.send("fallback")
+    seat.pass_ms(500)
+    assert seat.judge.level_ma == pytest.approx(0.025, abs=0.001) and seat.mode == "fallback"
+
+
+def test_of_a_device_that_is_gone_nothing_is_known() -> None:
+    seat = Seat()
+    seat.run_at(0.2)
+    seat.jump(10)
+    seat.report(connected=False)
+    device = seat.judge.device
+    assert (device.connected, device.output_ma, device.armed, device.zero_since_ns) == (False, None, False, 0)
+    assert state_of(seat.judge, seat.now_ns).zero_since_ns == 0 and not device.at_rest
+
+
+def test_an_old_zero_is_not_told_as_one() -> None:
+    seat = Seat()
+    assert state_of(seat.judge, seat.now_ns + 300 * MS).zero_since_ns > 0
+    assert state_of(seat.judge, seat.now_ns + 300 * MS + 1).zero_since_ns == 0
+
+
+def test_a_trip_is_one_halt() -> None:
+    seat = Seat()
+    seat.run_at(0.2)
+    seat.judge.trip("test", seat.now_ns)
+    assert seat.judge.halts == 1
+    seat.judge.trip("again", seat.now_ns)
+    assert seat.judge.halts == 1, "what is stopped trips no more"
+
+
+def test_the_first_entry_has_the_time_of_the_opening() -> None:
+    judge = Judge(rules(make_prescription(), None, DEVICE), "simulated", "measured", Book("boot-1", True), START_NS)
+    (entry,) = judge.open(START_NS + 5 * MS, WALL_S * 10**9)
+    assert isinstance(entry, Entry) and entry.boot_ns == START_NS + 5 * MS and entry.wall_s == float(WALL_S)
+
+
+def test_what_is_no_command_is_answered_under_number_zero() -> None:
+    seat = Seat()
+    seat.give(PacketError("packet", "x", "not JSON"))
+    assert seat.replies[-1]["sequence"] == 0
+
+
+def test_a_used_time_is_rounded_up() -> None:
+    seat = armed()
+    seat.judge.stop("test", seat.now_ns)
+    seat.pass_ms(20)
+    seat.judge.account.first_ns = seat.now_ns - 600_000 * MS - 1
+    assert arm_refusal(seat, halts=1)[:3] == ("prescription.session_ms", 600_001, 600_000)
+
+
+def test_the_tenth_refusal_at_the_end_of_the_minute_still_stops() -> None:
+    for last_ns, mode in ((60_000 * MS, "stopped"), (60_000 * MS + 1, "armed")):
+        seat = armed()
+        seat.judge.refusals_ns.extend([seat.now_ns - last_ns] * 9)
+        seat.send("heartbeat", nonce="x")
+        assert seat.mode == mode
+
+
+def test_what_was_lost_counts_for_a_week() -> None:
+    book = Book("boot-1", True)
+    limits = rules(make_prescription(device="pulse_pal", device_serial="7"), None, DEVICE)
+    book.apply("opened", {"lost": True, "boot_id": "boot-1", "synchronized": True}, START_NS, WALL_S)
+    for day_s, field in ((0, "prescription.week_sessions"), (604_799, "prescription.week_sessions"), (604_800, "")):
+        refused = book.refusal(limits, "a", START_NS + day_s * 10**9, WALL_S + day_s)
+        assert (refused.field if refused else "") == field
