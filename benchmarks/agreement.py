@@ -48,7 +48,10 @@ RECORDINGS = (
 )
 BANDS = band_power.DEFAULT_BANDS
 # Nothing is judged and nothing filtered: both sides see the same samples.
-OPEN = QualitySettings(amplitude_uv=100_000, flat_uv=0.01, line_ratio=100, clean_fraction=0)
+OPEN = QualitySettings(
+    amplitude_uv=100_000, flat_uv=0.01, line_ratio=100, clean_fraction=0,
+    gradient_uv=None, step_uv=None, drift_uv_per_s=None, blink_uv=None, eye_uv=None, muscle_uv=None,
+)  # fmt: skip
 PLAIN = LineSettings(
     high_pass_hz=None, low_pass_hz=None, notch_hz=None, window_s=4, hop_s=2, integration="trapezoid", quality=OPEN
 )

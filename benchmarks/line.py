@@ -16,9 +16,9 @@ import numpy as np
 
 from control.prescription import demo_prescription
 from daemon.clock import MachineClock
+from daemon.decisions import decision_row
 from daemon.loop import Conditions, Line, Tick
 from daemon.record import RecordWriter, SessionRecorder
-from daemon.seat import decision_row
 from dsp.pipeline import Pipeline
 from eegloop.layout import Layout
 from eegloop.line import LineSettings

@@ -5,15 +5,15 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from control.dose import charge_uc, left, ramp_s, ramp_uc
+from control.dose import charge_uc, ramp_s, ramp_uc
 from control.pulse_plan import Pulses, used_up
 from control.screening import LOCKOUT, Level
-from control.state import Effects, Inputs, SessionState
+from control.state import Effects, SessionState
+from control.tick import Tick, budget, ceiling_now_ma, target_of
 from control.transitions import ALLOWED, CONTACT_S, LIVE
-from control.watch import Reading
-from eegloop.stim import Authority, Block, InterlockMode, Phase, Prescription, StimState, within
+from eegloop.stim import Block, InterlockMode, Phase, Prescription, within
 
 # How long things may take before the session gives up on them, s.
 ARM_S = 5.0  # from "arm" to `armed`
@@ -30,87 +30,6 @@ TWO_STRIKES = 2  # fallbacks that end a session
 _SAME_MA = 0.0005  # half a µA
 
 Result = tuple[SessionState, Effects]
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """One tick's inputs with what several steps need of them: the vetted reading, and the interlock's news if fresh."""
-
-    inputs: Inputs
-    prescription: Prescription
-    reading: Reading
-    stim: StimState | None
-
-    @property
-    def observe(self) -> bool:
-        return self.prescription.authority == Authority.OBSERVE
-
-    @property
-    def self_serving(self) -> bool:
-        """The demo may answer for itself, on the simulated stimulator only (S10)."""
-        return self.inputs.demo and self.prescription.device == "simulated"
-
-    @property
-    def zero(self) -> bool:
-        """The interlock is stopped and its device has confirmed zero."""
-        stim = self.stim
-        return stim is not None and stim.mode == InterlockMode.STOPPED and stim.zero_since_ns > 0
-
-    def who(self, kind: str) -> str:
-        """Who pressed this, "" if nobody did or left no name."""
-        return next((event.who for event in self.inputs.events if event.kind == kind and event.who), "")
-
-
-def target_of(prescription: Prescription) -> tuple[str, str]:
-    """Biomarker and channel that the signed controller leans on; ("", ...) for one that uses none."""
-    settings = prescription.settings
-    return str(settings.get("biomarker", "")), str(settings.get("channel", "n/a"))
-
-
-# --- what every tick notes, whatever the phase ------------------------------------------------------------------
-
-
-def bookkeeping(state: SessionState, tick: Tick) -> SessionState:
-    stim, t_s = tick.stim, tick.inputs.t_s
-    silent = tick.observe or (stim is not None and stim.zero_since_ns > 0 and stim.commanded_ma == 0.0)
-    touching = tick.inputs.stream == "live" and bad_channels(tick.inputs) == ()
-    quiet_since_s = (t_s if state.quiet_since_s is None else state.quiet_since_s) if silent else None
-    contact_since_s = (t_s if state.contact_since_s is None else state.contact_since_s) if touching else None
-    if quiet_since_s == state.quiet_since_s and contact_since_s == state.contact_since_s:
-        return state
-    return replace(state, quiet_since_s=quiet_since_s, contact_since_s=contact_since_s)
-
-
-def bad_channels(inputs: Inputs) -> tuple[str, ...] | None:
-    """Names of the channels without good contact; None if nothing is known of any."""
-    if inputs.biomarkers is None or not len(inputs.biomarkers.quality.good):
-        return None
-    good = inputs.biomarkers.quality.good
-    if good.all():
-        return ()
-    names = inputs.channels if len(inputs.channels) == len(good) else tuple(str(i + 1) for i in range(len(good)))
-    return tuple(name for name, ok in zip(names, good, strict=True) if not ok)
-
-
-def ceiling_now_ma(state: SessionState, inputs: Inputs, prescription: Prescription) -> float:
-    ceiling_ma = prescription.amplitude_ma
-    if prescription.authority == Authority.LOWER_ONLY:
-        ceiling_ma = prescription.start_ua / 1000
-        if state.ceiling_ma is not None:
-            ceiling_ma = min(ceiling_ma, state.ceiling_ma)
-    if state.armed and inputs.stim is not None:
-        ceiling_ma = min(ceiling_ma, inputs.stim.ceiling_ma) if within(inputs.stim.ceiling_ma, math.inf) else 0.0
-    return ceiling_ma
-
-
-def budget(state: SessionState, inputs: Inputs, prescription: Prescription) -> tuple[float, float]:
-    """Seconds and µC of stimulation left; the interlock's account counts once it is armed for this session."""
-    used_s = state.used_s + (0.0 if state.output_since_s is None else state.t_s - state.output_since_s)
-    seconds, charge = [used_s], [0.0]
-    if state.armed and inputs.stim is not None:
-        seconds.append(inputs.stim.delivered_ms / 1000)
-        charge.append(float(inputs.stim.delivered_uc))
-    return left(prescription.session_ms / 1000, *seconds), left(float(prescription.session_uc), *charge)
 
 
 def _wanted_ma(state: SessionState) -> float:

@@ -51,7 +51,9 @@ def sentence(
         return f"{state.reason} Ramping down to zero."
     if state.phase == Phase.POST:
         return f"{state.reason} The session is over after {state.decisions} decisions."
-    if state.phase in (Phase.FALLBACK, Phase.STOPPED) and state.latched_by != "restart":
+    if state.phase == Phase.FALLBACK:
+        return f"{state.reason} A person must re-arm; {'a second one' if state.fallbacks < 2 else 'this second one'} ends the session."
+    if state.phase == Phase.STOPPED and state.latched_by != "restart":
         return f"{state.reason} A person must re-arm."
     return state.reason
 

@@ -26,22 +26,17 @@ from control.envelope import Standing
 from control.phases import (
     PHASES,
     STIM_FRESH_S,
-    Tick,
-    bad_channels,
-    bookkeeping,
-    budget,
-    ceiling_now_ma,
     guard,
     no_start,
     obstacles,
     person_stops,
     stop,
-    target_of,
 )
 from control.pulse_plan import PulseNews
 from control.screening import Level
 from control.sentences import alarms, sentence
 from control.state import Alarm, Effects, Inputs, OperatorEvent, SessionState
+from control.tick import Tick, bad_channels, bookkeeping, budget, ceiling_now_ma, target_of
 from control.transitions import CONTACT_S, LIVE, TRANSITIONS
 from control.watch import look
 from eegloop.ports import Snapshot

@@ -77,6 +77,10 @@ class Asking:
         self._audit.append("operator", {"seat": self._seat, "kind": "answer", "who": who, "detail": form})
         return ""
 
+    def on_disk(self, timeout_s: float) -> bool:
+        """Wait until everything answered is; blocks, so not for the loop's thread."""
+        return self._book is None or self._book.trail.flush(timeout_s)
+
     def look(self, session: SessionState | None, events: tuple[OperatorEvent, ...], t_s: float) -> Asked:
         """What is asked now and what the answers forbid; without a session (no headset yet) as in `off`."""
         book = self._book

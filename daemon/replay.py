@@ -20,8 +20,8 @@ from control.prescription import demo_prescription
 from control.pulse_plan import PulseNews
 from control.screening import Finding, Level
 from control.session import OperatorEvent
+from daemon.decisions import decision_row
 from daemon.loop import Conditions, Line, Tick
-from daemon.seat import decision_row
 from drivers.sources.files import Recording, open_recording
 from dsp.pipeline import Pipeline
 from eegloop.closed import Closed

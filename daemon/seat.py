@@ -14,9 +14,9 @@ import structlog
 from control.alarm_board import Standing
 from control.screening import Finding
 from control.session import OperatorEvent
-from control.wording import sayable
 from daemon.asking import Asking
 from daemon.audit import AuditTrail
+from daemon.decisions import decision_row, decision_view
 from daemon.interlock_link import InterlockLink
 from daemon.live import LiveServer, SeatInfo
 from daemon.loop import Conditions, Decision, Line, Outcome, Tick
@@ -26,7 +26,6 @@ from eegloop.ports import Clock, EegSource
 from eegloop.signal import Chunk, Grade, SideChunk, SourceNews, StreamInfo
 from eegloop.stim import Phase
 from records.session import contact_data
-from records.tables import DecisionRow
 
 log = structlog.get_logger()
 
@@ -139,11 +138,13 @@ class SeatLoop:
             self._asked.append((kind, answer))
         self._events.append(OperatorEvent(kind, who, detail))
 
-    def filled_in(self, form: str, values: tuple[int, ...], who: str, answer: Answer) -> None:
-        """A person has answered a form: kept and weighed at once; the session hears of it with the next tick."""
+    async def filled_in(self, form: str, values: tuple[int, ...], who: str, answer: Answer) -> None:
+        """A person has answered a form: weighed at once, the session hears of it with the next tick; said to be kept once it is on the disk."""
         error = self.asking.answered(form, values, who)
         if not error and self.line is not None:
             self._events.append(OperatorEvent("answer", who, form))
+        if not error and not await asyncio.to_thread(self.asking.on_disk, 1.0):
+            error = "The answers are not on the disk yet; look whether it is full, and answer again."
         answer(not error, error)
 
     async def acquire(self) -> None:
@@ -405,60 +406,6 @@ class SeatLoop:
 
 def _fields(thing: Any) -> dict[str, Any]:
     return asdict(thing)
-
-
-def sentence(decision: Decision) -> str:
-    """What people are told: the controller's reason, and the envelope's where it granted less."""
-    verdict = decision.verdict
-    reason = sayable(verdict.request.reason)
-    return f"{reason} {verdict.sentence}" if verdict.limits else reason
-
-
-def decision_view(decision: Decision, age_s: float) -> dict[str, Any]:
-    """`LoopState.decision` (docs/contracts.md section 8)."""
-    verdict = decision.verdict
-    return {
-        "sentence": sentence(decision),
-        "age_s": age_s,
-        "proposed_ma": verdict.request.amplitude_ma,
-        "granted_ma": verdict.amplitude_ma,
-        "limits": [{"field": x.field, "value": x.value, "unit": x.unit, "set_by": x.set_by} for x in verdict.limits],
-        "hold": verdict.request.hold,
-    }
-
-
-def decision_row(decision: Decision, line: Line, sequence: int, latency_ms: float | None) -> DecisionRow:
-    """The row of `_decisions.tsv`: everything that led to a decision and what came of it."""
-    snapshot, verdict, stim = decision.snapshot, decision.verdict, decision.snapshot.stim
-    state = line.session
-    return DecisionRow(
-        tick=decision.tick,
-        t_s=snapshot.t_s,
-        end_sample=decision.end_sample,
-        phase=decision.phase,
-        block=state.block,
-        authority=line.prescription.authority,
-        controller=line.prescription.controller,
-        inputs={
-            **decision.target,
-            "present_ma": snapshot.present_ma,
-            "ceiling_ma": snapshot.ceiling_ma,
-            "baseline": snapshot.baseline,
-            "baseline_sd": snapshot.baseline_sd,
-        },
-        proposed_ma=verdict.request.amplitude_ma,
-        proposed_hz=verdict.request.frequency_hz,
-        hold=verdict.request.hold,
-        proposal_reason=verdict.request.reason,
-        limits=verdict.limits,
-        granted_ma=verdict.amplitude_ma,
-        granted_hz=verdict.frequency_hz,
-        sequence=sequence,
-        confirmed_ma=stim.confirmed_ma if stim is not None else None,
-        delivered_uc=stim.delivered_uc if stim is not None else 0,
-        latency_ms=latency_ms,
-        sentence=sentence(decision),
-    )
 
 
 GRADES = {Grade.GOOD: "good", Grade.SUSPECT: "suspect", Grade.INVALID: "n/a"}

@@ -329,7 +329,7 @@ class Service:
         while True:
             command = await live.commands.get()
             if command.name == "answer":
-                seats[command.seat].filled_in(command.form, command.values, command.by, command.answer)
+                await seats[command.seat].filled_in(command.form, command.values, command.by, command.answer)
             else:
                 seats[command.seat].person(command.name, command.by, answer=command.answer)
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from control import alarm_board
-from daemon.seat import GRADES, LOST_AFTER_S, SeatLoop, decision_view
+from daemon.decisions import decision_view
+from daemon.seat import GRADES, LOST_AFTER_S, SeatLoop
 from eegloop.ports import Clock
 from eegloop.signal import Grade
 from eegloop.stim import LoopState, Phase

@@ -226,7 +226,7 @@ class Judge:
                 self._trip("the stimulator has been silent for 300 ms")
             elif not self.device_armed and now_ns - self.armed_ns > ARM_WITHIN_NS:
                 self._trip("the stimulator did not arm within 500 ms")
-            elif self.level_ma != self.target_ma or self.ending:
+            elif self.level_ma != self.target_ma:
                 self._ramp(since_ns if since_ns < LONGEST_STEP_NS else LONGEST_STEP_NS)
         self._debit(max(before_ma, self.level_ma), since_ns)
         if self.mode is not STOPPED:
@@ -242,7 +242,7 @@ class Judge:
         step_s = step_ns / 1e9
         if self.level_ma < self.target_ma:
             self.level_ma = min(self.target_ma, self.level_ma + self.rules.ramp_ma_per_s * step_s)
-        elif self.level_ma > self.target_ma:
+        else:
             self.level_ma = max(self.target_ma, self.level_ma - self.down_ma_per_s * step_s)
         if self.ending and self.level_ma == 0.0:
             self._settle(self.ending)

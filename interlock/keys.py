@@ -40,7 +40,11 @@ def certified_keys(folder: Path) -> Keys:
     site = one_object(read(folder / "site.json", must_be_ours=True), "site", {"site_key", "number"})
     pinned = from_hex(site["site_key"], 32, "site.site_key")
     least = whole(site["number"], "site.number")
-    if least == 0 and not (folder / "certified.json").exists():
+    if not (folder / "certified.json").exists():
+        if least > 0:
+            raise PrescriptionError(
+                f"certified: list number {least} is gone; give `eegloop keys trust` the clinic's list once more"
+            )
         return {}
     text = read(folder / "certified.json", must_be_ours=True)
     body = one_object(text, "certified", {"format", "payload", "site_key", "signature"})

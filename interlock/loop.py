@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import selectors
@@ -284,10 +285,8 @@ class Loop:
 
     def _lose_device(self) -> None:
         """The driver closed its descriptor (which took it out of epoll); forget it here too."""
-        try:
+        with contextlib.suppress(KeyError, ValueError, OSError):
             self.selector.unregister(self.device_fd)
-        except (KeyError, ValueError, OSError):
-            pass
         self.device_fd = -1
         self.unreachable_since_ns = boot_ns()
 

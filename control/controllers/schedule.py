@@ -87,7 +87,7 @@ class Schedule:
         return state, go_to(snapshot, towards_ma, f"The schedule has {level_ma:.2f} mA from {start_s:.0f} s on")
 
     def target(self, state: object, snapshot: Snapshot) -> dict[str, float | str | None]:
-        nothing = dict.fromkeys(("value", "estimate", "low", "high"))
+        nothing = dict.fromkeys(("value", "estimate", "estimate_spread", "low", "high"))
         return {"biomarker": "", "channel": "n/a", "unit": "", "estimate_n": 0, **nothing}
 
 

@@ -104,7 +104,17 @@ def test_target_is_what_the_page_draws(kind: str) -> None:
     controller, state = start(kind)
     for grade in Grade:
         target = controller.target(state, snap(0.2, 1, 10.0, 0.4, grade=grade))
-        assert set(target) == {"biomarker", "channel", "unit", "value", "estimate", "estimate_n", "low", "high"}
+        assert set(target) == {
+            "biomarker",
+            "channel",
+            "unit",
+            "value",
+            "estimate",
+            "estimate_n",
+            "estimate_spread",
+            "low",
+            "high",
+        }
         json.dumps(target, allow_nan=False)
         if grade != Grade.GOOD:
             assert target["value"] is None

@@ -129,7 +129,7 @@ def test_a_planted_change_is_found_and_chance_is_named(
     # the command: text and JSON, the newest session (the sixth, with current) has no values
     assert report(headers[4], None, cohort, False) == 0
     said = capsys.readouterr().out
-    assert "higher than usual" in said and "by chance alone" in said and "no diagnosis" in said
+    assert "higher than usual" in said and "by chance alone" in said and "says nothing about an illness" in said
     assert report(layout.data, "p1", None, True) == 0
     body = json.loads(capsys.readouterr().out)
     assert len(body["baseline"]) == 5 and all(row["value"] is None for row in body["changes"])

@@ -21,6 +21,7 @@ LIMITS = "interlock/limits.py"
 LEDGER = "interlock/ledger.py"
 SCREENING = "control/screening.py"
 PHASES = "control/phases.py"
+TICK = "control/tick.py"
 ENVELOPE = "control/envelope.py"
 _YES_BLOCKS = (
     "            if value and item.highest == 1:\n",
@@ -62,10 +63,10 @@ PATCHES = (
     Patch("S7", REFUSALS, "if c.block == Block.SENSE and c.amplitude_ma != 0.0:", "if False:", "JUDGE::test_sense_is_zero_and_leaves_the_ceiling_alone"),
     Patch("S7.windows", "control/exposure.py", "clean_from_s=math.inf, commanded_s=t_s)", "commanded_s=t_s)", "EXPOSURE::test_after_a_command_nothing_is_clean_until_zero_is_confirmed_after_it"),
     Patch("S8", JUDGE, "            self.ceiling_ma = c.amplitude_ma\n", "            pass\n", "JUDGE::test_lower_only_ceiling_only_falls_also_over_arming_again"),
-    Patch("S8.session", PHASES, "    if prescription.authority == Authority.LOWER_ONLY:\n", "    if False:\n", "SESSION::test_lower_only_never_rises_again"),
+    Patch("S8.session", TICK, "    if prescription.authority == Authority.LOWER_ONLY:\n", "    if False:\n", "SESSION::test_lower_only_never_rises_again"),
     Patch("S9", REFUSALS, "    if c.nonce != judge.nonce:\n", "    if False:\n", "JUDGE::test_out_of_order_is_refused_without_a_trip"),
     Patch("S10", REFUSALS, "    if not device.at_rest:\n", "    if False:\n", "JUDGE::test_arm_needs_confirmed_zero_and_disarmed"),
-    Patch("S10.person", PHASES, "        return self.inputs.demo and self.prescription.device == \"simulated\"", "        return self.inputs.demo", "SESSION::test_a_demo_on_a_real_stimulator_does_not_arm_itself"),
+    Patch("S10.person", TICK, "        return self.inputs.demo and self.prescription.device == \"simulated\"", "        return self.inputs.demo", "SESSION::test_a_demo_on_a_real_stimulator_does_not_arm_itself"),
     Patch("S12", SCREENING, "        if harm:\n", "        if harm > 3:\n", "SCREENING::test_thoughts_of_self_harm_hold_until_a_clinicians_release"),
     Patch("S13", PHASES, "    if not within(inputs.supervised_age_s, tick.prescription.supervision_ms / 1000):\n        return _fall", "    if False:\n        return _fall", "SESSION::test_without_supervision_it_falls_back"),
     Patch("D4.signature", "interlock/signed.py", "if not verify(public_key, message, signature):", "if False:", "SIGNED::test_altered_after_signing"),

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from control.forms import DAY_S, FORMS, HOUR_S, Answer, AnswerError, checked, score, value_of
-from control.screening import Finding, Level, Release, assess
+from control.screening import LOCKOUT, Finding, Level, Release, assess
 from control.session import OperatorEvent
 from tests.unit.test_control_seat import Seat
 
@@ -73,6 +73,10 @@ def test_scores_that_hold() -> None:
     assert levels(fine(mania=answer("mania", elevated=4, active=1))) == []
     assert levels(fine(mania=answer("mania", elevated=4, active=2))) == [(Level.HOLD, "mania", "score")]
     assert levels(fine(after=answer("after", lesion=1))) == [(Level.HOLD, "after", "lesion")]
+    assert levels(fine(after=answer("after", pain=6))) == []
+    assert levels(fine(after=answer("after", pain=7))) == [(Level.HOLD, "after", "pain")]
+    assert levels(fine(pain_before=answer("pain_before", pain=6))) == []
+    assert levels(fine(pain_before=answer("pain_before", pain=7))) == [(Level.BLOCK, "pain_before", "pain")]
     assert levels(fine(), missed_reports=1) == []
     assert levels(fine(), missed_reports=2) == [(Level.HOLD, "after", "")] == levels(fine(), missed_reports=-1)
 
@@ -182,3 +186,34 @@ def test_a_stop_is_a_stop_while_ramping_down_too() -> None:
     seat.inputs_changes = {"findings": finding(Level.STOP)}
     seat.tick()
     assert seat.state.phase == "stopped"
+
+
+@pytest.mark.parametrize(
+    "waits",
+    [Finding(Level.HOLD, "phq9", "self_harm", "A clinician first."), Finding(Level.BLOCK, LOCKOUT, "", "Possible from 18:40.")],
+)
+def test_what_waits_for_a_clinician_or_the_lockout_refuses_the_start_and_says_why(waits: Finding) -> None:
+    seat = Seat().run(1)
+    seat.tick(OperatorEvent("rearm", "Ann"))
+    assert seat.state.phase == "off"
+    seat.inputs_changes = {"findings": (waits,)}
+    seat.tick(OperatorEvent("start", "Ann"))
+    assert seat.state.phase == "off" and seat.effects.sentence == f"Cannot start: {waits.text}"
+    seat.tick()
+    assert seat.effects.sentence == "No session is running."
+    seat.inputs_changes = {}
+    seat.tick(OperatorEvent("start", "Ann"))
+    assert seat.state.phase == "screen"
+
+
+def test_the_answer_that_was_the_last_one_needed_goes_on_by_itself() -> None:
+    seat = Seat().run(1)
+    seat.tick(OperatorEvent("rearm", "Ann"))
+    seat.inputs_changes = {"findings": (Finding(Level.BLOCK, "pads", "", "The pads: not answered yet."),)}
+    seat.tick(OperatorEvent("start", "Ann"))
+    for event in ("screened", "answer"):
+        seat.tick(OperatorEvent(event, "Ann"))
+        assert seat.state.phase == "screen" and "The pads: not answered yet." in seat.effects.sentence
+    seat.inputs_changes = {}
+    seat.tick(OperatorEvent("answer", "Ann", "pads"))
+    assert seat.state.phase == "contact"

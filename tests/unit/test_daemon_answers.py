@@ -171,10 +171,18 @@ def test_a_note_that_was_altered_or_lies_in_the_future_is_none(desk: Desk) -> No
         (good, "simulated", 9.0, "future"),
         (good.replace(b'"payload": "ey', b'"payload": "fy'), "simulated", 11.0, "signature"),
         (b"{}", "simulated", 11.0, "fields"),
+        (good.replace(b"eegloop-note-1", b"eegloop-note-2"), "simulated", 11.0, "format"),
     ):
         with pytest.raises(PrescriptionError, match=says):
             read_note(text, trusted, "p1", device, now_s)
-    for note in (Note("gone", "p1", "phq9", "", 1), Note("seen", "p1", "magic", "", 1), Note("seen", "", "phq9", "", 1)):
+    for note in (
+        Note("gone", "p1", "phq9", "", 1),
+        Note("seen", "p1", "magic", "", 1),
+        Note("seen", "", "phq9", "", 1),
+        Note("seen", "p1", "phq9", "x" * 41, 1),
+        Note("seen", "p1", "phq9", "", -1),
+        Note("seen", "p1", "phq9", "", True),
+    ):
         with pytest.raises(PrescriptionError):
             sign_note(note, desk.key)
 

@@ -88,7 +88,7 @@ def test_paired_and_without_a_list_yet_nothing_is_certified(machine: Machine) ->
 
 def test_a_list_that_is_gone_is_no_empty_one(machine: Machine) -> None:
     (machine.folder / "certified.json").unlink()
-    machine.refuses("certified.json: cannot be read")
+    machine.refuses("certified: list number 1 is gone; give `eegloop keys trust` the clinic's list once more")
 
 
 def test_another_sites_list_is_refused(machine: Machine) -> None:

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import select
+import selectors
 import signal
 import socket
 import subprocess
@@ -19,14 +20,16 @@ from typing import Any
 
 import pytest
 
+from drivers.stimulators import simulated
 from eegloop.layout import Layout
 from eegloop.single import only_one
 from eegloop.stim import Limit
 from eegloop.stop import stop
 from interlock import __main__ as process
+from interlock import launch
 from interlock.effects import Refusal
 from interlock.limits import rules
-from interlock.loop import ALONE_NS, INTERNAL_ERROR, STOPPERS, Loop, boot_ns
+from interlock.loop import ALONE_NS, INTERNAL_ERROR, PACKETS_A_TURN, STOPPERS, Loop, boot_ns
 from interlock.refusals import MS
 from simulators.stimulators.simulated import Process
 from tests.interlock_bench import Signer, make_program, make_pulses, valid_now, wait_until, write_signed
@@ -455,3 +458,84 @@ def test_a_key_revoked_or_a_prescription_replaced_while_it_runs_counts(machine: 
     assert [found.refusal is None for found in heard] == [True, False, True, False]
     assert "is revoked" in heard[1].refusal.reason and "has changed" in heard[3].refusal.reason
     assert (machine.layout.seat(SEAT) / "interlock.lock").read_text() == "", "whoever leaves takes its number along"
+
+
+def test_the_log_of_a_seat_that_cannot_be_read_may_have_armed(tmp_path: Path) -> None:
+    assert not process._armed_before(tmp_path / "none")
+    assert not process._armed_before(tmp_path)
+    (tmp_path / "log").write_bytes(b'{"event":"started"}')
+    assert not process._armed_before(tmp_path / "log")
+    (tmp_path / "log").write_bytes(b'{"event":"armed"}')
+    assert process._armed_before(tmp_path / "log")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    assert not (tmp_path / "loop").is_file()
+    assert process._armed_before(tmp_path / ("x" * 300)), "what cannot be looked at cannot be ruled out"
+
+
+def test_a_daemons_socket_that_breaks_is_a_daemon_that_is_gone(bench: Bench) -> None:
+    client = Client(bench)
+    client.run_at(0.5, 0.01)
+    taken, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    other.close()
+    taken.setblocking(False)
+    bench.loop.selector.unregister(bench.loop.client)
+    bench.loop.client, before = socket.socket(socket.AF_INET, socket.SOCK_STREAM), bench.loop.client
+    bench.loop.selector.register(bench.loop.client, selectors.EVENT_READ)
+    bench.loop._hear_daemon()  # reading from what is not connected is an error
+    assert bench.loop.client is None and "connection closed" in bench.judge.reason
+    taken.close()
+    assert before is not None
+    before.close()
+    client.close()
+
+
+def test_as_many_packets_as_a_turn_takes_and_the_rest_in_the_next(bench: Bench) -> None:
+    client = Client(bench)
+    client.run_at(0.3, 0.01)
+    refused = bench.judge.refused
+    for _ in range(PACKETS_A_TURN + 3):
+        client.socket.send(b"x")
+    bench.loop._hear_daemon()
+    assert bench.judge.refused - refused == PACKETS_A_TURN and bench.judge.mode == "stopped"
+    bench.loop._hear_daemon()
+    assert bench.judge.refused - refused == PACKETS_A_TURN + 3
+    client.close()
+
+
+def test_a_device_that_is_forgotten_twice_stays_forgotten(bench: Bench) -> None:
+    bench.at_rest()
+    bench.loop._lose_device()
+    bench.loop._lose_device()
+    assert bench.loop.device_fd == -1
+
+
+def test_power_is_set_before_any_pulse(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The driver of a coil is told the signed program when the process starts, and only then its port is the interlock's."""
+    program = make_program()
+    pulses = replace(make_pulses(program), valid_from_s=int(time.time()) - 10, valid_until_s=int(time.time()) + 1000)
+    write_signed(machine.signed.parent, pulses, [Signer()], machine.layout.keys / "trusted.json")
+    told: list[Any] = []
+    built = simulated.build
+
+    def with_power(settings: Any, path: str) -> Any:
+        driver = built(settings, path)
+        driver.prescribe = told.append  # type: ignore[attr-defined]
+        driver.limits = (*driver.limits, Limit("intensity_percent", 100.0, "%", "device"))
+        return driver
+
+    monkeypatch.setattr(simulated, "build", with_power)
+    presser = threading.Thread(target=ends_by_sigterm, args=(machine,))
+    presser.start()
+    assert process.main(machine.argv()) == 0
+    presser.join()
+    assert told == [program]
+
+
+def test_the_launcher_puts_our_directory_behind_the_standard_librarys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(sys, "argv", ["launch.py", "--path", str(tmp_path), "--path", "/other", "--help"])
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    before = list(sys.path)
+    with pytest.raises(SystemExit) as ended:
+        launch.start()
+    assert ended.value.code == 0
+    assert sys.path == [*before, str(Path(launch.__file__).parents[1]), str(tmp_path), "/other"]

@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from control import session
 from control.prescription import demo_prescription
-from control.pulse_plan import objection
-from eegloop.stim import Prescription, PulseProgram
+from control.pulse_plan import Pulses, objection
+from control.state import SessionState
+from eegloop.stim import Prescription, PulseProgram, StimRequest, Verdict
 from simulators.settings import BrainSettings
 from tests.virtual_loop import VirtualLoop
 
@@ -105,3 +107,20 @@ def test_trains_and_pauses_are_those_signed() -> None:
         assert train[-1] - train[0] <= 16.0 - 2.0
     assert "as many trains as signed" in sentences(made)
     assert objection(made.line.session.pulses, made.t_s + 100.0, PROGRAM) != ""
+
+
+def test_a_pulse_that_cannot_be_is_left_out_and_the_verdict_says_why() -> None:
+    signed = loop().prescription
+    armed = SessionState(phase="on", block="sense", armed=True, quiet_since_s=5.0)
+    asked = Verdict(StimRequest(0.0, 0.0, True, "now", trigger_s=10.0), 0.0, 0.0, (), "")
+    assert session.trigger(armed, asked, 9.9, signed)[1] == 10.0
+    for state, t_s, why in (
+        (replace(armed, armed=False), 9.9, "not armed"),
+        (replace(armed, block="stimulate"), 9.9, "not armed"),
+        (replace(armed, quiet_since_s=None), 9.9, "not armed"),
+        (armed, 9.998, "its time had come"),
+        (replace(armed, pulses=Pulses(sent=1, last_s=9.0, train_s=9.0, in_train=1, trains=1)), 9.9, "signed spacing"),
+    ):
+        after, at_s, verdict = session.trigger(state, asked, t_s, signed)
+        assert at_s is None and after == state and why in verdict.sentence and verdict.limits[-1].field == "pulse"
+    assert session.trigger(armed, asked, 9.9, replace(signed, authority="observe"))[1:] == (None, asked)

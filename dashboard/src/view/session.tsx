@@ -123,7 +123,7 @@ export function SessionPanel({ live }: { live: Live }) {
   }
 
   return (
-    <section class={screening || due.length > 0 || phase === 'contact' ? 'card session needs-person' : 'card session'} aria-labelledby="session-title">
+    <section class={screening || due.length > 0 || phase === 'contact' || (known && (state.forms.findings ?? []).some((f) => f.level !== 'block')) ? 'card session needs-person' : 'card session'} aria-labelledby="session-title">
       <header>
         <h2 id="session-title">Session</h2>
         {left !== null && known && (
