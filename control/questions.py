@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from control.forms import AFTER, DAY_S, DURING, FORMS, Answer
 from control.prompts import escalated, lockout_left_s, missed_reports, prompt
@@ -17,6 +17,7 @@ from control.transitions import BEFORE, LIVE
 from eegloop.stim import Phase, Prescription
 
 WEEK_S = 7 * DAY_S
+RECORD = "record"  # the "form" of the finding that what was kept is not whole
 PLACEMENT = "placement"  # the "form" of the finding that an electrode is not where it was
 MEASURE = "measure"  # the "form" of the finding that the biomarkers are not made as they were
 
@@ -41,6 +42,20 @@ class Measure:
 
 
 @dataclass(frozen=True, slots=True)
+class Sighting:
+    """What was noticed of this person once, at `t_s` (Unix s), and holds until a clinician's release of `form`.
+
+    `about`: what it was noticed of, for those that hold only while that is so (`MEASURE`: the digest); `place`: its line in the chain.
+    """
+
+    form: str
+    text: str
+    t_s: float
+    about: str = ""
+    place: float = field(default=-math.inf, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Kept:
     """All that is kept of one person. `seen`: alerts that a clinician has taken, as releases that release nothing."""
 
@@ -49,6 +64,7 @@ class Kept:
     seen: tuple[Release, ...] = ()
     sessions: tuple[Session, ...] = ()
     measures: tuple[Measure, ...] = ()
+    sightings: tuple[Sighting, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +146,15 @@ def changed_measure(kept: Kept, now: Measure) -> Finding | None:
     return Finding(Level.HOLD, MEASURE, "", text, "same day", now.t_s)
 
 
+def sighted(kept: Kept) -> tuple[Finding, ...]:
+    """What was noticed and no clinician has released since."""
+    return tuple(
+        Finding(Level.HOLD, seen.form, "", seen.text, "same day", seen.t_s)
+        for seen in kept.sightings
+        if not any(r.form == seen.form and r.item == "" and seen.t_s <= r.t_s for r in kept.releases)
+    )
+
+
 def asked(kept: Kept, moment: Moment, prescription: Prescription, next_text: str = "", more: Sequence[Finding] = ()) -> Asked:
     """See the module.
 
@@ -145,7 +170,7 @@ def asked(kept: Kept, moment: Moment, prescription: Prescription, next_text: str
     now_s, phase = moment.now_s, moment.phase
     ends_s = sorted(session.ended_s for session in kept.sessions)
     findings = list(assess(kept.answers, kept.releases, now_s, missed_reports(ends_s, kept.answers, now_s), ends_s))
-    findings += more
+    findings += (*sighted(kept), *more)
     next_s = 0.0 if moment.goes_on or phase in LIVE else next_session_s(kept.sessions, now_s, prescription)
     if next_s:
         findings.append(Finding(Level.BLOCK, LOCKOUT, "", f"The next session is possible {next_text or 'later'}."))

@@ -17,9 +17,9 @@ from typing import Any
 from control.clinic_note import read_note
 from control.forms import FORMS, Answer, AnswerError, checked
 from control.prescription import TrustedKey, parse_trusted
-from control.questions import PLACEMENT, Asked, Kept, Measure, Moment, Session, asked, changed_measure, standing
+from control.questions import PLACEMENT, RECORD, Asked, Kept, Measure, Moment, Session, Sighting, asked, changed_measure, standing
 from control.screening import Finding, Release
-from daemon.audit import AuditTrail, read_chain
+from daemon.answer_anchor import AnswerAnchor, open_answers
 from daemon.placement import kept_pattern, read_pattern
 from dsp.signature import F64
 from eegloop.ports import Clock
@@ -45,11 +45,13 @@ class AnswerBook:
         False in the demo: its virtual person begins anew with each start, whatever was tried out before.
     measure : (str, str)
         Digest and version of what makes the numbers (`daemon/measure.py`).
+    state : Path, optional
+        Where the anchor of these answers is (`daemon/answer_anchor.py`); without one a file that was restored or removed is not noticed.
 
     Raises
     ------
-    RecordingError
-        If the file is damaged: without sound answers there is no stimulation.
+    RecordingError, OSError
+        If another process writes the file, or it cannot be opened. One that is damaged, cut or replaced is no error, but a hold.
     """
 
     def __init__(
@@ -61,11 +63,13 @@ class AnswerBook:
         clock: Clock,
         remembers: bool,
         measure: tuple[str, str],
+        state: Path | None = None,
     ) -> None:
         make_folder(folder / "notes")
         path = folder / "answers.jsonl"
         self.person = person
-        self.trail = AuditTrail(path, clock)
+        anchor = AnswerAnchor(state, person, path) if state is not None else None
+        self.trail, known, wrong = open_answers(path, anchor, clock)
         self._folder = folder
         self._trusted = trusted
         self._prescription = prescription
@@ -81,8 +85,14 @@ class AnswerBook:
         self._notes_s = -math.inf
         self._notes_known: set[tuple[str, int]] = set()
         if remembers:
-            for line in read_chain(path):
-                self._remember(str(line["event"]), line["data"])
+            for event, data in known:
+                self._remember(event, data)
+            if wrong:
+                text = (
+                    f"What was answered here before is not whole ({wrong}). A clinician must ask this person what it may have said, "
+                    "and release it."
+                )
+                self._add("sighting", _line(Sighting(RECORD, text, self._clock.wall_s())))
             if self._open is not None and self._open.ended_s == self._open.begun_s:  # the power failed while output flowed
                 longest_s = self._open.begun_s + prescription.session_ms / 1000
                 self._open = replace(self._open, ended_s=max(self._open.begun_s, min(clock.wall_s(), longest_s)))
@@ -208,6 +218,9 @@ class AnswerBook:
             self._pattern = data
         elif event == "measure":
             self._kept = replace(kept, measures=(*kept.measures, Measure(**data)))
+        elif event == "sighting":
+            seen = Sighting(str(data["form"]), str(data["text"]), float(data["t_s"]), str(data["about"]))
+            self._kept = replace(kept, sightings=(*kept.sightings, seen))
         elif event == "session_begun":
             self._open = Session(float(data["t_s"]), float(data["t_s"]), str(data["prescription"]))
         elif event == "session_paused" and self._open is not None:
@@ -256,6 +269,11 @@ def _from(unix_s: float) -> str:
     when = datetime.fromtimestamp(unix_s)
     day = "" if when.date() == datetime.now().date() else f" on {when:%d %B %Y}"
     return f"from {when:%H:%M}{day}"
+
+
+def _line(kept: Answer | Release | Sighting) -> dict[str, Any]:
+    """What is written of it: where it stands in the chain is known from the chain."""
+    return {name: value for name, value in asdict(kept).items() if name != "place"}
 
 
 def answer_error(form: str, values: object) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from control.clinic_note import Note, read_note, sign_note
 from control.forms import FORMS, AnswerError
 from control.prescription import TrustedKey, demo_prescription, new_key, public_key, trusted_bytes
 from control.prompts import ESCALATE_S
-from control.questions import MEASURE, PLACEMENT, Kept, standing
+from control.questions import MEASURE, PLACEMENT, RECORD, Kept, standing
 from control.screening import Level
 from daemon.answers import VIRTUAL, AnswerBook
 from daemon.audit import verify_chain
@@ -55,7 +55,8 @@ class Desk:
         self.book = self.open()
 
     def open(self, remembers: bool = True) -> AnswerBook:
-        self.book = AnswerBook(self.folder / "p1", "p1", self.signed, self.trusted, self.clock, remembers, (self.digest, "0.1.0"))
+        measure, state = (self.digest, "0.1.0"), self.folder / "state"
+        self.book = AnswerBook(self.folder / "p1", "p1", self.signed, self.trusted, self.clock, remembers, measure, state)
         return self.book
 
     def again(self) -> None:
@@ -111,13 +112,92 @@ def test_what_is_no_answer_is_not_kept(desk: Desk) -> None:
     assert len(desk.book.look("screen", None).due) == 7
 
 
-def test_a_damaged_file_is_refused_whole(desk: Desk) -> None:
+Damage = Callable[[bytes], bytes]
+DAMAGES: dict[str, Damage] = {
+    "a changed byte": lambda text: text.replace(b'"Ann"', b'"Bob"', 1),
+    "a line removed": lambda text: b"".join(line for line in text.splitlines(True) if b'"skin"' not in line),
+    "lines in another order": lambda text: b"".join(sorted(text.splitlines(True))),
+    "its end cut off": lambda text: text[: text.rindex(b"\n", 0, -1) + 1],
+    "its last line half there": lambda text: text[:-40],
+    "empty": lambda text: b"",
+}
+WHOLE = (Level.HOLD, RECORD, "")
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=list(DAMAGES))
+def test_a_damaged_file_holds_and_what_is_sound_in_it_still_counts(desk: Desk, damage: Damage) -> None:
+    """Evidence is kept, the service goes on for other seats, and only the clinic's note lets this person's sessions begin again."""
     desk.all_well()
-    desk.book.close()
+    desk.book.answer("phq9", [0] * 8 + [3], "Cy")
+    desk.clock.s += 1.0
+    desk.book.answer("side_effects", [0] * 10, "Ann")
+    assert desk.book.close()
     path = desk.folder / "p1" / "answers.jsonl"
-    path.write_bytes(path.read_bytes()[:-40].replace(b'"Ann"', b'"Bob"'))
-    with pytest.raises(RecordingError):
-        desk.open()
+    before = path.read_bytes()
+    path.write_bytes(damage(before))
+    desk.open()
+    assert WHOLE in desk.found() and desk.book.ok
+    assert ((Level.HOLD, "phq9", "self_harm") in desk.found()) == (b"phq9" in damage(before))
+    assert (desk.folder / "p1" / "answers-damaged-1.jsonl").read_bytes() == damage(before)
+    desk.again()
+    desk.all_well()
+    assert WHOLE in desk.found(), "it holds over a restart"
+    assert verify_chain(path) == []
+    desk.note("release", RECORD, "")
+    assert WHOLE not in desk.found()
+    desk.again()
+    assert WHOLE not in desk.found()
+
+
+def test_a_file_that_was_removed_or_put_back_holds(desk: Desk) -> None:
+    """With its head: the chain by itself looks sound, but the anchor outside the data directory knows more lines."""
+    desk.all_well()
+    assert desk.book.close()
+    files = [desk.folder / "p1" / name for name in ("answers.jsonl", "answers.head")]
+    early = {file: file.read_bytes() for file in files}
+    desk.open()
+    desk.book.answer("during", [0, 0, 0, 1, 0, 0, 0, 0, 0], "Ann")
+    assert desk.book.close()
+    for file, text in early.items():
+        file.write_bytes(text)
+    desk.open()
+    assert WHOLE in desk.found()
+    desk.note("release", RECORD, "")
+    assert WHOLE not in desk.found()
+    assert desk.book.close()
+    for file in files:
+        file.unlink()
+    desk.open()
+    assert WHOLE in desk.found(), "an earlier release does not cover it"
+    assert desk.book.close()
+    (anchor,) = (desk.folder / "state").glob("*.json")
+    anchor.write_text("{}")
+    desk.note("release", RECORD, "")
+    desk.open()
+    assert WHOLE in desk.found(), "nor does one cover an anchor that was damaged after it"
+
+
+def test_answers_count_as_kept_only_once_their_anchor_is(desk: Desk) -> None:
+    state, moved = desk.folder / "state", desk.folder / "moved"
+    state.rename(moved)
+    state.write_text("not a folder")
+    desk.book.answer("skin", [0, 1, 0], "Ann")
+    assert not desk.book.trail.flush(0.5) and not desk.book.ok
+    state.unlink()
+    moved.rename(state)
+    assert desk.book.trail.flush(5.0) and desk.book.ok
+    desk.again()
+    assert (Level.HOLD, "skin", "lesion") in desk.found()
+
+
+def test_a_file_that_somebody_else_writes_is_not_moved_away(desk: Desk) -> None:
+    path = desk.folder / "p1" / "answers.jsonl"
+    desk.all_well()
+    assert desk.book.trail.flush()
+    path.with_suffix(".head").unlink()
+    with pytest.raises(RecordingError, match="another eegloop"):
+        AnswerBook(desk.folder / "p1", "p1", desk.signed, desk.trusted, desk.clock, True, ("", ""))
+    assert path.exists()
 
 
 def test_an_alert_that_nobody_takes_goes_on_to_the_next_contact_and_says_so(desk: Desk) -> None:
