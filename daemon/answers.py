@@ -16,11 +16,11 @@ from typing import Any
 
 from control.clinic_note import read_note
 from control.forms import FORMS, Answer, AnswerError, checked
-from control.prescription import TrustedKey, parse_trusted
 from control.questions import PLACEMENT, RECORD, Asked, Kept, Measure, Moment, Session, Sighting, asked, changed_measure, standing
 from control.screening import Finding, Release
 from daemon.answer_anchor import AnswerAnchor, open_answers
 from daemon.placement import kept_pattern, read_pattern
+from daemon.trusted_keys import trusted_now
 from dsp.signature import F64
 from eegloop.ports import Clock
 from eegloop.stim import Prescription, PrescriptionError
@@ -39,8 +39,8 @@ class AnswerBook:
     ----------
     folder : Path
         `Layout.person(code)`.
-    trusted : Path
-        keys/trusted.json, read at each note.
+    keys : Path
+        `Layout.keys`, read at each note.
     remembers : bool
         False in the demo: its virtual person begins anew with each start, whatever was tried out before.
     measure : (str, str)
@@ -59,7 +59,7 @@ class AnswerBook:
         folder: Path,
         person: str,
         prescription: Prescription,
-        trusted: Path,
+        keys: Path,
         clock: Clock,
         remembers: bool,
         measure: tuple[str, str],
@@ -71,7 +71,7 @@ class AnswerBook:
         anchor = AnswerAnchor(state, person, path) if state is not None else None
         self.trail, known, wrong = open_answers(path, anchor, clock)
         self._folder = folder
-        self._trusted = trusted
+        self._keys = keys
         self._prescription = prescription
         self._clock = clock
         self._kept = Kept()
@@ -243,19 +243,15 @@ class AnswerBook:
                     continue
                 self._notes_known.add(key)
                 try:
-                    kind, note = read_note(path.read_bytes(), self._keys(), self.person, self._prescription.device, now_s)
+                    kind, note = read_note(
+                        path.read_bytes(), trusted_now(self._keys), self.person, self._prescription.device, now_s
+                    )
                 except PrescriptionError as error:
                     self.trail.append("note_refused", {"file": path.name, "error": str(error)[:300]})
                     continue
                 kept = self._kept.releases if kind == "release" else self._kept.seen
                 if note not in kept:
                     self._add(kind, asdict(note))
-
-    def _keys(self) -> tuple[TrustedKey, ...]:
-        try:
-            return parse_trusted(self._trusted.read_bytes())
-        except OSError:
-            return ()
 
 
 # A mood between low and good; everything else that the virtual person answers is 0: no, none, not at all.

@@ -121,10 +121,16 @@ def answers(seat: Seat, layout: Layout, signed: Signed, clock: Clock, demo: bool
     if prescription.authority == Authority.OBSERVE:
         return None
     remembers = not (demo and prescription.device == "simulated")
-    trusted = layout.keys / "trusted.json"
     state = None if prescription.device == "simulated" else state_folder()
     return AnswerBook(
-        layout.person(seat.person), seat.person, prescription, trusted, clock, remembers, measure.of(seat, prescription), state
+        layout.person(seat.person),
+        seat.person,
+        prescription,
+        layout.keys,
+        clock,
+        remembers,
+        measure.of(seat, prescription),
+        state,
     )
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from control.clinic_note import Note, read_note, sign_note
 from control.forms import FORMS, AnswerError
+from control.keyring import certify
 from control.prescription import TrustedKey, demo_prescription, new_key, public_key, trusted_bytes
 from control.prompts import ESCALATE_S
 from control.questions import MEASURE, PLACEMENT, RECORD, Kept, standing
@@ -45,18 +46,25 @@ class Desk:
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.clock, self.key, self.digest = folder, Clock(), new_key(), "as at first"
-        self.trusted = folder / "trusted.json"
-        key = TrustedKey(public_key(self.key).hex(), "Dr. Bo", "prescriber", "any", 0, 2**39, False)
-        self.trusted.write_bytes(trusted_bytes((key,)))
+        self.keys, self.site = folder / "keys", new_key()
+        self.keys.mkdir()
+        self.doctor = TrustedKey(public_key(self.key).hex(), "Dr. Bo", "prescriber", "any", 0, 2**39, False)
+        self.trust(1, self.doctor)
         self.signed = replace(
             demo_prescription("p1", START_S), device="home", lockout_ms=round(LOCKOUT_S * 1000), day_sessions=1, week_sessions=5
         )
         self.said: list[tuple[str, dict[str, Any]]] = []
         self.book = self.open()
 
+    def trust(self, number: int, *listed: TrustedKey, alone: tuple[TrustedKey, ...] = ()) -> None:
+        """The clinic's list of that number, and what somebody put into trusted.json beside it."""
+        (self.keys / "site.json").write_text(json.dumps({"site_key": public_key(self.site).hex(), "number": number}))
+        (self.keys / "certified.json").write_bytes(certify(listed, number, self.site))
+        (self.keys / "trusted.json").write_bytes(trusted_bytes((*listed, *alone)))
+
     def open(self, remembers: bool = True) -> AnswerBook:
         measure, state = (self.digest, "0.1.0"), self.folder / "state"
-        self.book = AnswerBook(self.folder / "p1", "p1", self.signed, self.trusted, self.clock, remembers, measure, state)
+        self.book = AnswerBook(self.folder / "p1", "p1", self.signed, self.keys, self.clock, remembers, measure, state)
         return self.book
 
     def again(self) -> None:
@@ -196,7 +204,7 @@ def test_a_file_that_somebody_else_writes_is_not_moved_away(desk: Desk) -> None:
     assert desk.book.trail.flush()
     path.with_suffix(".head").unlink()
     with pytest.raises(RecordingError, match="another eegloop"):
-        AnswerBook(desk.folder / "p1", "p1", desk.signed, desk.trusted, desk.clock, True, ("", ""))
+        AnswerBook(desk.folder / "p1", "p1", desk.signed, desk.keys, desk.clock, True, ("", ""))
     assert path.exists()
 
 
@@ -240,6 +248,34 @@ def test_only_the_clinics_signed_note_for_this_person_releases(desk: Desk) -> No
         json.loads(line)["data"]["error"] for line in desk.book.trail.path.read_text().splitlines() if "note_refused" in line
     ]
     assert len(refused) == 2 and "not trusted" in refused[0] and "p2" in refused[1]
+
+
+def test_only_who_is_on_the_clinics_list_now_releases(desk: Desk) -> None:
+    """As for the interlock: revoked there is revoked, and trusted.json alone speaks for `simulated` only; what cannot be read speaks for nobody."""
+    desk.all_well()
+    desk.book.answer("skin", [0, 1, 0], "Ann")
+    held = {(Level.HOLD, "skin", "lesion")}
+    own = new_key()
+    added = TrustedKey(public_key(own).hex(), "Me", "prescriber", "any", 0, 2**39, False)
+    desk.trust(2, replace(desk.doctor, revoked=True), alone=(added,))
+    (desk.keys / "trusted.json").write_bytes(trusted_bytes((desk.doctor, added)))
+    for key in (desk.key, own):
+        desk.note("release", "skin", "lesion", key=key)
+        assert desk.found() == held
+    desk.trust(3, desk.doctor)
+    for wrong in ("site.json", "certified.json", "trusted.json"):
+        text = (desk.keys / wrong).read_bytes()
+        for damaged in (b"{}", text[:-9]):
+            (desk.keys / wrong).write_bytes(damaged)
+            desk.note("release", "skin", "lesion")
+            assert desk.found() == held, wrong
+        (desk.keys / wrong).write_bytes(text)
+    (desk.keys / "certified.json").write_bytes(certify((desk.doctor,), 1, desk.site))
+    desk.note("release", "skin", "lesion")
+    assert desk.found() == held, "an older list"
+    desk.trust(4, desk.doctor)
+    desk.note("release", "skin", "lesion")
+    assert desk.found() == set()
 
 
 def test_a_note_that_was_altered_or_lies_in_the_future_is_none(desk: Desk) -> None:
