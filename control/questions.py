@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from control.forms import AFTER, DAY_S, DURING, FORMS, Answer
-from control.prompts import escalated, lockout_left_s, missed_reports, prompt
-from control.screening import LOCKOUT, Finding, Level, Release, assess
+from control.prompts import escalated, lockout_left_s, missed_since_s, prompt
+from control.screening import LOCKOUT, REPORTS_MISSING, Finding, Level, Release, assess
 from control.transitions import BEFORE, LIVE
 from eegloop.stim import Phase, Prescription
 
@@ -137,21 +137,41 @@ def changed_measure(kept: Kept, now: Measure) -> Finding | None:
     before = [measure for measure in kept.measures if measure.prescription == now.prescription]
     if not before or before[-1].digest == now.digest:
         return None
-    if any(r.form == MEASURE and before[-1].t_s <= now.t_s <= r.t_s for r in kept.releases):
+    since_s = min((seen.t_s for seen in kept.sightings if (seen.form, seen.about) == (MEASURE, now.digest)), default=now.t_s)
+    if any(r.form == MEASURE and before[-1].t_s <= since_s <= r.t_s for r in kept.releases):
         return None
     text = (
         f"The software or its settings changed since this course began ({before[-1].version}, now {now.version}), so its numbers may "
         "mean something else. A clinician must look at the target and release it; the next session takes a new baseline."
     )
-    return Finding(Level.HOLD, MEASURE, "", text, "same day", now.t_s)
+    return Finding(Level.HOLD, MEASURE, "", text, "same day", since_s)
+
+
+def noticed(kept: Kept, now: Measure, now_s: float) -> tuple[Sighting, ...]:
+    """What must be kept as noticed now, so that its alert goes on from then, whatever is restarted, and only a clinician ends it."""
+    found = []
+    changed = changed_measure(kept, now)
+    if changed is not None and not any((seen.form, seen.about) == (MEASURE, now.digest) for seen in kept.sightings):
+        found.append(Sighting(MEASURE, changed.text, changed.t_s, now.digest))
+    missed_s = _missed_s(kept, now_s)
+    if missed_s is not None:
+        found.append(Sighting(AFTER.id, REPORTS_MISSING, missed_s))
+    return tuple(found)
+
+
+def _missed_s(kept: Kept, now_s: float) -> float | None:
+    """Since when reports are missing, as far as that was not noticed yet."""
+    missed_s = missed_since_s([session.ended_s for session in kept.sessions], kept.answers, now_s)
+    known = missed_s is None or any(seen.form == AFTER.id and seen.t_s >= missed_s for seen in kept.sightings)
+    return None if known else missed_s
 
 
 def sighted(kept: Kept) -> tuple[Finding, ...]:
-    """What was noticed and no clinician has released since."""
+    """What was noticed and no clinician has released since; nothing that is noticed of a moment (`about`)."""
     return tuple(
         Finding(Level.HOLD, seen.form, "", seen.text, "same day", seen.t_s)
         for seen in kept.sightings
-        if not any(r.form == seen.form and r.item == "" and seen.t_s <= r.t_s for r in kept.releases)
+        if not seen.about and not any(r.form == seen.form and r.item == "" and seen.t_s <= r.t_s for r in kept.releases)
     )
 
 
@@ -169,7 +189,7 @@ def asked(kept: Kept, moment: Moment, prescription: Prescription, next_text: str
     """
     now_s, phase = moment.now_s, moment.phase
     ends_s = sorted(session.ended_s for session in kept.sessions)
-    findings = list(assess(kept.answers, kept.releases, now_s, missed_reports(ends_s, kept.answers, now_s), ends_s))
+    findings = list(assess(kept.answers, kept.releases, now_s, _missed_s(kept, now_s), ends_s))
     findings += (*sighted(kept), *more)
     next_s = 0.0 if moment.goes_on or phase in LIVE else next_session_s(kept.sessions, now_s, prescription)
     if next_s:

@@ -23,6 +23,7 @@ SELF_HARM = (
     "Thank you for telling us. A clinician must speak with you before the next session. "
     "If you may hurt yourself, call the emergency number now."
 )
+REPORTS_MISSING = "Two reports after a session are missing."
 _STOPPING = ("seizure", "fainting", "vision", "chest_pain", "confusion", "burn")
 
 
@@ -64,7 +65,7 @@ def assess(
     answers: Sequence[Answer],
     releases: Sequence[Release],
     now_s: float,
-    missed_reports: int = 0,
+    missed_s: float | None = None,
     ends_s: Sequence[float] = (),
 ) -> tuple[Finding, ...]:
     """Everything that the answers so far forbid now, gravest first.
@@ -77,8 +78,8 @@ def assess(
         By clinicians; the store checks who may.
     now_s : float
         Unix time, s.
-    missed_reports : int
-        Sessions in a row after which the report was not given.
+    missed_s : float or None
+        When the newest report was due, if two or more in a row were not given (`control/prompts.py: missed_since_s`), Unix s.
     ends_s : sequence of float
         When this person's sessions ended (Unix s), oldest first: an answer that is asked for anew each time ends with its session.
     """
@@ -107,9 +108,7 @@ def assess(
     for answer in readable:
         latest = answer is given[answer.form][-1]
         for finding in _findings(answer, given["phq9"]):
-            released = any(
-                r.form == finding.form and r.item == finding.item and answer.t_s <= r.t_s <= now_s and r.who for r in releases
-            )
+            released = any(_covers(r, finding.form, finding.item, answer.t_s) and r.t_s <= now_s for r in releases)
             past = finding.level < Level.HOLD and not latest
             if finding.level >= Level.PAUSE and (not latest or now_s - answer.t_s > DURING.valid_s):
                 # What happened in an earlier session no longer stops this one, but a stop holds until it is released.
@@ -117,9 +116,14 @@ def assess(
                 finding = replace(finding, level=Level.HOLD)
             if not (released or past):
                 found.append(replace(finding, t_s=answer.t_s))
-    if not 0 <= missed_reports < MISSED_REPORTS:
-        found.append(Finding(Level.HOLD, "after", "", "Two reports after a session are missing.", "same day"))
+    if missed_s is not None and not any(_covers(r, "after", "", missed_s) and r.t_s <= now_s for r in releases):
+        found.append(Finding(Level.HOLD, "after", "", REPORTS_MISSING, "same day", missed_s))
     return tuple(sorted(found, key=lambda f: -f.level))
+
+
+def _covers(release: Release, form: str, item: str, t_s: float) -> bool:
+    """Whether a clinician's word is about this, and about what was so at `t_s`."""
+    return release.form == form and release.item == item and t_s <= release.t_s and bool(release.who)
 
 
 def _pad_count(given: Sequence[Answer], ends_s: Sequence[float]) -> Iterator[Finding]:

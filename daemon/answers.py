@@ -16,7 +16,21 @@ from typing import Any
 
 from control.clinic_note import read_note
 from control.forms import FORMS, Answer, AnswerError, checked
-from control.questions import PLACEMENT, RECORD, Asked, Kept, Measure, Moment, Session, Sighting, asked, changed_measure, standing
+from control.questions import (
+    MEASURE,
+    PLACEMENT,
+    RECORD,
+    Asked,
+    Kept,
+    Measure,
+    Moment,
+    Session,
+    Sighting,
+    asked,
+    changed_measure,
+    noticed,
+    standing,
+)
 from control.screening import Finding, Release
 from daemon.answer_anchor import AnswerAnchor, open_answers
 from daemon.placement import kept_pattern, read_pattern
@@ -157,6 +171,8 @@ class AnswerBook:
             last, at_s = self._looked
             if (last.phase, last.goes_on) == (phase, moment.goes_on) and 0.0 <= now_s - at_s < LOOK_EVERY_S:
                 return self._asked
+        for seen in noticed(self._kept, self._measure, now_s):
+            self._add("sighting", _line(seen))
         self._looked = (moment, now_s)
         more = tuple(filter(None, (changed_measure(self._kept, self._measure), self._placed)))
         follows = asked(self._kept, moment, self._prescription, more=more)
@@ -217,7 +233,9 @@ class AnswerBook:
         elif event == "pattern":
             self._pattern = data
         elif event == "measure":
-            self._kept = replace(kept, measures=(*kept.measures, Measure(**data)))
+            # What is pinned now is what the numbers are made with: another one is noticed anew.
+            others = tuple(seen for seen in kept.sightings if seen.form != MEASURE)
+            self._kept = replace(kept, measures=(*kept.measures, Measure(**data)), sightings=others)
         elif event == "sighting":
             seen = Sighting(str(data["form"]), str(data["text"]), float(data["t_s"]), str(data["about"]))
             self._kept = replace(kept, sightings=(*kept.sightings, seen))

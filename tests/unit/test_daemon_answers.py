@@ -366,6 +366,73 @@ def test_an_update_in_the_middle_of_a_course_waits_for_a_clinician(desk: Desk) -
     assert (Level.HOLD, MEASURE, "") in desk.found(), "back again is a change, too"
 
 
+def step(desk: Desk, form: str) -> int:
+    desk.found("off")
+    (alert,) = [alert for alert in desk.book.asked.alerts if alert.finding.form == form]
+    return alert.step
+
+
+def test_missing_reports_hold_and_go_on_to_the_next_contact_until_the_clinic_releases(desk: Desk) -> None:
+    """S12: their clock runs from when the second one had been due, over restarts, and the person's own late report ends nothing."""
+    held = (Level.HOLD, "after", "")
+    desk.all_well()
+    desk.session()
+    desk.clock.s += 86_400.0
+    assert held not in desk.found("off")
+    desk.session()
+    desk.clock.s += 86_401.0
+    assert held in desk.found("off") and step(desk, "after") == 0
+    desk.clock.s += ESCALATE_S["same day"]
+    assert step(desk, "after") == 1
+    desk.again()
+    desk.clock.s += ESCALATE_S["same day"]
+    assert step(desk, "after") == 2, "its clock does not begin anew with a restart"
+    desk.note("seen", "after", "")
+    assert held in desk.found("off") and desk.book.asked.alerts[0].taken
+    desk.book.answer("after", [0] * 5, "Ann")
+    assert held in desk.found("off")
+    desk.again()
+    assert held in desk.found("off"), "late is not released"
+    desk.note("release", "after", "")
+    assert held not in desk.found("off")
+    desk.session()
+    desk.session()
+    desk.clock.s += 86_401.0
+    assert held in desk.found("off"), "two more that are missed are not covered by it"
+
+
+def test_missing_reports_are_released_also_before_a_report_is_given(desk: Desk) -> None:
+    desk.session()
+    desk.session()
+    desk.clock.s += 90_000.0
+    assert (Level.HOLD, "after", "") in desk.found("off")
+    desk.note("release", "after", "")
+    assert (Level.HOLD, "after", "") not in desk.found("off")
+    desk.again()
+    assert (Level.HOLD, "after", "") not in desk.found("off")
+
+
+def test_an_updates_alert_and_release_last_over_restarts(desk: Desk) -> None:
+    desk.all_well()
+    desk.session()
+    desk.clock.s += 2 * 86_400.0
+    desk.digest = "after an update"
+    desk.again()
+    for number in range(1, 4):
+        desk.found("off")
+        desk.clock.s += ESCALATE_S["same day"]
+        desk.again()
+        assert step(desk, MEASURE) == number
+    desk.note("release", MEASURE, "")
+    assert (Level.HOLD, MEASURE, "") not in desk.found()
+    desk.clock.s += 3_600.0
+    desk.again()
+    assert (Level.HOLD, MEASURE, "") not in desk.found(), "a release is not lost by a restart before the next session"
+    desk.digest = "another update"
+    desk.again()
+    assert (Level.HOLD, MEASURE, "") in desk.found()
+
+
 def test_the_first_pattern_is_kept_until_the_clinic_lets_it_be_replaced(desk: Desk) -> None:
     desk.book.keep_pattern(("F3", "F4"), np.array([[1.0, 0.5], [0.5, np.nan]]))
     desk.again()
