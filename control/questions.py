@@ -137,14 +137,15 @@ def changed_measure(kept: Kept, now: Measure) -> Finding | None:
     before = [measure for measure in kept.measures if measure.prescription == now.prescription]
     if not before or before[-1].digest == now.digest:
         return None
-    since_s = min((seen.t_s for seen in kept.sightings if (seen.form, seen.about) == (MEASURE, now.digest)), default=now.t_s)
-    if any(r.form == MEASURE and before[-1].t_s <= since_s <= r.t_s for r in kept.releases):
+    told = [seen for seen in kept.sightings if (seen.form, seen.about) == (MEASURE, now.digest)]
+    since_s, place = (told[0].t_s, told[0].place) if told else (now.t_s, -math.inf)
+    if before[-1].t_s <= since_s and any(r.covers(MEASURE, "", since_s, place) for r in kept.releases):
         return None
     text = (
         f"The software or its settings changed since this course began ({before[-1].version}, now {now.version}), so its numbers may "
         "mean something else. A clinician must look at the target and release it; the next session takes a new baseline."
     )
-    return Finding(Level.HOLD, MEASURE, "", text, "same day", since_s)
+    return Finding(Level.HOLD, MEASURE, "", text, "same day", since_s, place)
 
 
 def noticed(kept: Kept, now: Measure, now_s: float) -> tuple[Sighting, ...]:
@@ -169,9 +170,9 @@ def _missed_s(kept: Kept, now_s: float) -> float | None:
 def sighted(kept: Kept) -> tuple[Finding, ...]:
     """What was noticed and no clinician has released since; nothing that is noticed of a moment (`about`)."""
     return tuple(
-        Finding(Level.HOLD, seen.form, "", seen.text, "same day", seen.t_s)
+        Finding(Level.HOLD, seen.form, "", seen.text, "same day", seen.t_s, seen.place)
         for seen in kept.sightings
-        if not seen.about and not any(r.form == seen.form and r.item == "" and seen.t_s <= r.t_s for r in kept.releases)
+        if not seen.about and not any(r.covers(seen.form, "", seen.t_s, seen.place) for r in kept.releases)
     )
 
 
@@ -230,8 +231,8 @@ def _answered_on_s(answers: Sequence[Answer], on_s: float, now_s: float) -> floa
 
 
 def _alert(finding: Finding, seen: Sequence[Release], now_s: float) -> Alert:
-    taken_s = max(
-        (s.t_s for s in seen if (s.form, s.item) == (finding.form, finding.item) and s.t_s <= now_s and s.who), default=None
-    )
     raised_s = finding.t_s or now_s
-    return Alert(finding, escalated(finding, raised_s, taken_s, now_s), taken_s is not None and taken_s >= raised_s)
+    taken_s = max(
+        (s.t_s for s in seen if s.covers(finding.form, finding.item, raised_s, finding.place) and s.t_s <= now_s), default=None
+    )
+    return Alert(finding, escalated(finding, raised_s, taken_s, now_s), taken_s is not None)

@@ -5,8 +5,9 @@ Pure: answers, releases and the time come in, findings go out. Missing, expired,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 from control.forms import DURING, FORMS, TEN_OR_MORE, Answer, AnswerError, checked, score, value_of
@@ -41,6 +42,7 @@ class Finding:
     """One thing that the answers forbid. `alert`: "" or how fast a clinician must see it ("same day", "now").
 
     `t_s`: when it was answered, Unix s; 0 = it comes from no answer. Without an item it is the form that must be answered (again).
+    `place`: where in the chain.
     """
 
     level: Level
@@ -49,16 +51,25 @@ class Finding:
     text: str
     alert: str = ""
     t_s: float = 0.0
+    place: float = field(default=-math.inf, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A clinician's word that a finding of a form's item, answered before `t_s` (Unix s), no longer holds."""
+    """A clinician's word that a finding of a form's item, answered before `t_s` (Unix s), no longer holds.
+
+    `place`: where in the chain it was taken. What was kept after it is not covered, whatever a clock that was set back says.
+    """
 
     form: str
     item: str
     t_s: float
     who: str
+    place: float = field(default=math.inf, compare=False)
+
+    def covers(self, form: str, item: str, t_s: float, place: float) -> bool:
+        """Whether it is about this, which was so at `t_s` and stands at `place`."""
+        return (self.form, self.item) == (form, item) and t_s <= self.t_s and place < self.place and bool(self.who)
 
 
 def assess(
@@ -108,22 +119,17 @@ def assess(
     for answer in readable:
         latest = answer is given[answer.form][-1]
         for finding in _findings(answer, given["phq9"]):
-            released = any(_covers(r, finding.form, finding.item, answer.t_s) and r.t_s <= now_s for r in releases)
+            released = any(r.covers(finding.form, finding.item, answer.t_s, answer.place) and r.t_s <= now_s for r in releases)
             past = finding.level < Level.HOLD and not latest
             if finding.level >= Level.PAUSE and (not latest or now_s - answer.t_s > DURING.valid_s):
                 # What happened in an earlier session no longer stops this one, but a stop holds until it is released.
                 past = finding.level == Level.PAUSE
                 finding = replace(finding, level=Level.HOLD)
             if not (released or past):
-                found.append(replace(finding, t_s=answer.t_s))
-    if missed_s is not None and not any(_covers(r, "after", "", missed_s) and r.t_s <= now_s for r in releases):
+                found.append(replace(finding, t_s=answer.t_s, place=answer.place))
+    if missed_s is not None and not any(r.covers("after", "", missed_s, -math.inf) and r.t_s <= now_s for r in releases):
         found.append(Finding(Level.HOLD, "after", "", REPORTS_MISSING, "same day", missed_s))
     return tuple(sorted(found, key=lambda f: -f.level))
-
-
-def _covers(release: Release, form: str, item: str, t_s: float) -> bool:
-    """Whether a clinician's word is about this, and about what was so at `t_s`."""
-    return release.form == form and release.item == item and t_s <= release.t_s and bool(release.who)
 
 
 def _pad_count(given: Sequence[Answer], ends_s: Sequence[float]) -> Iterator[Finding]:

@@ -89,6 +89,7 @@ class AnswerBook:
         self._prescription = prescription
         self._clock = clock
         self._kept = Kept()
+        self._place = 0  # how many lines are remembered: what comes after a note is not covered by it
         self._open: Session | None = None  # output has flowed and the session has not been ended in order
         self._said: dict[tuple[str, str, float], tuple[int, bool]] = {}  # alerts: how far each was when it was last told
         self._measure = Measure(*measure, prescription.id, float(int(clock.wall_s())))
@@ -143,7 +144,7 @@ class AnswerBook:
             If it does not fit the form; nothing is kept.
         """
         given = checked(Answer(form, tuple(values), self._clock.wall_s(), who))
-        self._add("answer", asdict(given))
+        self._add("answer", _line(given))
         return given
 
     def output(self, flows: bool) -> None:
@@ -221,11 +222,12 @@ class AnswerBook:
 
     def _remember(self, event: str, data: dict[str, Any]) -> None:
         kept = self._kept
+        self._place += 1
         if event == "answer":
-            answer = Answer(str(data["form"]), tuple(data["values"]), float(data["t_s"]), str(data["who"]))
+            answer = Answer(str(data["form"]), tuple(data["values"]), float(data["t_s"]), str(data["who"]), self._place)
             self._kept = replace(kept, answers=(*kept.answers, answer))
         elif event in ("release", "seen"):
-            note = Release(str(data["form"]), str(data["item"]), float(data["t_s"]), str(data["who"]))
+            note = Release(str(data["form"]), str(data["item"]), float(data["t_s"]), str(data["who"]), self._place)
             if event == "release":
                 self._kept = replace(kept, releases=(*kept.releases, note))
             else:
@@ -237,7 +239,7 @@ class AnswerBook:
             others = tuple(seen for seen in kept.sightings if seen.form != MEASURE)
             self._kept = replace(kept, measures=(*kept.measures, Measure(**data)), sightings=others)
         elif event == "sighting":
-            seen = Sighting(str(data["form"]), str(data["text"]), float(data["t_s"]), str(data["about"]))
+            seen = Sighting(str(data["form"]), str(data["text"]), float(data["t_s"]), str(data["about"]), self._place)
             self._kept = replace(kept, sightings=(*kept.sightings, seen))
         elif event == "session_begun":
             self._open = Session(float(data["t_s"]), float(data["t_s"]), str(data["prescription"]))
@@ -269,7 +271,7 @@ class AnswerBook:
                     continue
                 kept = self._kept.releases if kind == "release" else self._kept.seen
                 if note not in kept:
-                    self._add(kind, asdict(note))
+                    self._add(kind, _line(note))
 
 
 # A mood between low and good; everything else that the virtual person answers is 0: no, none, not at all.

@@ -278,6 +278,26 @@ def test_only_who_is_on_the_clinics_list_now_releases(desk: Desk) -> None:
     assert desk.found() == set()
 
 
+def test_a_clock_that_was_set_back_puts_nothing_under_an_earlier_note(desk: Desk) -> None:
+    """Neither a release nor that an alert was seen: the order in the chain counts, too, also after a restart."""
+    desk.all_well()
+    held = {(Level.HOLD, "skin", "lesion")}
+    desk.book.answer("skin", [0, 1, 0], "Ann")
+    desk.clock.s += 60.0
+    desk.note("seen", "skin", "lesion")
+    desk.note("release", "skin", "lesion")
+    assert desk.found() == set()
+    desk.clock.s -= 120.0
+    desk.book.answer("skin", [0, 1, 0], "Ann")
+    for _ in range(2):
+        desk.clock.s += 300.0
+        assert held <= desk.found()
+        assert not desk.book.asked.alerts[0].taken
+        desk.again()
+    desk.note("release", "skin", "lesion")
+    assert not held & desk.found()
+
+
 def test_a_note_that_was_altered_or_lies_in_the_future_is_none(desk: Desk) -> None:
     trusted = (TrustedKey(public_key(desk.key).hex(), "Dr. Bo", "prescriber", "simulated", 0, 2**39, False),)
     good = sign_note(Note("seen", "p1", "phq9", "self_harm", 10), desk.key)
