@@ -91,6 +91,7 @@ class AnswerBook:
         self._kept = Kept()
         self._place = 0  # how many lines are remembered: what comes after a note is not covered by it
         self._open: Session | None = None  # output has flowed and the session has not been ended in order
+        self._flows_s: float | None = None  # since when output flows in it, Unix s
         self._said: dict[tuple[str, str, float], tuple[int, bool]] = {}  # alerts: how far each was when it was last told
         self._measure = Measure(*measure, prescription.id, float(int(clock.wall_s())))
         self._pattern: dict[str, Any] | None = None
@@ -108,9 +109,9 @@ class AnswerBook:
                     "and release it."
                 )
                 self._add("sighting", _line(Sighting(RECORD, text, self._clock.wall_s())))
-            if self._open is not None and self._open.ended_s == self._open.begun_s:  # the power failed while output flowed
-                longest_s = self._open.begun_s + prescription.session_ms / 1000
-                self._open = replace(self._open, ended_s=max(self._open.begun_s, min(clock.wall_s(), longest_s)))
+            if self._open is not None and self._flows_s is not None:  # the power failed while output flowed
+                ended_s = max(self._flows_s, min(clock.wall_s(), self._longest_s(self._flows_s)))
+                self._open, self._flows_s = replace(self._open, ended_s=ended_s), None
             self.close_session()
         self._kept = standing(self._kept)
 
@@ -155,6 +156,8 @@ class AnswerBook:
             known = [m.digest for m in self._kept.measures if m.prescription == self._prescription.id]
             if not known or known[-1] != self._measure.digest:
                 self._add("measure", asdict(self._measure))
+        elif flows and self._flows_s is None:
+            self._add("session_resumed", {"t_s": now_s})
         elif not flows and self._open is not None:
             self._add("session_paused", {"t_s": now_s})
 
@@ -163,10 +166,20 @@ class AnswerBook:
         if self._open is not None:
             self._add("session_ended", {"t_s": self._open.ended_s})
 
+    def _longest_s(self, since_s: float) -> float:
+        """Until when a session can have gone on that flowed at `since_s`, Unix s."""
+        return since_s + self._prescription.session_ms / 1000
+
     def look(self, phase: str, on_s: float | None) -> Asked:
         """What follows now; worked out anew once a second, and at once after a change."""
         now_s = self._clock.wall_s()
         self._read_notes(now_s)
+        if (
+            self._open is not None
+            and self._flows_s is None
+            and not self._open.begun_s <= now_s < self._longest_s(self._open.begun_s)
+        ):
+            self.close_session()  # stopped, and nobody went on with it: it is over, its report is due and its lockout counts
         moment = Moment(now_s, phase, on_s, goes_on=self._open is not None)
         if self._looked is not None:
             last, at_s = self._looked
@@ -242,12 +255,16 @@ class AnswerBook:
             seen = Sighting(str(data["form"]), str(data["text"]), float(data["t_s"]), str(data["about"]), self._place)
             self._kept = replace(kept, sightings=(*kept.sightings, seen))
         elif event == "session_begun":
-            self._open = Session(float(data["t_s"]), float(data["t_s"]), str(data["prescription"]))
+            self._flows_s = float(data["t_s"])
+            self._open = Session(self._flows_s, self._flows_s, str(data["prescription"]))
+        elif event == "session_resumed":
+            self._flows_s = float(data["t_s"])
         elif event == "session_paused" and self._open is not None:
+            self._flows_s = None
             self._open = replace(self._open, ended_s=float(data["t_s"]))
         elif event == "session_ended" and self._open is not None:
             self._kept = replace(kept, sessions=(*kept.sessions, replace(self._open, ended_s=float(data["t_s"]))))
-            self._open = None
+            self._open = self._flows_s = None
 
     def _read_notes(self, now_s: float) -> None:
         """The clinic's notes that were put into the folder since; each is kept once, and what is wrong with one is kept, too."""

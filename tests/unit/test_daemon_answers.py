@@ -354,6 +354,56 @@ def test_a_stopped_session_goes_on_without_lockout(desk: Desk) -> None:
     assert desk.book.look("off", None).next_s == 0.0 and desk.book.look("off", None).open == ("after",)
 
 
+def test_a_stopped_session_that_nobody_goes_on_with_is_over(desk: Desk) -> None:
+    """Once its time is over: its report is due, its pads are used, and lockout and missing reports count."""
+    desk.book.answer("pads", [0, 0, 0, 0, 5], "Ann")
+    desk.clock.s += 1.0
+    desk.all_well()
+    begun_s = desk.clock.s
+    desk.book.output(True)
+    desk.clock.s += 60.0
+    desk.book.output(False)
+    session_s = desk.signed.session_ms / 1000
+    desk.clock.s = begun_s + session_s - 1.0
+    assert desk.book.look("stopped", None).due == ()
+    desk.clock.s += 1.0
+    asked = desk.book.look("stopped", None)
+    assert asked.due == ("after",) and asked.next_s == begun_s + 86_400.0
+    assert desk.book._kept.sessions[-1].ended_s == begun_s + 60.0
+    desk.clock.s += 2 * 86_400.0
+    desk.book.answer("pads", [0, 0, 0, 0, 5], "Ann")
+    assert (Level.BLOCK, "pads", "left") in desk.found()
+
+
+def test_a_session_that_flows_is_never_taken_for_over(desk: Desk) -> None:
+    desk.all_well()
+    desk.book.output(True)
+    desk.clock.s += desk.signed.session_ms / 1000 + 5.0
+    desk.book.look("on", 100.0)
+    assert desk.book._kept.sessions == ()
+    desk.book.output(False)
+    desk.book.look("fallback", None)
+    assert [session.ended_s for session in desk.book._kept.sessions] == [desk.clock.s]
+
+
+def test_a_power_failure_after_a_pause_ends_the_session_at_the_failure(desk: Desk) -> None:
+    """Not at the pause: pads and skin answered in it are asked again, and the lockout counts from the last output."""
+    desk.all_well()
+    desk.book.output(True)
+    desk.clock.s += 60.0
+    desk.book.output(False)
+    desk.clock.s += 60.0
+    for form in ("pads", "skin"):
+        desk.book.answer(form, [0] * len(FORMS[form].items), "Ann")
+    desk.book.output(True)
+    desk.clock.s += 600.0
+    desk.again()
+    assert desk.book._kept.sessions[-1].ended_s == desk.clock.s
+    assert {"pads", "skin"} <= set(desk.book.look("screen", None).due)
+    desk.again()
+    assert len(desk.book._kept.sessions) == 1
+
+
 def test_a_box_that_has_not_grown_emptier_gave_no_new_pads(desk: Desk) -> None:
     desk.all_well()
     desk.book.answer("pads", [0, 0, 0, 0, 4], "Ann")
