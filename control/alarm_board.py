@@ -57,7 +57,9 @@ def shown(board: Sequence[Standing], alarms: Sequence[Mapping[str, Any]], now_s:
             priority, advice = "high", f"Nobody has acted on this for {age_s / 60:.0f} min. {advice}"
         if one.returned_n:
             advice = f"{advice} It has come back {one.returned_n} times."
-        made.setdefault(alarm["id"], {**alarm, "priority": priority, "advice": advice, "age_s": age_s})
+        told = made.get(alarm["id"])
+        if told is None or RANK.get(priority, 0) < RANK.get(told["priority"], 0):  # of one id the most urgent is heard
+            made[alarm["id"]] = {**alarm, "priority": priority, "advice": advice, "age_s": age_s}
     ranked = sorted(made.values(), key=lambda a: (RANK.get(a["priority"], 0), a["age_s"]))
     high = [a for a in ranked if a["priority"] == "high"]
     rest = ranked[len(high) :]

@@ -18,19 +18,20 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from control.forms import FORMS
 from control.prescription import TrustedKey, is_hex, json_object, public_key
-from control.questions import MEASURE, PLACEMENT
+from control.questions import MEASURE, PLACEMENT, RECORD
 from control.screening import Release
 from eegloop.stim import PrescriptionError
 
 DOMAIN = b"eegloop clinic note v1\0"
 FORMAT = "eegloop-note-1"
 KINDS = ("seen", "release")
+_FORMS = (*FORMS, MEASURE, PLACEMENT, RECORD)
 _FIELDS = ("form", "item", "kind", "patient", "t_s")
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """`t_s` (Unix s): answers up to then; "" as `item` only for a missing report."""
+    """`t_s` (Unix s): answers up to then; "" as `item` where the finding has none."""
 
     kind: str
     patient: str
@@ -42,8 +43,8 @@ class Note:
 def _checked(note: Note) -> Note:
     if note.kind not in KINDS:
         raise PrescriptionError(f"note.kind: {note.kind!r} must be one of {', '.join(KINDS)}")
-    if note.form not in (*FORMS, MEASURE, PLACEMENT):
-        raise PrescriptionError(f"note.form: {note.form!r} must be one of {', '.join((*FORMS, MEASURE, PLACEMENT))}")
+    if note.form not in _FORMS:
+        raise PrescriptionError(f"note.form: {note.form!r} must be one of {', '.join(_FORMS)}")
     if not isinstance(note.item, str) or len(note.item) > 40:
         raise PrescriptionError(f"note.item: {note.item!r} must be the finding's item, as the alert names it")
     if not isinstance(note.patient, str) or not note.patient:

@@ -7,7 +7,7 @@ instrument's wording: a clinic puts the validated wording of its language beside
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 HOUR_S = 3600.0
 DAY_S = 24.0 * HOUR_S
@@ -50,12 +50,13 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A form filled in by `who` at `t_s` (Unix s): one whole number an item, in the form's order."""
+    """A form filled in by `who` at `t_s` (Unix s): one whole number an item, in the form's order. `place`: its line in the chain."""
 
     form: str
     values: tuple[int, ...]
     t_s: float
     who: str
+    place: float = field(default=-math.inf, compare=False)
 
 
 class AnswerError(ValueError):

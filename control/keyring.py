@@ -12,7 +12,7 @@ import base64
 import binascii
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -90,6 +90,22 @@ def read_list(text: bytes, pinned: str, least_number: int) -> KeyList:
             f"certified keys.number: {number!r} must be at least {least_number}; ask the clinic for the newest"
         )
     return KeyList(number, parse_trusted(json.dumps({"keys": inner["keys"]}).encode()))
+
+
+def counting(listed: KeyList | None, present: Sequence[TrustedKey]) -> tuple[TrustedKey, ...]:
+    """Whose signatures count, as the interlock has it (`interlock/keys.py`): the certified list, and what stands in trusted.json alone
+    for `simulated` only, whatever scope it gives itself.
+
+    Parameters
+    ----------
+    listed : KeyList or None
+        None on a machine that is not paired, or has had no list yet.
+    present : sequence of TrustedKey
+        trusted.json.
+    """
+    certified = listed.keys if listed is not None else ()
+    named = {key.key for key in certified}
+    return (*certified, *(replace(key, scope="simulated") for key in present if key.key not in named))
 
 
 def install(listed: KeyList, present: Sequence[TrustedKey], demo: str) -> tuple[TrustedKey, ...]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from control.forms import AFTER, DAY_S, DURING, Answer
-from control.screening import Finding, Level
+from control.screening import MISSED_REPORTS, Finding, Level
 
 FIRST_PROMPT_S = 120.0  # most that hurts, hurts early
 PROMPT_EVERY_S = 600.0
@@ -70,6 +70,16 @@ def missed_reports(ends_s: Sequence[float], answers: Sequence[Answer], now_s: fl
         if not now_s - ends[number] <= DAY_S or number + 1 < len(ends):
             missed += 1
     return missed
+
+
+def missed_since_s(ends_s: Sequence[float], answers: Sequence[Answer], now_s: float) -> float | None:
+    """Unix s at which the newest missed report had been due, once two or more in a row were missed; None = not so."""
+    if missed_reports(ends_s, answers, now_s) < MISSED_REPORTS:
+        return None
+    ends = sorted(ends_s)
+    if not now_s - ends[-1] <= DAY_S:
+        return ends[-1] + DAY_S
+    return min(ends[-2] + DAY_S, ends[-1])
 
 
 def lockout_left_s(ended_s: float | None, now_s: float, lockout_ms: int) -> float:

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from control.forms import AFTER, DAY_S, DURING, FORMS, Answer
-from control.prompts import escalated, lockout_left_s, missed_reports, prompt
-from control.screening import LOCKOUT, Finding, Level, Release, assess
+from control.prompts import escalated, lockout_left_s, missed_since_s, prompt
+from control.screening import LOCKOUT, REPORTS_MISSING, Finding, Level, Release, assess
 from control.transitions import BEFORE, LIVE
 from eegloop.stim import Phase, Prescription
 
 WEEK_S = 7 * DAY_S
+RECORD = "record"  # the "form" of the finding that what was kept is not whole
 PLACEMENT = "placement"  # the "form" of the finding that an electrode is not where it was
 MEASURE = "measure"  # the "form" of the finding that the biomarkers are not made as they were
 
@@ -41,6 +42,20 @@ class Measure:
 
 
 @dataclass(frozen=True, slots=True)
+class Sighting:
+    """What was noticed of this person once, at `t_s` (Unix s), and holds until a clinician's release of `form`.
+
+    `about`: what it was noticed of, for those that hold only while that is so (`MEASURE`: the digest); `place`: its line in the chain.
+    """
+
+    form: str
+    text: str
+    t_s: float
+    about: str = ""
+    place: float = field(default=-math.inf, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Kept:
     """All that is kept of one person. `seen`: alerts that a clinician has taken, as releases that release nothing."""
 
@@ -49,6 +64,7 @@ class Kept:
     seen: tuple[Release, ...] = ()
     sessions: tuple[Session, ...] = ()
     measures: tuple[Measure, ...] = ()
+    sightings: tuple[Sighting, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,13 +137,43 @@ def changed_measure(kept: Kept, now: Measure) -> Finding | None:
     before = [measure for measure in kept.measures if measure.prescription == now.prescription]
     if not before or before[-1].digest == now.digest:
         return None
-    if any(r.form == MEASURE and before[-1].t_s <= now.t_s <= r.t_s for r in kept.releases):
+    told = [seen for seen in kept.sightings if (seen.form, seen.about) == (MEASURE, now.digest)]
+    since_s, place = (told[0].t_s, told[0].place) if told else (now.t_s, -math.inf)
+    if before[-1].t_s <= since_s and any(r.covers(MEASURE, "", since_s, place) for r in kept.releases):
         return None
     text = (
         f"The software or its settings changed since this course began ({before[-1].version}, now {now.version}), so its numbers may "
         "mean something else. A clinician must look at the target and release it; the next session takes a new baseline."
     )
-    return Finding(Level.HOLD, MEASURE, "", text, "same day", now.t_s)
+    return Finding(Level.HOLD, MEASURE, "", text, "same day", since_s, place)
+
+
+def noticed(kept: Kept, now: Measure, now_s: float) -> tuple[Sighting, ...]:
+    """What must be kept as noticed now, so that its alert goes on from then, whatever is restarted, and only a clinician ends it."""
+    found = []
+    changed = changed_measure(kept, now)
+    if changed is not None and not any((seen.form, seen.about) == (MEASURE, now.digest) for seen in kept.sightings):
+        found.append(Sighting(MEASURE, changed.text, changed.t_s, now.digest))
+    missed_s = _missed_s(kept, now_s)
+    if missed_s is not None:
+        found.append(Sighting(AFTER.id, REPORTS_MISSING, missed_s))
+    return tuple(found)
+
+
+def _missed_s(kept: Kept, now_s: float) -> float | None:
+    """Since when reports are missing, as far as that was not noticed yet."""
+    missed_s = missed_since_s([session.ended_s for session in kept.sessions], kept.answers, now_s)
+    known = missed_s is None or any(seen.form == AFTER.id and seen.t_s >= missed_s for seen in kept.sightings)
+    return None if known else missed_s
+
+
+def sighted(kept: Kept) -> tuple[Finding, ...]:
+    """What was noticed and no clinician has released since; nothing that is noticed of a moment (`about`)."""
+    return tuple(
+        Finding(Level.HOLD, seen.form, "", seen.text, "same day", seen.t_s, seen.place)
+        for seen in kept.sightings
+        if not seen.about and not any(r.covers(seen.form, "", seen.t_s, seen.place) for r in kept.releases)
+    )
 
 
 def asked(kept: Kept, moment: Moment, prescription: Prescription, next_text: str = "", more: Sequence[Finding] = ()) -> Asked:
@@ -144,8 +190,8 @@ def asked(kept: Kept, moment: Moment, prescription: Prescription, next_text: str
     """
     now_s, phase = moment.now_s, moment.phase
     ends_s = sorted(session.ended_s for session in kept.sessions)
-    findings = list(assess(kept.answers, kept.releases, now_s, missed_reports(ends_s, kept.answers, now_s), ends_s))
-    findings += more
+    findings = list(assess(kept.answers, kept.releases, now_s, _missed_s(kept, now_s), ends_s))
+    findings += (*sighted(kept), *more)
     next_s = 0.0 if moment.goes_on or phase in LIVE else next_session_s(kept.sessions, now_s, prescription)
     if next_s:
         findings.append(Finding(Level.BLOCK, LOCKOUT, "", f"The next session is possible {next_text or 'later'}."))
@@ -185,8 +231,8 @@ def _answered_on_s(answers: Sequence[Answer], on_s: float, now_s: float) -> floa
 
 
 def _alert(finding: Finding, seen: Sequence[Release], now_s: float) -> Alert:
-    taken_s = max(
-        (s.t_s for s in seen if (s.form, s.item) == (finding.form, finding.item) and s.t_s <= now_s and s.who), default=None
-    )
     raised_s = finding.t_s or now_s
-    return Alert(finding, escalated(finding, raised_s, taken_s, now_s), taken_s is not None and taken_s >= raised_s)
+    taken_s = max(
+        (s.t_s for s in seen if s.covers(finding.form, finding.item, raised_s, finding.place) and s.t_s <= now_s), default=None
+    )
+    return Alert(finding, escalated(finding, raised_s, taken_s, now_s), taken_s is not None)

@@ -5,8 +5,9 @@ Pure: answers, releases and the time come in, findings go out. Missing, expired,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
 from control.forms import DURING, FORMS, TEN_OR_MORE, Answer, AnswerError, checked, score, value_of
@@ -23,6 +24,7 @@ SELF_HARM = (
     "Thank you for telling us. A clinician must speak with you before the next session. "
     "If you may hurt yourself, call the emergency number now."
 )
+REPORTS_MISSING = "Two reports after a session are missing."
 _STOPPING = ("seizure", "fainting", "vision", "chest_pain", "confusion", "burn")
 
 
@@ -40,6 +42,7 @@ class Finding:
     """One thing that the answers forbid. `alert`: "" or how fast a clinician must see it ("same day", "now").
 
     `t_s`: when it was answered, Unix s; 0 = it comes from no answer. Without an item it is the form that must be answered (again).
+    `place`: where in the chain.
     """
 
     level: Level
@@ -48,23 +51,32 @@ class Finding:
     text: str
     alert: str = ""
     t_s: float = 0.0
+    place: float = field(default=-math.inf, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A clinician's word that a finding of a form's item, answered before `t_s` (Unix s), no longer holds."""
+    """A clinician's word that a finding of a form's item, answered before `t_s` (Unix s), no longer holds.
+
+    `place`: where in the chain it was taken. What was kept after it is not covered, whatever a clock that was set back says.
+    """
 
     form: str
     item: str
     t_s: float
     who: str
+    place: float = field(default=math.inf, compare=False)
+
+    def covers(self, form: str, item: str, t_s: float, place: float) -> bool:
+        """Whether it is about this, which was so at `t_s` and stands at `place`."""
+        return (self.form, self.item) == (form, item) and t_s <= self.t_s and place < self.place and bool(self.who)
 
 
 def assess(
     answers: Sequence[Answer],
     releases: Sequence[Release],
     now_s: float,
-    missed_reports: int = 0,
+    missed_s: float | None = None,
     ends_s: Sequence[float] = (),
 ) -> tuple[Finding, ...]:
     """Everything that the answers so far forbid now, gravest first.
@@ -77,8 +89,8 @@ def assess(
         By clinicians; the store checks who may.
     now_s : float
         Unix time, s.
-    missed_reports : int
-        Sessions in a row after which the report was not given.
+    missed_s : float or None
+        When the newest report was due, if two or more in a row were not given (`control/prompts.py: missed_since_s`), Unix s.
     ends_s : sequence of float
         When this person's sessions ended (Unix s), oldest first: an answer that is asked for anew each time ends with its session.
     """
@@ -107,18 +119,16 @@ def assess(
     for answer in readable:
         latest = answer is given[answer.form][-1]
         for finding in _findings(answer, given["phq9"]):
-            released = any(
-                r.form == finding.form and r.item == finding.item and answer.t_s <= r.t_s <= now_s and r.who for r in releases
-            )
+            released = any(r.covers(finding.form, finding.item, answer.t_s, answer.place) and r.t_s <= now_s for r in releases)
             past = finding.level < Level.HOLD and not latest
             if finding.level >= Level.PAUSE and (not latest or now_s - answer.t_s > DURING.valid_s):
                 # What happened in an earlier session no longer stops this one, but a stop holds until it is released.
                 past = finding.level == Level.PAUSE
                 finding = replace(finding, level=Level.HOLD)
             if not (released or past):
-                found.append(replace(finding, t_s=answer.t_s))
-    if not 0 <= missed_reports < MISSED_REPORTS:
-        found.append(Finding(Level.HOLD, "after", "", "Two reports after a session are missing.", "same day"))
+                found.append(replace(finding, t_s=answer.t_s, place=answer.place))
+    if missed_s is not None and not any(r.covers("after", "", missed_s, -math.inf) and r.t_s <= now_s for r in releases):
+        found.append(Finding(Level.HOLD, "after", "", REPORTS_MISSING, "same day", missed_s))
     return tuple(sorted(found, key=lambda f: -f.level))
 
 

@@ -16,11 +16,25 @@ from typing import Any
 
 from control.clinic_note import read_note
 from control.forms import FORMS, Answer, AnswerError, checked
-from control.prescription import TrustedKey, parse_trusted
-from control.questions import PLACEMENT, Asked, Kept, Measure, Moment, Session, asked, changed_measure, standing
+from control.questions import (
+    MEASURE,
+    PLACEMENT,
+    RECORD,
+    Asked,
+    Kept,
+    Measure,
+    Moment,
+    Session,
+    Sighting,
+    asked,
+    changed_measure,
+    noticed,
+    standing,
+)
 from control.screening import Finding, Release
-from daemon.audit import AuditTrail, read_chain
+from daemon.answer_anchor import AnswerAnchor, open_answers
 from daemon.placement import kept_pattern, read_pattern
+from daemon.trusted_keys import trusted_now
 from dsp.signature import F64
 from eegloop.ports import Clock
 from eegloop.stim import Prescription, PrescriptionError
@@ -39,17 +53,19 @@ class AnswerBook:
     ----------
     folder : Path
         `Layout.person(code)`.
-    trusted : Path
-        keys/trusted.json, read at each note.
+    keys : Path
+        `Layout.keys`, read at each note.
     remembers : bool
         False in the demo: its virtual person begins anew with each start, whatever was tried out before.
     measure : (str, str)
         Digest and version of what makes the numbers (`daemon/measure.py`).
+    state : Path, optional
+        Where the anchor of these answers is (`daemon/answer_anchor.py`); without one a file that was restored or removed is not noticed.
 
     Raises
     ------
-    RecordingError
-        If the file is damaged: without sound answers there is no stimulation.
+    RecordingError, OSError
+        If another process writes the file, or it cannot be opened. One that is damaged, cut or replaced is no error, but a hold.
     """
 
     def __init__(
@@ -57,21 +73,25 @@ class AnswerBook:
         folder: Path,
         person: str,
         prescription: Prescription,
-        trusted: Path,
+        keys: Path,
         clock: Clock,
         remembers: bool,
         measure: tuple[str, str],
+        state: Path | None = None,
     ) -> None:
         make_folder(folder / "notes")
         path = folder / "answers.jsonl"
         self.person = person
-        self.trail = AuditTrail(path, clock)
+        anchor = AnswerAnchor(state, person, path) if state is not None else None
+        self.trail, known, wrong = open_answers(path, anchor, clock)
         self._folder = folder
-        self._trusted = trusted
+        self._keys = keys
         self._prescription = prescription
         self._clock = clock
         self._kept = Kept()
+        self._place = 0  # how many lines are remembered: what comes after a note is not covered by it
         self._open: Session | None = None  # output has flowed and the session has not been ended in order
+        self._flows_s: float | None = None  # since when output flows in it, Unix s
         self._said: dict[tuple[str, str, float], tuple[int, bool]] = {}  # alerts: how far each was when it was last told
         self._measure = Measure(*measure, prescription.id, float(int(clock.wall_s())))
         self._pattern: dict[str, Any] | None = None
@@ -81,11 +101,17 @@ class AnswerBook:
         self._notes_s = -math.inf
         self._notes_known: set[tuple[str, int]] = set()
         if remembers:
-            for line in read_chain(path):
-                self._remember(str(line["event"]), line["data"])
-            if self._open is not None and self._open.ended_s == self._open.begun_s:  # the power failed while output flowed
-                longest_s = self._open.begun_s + prescription.session_ms / 1000
-                self._open = replace(self._open, ended_s=max(self._open.begun_s, min(clock.wall_s(), longest_s)))
+            for event, data in known:
+                self._remember(event, data)
+            if wrong:
+                text = (
+                    f"What was answered here before is not whole ({wrong}). A clinician must ask this person what it may have said, "
+                    "and release it."
+                )
+                self._add("sighting", _line(Sighting(RECORD, text, self._clock.wall_s())))
+            if self._open is not None and self._flows_s is not None:  # the power failed while output flowed
+                ended_s = max(self._flows_s, min(clock.wall_s(), self._longest_s(self._flows_s)))
+                self._open, self._flows_s = replace(self._open, ended_s=ended_s), None
             self.close_session()
         self._kept = standing(self._kept)
 
@@ -119,7 +145,7 @@ class AnswerBook:
             If it does not fit the form; nothing is kept.
         """
         given = checked(Answer(form, tuple(values), self._clock.wall_s(), who))
-        self._add("answer", asdict(given))
+        self._add("answer", _line(given))
         return given
 
     def output(self, flows: bool) -> None:
@@ -130,6 +156,8 @@ class AnswerBook:
             known = [m.digest for m in self._kept.measures if m.prescription == self._prescription.id]
             if not known or known[-1] != self._measure.digest:
                 self._add("measure", asdict(self._measure))
+        elif flows and self._flows_s is None:
+            self._add("session_resumed", {"t_s": now_s})
         elif not flows and self._open is not None:
             self._add("session_paused", {"t_s": now_s})
 
@@ -138,15 +166,27 @@ class AnswerBook:
         if self._open is not None:
             self._add("session_ended", {"t_s": self._open.ended_s})
 
+    def _longest_s(self, since_s: float) -> float:
+        """Until when a session can have gone on that flowed at `since_s`, Unix s."""
+        return since_s + self._prescription.session_ms / 1000
+
     def look(self, phase: str, on_s: float | None) -> Asked:
         """What follows now; worked out anew once a second, and at once after a change."""
         now_s = self._clock.wall_s()
         self._read_notes(now_s)
+        if (
+            self._open is not None
+            and self._flows_s is None
+            and not self._open.begun_s <= now_s < self._longest_s(self._open.begun_s)
+        ):
+            self.close_session()  # stopped, and nobody went on with it: it is over, its report is due and its lockout counts
         moment = Moment(now_s, phase, on_s, goes_on=self._open is not None)
         if self._looked is not None:
             last, at_s = self._looked
             if (last.phase, last.goes_on) == (phase, moment.goes_on) and 0.0 <= now_s - at_s < LOOK_EVERY_S:
                 return self._asked
+        for seen in noticed(self._kept, self._measure, now_s):
+            self._add("sighting", _line(seen))
         self._looked = (moment, now_s)
         more = tuple(filter(None, (changed_measure(self._kept, self._measure), self._placed)))
         follows = asked(self._kept, moment, self._prescription, more=more)
@@ -195,11 +235,12 @@ class AnswerBook:
 
     def _remember(self, event: str, data: dict[str, Any]) -> None:
         kept = self._kept
+        self._place += 1
         if event == "answer":
-            answer = Answer(str(data["form"]), tuple(data["values"]), float(data["t_s"]), str(data["who"]))
+            answer = Answer(str(data["form"]), tuple(data["values"]), float(data["t_s"]), str(data["who"]), self._place)
             self._kept = replace(kept, answers=(*kept.answers, answer))
         elif event in ("release", "seen"):
-            note = Release(str(data["form"]), str(data["item"]), float(data["t_s"]), str(data["who"]))
+            note = Release(str(data["form"]), str(data["item"]), float(data["t_s"]), str(data["who"]), self._place)
             if event == "release":
                 self._kept = replace(kept, releases=(*kept.releases, note))
             else:
@@ -207,14 +248,23 @@ class AnswerBook:
         elif event == "pattern":
             self._pattern = data
         elif event == "measure":
-            self._kept = replace(kept, measures=(*kept.measures, Measure(**data)))
+            # What is pinned now is what the numbers are made with: another one is noticed anew.
+            others = tuple(seen for seen in kept.sightings if seen.form != MEASURE)
+            self._kept = replace(kept, measures=(*kept.measures, Measure(**data)), sightings=others)
+        elif event == "sighting":
+            seen = Sighting(str(data["form"]), str(data["text"]), float(data["t_s"]), str(data["about"]), self._place)
+            self._kept = replace(kept, sightings=(*kept.sightings, seen))
         elif event == "session_begun":
-            self._open = Session(float(data["t_s"]), float(data["t_s"]), str(data["prescription"]))
+            self._flows_s = float(data["t_s"])
+            self._open = Session(self._flows_s, self._flows_s, str(data["prescription"]))
+        elif event == "session_resumed":
+            self._flows_s = float(data["t_s"])
         elif event == "session_paused" and self._open is not None:
+            self._flows_s = None
             self._open = replace(self._open, ended_s=float(data["t_s"]))
         elif event == "session_ended" and self._open is not None:
             self._kept = replace(kept, sessions=(*kept.sessions, replace(self._open, ended_s=float(data["t_s"]))))
-            self._open = None
+            self._open = self._flows_s = None
 
     def _read_notes(self, now_s: float) -> None:
         """The clinic's notes that were put into the folder since; each is kept once, and what is wrong with one is kept, too."""
@@ -230,19 +280,15 @@ class AnswerBook:
                     continue
                 self._notes_known.add(key)
                 try:
-                    kind, note = read_note(path.read_bytes(), self._keys(), self.person, self._prescription.device, now_s)
+                    kind, note = read_note(
+                        path.read_bytes(), trusted_now(self._keys), self.person, self._prescription.device, now_s
+                    )
                 except PrescriptionError as error:
                     self.trail.append("note_refused", {"file": path.name, "error": str(error)[:300]})
                     continue
                 kept = self._kept.releases if kind == "release" else self._kept.seen
                 if note not in kept:
-                    self._add(kind, asdict(note))
-
-    def _keys(self) -> tuple[TrustedKey, ...]:
-        try:
-            return parse_trusted(self._trusted.read_bytes())
-        except OSError:
-            return ()
+                    self._add(kind, _line(note))
 
 
 # A mood between low and good; everything else that the virtual person answers is 0: no, none, not at all.
@@ -256,6 +302,11 @@ def _from(unix_s: float) -> str:
     when = datetime.fromtimestamp(unix_s)
     day = "" if when.date() == datetime.now().date() else f" on {when:%d %B %Y}"
     return f"from {when:%H:%M}{day}"
+
+
+def _line(kept: Answer | Release | Sighting) -> dict[str, Any]:
+    """What is written of it: where it stands in the chain is known from the chain."""
+    return {name: value for name, value in asdict(kept).items() if name != "place"}
 
 
 def answer_error(form: str, values: object) -> str:

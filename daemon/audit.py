@@ -22,7 +22,7 @@ import secrets
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,11 @@ def read_head(chain: Path) -> Head | None:
 class AuditTrail:
     """One chain, written by a thread of its own: `append` costs microseconds and what it was given is durable soon after.
 
+    Parameters
+    ----------
+    moved : callable, optional
+        Told each new head once its line is durable, in the trail's thread; while it raises OSError, the trail is not ok.
+
     Raises
     ------
     RecordingError
@@ -107,9 +112,11 @@ class AuditTrail:
         If the file cannot be opened.
     """
 
-    def __init__(self, path: Path, clock: Clock) -> None:
+    def __init__(self, path: Path, clock: Clock, moved: Callable[[Head], None] | None = None) -> None:
         self.path = path
         self._clock = clock
+        self._moved = moved
+        self._told: Head | None = None
         self._queue: deque[_Item] = deque()
         self._wake = threading.Event()
         self._stop = threading.Event()
@@ -254,16 +261,20 @@ class AuditTrail:
                     self._write(waiting)
                 waiting = []
                 self._oldest_s = math.inf
+                if self._moved is not None and self._told != self._head:
+                    self._moved(self._head)
+                    self._told = self._head
                 self._failure = ""
             except OSError as error:
                 self._failure = (
-                    f"the audit trail cannot be written: {error.strerror} ({self.path}); free some space or make it writable"
+                    f"the audit trail cannot be written: {error.strerror} ({error.filename or self.path}); "
+                    "free some space or make it writable"
                 )
                 if self._stop.wait(RETRY_S):
                     return
             finally:
                 with self._idle:
-                    self._busy = bool(waiting)
+                    self._busy = bool(waiting) or (self._moved is not None and self._told != self._head)
                     self._idle.notify_all()
 
     def _write(self, items: Sequence[_Item]) -> None:
@@ -323,6 +334,12 @@ def read_chain(path: Path) -> Iterator[dict[str, Any]]:
             if body is None:
                 return
             yield body
+
+
+def sound_lines(path: Path) -> list[dict[str, Any]]:
+    """Every line that fits its own hash, also after one that does not; `verify_chain` says whether they are all, and in order."""
+    with path.open("rb") as file:
+        return [body for raw in file if raw.endswith(b"\n") and (body := _decode(raw[:-1])) is not None]
 
 
 def verify_chain(path: Path) -> list[Finding]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from control.prescription import TrustedKey, demo_prescription, new_key, parse_trusted, public_key, sign, trusted_bytes, verify
 from daemon import measure
+from daemon.answer_anchor import state_folder
 from daemon.answers import AnswerBook
 from daemon.audit import AuditTrail
 from daemon.loop import Line
@@ -114,15 +115,22 @@ def answers(seat: Seat, layout: Layout, signed: Signed, clock: Clock, demo: bool
     Raises
     ------
     RecordingError
-        If the file is damaged.
+        If another process writes the file.
     """
     prescription = signed.prescription
     if prescription.authority == Authority.OBSERVE:
         return None
     remembers = not (demo and prescription.device == "simulated")
-    trusted = layout.keys / "trusted.json"
+    state = None if prescription.device == "simulated" else state_folder()
     return AnswerBook(
-        layout.person(seat.person), seat.person, prescription, trusted, clock, remembers, measure.of(seat, prescription)
+        layout.person(seat.person),
+        seat.person,
+        prescription,
+        layout.keys,
+        clock,
+        remembers,
+        measure.of(seat, prescription),
+        state,
     )
 
 

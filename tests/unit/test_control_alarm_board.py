@@ -23,6 +23,14 @@ def test_the_most_urgent_is_first_and_the_newest_of_its_rank() -> None:
     assert [a["age_s"] for a in found] == [20.0, 0.0, 20.0, 20.0]
 
 
+def test_of_two_alarms_of_one_name_the_more_urgent_is_shown() -> None:
+    """Two answers to one question: "today" must not hide "now", whichever came first."""
+    both = [alarm("harm"), {**alarm("harm", "high"), "text": "Now."}]
+    for alarms in (both, both[::-1]):
+        (found,) = shown(follow((), ["harm", "harm"], 0.0), alarms, 1.0, False)
+        assert (found["priority"], found["text"]) == ("high", "Now.")
+
+
 def test_what_flickers_is_one_alarm_that_says_how_often_it_came_back() -> None:
     """On and off every two seconds for five minutes: one age, no new beginning."""
     board: tuple[Standing, ...] = ()

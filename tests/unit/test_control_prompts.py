@@ -7,7 +7,16 @@ import math
 import pytest
 
 from control.forms import DAY_S, Answer
-from control.prompts import ANSWER_WITHIN_S, FIRST_PROMPT_S, PROMPT_EVERY_S, escalated, lockout_left_s, missed_reports, prompt
+from control.prompts import (
+    ANSWER_WITHIN_S,
+    FIRST_PROMPT_S,
+    PROMPT_EVERY_S,
+    escalated,
+    lockout_left_s,
+    missed_reports,
+    missed_since_s,
+    prompt,
+)
 from control.screening import Finding, Level, assess
 from tests.unit.test_control_screening import NOW_S, answer, fine, levels
 from tests.unit.test_control_seat import Seat
@@ -43,7 +52,7 @@ def test_two_sessions_without_a_report_hold() -> None:
     assert missed_reports([NOW_S - 3600.0], [], NOW_S) == 0, "there is a day to give it"
     assert missed_reports([NOW_S - 3600.0], [], math.nan) == 1
     assert missed_reports(ends, [answer("during", 1 * DAY_S)], NOW_S) == 3
-    held = assess(fine(), (), NOW_S, missed_reports(ends, [], NOW_S))
+    held = assess(fine(), (), NOW_S, missed_since_s(ends, [], NOW_S))
     assert [f.level for f in held] == [Level.HOLD]
 
 

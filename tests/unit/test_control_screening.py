@@ -77,8 +77,10 @@ def test_scores_that_hold() -> None:
     assert levels(fine(after=answer("after", pain=7))) == [(Level.HOLD, "after", "pain")]
     assert levels(fine(pain_before=answer("pain_before", pain=6))) == []
     assert levels(fine(pain_before=answer("pain_before", pain=7))) == [(Level.BLOCK, "pain_before", "pain")]
-    assert levels(fine(), missed_reports=1) == []
-    assert levels(fine(), missed_reports=2) == [(Level.HOLD, "after", "")] == levels(fine(), missed_reports=-1)
+    assert levels(fine(), missed_s=None) == []
+    assert levels(fine(), missed_s=NOW_S - 9.0) == [(Level.HOLD, "after", "")]
+    assert levels(fine(), Release("after", "", NOW_S - 10.0, "Dr. Bo"), missed_s=NOW_S - 9.0) == [(Level.HOLD, "after", "")]
+    assert levels(fine(), Release("after", "", NOW_S - 8.0, "Dr. Bo"), missed_s=NOW_S - 9.0) == []
 
 
 @pytest.mark.parametrize("item", ["seizure", "fainting", "vision", "chest_pain", "confusion", "burn"])
