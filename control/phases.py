@@ -120,8 +120,10 @@ def person_stops(state: SessionState, tick: Tick) -> Result | None:
 def guard(state: SessionState, tick: Tick) -> Result | None:
     """What ends or forbids stimulation whatever the phase does (S1, S4, S6, S13)."""
     inputs, stim = tick.inputs, tick.stim
-    if state.phase in (Phase.STOPPED, Phase.FALLBACK):
+    if state.phase == Phase.STOPPED:
         return None
+    if state.phase == Phase.FALLBACK:  # on its way down already; what is reported now may still need zero at once, latched
+        return _report_stops(state, tick)
     if state.phase not in LIVE or tick.observe:
         if stim is not None and stim.mode != InterlockMode.STOPPED:
             return stop(state, "interlock", f"Stopped: the interlock is {stim.mode} though nothing may be delivered.")
@@ -141,9 +143,9 @@ def guard(state: SessionState, tick: Tick) -> Result | None:
                 return replace(_go(state, Phase.RAMP_DOWN, f"The interlock ends it: {stim.reason}."), sent_s=state.t_s), Effects()
         elif stim is not None and stim.mode == InterlockMode.STOPPED:
             return stop(state, "interlock", f"The interlock stopped: {stim.reason}.")
+    if (stopped := _report_stops(state, tick)) is not None:
+        return stopped
     gravest = max((finding.level for finding in inputs.findings), default=Level.BLOCK)
-    if gravest == Level.STOP:
-        return stop(state, "report", f"Stopped: {inputs.findings[0].text}")
     if state.phase == Phase.RAMP_DOWN:
         return None
     if gravest == Level.PAUSE:
@@ -155,6 +157,12 @@ def guard(state: SessionState, tick: Tick) -> Result | None:
     if not within(inputs.sample_age_s, tick.prescription.stale_ms / 1000):
         return _fall(state, tick, "The headset has been silent too long, so the output ramps to zero.")
     return None
+
+
+def _report_stops(state: SessionState, tick: Tick) -> Result | None:
+    """A grave report (a seizure, a burn) is a STOP whatever the output does (S12)."""
+    grave = [finding for finding in tick.inputs.findings if finding.level == Level.STOP]
+    return stop(state, "report", f"Stopped: {grave[0].text}") if grave else None
 
 
 # --- one function a phase --------------------------------------------------------------------------------------

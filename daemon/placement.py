@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from control.questions import PLACEMENT
 from control.screening import Finding, Level
-from dsp.signature import F64, Pattern, add, correlations, find_swap
+from dsp.signature import F64, LEAST_CHANNELS, Pattern, add, comparable, correlations, find_swap
 from eegloop.signal import Chunk
 from eegloop.stim import Phase
 
@@ -82,6 +82,15 @@ class Placement:
     def _compared(self, now: F64) -> Finding | None:
         if self.reference is None or self.reference[0] != self.channels:
             return self._waiting()
+        n_compared = int(comparable(self.reference[1], now).sum())
+        if n_compared < LEAST_CHANNELS <= len(self.channels):
+            return Finding(
+                Level.BLOCK,
+                PLACEMENT,
+                "silent",
+                f"Only {n_compared} of {len(self.channels)} channels have a signal now and had one in the first session: too few to tell "
+                "whether the electrodes are where they were. See to the electrodes without a signal; it is looked at again by itself.",
+            )
         swap = find_swap(self.reference[1], now)
         if swap is None:
             return None

@@ -13,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 F64 = NDArray[np.float64]
+Bool = NDArray[np.bool_]
 
 BLOCK_S = 0.02  # samples are averaged over this
 LAG_BLOCKS = 4  # and differences taken over this many: about 1-12 Hz
+LEAST_CHANNELS = 4  # fewer say too little
 LEAST_S = 10.0  # shorter patterns are not compared
 BETTER = 2.0  # the exchange must fit this many times better than no exchange,
 LEAST_GAIN = 0.02  # and by at least this much in mean squared correlation
@@ -63,31 +65,40 @@ def correlations(pattern: Pattern) -> F64 | None:
         return np.where(sizes > 0, pattern.products / np.outer(sizes, sizes), np.nan)
 
 
+def comparable(reference: F64, now: F64) -> Bool:
+    """(n_channels,) which channels had a signal both times."""
+    return np.asarray(np.isfinite(reference).any(axis=1) & np.isfinite(now).any(axis=1))
+
+
 def find_swap(reference: F64, now: F64) -> Swap | None:
     """The pair whose exchange explains the new pattern best, if it is clearly better than none.
+
+    All pairs at once: a seat asks this every second while others stimulate (64 channels: a few ms).
 
     Parameters
     ----------
     reference, now : (n_channels, n_channels) float
-        Correlations of the same montage; fewer than four channels say too little.
+        Correlations of the same montage, NaN rows and columns for silent channels, which are left out; fewer than four of the others
+        say too little.
     """
-    n = len(reference)
-    if reference.shape != now.shape or n < 4:
+    if reference.shape != now.shape:
         return None
-    best: Swap | None = None
-    for i in range(n):
-        for j in range(i + 1, n):
-            others = [k for k in range(n) if k not in (i, j)]
-            stay = _gap(now[i, others], reference[i, others]) + _gap(now[j, others], reference[j, others])
-            swapped = _gap(now[i, others], reference[j, others]) + _gap(now[j, others], reference[i, others])
-            if not (np.isfinite(stay) and np.isfinite(swapped)) or stay - swapped < LEAST_GAIN:
-                continue
-            better = stay / max(swapped, 1e-12)
-            if better >= BETTER and (best is None or better > best.better):
-                best = Swap(i, j, float(better))
-    return best
-
-
-def _gap(a: F64, b: F64) -> float:
-    """Mean squared difference of two rows of correlations."""
-    return float(np.mean((a - b) ** 2))
+    kept = np.flatnonzero(comparable(reference, now))
+    n = len(kept)
+    if n < LEAST_CHANNELS:
+        return None
+    old, new = reference[np.ix_(kept, kept)], now[np.ix_(kept, kept)]
+    own = (new - old) ** 2
+    np.fill_diagonal(own, 0.0)
+    without = own.sum(axis=1)[:, np.newaxis] - own  # [i, j]: the gaps of row i but to j
+    stay = (without + without.T) / (n - 2)
+    crossed = (new[:, np.newaxis, :] - old[np.newaxis, :, :]) ** 2  # [i, j, k]: row i now against row j then
+    at = np.arange(n)
+    crossed[at, :, at] = crossed[:, at, at] = 0.0
+    gaps = crossed.sum(axis=2)
+    swapped = (gaps + gaps.T) / (n - 2)
+    better = stay / np.maximum(swapped, 1e-12)
+    clear = (better >= BETTER) & (stay - swapped >= LEAST_GAIN)
+    better = np.triu(np.where(clear, better, 0.0), 1)
+    i, j = (int(k) for k in np.unravel_index(np.argmax(better), better.shape))
+    return Swap(int(kept[i]), int(kept[j]), float(better[i, j])) if better[i, j] > 0.0 else None

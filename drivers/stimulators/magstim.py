@@ -48,6 +48,7 @@ LONGEST_LEASE_MS = 400
 POLL_ARMED_NS = 100 * MS
 POLL_STANDBY_NS = 150 * MS
 TEMPERATURE_NS = 2_000 * MS
+SETTINGS_FRESH_NS = 1_000 * MS  # while armed, settings that were asked for longer ago are not believed
 FRESH_NS = 350 * MS
 ENHANCED, SINGLE_PULSE, SUPPLY, COIL_READY = 0x01, 0x08, 0x10, 0x20  # bits of the Rapid's status
 ZERO_AGAIN_NS = 100 * MS
@@ -124,6 +125,7 @@ class Magstim:
         self._todo: deque[bytes] = deque()
         self._silent_until_ns = 0
         self._heard_ns = self._asked_ns = self._warm_ns = 0
+        self._wanted_ns = self._settings_ns = 0  # when it was last told to arm; when the newest settings were asked for
         self._armed_ns: int | None = None  # when "arm" was last sent; None = not since the device said standby
         self._settled_ns = self._recovered_ns = self._lease_ns = self._zeroed_ns = 0
         self._wanted_armed = False
@@ -159,6 +161,7 @@ class Magstim:
         if self.status is None or not self.status.remote:
             return
         self._armed_ns, self._wanted_armed = now_ns, True
+        self._wanted_ns = now_ns
         self.trouble = ""
         self._lease_ns = now_ns + LONGEST_LEASE_MS * MS
         self._send(frame("EB"))
@@ -276,8 +279,12 @@ class Magstim:
 
     @property
     def shape(self) -> tuple[int, int] | None:
-        """(1, 0) when the device has said that one shot is one pulse; (2, 0) for a pair, (0, 0) for another mode, None = unknown."""
-        if self.power_percent is None:
+        """(1, 0) when the device has said that one shot is one pulse; (2, 0) for a pair, (0, 0) for another mode, None = unknown.
+
+        While armed, only settings that were asked for since, and at most 1 s ago, are known: the screen stays live.
+        """
+        stale = self._settings_ns < self._wanted_ns or self._clock() - self._settings_ns > SETTINGS_FRESH_NS
+        if self.power_percent is None or (self._wanted_armed and stale):
             return None
         if self.model == "bistim":
             return None if self.power_b_percent is None else (1, 0) if self.power_b_percent == 0 else (2, 0)
@@ -383,7 +390,11 @@ class Magstim:
     def _ask(self) -> None:
         """A Rapid from 9 on tells its own status too, once it is ours; to a host that has no control it tells nothing at all."""
         ours = self.status is not None and self.status.remote
-        if self._clock() >= self._silent_until_ns:
+        if self._clock() < self._silent_until_ns:
+            return
+        if self._wanted_armed:  # the settings tell the state too
+            self._send(frame("\\@" if self.model == "rapid" else "J@"))
+        else:
             self._send(frame("x@") if self.model == "rapid" and self.version >= 9 and ours else frame("Q@"))
 
     def _send(self, command: bytes, awaited: bool = True) -> None:
@@ -444,6 +455,7 @@ class Magstim:
         elif reply.letter in "J\\":
             self.power_percent = int(reply.text[:3])
             self.power_b_percent = int(reply.text[3:6]) if reply.letter == "J" else None
+            self._settings_ns = sent_ns
         if reply.letter in "\\x":
             self.rapid = reply.rapid
         if reply.letter == "I":

@@ -54,6 +54,8 @@ POLL_NS = 150 * MS
 FRESH_NS = 350 * MS
 CONFIGURED_NS = 400 * MS  # a configuration is not answered; it is read back so much later
 CONFIGURATION_NS = 2_000 * MS
+CONFIGURATION_ARMED_NS = 250 * MS  # the front panel stays live while enabled, and tells nobody of another burst
+SHAPE_FRESH_NS = 1_000 * MS  # while enabled, what was read longer ago is not believed
 ZERO_AGAIN_NS = 100 * MS
 REFUSED_NS = 500 * MS
 HOT_C = 41
@@ -96,6 +98,8 @@ class MagVenture:
         self._clock = clock
         self._ear: FramedLine[bytes] = FramedLine(self._line, Parser(), QUIET_NS, clock)
         self._asked: deque[tuple[int, int]] = deque()  # questions under way: when, after how many enables
+        self._reads: deque[tuple[int, int]] = deque()  # configurations asked for: when, after how many enables
+        self._read_after: tuple[int, int] | None = None  # the question that the newest configuration answers
         self._enables = 0
         self._off = self._wanted = False
         self._wanted_percent: int | None = None
@@ -127,6 +131,8 @@ class MagVenture:
         self._lease_ns = now_ns + LONGEST_LEASE_MS * MS
         self.trouble = ""
         self._line.write(ENABLE)
+        self._configuration_ns = 0  # what was read before may have been changed since: nothing fires until it is read again
+        self._read_configuration(now_ns)
 
     def disarm(self) -> None:
         self.zero()
@@ -158,7 +164,7 @@ class MagVenture:
             self._heed(payload, now_ns)
         if heard.broken:
             self._doubt("broken_frame", now_ns)
-        elif self._asked and now_ns - self._asked[0][0] > ANSWER_NS:
+        elif any(asked and now_ns - asked[0][0] > ANSWER_NS for asked in (self._asked, self._reads)):
             self._doubt("no_answer", now_ns)
         if self._wanted and now_ns >= self._lease_ns:
             self.zero()
@@ -205,14 +211,17 @@ class MagVenture:
 
     @property
     def shape(self) -> tuple[int, int] | None:
-        """Pulses of one shot and their rate, mHz, as the device said: (1, 0) one; (2, 0) twin, dual and power mode; None = unknown."""
+        """Pulses of one shot and their rate, mHz, as the device said: (1, 0) one; (2, 0) twin, dual and power mode; None = unknown.
+
+        While enabled, a burst is known only from a reading that was asked for since, and at most 1 s ago.
+        """
         if self.status is None:
             return None
         if self.status.mode != "standard":
             return (2, 0)
         if self.status.waveform != "biphasic_burst":
             return (1, 0)
-        if not self.configuration:
+        if not self.configuration or not self._read_lately():
             return None
         try:
             between_ms = interval_ms(self.configuration[7] | self.configuration[8] << 8, paired=False)
@@ -297,11 +306,21 @@ class MagVenture:
             self._asked.append((self._asked_ns, self._enables))
 
     def _read_configuration(self, now_ns: int) -> None:
-        """At rest: how many pulses a burst has nobody tells unasked."""
+        """How many pulses a burst has nobody tells unasked."""
         burst = self.status is not None and self.status.waveform == "biphasic_burst"
-        if burst and not self._wanted and now_ns - self._configuration_ns >= CONFIGURATION_NS:
+        due_ns = self._configuration_ns + (CONFIGURATION_ARMED_NS if self._wanted else CONFIGURATION_NS)
+        if burst and not self._reads and now_ns >= due_ns and not self._ear.quiet:
             self._configuration_ns = now_ns
-            self._send(READ_CONFIGURATION)
+            if self._line.write(READ_CONFIGURATION):
+                self._reads.append((now_ns, self._enables))
+
+    def _read_lately(self) -> bool:
+        if not self._wanted:
+            return True
+        if self._read_after is None:
+            return False
+        asked_ns, enables = self._read_after
+        return enables == self._enables and self._clock() - asked_ns <= SHAPE_FRESH_NS
 
     def _heed(self, payload: bytes, now_ns: int) -> None:
         kind = payload[0]
@@ -322,6 +341,7 @@ class MagVenture:
                     self._fail("not_fired")
         elif kind == 9:
             self.configuration = payload
+            self._read_after = self._reads.popleft() if self._reads else None
         if kind == 5 and self._asked:
             _asked_ns, enables = self._asked.popleft()
             if self.status is not None and not self.status.enabled and enables == self._enables:
@@ -353,6 +373,7 @@ class MagVenture:
         """Disable, listen until it is quiet, then ask anew; off is not believed meanwhile."""
         self._fail(name)
         self._asked.clear()
+        self._reads.clear()
         self._wanted = self._off = False
         self._enables += 1
         self.status = None
@@ -364,6 +385,7 @@ class MagVenture:
     def _forget(self) -> None:
         self._ear.clear()
         self._asked.clear()
+        self._reads.clear()
         self._off = self._wanted = False
         self._wanted_percent = self.amplitude_percent = self.temperature_c = None
         self.status = None

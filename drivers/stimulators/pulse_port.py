@@ -1,7 +1,8 @@
 """A TMS driver as the interlock uses it: the signed power, armed under the lease, one pulse or burst an order. Not a plug-in.
 
 What one "fire" gives is the device's own setting (its `shape`: a pulse, a pair, a burst, a train), which somebody may have left
-otherwise: it is read back, brought to what is signed at rest, and nothing is armed or fired while it differs. Between two pulses nothing flows, so while the stimulator says that it is armed by us, its output is 0 and it is `armed`;
+otherwise: it is read back, brought to what is signed at rest, read again after the arm and while armed, and nothing is armed
+or fired while it differs. Between two pulses nothing flows, so while the stimulator says that it is armed by us, its output is 0 and it is `armed`;
 after `zero` it is unknown until the stimulator has said standby (disabled), and only that is off. A pulse that cannot be
 given at once (too soon, not ready, another power) is not given later: it is a fault, which trips the judge.
 """
@@ -74,6 +75,7 @@ class PulsePort:
         self._asked_shape: tuple[int, int] | None = None  # the one it had when another was asked for
         self._fault = NOTHING_SIGNED
         self._wanted = self._armed = False
+        self._told = False  # since it was armed, it has said once that a shot is as signed
 
     @property
     def serial(self) -> str:
@@ -102,7 +104,7 @@ class PulsePort:
 
     def _arm(self) -> None:
         if self._wanted and not self._armed and self.coil.shape == self._signed_shape:
-            self._armed = True
+            self._armed, self._told = True, False
             self.coil.arm()
 
     def disarm(self) -> None:
@@ -146,11 +148,14 @@ class PulsePort:
             self._asked_percent = self._signed_percent
             self._set_power(self._signed_percent or 0)
         shape = self.coil.shape
+        self._told |= self._armed and shape == self._signed_shape
         if shape != self._signed_shape and not self._armed and self._signed_percent is not None and self.coil.serial:
             self._ask_shape(shape)
         self._arm()
-        waits = self._wanted and not self._armed  # it is being brought to what is signed; the interlock does not wait long
-        own = self._fault or ("" if waits or shape in (None, self._signed_shape) else self._not_as_signed())
+        # It is being brought to what is signed, and read again once armed; the interlock does not wait long.
+        waits = self._wanted and (not self._armed or (shape is None and not self._told))
+        unknown = shape is None and not self._armed
+        own = self._fault or ("" if waits or unknown or shape == self._signed_shape else self._not_as_signed())
         given_ma = 0.0 if self._wanted and self._armed and report.armed else report.output_ma
         return replace(report, output_ma=given_ma, fault=report.fault or own)
 

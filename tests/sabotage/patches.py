@@ -100,7 +100,7 @@ PATCHES = (
     Patch("H30", REFUSALS, "    if isinstance(judge.start_code, str):\n        return", "    if False:\n        return", "CODE::test_without_a_code_no_home_session_begins"),
     Patch("H31", SCREENING, *_YES_BLOCKS),
     Patch("H33", SCREENING, *_YES_BLOCKS),
-    Patch("H14", "dsp/signature.py", "            if better >= BETTER and", "            if better < 0 and", "SIGNATURE::test_swapped_channels_are_refused_until_they_are_put_right"),
+    Patch("H14", "dsp/signature.py", "    clear = (better >= BETTER) &", "    clear = (better < 0) &", "SIGNATURE::test_swapped_channels_are_refused_until_they_are_put_right"),
     Patch("H25", "control/questions.py", "    if not before or before[-1].digest == now.digest:\n", "    if True:\n", "ANSWERS::test_an_update_in_the_middle_of_a_course_waits_for_a_clinician"),
     Patch("H29", "control/wording.py", "    return WITHHELD if claims(text) else text\n", "    return text\n", "WORDING::test_what_would_be_too_much_is_found_and_withheld"),
     Patch("H32", "control/alarm_board.py", "if now_s - one.last_s <= FLICKER_S}", "if now_s - one.last_s < 0.5}", "BOARD::test_what_flickers_is_one_alarm_that_says_how_often_it_came_back"),

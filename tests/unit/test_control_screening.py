@@ -190,6 +190,16 @@ def test_a_stop_is_a_stop_while_ramping_down_too() -> None:
     assert seat.state.phase == "stopped"
 
 
+def test_a_seizure_reported_while_the_output_falls_is_a_stop_at_once() -> None:
+    """A pause ramps to zero over seconds; what is reported meanwhile does not wait for it."""
+    seat = Seat(demo=True).until("on").run(20)
+    seat.inputs_changes = {"findings": finding(Level.PAUSE)}
+    assert seat.tick().command == "fallback" and seat.state.phase == "fallback"
+    seat.inputs_changes = {"findings": (*finding(Level.BLOCK), *finding(Level.STOP))}
+    assert seat.tick().command == "stop"
+    assert (seat.state.phase, seat.state.latched_by) == ("stopped", "report")
+
+
 @pytest.mark.parametrize(
     "waits",
     [Finding(Level.HOLD, "phq9", "self_harm", "A clinician first."), Finding(Level.BLOCK, LOCKOUT, "", "Possible from 18:40.")],

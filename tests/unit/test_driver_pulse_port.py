@@ -178,6 +178,79 @@ def test_another_burst_set_at_the_panel_is_brought_back_once_and_never_fired() -
     assert not line.pulses()
 
 
+@pytest.mark.parametrize("since_read_s", [0.1, 0.6, 1.1, 1.6])
+def test_a_burst_changed_at_the_panel_just_before_the_arm_is_never_fired(since_read_s: float) -> None:
+    """At rest the burst is read every 2 s: what was read then is not what counts after the arm."""
+    port, line = rig("magventure", **THETA)
+    run(port, line, 4.0 + since_read_s)
+    line.device.burst_pulses = 5  # type: ignore[attr-defined]
+    port.arm()
+    held(port, line, 1.0)
+    port.fire()
+    held(port, line, 0.5)
+    assert not line.pulses() and "5 pulse(s)" in port.poll().fault
+
+
+def test_nothing_is_fired_before_the_burst_was_read_again_after_the_arm() -> None:
+    port, line = rig("magventure", **THETA)
+    run(port, line, 4.0)
+    port.arm()
+    port.fire()
+    held(port, line, 0.5)
+    assert not line.pulses() and "not known yet" in port.poll().fault
+
+
+def test_a_burst_changed_at_the_panel_while_armed_is_a_fault_before_the_next_shot_but_one() -> None:
+    """What stays: a shot between the change and the next reading, 0.25 s and an answer later."""
+    port, line = rig("magventure", **THETA)
+    run(port, line, 4.0)
+    port.arm()
+    held(port, line, 2.0)
+    assert port.poll().armed and not port.poll().fault
+    line.device.burst_pulses = 5  # type: ignore[attr-defined]
+    held(port, line, 0.5)
+    assert port.poll().fault.startswith("not_as_signed: one shot gives 5")
+    for _ in range(3):
+        port.fire()
+        held(port, line, 0.2)
+    assert not line.pulses()
+
+
+def test_a_magventure_that_stops_telling_its_burst_while_armed_is_disabled() -> None:
+    port, line = rig("magventure", **THETA)
+    run(port, line, 4.0)
+    port.arm()
+    held(port, line, 2.0)
+    line.device._configure = lambda data: None  # type: ignore[attr-defined]
+    held(port, line, 1.0)
+    assert port.poll().fault and not line.device.output_on
+
+
+@pytest.mark.parametrize("when", ["before", "armed"])
+@pytest.mark.parametrize("model", ["bistim", "rapid"])
+def test_what_is_changed_at_a_magstims_screen_around_the_arm_is_never_fired(model: str, when: str) -> None:
+    device = magstim_emulator.Magstim(model)
+    port, line = rig("magstim", device=device)
+    run(port, line, 4.0)
+
+    def change() -> None:
+        device.power_b = 45 if model == "bistim" else 0
+        device.train_mode, device.rate_tenths, device.pulses, device.duration_tenths = model == "rapid", 100, 20, 20
+
+    if when == "before":
+        change()
+    port.arm()
+    held(port, line, 1.5)
+    if when == "armed":
+        assert port.poll().armed and not port.poll().fault
+        change()
+        held(port, line, 0.5)
+    assert port.poll().fault.startswith("not_as_signed")
+    port.fire()
+    held(port, line, 1.0)
+    assert not line.pulses()
+
+
 def is_off(report: DeviceReport) -> bool:
     return report.output_ma == 0.0 and not report.armed
 
