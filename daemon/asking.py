@@ -65,7 +65,7 @@ class Asking:
         """False means no stimulation: what is answered cannot be kept."""
         return self._book is None or self._book.ok
 
-    def answered(self, form: str, values: tuple[int, ...], who: str) -> str:
+    def answered(self, form: str, values: tuple[int | None, ...], who: str) -> str:
         """Keep one filled-in form; "" or why it was not taken."""
         if self._book is None:
             return "Nothing is asked here: this seat only watches."

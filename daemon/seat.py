@@ -138,7 +138,7 @@ class SeatLoop:
             self._asked.append((kind, answer))
         self._events.append(OperatorEvent(kind, who, detail))
 
-    async def filled_in(self, form: str, values: tuple[int, ...], who: str, answer: Answer) -> None:
+    async def filled_in(self, form: str, values: tuple[int | None, ...], who: str, answer: Answer) -> None:
         """A person has answered a form: weighed at once, the session hears of it with the next tick; said to be kept once it is on the disk."""
         error = self.asking.answered(form, values, who)
         if not error and self.line is not None:

@@ -70,6 +70,16 @@ def test_pain_is_asked_for_in_the_middle_and_silence_pauses() -> None:
     assert asked(kept(), Moment(NOW_S, "on", None), SIGNED).open == ("during",), "how it feels can be said at any time"
 
 
+def test_the_rest_of_a_form_that_was_cut_short_stays_due() -> None:
+    pain = Answer("during", (5, *(None for _ in FORMS["during"].items[1:])), NOW_S - 30.0, "Ann")
+    for phase in ("on", "fallback", "stopped"):
+        assert asked(kept(pain), Moment(NOW_S, phase), SIGNED).due == ("during",)
+        assert asked(kept(pain, filled("during", 10.0)), Moment(NOW_S, phase), SIGNED).due == ()
+    assert asked(kept(pain), Moment(NOW_S + FORMS["during"].valid_s, "stopped"), SIGNED).due == (), "an earlier session's is not"
+    late = asked(kept(pain), Moment(NOW_S, "on", FIRST_PROMPT_S + ANSWER_WITHIN_S + 1.0), SIGNED)
+    assert any("No answer" in f.text for f in late.findings), "what was cut short is no answer to the prompt"
+
+
 def test_when_the_next_session_is_possible() -> None:
     assert next_session_s((), NOW_S, SIGNED) == 0.0
     assert next_session_s((session(2.0),), NOW_S, SIGNED) == pytest.approx(NOW_S + 10 * HOUR_S)

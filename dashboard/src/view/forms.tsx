@@ -60,7 +60,7 @@ function Findings({ findings }: { findings: FormFinding[] }) {
 }
 
 function Asked({ seat, form, left, done }: { seat: string; form: Form; left: number; done: () => void }) {
-  const [values, setValues] = useState<number[]>([]);
+  const [values, setValues] = useState<(number | null)[]>([]);
   const [at, setAt] = useState(0);
   const [sending, setSending] = useState(false);
   const [error, setError] = useState('');
@@ -72,20 +72,24 @@ function Asked({ seat, form, left, done }: { seat: string; form: Form; left: num
   }, [at]);
   if (item === undefined) return null;
 
-  async function send(all: number[]): Promise<void> {
+  async function send(given: (number | null)[]): Promise<void> {
     setSending(true);
     setError('');
+    const all = form.items.map((_, i) => given[i] ?? null);
     const refused = await sendAnswers(seat, form.id, all);
     setSending(false);
     setError(refused);
-    if (refused === '') done();
+    if (refused !== '') return;
+    const open = all.indexOf(null); // what could not wait is kept; the rest is asked now
+    if (open < 0) done();
+    else setAt(open);
   }
 
   function take(asked: Question, value: number): void {
     const next = [...values];
     next[at] = value;
     setValues(next);
-    if (cannotWait(form.id, asked, value)) void send(form.items.map((_, i) => next[i] ?? 0));
+    if (cannotWait(asked, value)) void send(next);
     else if (at + 1 < form.items.length) setAt(at + 1);
     else void send(next);
   }
@@ -113,7 +117,7 @@ function Asked({ seat, form, left, done }: { seat: string; form: Form; left: num
           {error !== '' ? (
             <>
               <Shape mark="alarm" /> Not kept: {error}.{' '}
-              <button type="button" class="link" onClick={() => void send(form.items.map((_, i) => values[i] ?? 0))}>
+              <button type="button" class="link" onClick={() => void send(values)}>
                 Send again
               </button>
             </>
