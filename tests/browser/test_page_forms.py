@@ -91,6 +91,23 @@ def test_how_it_feels_during_stimulation_stops_without_waiting_for_more_question
     clinic.script(session="on")
 
 
+def test_a_form_that_nobody_asks_for_can_be_closed_and_nobody_else_answers_it(service, visit):
+    """The demo, stopped in the middle of a session: its virtual person answers only what is due."""
+    service.script(latched=True, forms={"open": ["after"]})
+    seen = visit(service, *PHONE)
+    seen.until_phase("stopped", 10)
+    opener = seen.page.locator('.again[data-form="after"]')
+    opener.click()
+    seen.until("document.querySelector('.form')?.dataset.form === 'after'", 3)
+    assert seen.page.locator("#virtual").count() == 0
+    seen.page.locator("#close-form").click()
+    seen.until("document.querySelector('.form') === null && document.querySelector('.again') !== null", 3)
+    service.script(forms={"due": ["after"], "open": []})
+    seen.until("document.querySelector('#virtual') !== null", 3)
+    assert seen.page.locator("#close-form").count() == 0, "what is due stays"
+    service.script(latched=False, forms={})
+
+
 def test_the_lockout_clock_says_when_the_next_session_is_possible(clinic, visit, sign_in):
     clinic.script(session="off", forms={"next_session_s": 4_102_444_800.0, "wait_s": 41_000.0})
     seen = visit(clinic, *PHONE, fragment=sign_in(clinic))

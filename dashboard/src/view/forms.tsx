@@ -23,10 +23,10 @@ export function FormPanel({ onSkip }: { onSkip: (() => void) | null }) {
   return (
     <>
       <Findings findings={state.forms.findings ?? []} />
-      {form !== undefined && <Asked key={`${seat.seat} ${id}`} seat={seat.seat} form={form} left={due.length} done={() => setChosen('')} />}
-      {form !== undefined && onSkip !== null && (
+      {form !== undefined && <Asked key={`${seat.seat} ${id}`} seat={seat.seat} form={form} left={due.length} done={() => setChosen('')} mayClose={due.length === 0} />}
+      {form !== undefined && due.length > 0 && onSkip !== null && (
         <p class="foot">
-          Nobody wears this demo's headset: its virtual person answers by itself in a moment.{' '}
+          Nobody wears this demo's headset: its virtual person answers by itself within two minutes.{' '}
           <button type="button" class="link" id="virtual" onClick={onSkip}>
             Let it answer now
           </button>
@@ -59,7 +59,16 @@ function Findings({ findings }: { findings: FormFinding[] }) {
   );
 }
 
-function Asked({ seat, form, left, done }: { seat: string; form: Form; left: number; done: () => void }) {
+interface AskedProps {
+  seat: string;
+  form: Form;
+  /** How many forms are due, this one included; 0 where a person opened it without being asked. */
+  left: number;
+  done: () => void;
+  mayClose: boolean;
+}
+
+function Asked({ seat, form, left, done, mayClose }: AskedProps) {
   const [values, setValues] = useState<(number | null)[]>([]);
   const [at, setAt] = useState(0);
   const [sending, setSending] = useState(false);
@@ -111,6 +120,11 @@ function Asked({ seat, form, left, done }: { seat: string; form: Form; left: num
         {at > 0 && (
           <button type="button" class="link" id="back" disabled={sending} onClick={() => setAt(at - 1)}>
             Back
+          </button>
+        )}
+        {mayClose && (
+          <button type="button" class="link" id="close-form" disabled={sending} onClick={done}>
+            Close without answering
           </button>
         )}
         <p class={error === '' ? 'foot' : 'foot is-bad'} role="status">
