@@ -22,13 +22,15 @@ SEVERITY = ("None", "Mild", "Moderate", "Severe")
 class Item:
     """One question: its name, its prompt, the whole numbers that answer it (0 to `highest`), and a word for each.
 
-    Without a word for each (0-10), `labels` are those of the lowest and the highest.
+    Without a word for each (0-10), `labels` are those of the lowest and the highest. An answer from `urgent` on must not wait for the
+    questions after it: the form may be sent without them (None = it can wait).
     """
 
     id: str
     text: str
     highest: int = 1
     labels: tuple[str, ...] = NO_YES
+    urgent: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +52,13 @@ class Form:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A form filled in by `who` at `t_s` (Unix s): one whole number an item, in the form's order. `place`: its line in the chain."""
+    """A form filled in by `who` at `t_s` (Unix s): one whole number an item, in the form's order; None: it was not asked.
+
+    `place`: its line in the chain.
+    """
 
     form: str
-    values: tuple[int, ...]
+    values: tuple[int | None, ...]
     t_s: float
     who: str
     place: float = field(default=-math.inf, compare=False)
@@ -63,8 +68,8 @@ class AnswerError(ValueError):
     """An answer that does not fit its form: the message names the item, the value and what is allowed."""
 
 
-def _yes_no(*questions: tuple[str, str]) -> tuple[Item, ...]:
-    return tuple(Item(name, text) for name, text in questions)
+def _yes_no(*questions: tuple[str, str], urgent: int | None = None) -> tuple[Item, ...]:
+    return tuple(Item(name, text, urgent=urgent) for name, text in questions)
 
 
 _PHQ9 = (
@@ -195,8 +200,8 @@ DURING = Form(
     "during",
     "During stimulation",
     (
-        Item("pain", "How much pain is there under the pads?", 10, _PAIN),
-        Item("tingling", "Tingling under the pads?", 2, ("None", "Weak", "Strong")),
+        Item("pain", "How much pain is there under the pads?", 10, _PAIN, urgent=4),
+        Item("tingling", "Tingling under the pads?", 2, ("None", "Weak", "Strong"), urgent=2),
         *_yes_no(
             ("phosphenes", "Flashes of light?"),
             ("seizure", "A seizure, or loss of awareness?"),
@@ -205,6 +210,7 @@ DURING = Form(
             ("chest_pain", "Chest pain?"),
             ("confusion", "Confusion?"),
             ("burn", "A burn or blister?"),
+            urgent=1,
         ),
     ),
     HOUR_S,
@@ -242,18 +248,31 @@ def checked(answer: Answer) -> Answer:
     if len(answer.values) != len(form.items):
         raise AnswerError(f"{form.id}: {len(answer.values)} answers to {len(form.items)} questions")
     for item, value in zip(form.items, answer.values, strict=True):
+        if value is None:
+            continue
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= item.highest:
             raise AnswerError(f"{form.id}.{item.id}: {value!r} must be a whole number from 0 to {item.highest}")
+    if not complete(answer) and not any(
+        value is not None and item.urgent is not None and value >= item.urgent
+        for item, value in zip(form.items, answer.values, strict=True)
+    ):  # what is cut short pauses or stops by itself, so that no question left out can lift what an earlier answer forbids
+        missing = form.items[answer.values.index(None)].id
+        raise AnswerError(f"{form.id}.{missing}: not answered; only an answer that cannot wait is sent without the others")
     if not math.isfinite(answer.t_s) or not answer.who:
         raise AnswerError(f"{form.id}: needs the time and the name of who answered")
     return answer
 
 
+def complete(answer: Answer) -> bool:
+    """Whether every question was asked and answered."""
+    return None not in answer.values
+
+
 def value_of(answer: Answer, item: str) -> int:
-    """One item of a checked answer."""
-    return answer.values[FORMS[answer.form].item_ids.index(item)]
+    """One item of a checked answer; 0, which forbids nothing, where it was not asked (what was asked there forbids enough)."""
+    return answer.values[FORMS[answer.form].item_ids.index(item)] or 0
 
 
 def score(answer: Answer) -> int:
     """Sum of all items (PHQ-9: 0-27, mania screen: 0-20, side effects: 0-30)."""
-    return sum(answer.values)
+    return sum(value or 0 for value in answer.values)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from control.forms import AFTER, DAY_S, DURING, FORMS, Answer
+from control.forms import AFTER, DAY_S, DURING, FORMS, Answer, complete
 from control.prompts import escalated, lockout_left_s, missed_since_s, prompt
 from control.screening import LOCKOUT, REPORTS_MISSING, Finding, Level, Release, assess
 from control.transitions import BEFORE, LIVE
@@ -203,6 +203,8 @@ def asked(kept: Kept, moment: Moment, prescription: Prescription, next_text: str
     unreported = bool(ends_s) and not any(a.form == AFTER.id and a.t_s >= ends_s[-1] for a in kept.answers)
     if unreported and phase not in (*LIVE, Phase.FALLBACK):
         due.append(AFTER.id)
+    if phase in (*LIVE, Phase.FALLBACK, Phase.STOPPED) and _cut_short(kept.answers, now_s):
+        due.append(DURING.id)
     may = [f.form for f in findings if f.level == Level.BLOCK and f.item and phase in (*BEFORE, Phase.FALLBACK)]
     if phase in (*LIVE, Phase.FALLBACK):
         may.append(DURING.id)
@@ -223,9 +225,15 @@ def asked(kept: Kept, moment: Moment, prescription: Prescription, next_text: str
     )
 
 
+def _cut_short(answers: Sequence[Answer], now_s: float) -> bool:
+    """Whether the newest answers of this session leave questions open because one could not wait for them."""
+    newest = max((a for a in answers if a.form == DURING.id), key=lambda a: a.t_s, default=None)
+    return newest is not None and not complete(newest) and 0.0 <= now_s - newest.t_s <= DURING.valid_s
+
+
 def _answered_on_s(answers: Sequence[Answer], on_s: float, now_s: float) -> float | None:
-    """When the newest answer during this ramp-up was given, in seconds of output; None = not yet."""
-    newest_s = max((a.t_s for a in answers if a.form == DURING.id), default=-math.inf)
+    """When the newest whole answer during this ramp-up was given, in seconds of output; None = not yet."""
+    newest_s = max((a.t_s for a in answers if a.form == DURING.id and complete(a)), default=-math.inf)
     at_s = on_s - (now_s - newest_s)
     return at_s if at_s >= 0.0 else None
 

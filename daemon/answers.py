@@ -136,7 +136,7 @@ class AnswerBook:
         if finding != self._placed:
             self._placed, self._looked = finding, None
 
-    def answer(self, form: str, values: Sequence[int], who: str) -> Answer:
+    def answer(self, form: str, values: Sequence[int | None], who: str) -> Answer:
         """Take one filled-in form.
 
         Raises

@@ -23,6 +23,7 @@ log = structlog.get_logger()
 
 VIRTUAL_AFTER_S = 15.0  # the demo's virtual person leaves a form to a person who looks at the page for this long
 PERSON_AFTER_S = 120.0  # ... and for this long once a person has answered one
+NOTHING_DUE = "No form is due now, so there is nothing to answer."
 
 
 class Asking:
@@ -36,6 +37,11 @@ class Asking:
         Whom to call, in order, each as people say it.
     virtual : bool
         The person is the demo's: nobody, so it answers for itself what no person at the page does.
+
+    Attributes
+    ----------
+    in_vain : str
+        Why there was nothing for "screened" to answer at the last `look`; "" if a form was due.
     """
 
     def __init__(
@@ -59,13 +65,14 @@ class Asking:
         self._placement: Placement | None = None
         self._due_since_s = math.inf
         self._person_answered_s = -math.inf
+        self.in_vain = NOTHING_DUE
 
     @property
     def ok(self) -> bool:
         """False means no stimulation: what is answered cannot be kept."""
         return self._book is None or self._book.ok
 
-    def answered(self, form: str, values: tuple[int, ...], who: str) -> str:
+    def answered(self, form: str, values: tuple[int | None, ...], who: str) -> str:
         """Keep one filled-in form; "" or why it was not taken."""
         if self._book is None:
             return "Nothing is asked here: this seat only watches."
@@ -92,12 +99,13 @@ class Asking:
             if phase in LIVE and session.output_since_s is not None:
                 on_s = session.t_s - session.output_since_s
         asked = book.look(phase, on_s)
+        told_to = any(event.kind == "screened" for event in events)
+        self.in_vain = "" if asked.due else NOTHING_DUE
         if not asked.due:
             self._due_since_s = math.inf
         elif self.virtual:
             self._due_since_s = min(self._due_since_s, t_s)
             waited = t_s - self._due_since_s >= VIRTUAL_AFTER_S and t_s - self._person_answered_s >= PERSON_AFTER_S
-            told_to = any(event.kind == "screened" for event in events)
             alone = session is not None and phase == Phase.SCREEN and session.started_by == "demo"
             if waited or told_to or alone:
                 book.virtual_person(asked.due)

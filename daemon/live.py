@@ -76,7 +76,7 @@ class SeatInfo:
 class LiveCommand:
     """A person's wish from a page: `name` is one of COMMANDS. `answer(ok, error)` reports back once.
 
-    `form` and `values` (one whole number a question) go with "answer": a form that was filled in.
+    `form` and `values` (one whole number a question, None where it was not asked) go with "answer": a form that was filled in.
     """
 
     seat: str
@@ -84,7 +84,7 @@ class LiveCommand:
     by: str
     answer: Callable[[bool, str], None]
     form: str = ""
-    values: tuple[int, ...] = ()
+    values: tuple[int | None, ...] = ()
 
 
 class LiveServer:
@@ -243,7 +243,7 @@ class LiveServer:
             answer(False, f"no seat {seat[:40]!r} here")
         elif name not in COMMANDS:
             answer(False, f"{name[:40]!r} is no command; there are: {', '.join(COMMANDS)}")
-        elif not isinstance(values, list) or not all(type(value) is int for value in values):
+        elif not isinstance(values, list) or not all(value is None or type(value) is int for value in values):
             answer(False, f"{form[:40]}: the answers must be a list of whole numbers")
         else:
             try:

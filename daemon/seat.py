@@ -138,7 +138,7 @@ class SeatLoop:
             self._asked.append((kind, answer))
         self._events.append(OperatorEvent(kind, who, detail))
 
-    async def filled_in(self, form: str, values: tuple[int, ...], who: str, answer: Answer) -> None:
+    async def filled_in(self, form: str, values: tuple[int | None, ...], who: str, answer: Answer) -> None:
         """A person has answered a form: weighed at once, the session hears of it with the next tick; said to be kept once it is on the disk."""
         error = self.asking.answered(form, values, who)
         if not error and self.line is not None:
@@ -289,13 +289,18 @@ class SeatLoop:
         """Tell whoever asked what came of it. Asked in vain: the sentence that says why stands for this one tick only, too
         short for a viewer's 4 Hz."""
         why = outcome.effects[0].sentence
-        done = ("stop", "answer", "screened") if self.asking.virtual else ("stop", "answer")  # the virtual person has answered
+        in_vain = self.asking.in_vain
+        done = (
+            "stop",
+            "answer",
+            *(("screened",) if self.asking.virtual and not in_vain else ()),
+        )  # the virtual person has answered
         if not outcome.changed and any(event.kind not in done for event in events):
             self._live.publish_event("event", self.seat, name="refused", text=why)
         asked, self._asked = self._asked, []
         for kind, answer in asked:
             took = kind in done or bool(outcome.changed)
-            answer(took, "" if took else why)
+            answer(took, "" if took else in_vain if kind == "screened" and in_vain else why)
 
     def _slept(self, line: Line, recorder: SessionRecorder | None, t_s: float) -> float | None:
         """After a suspend the two clocks have parted: stop (S3), and take times by the new difference from here on."""

@@ -66,10 +66,10 @@ class Secret(Closed):
 
 
 class FilledIn(Closed):
-    """One form, filled in: one whole number a question, in the form's order."""
+    """One form, filled in: one whole number a question, in the form's order; null: not asked, because an answer could not wait."""
 
     form: str = Field(min_length=1, max_length=40, pattern=r"^[a-z0-9_]+$")
-    values: list[int] = Field(min_length=1, max_length=40)
+    values: list[int | None] = Field(min_length=1, max_length=40)
 
 
 class Question(BaseModel):
@@ -79,6 +79,7 @@ class Question(BaseModel):
     text: str
     highest: int
     labels: list[str]
+    urgent: int | None = Field(description="from this answer on the form is sent at once, null where the next were not asked")
 
 
 class Form(BaseModel):

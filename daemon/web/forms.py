@@ -21,7 +21,7 @@ def questions() -> list[Form]:
         Form(
             id=form.id,
             title=form.title,
-            items=[Question(id=i.id, text=i.text, highest=i.highest, labels=list(i.labels)) for i in form.items],
+            items=[Question(id=i.id, text=i.text, highest=i.highest, labels=list(i.labels), urgent=i.urgent) for i in form.items],
         )
         for form in FORMS.values()
     ]

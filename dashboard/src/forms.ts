@@ -8,6 +8,8 @@ export interface Question {
   text: string;
   highest: number;
   labels: string[];
+  /** From this answer on the questions after it must not be waited for; null: it can wait. */
+  urgent: number | null;
 }
 
 export interface Form {
@@ -36,8 +38,8 @@ export async function fetchForms(): Promise<void> {
   }
 }
 
-/** Sends one filled-in form; '' when it was kept, else why not. */
-export async function sendAnswers(seat: string, form: string, values: number[]): Promise<string> {
+/** Sends one filled-in form (null: not asked); '' when it was kept, else why not. */
+export async function sendAnswers(seat: string, form: string, values: (number | null)[]): Promise<string> {
   try {
     const response = await fetch(`/api/v1/seats/${encodeURIComponent(seat)}/answers`, {
       method: 'POST',
@@ -54,9 +56,7 @@ export async function sendAnswers(seat: string, form: string, values: number[]):
   }
 }
 
-/** Answers in the middle of a session that must not wait for the questions after them (safety reference, section 4). */
-export function cannotWait(form: string, question: Question, value: number): boolean {
-  if (form !== 'during') return false;
-  if (question.id === 'pain') return value >= 4;
-  return value === question.highest;
+/** An answer in the middle of a session that must not wait for the questions after it (safety reference, section 4). */
+export function cannotWait(question: Question, value: number): boolean {
+  return question.urgent !== null && value >= question.urgent;
 }

@@ -255,7 +255,7 @@ class Seat:
             **self.script.get("forms", {}),
         }
 
-    def answered(self, form: str, values: tuple[int, ...]) -> str:
+    def answered(self, form: str, values: tuple[int | None, ...]) -> str:
         try:
             answer = checked(Answer(form, values, time.time(), "page"))
         except AnswerError as error:

@@ -77,14 +77,35 @@ def test_thoughts_of_self_harm_are_answered_with_care_and_hold(asked):
 
 
 def test_how_it_feels_during_stimulation_stops_without_waiting_for_more_questions(clinic, visit, sign_in):
-    """Pain of 7 is sent at once, with what was not asked yet as "no"."""
+    """Pain of 7 is sent at once, without answers to what was not asked yet; that is asked now."""
+    sent = []
     seen = visit(clinic, *PHONE, fragment=sign_in(clinic))
+    seen.page.on("request", lambda r: sent.append(r.post_data_json) if r.url.endswith("/answers") else None)
     seen.until_live()
     seen.page.locator('.again[data-form="during"]').click()
     seen.until("document.querySelector('.form')?.dataset.question === 'pain'", 3)
     seen.page.locator('.choice[data-value="7"]').click()
     seen.until("document.querySelector('.finding.is-bad')?.innerText.includes('Pain 7 of 10')", 5)
+    seen.until("document.querySelector('.form')?.dataset.question === 'tingling'", 3)
+    assert [body["values"] for body in sent] == [[7, *[None] * 8]]
     clinic.script(session="on")
+
+
+def test_a_form_that_nobody_asks_for_can_be_closed_and_nobody_else_answers_it(service, visit):
+    """The demo, stopped in the middle of a session: its virtual person answers only what is due."""
+    service.script(latched=True, forms={"open": ["after"]})
+    seen = visit(service, *PHONE)
+    seen.until_phase("stopped", 10)
+    opener = seen.page.locator('.again[data-form="after"]')
+    opener.click()
+    seen.until("document.querySelector('.form')?.dataset.form === 'after'", 3)
+    assert seen.page.locator("#virtual").count() == 0
+    seen.page.locator("#close-form").click()
+    seen.until("document.querySelector('.form') === null && document.querySelector('.again') !== null", 3)
+    service.script(forms={"due": ["after"], "open": []})
+    seen.until("document.querySelector('#virtual') !== null", 3)
+    assert seen.page.locator("#close-form").count() == 0, "what is due stays"
+    service.script(latched=False, forms={})
 
 
 def test_the_lockout_clock_says_when_the_next_session_is_possible(clinic, visit, sign_in):

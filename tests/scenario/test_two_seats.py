@@ -113,6 +113,8 @@ def test_both_seats_run_and_health_names_both(service: RunningService, page: Pag
     # What cannot be done now is answered with why, and nothing changes.
     answer = page.ask(type="command", seat="right", name="start")
     assert answer["ok"] is False and answer["error"], answer
+    answer = page.ask(type="command", seat="right", name="screened")
+    assert answer["ok"] is False and "nothing to answer" in str(answer["error"]), answer
     assert is_on(page, "right")
 
 

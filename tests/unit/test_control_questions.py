@@ -14,7 +14,7 @@ from control.prompts import ANSWER_WITHIN_S, FIRST_PROMPT_S
 from control.pulse_plan import PulseNews, Pulses, heard, objection, sent, used_up
 from control.questions import Kept, Moment, Session, asked, next_session_s
 from control.screening import Level
-from daemon.note_command import write_note
+from daemon.note_command import named_items, write_note
 from eegloop.errors import SetupError
 from eegloop.stim import PulseProgram
 
@@ -68,6 +68,16 @@ def test_pain_is_asked_for_in_the_middle_and_silence_pauses() -> None:
         "an earlier session's answer is none"
     )
     assert asked(kept(), Moment(NOW_S, "on", None), SIGNED).open == ("during",), "how it feels can be said at any time"
+
+
+def test_the_rest_of_a_form_that_was_cut_short_stays_due() -> None:
+    pain = Answer("during", (5, *(None for _ in FORMS["during"].items[1:])), NOW_S - 30.0, "Ann")
+    for phase in ("on", "fallback", "stopped"):
+        assert asked(kept(pain), Moment(NOW_S, phase), SIGNED).due == ("during",)
+        assert asked(kept(pain, filled("during", 10.0)), Moment(NOW_S, phase), SIGNED).due == ()
+    assert asked(kept(pain), Moment(NOW_S + FORMS["during"].valid_s, "stopped"), SIGNED).due == (), "an earlier session's is not"
+    late = asked(kept(pain), Moment(NOW_S, "on", FIRST_PROMPT_S + ANSWER_WITHIN_S + 1.0), SIGNED)
+    assert any("No answer" in f.text for f in late.findings), "what was cut short is no answer to the prompt"
 
 
 def test_when_the_next_session_is_possible() -> None:
@@ -138,6 +148,35 @@ def test_three_late_ones_in_a_row_end_it_and_one_in_time_begins_the_count_anew()
 
 
 # --- the clinic's command
+
+
+@pytest.mark.parametrize(
+    ("kind", "patient", "form", "item", "said"),
+    [
+        ("release", "p1", "phq9", "bogus_item", "--item 'bogus_item' .* rise, self_harm"),
+        ("release", "p1", "phq9", "sleep", "rise, self_harm"),
+        ("release", "p1", "phq9", "", "--item is missing.* rise, self_harm"),
+        ("release", "p1", "after", "", "--item is missing.* lesion, pain"),
+        ("seen", "p1", "pads", "used", "there is none"),
+        ("release", "p1", "measure", "pain", "leave it out"),
+        ("release", "../../x y", "phq9", "self_harm", "--patient '../../x y' .* letters and digits"),
+        ("release", "p1\n", "phq9", "self_harm", "--patient"),
+    ],
+)
+def test_a_note_that_could_do_nothing_is_not_signed(
+    tmp_path: Path, kind: str, patient: str, form: str, item: str, said: str
+) -> None:
+    with pytest.raises(SetupError, match=said) as refused:
+        write_note(kind, patient, form, item, tmp_path / "bo.pem", tmp_path / "note.json", None)
+    assert "\n" not in str(refused.value) and not (tmp_path / "note.json").exists()
+
+
+def test_every_alert_and_what_waits_for_a_clinician_can_be_named() -> None:
+    assert named_items("release", "during") == tuple(sorted(FORMS["during"].item_ids))
+    assert named_items("seen", "phq9") == ("rise", "self_harm") and named_items("seen", "mania") == ("score",)
+    assert named_items("release", "screening") == tuple(sorted(FORMS["screening"].item_ids))
+    assert {"score", "headache"} <= set(named_items("release", "side_effects"))
+    assert named_items("seen", "after") == ("lesion", "pain", "") and named_items("seen", "placement") == ("",)
 
 
 def test_a_note_is_made_with_an_encrypted_key_and_says_where_it_goes(tmp_path: Path) -> None:

@@ -29,6 +29,29 @@ def levels(answers: list[Answer], *releases: Release, **more: Any) -> list[tuple
     return [(f.level, f.form, f.item) for f in assess(answers, releases, NOW_S, **more)]
 
 
+def cut_short(**values: int) -> Answer:
+    """What could not wait, without the questions that were not asked."""
+    return Answer("during", tuple(values.get(item.id) for item in FORMS["during"].items), NOW_S - 60.0, "Ann")
+
+
+def test_what_cannot_wait_is_kept_without_answers_nobody_gave() -> None:
+    for item in FORMS["during"].items:
+        assert item.urgent is not None
+        for value in range(item.highest + 1):
+            given = cut_short(**{item.id: value})
+            if value < item.urgent:
+                with pytest.raises(AnswerError, match="cannot wait"):
+                    checked(given)
+                continue
+            assert checked(given).values.count(None) == len(FORMS["during"].items) - 1
+            ((level, _, named),) = levels(fine(during=given))
+            assert level >= Level.PAUSE and named == item.id, "what is sent without the rest always pauses or stops by itself"
+    for form in FORMS.values():
+        if form.id != "during":
+            with pytest.raises(AnswerError, match="not answered"):
+                checked(Answer(form.id, (None, *(item.highest for item in form.items[1:])), NOW_S, "Ann"))
+
+
 def test_all_answered_and_nothing_to_say_forbids_nothing() -> None:
     assert levels(fine()) == []
     assert levels(fine(during=answer("during"), after=answer("after"))) == []

@@ -93,6 +93,15 @@ class Desk:
         self.clock.s += 5.0
 
 
+def test_what_was_not_asked_is_kept_as_null_and_read_back(desk: Desk) -> None:
+    given = (8, *(None for _ in FORMS["during"].items[1:]))
+    desk.book.answer("during", given, "Ann")
+    desk.again()
+    (line,) = [json.loads(t) for t in (desk.folder / "p1" / "answers.jsonl").read_text().splitlines() if '"answer"' in t]
+    assert line["data"]["values"] == list(given), "nobody said no"
+    assert (Level.STOP, "during", "pain") in desk.found("stopped") and "during" in desk.book.look("stopped", None).due
+
+
 @pytest.fixture
 def desk(tmp_path: Path) -> Iterator[Desk]:
     made = Desk(tmp_path)

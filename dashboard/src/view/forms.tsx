@@ -23,10 +23,10 @@ export function FormPanel({ onSkip }: { onSkip: (() => void) | null }) {
   return (
     <>
       <Findings findings={state.forms.findings ?? []} />
-      {form !== undefined && <Asked key={`${seat.seat} ${id}`} seat={seat.seat} form={form} left={due.length} done={() => setChosen('')} />}
-      {form !== undefined && onSkip !== null && (
+      {form !== undefined && <Asked key={`${seat.seat} ${id}`} seat={seat.seat} form={form} left={due.length} done={() => setChosen('')} mayClose={due.length === 0} />}
+      {form !== undefined && due.length > 0 && onSkip !== null && (
         <p class="foot">
-          Nobody wears this demo's headset: its virtual person answers by itself in a moment.{' '}
+          Nobody wears this demo's headset: its virtual person answers by itself within two minutes.{' '}
           <button type="button" class="link" id="virtual" onClick={onSkip}>
             Let it answer now
           </button>
@@ -59,8 +59,17 @@ function Findings({ findings }: { findings: FormFinding[] }) {
   );
 }
 
-function Asked({ seat, form, left, done }: { seat: string; form: Form; left: number; done: () => void }) {
-  const [values, setValues] = useState<number[]>([]);
+interface AskedProps {
+  seat: string;
+  form: Form;
+  /** How many forms are due, this one included; 0 where a person opened it without being asked. */
+  left: number;
+  done: () => void;
+  mayClose: boolean;
+}
+
+function Asked({ seat, form, left, done, mayClose }: AskedProps) {
+  const [values, setValues] = useState<(number | null)[]>([]);
   const [at, setAt] = useState(0);
   const [sending, setSending] = useState(false);
   const [error, setError] = useState('');
@@ -72,20 +81,24 @@ function Asked({ seat, form, left, done }: { seat: string; form: Form; left: num
   }, [at]);
   if (item === undefined) return null;
 
-  async function send(all: number[]): Promise<void> {
+  async function send(given: (number | null)[]): Promise<void> {
     setSending(true);
     setError('');
+    const all = form.items.map((_, i) => given[i] ?? null);
     const refused = await sendAnswers(seat, form.id, all);
     setSending(false);
     setError(refused);
-    if (refused === '') done();
+    if (refused !== '') return;
+    const open = all.indexOf(null); // what could not wait is kept; the rest is asked now
+    if (open < 0) done();
+    else setAt(open);
   }
 
   function take(asked: Question, value: number): void {
     const next = [...values];
     next[at] = value;
     setValues(next);
-    if (cannotWait(form.id, asked, value)) void send(form.items.map((_, i) => next[i] ?? 0));
+    if (cannotWait(asked, value)) void send(next);
     else if (at + 1 < form.items.length) setAt(at + 1);
     else void send(next);
   }
@@ -109,11 +122,16 @@ function Asked({ seat, form, left, done }: { seat: string; form: Form; left: num
             Back
           </button>
         )}
+        {mayClose && (
+          <button type="button" class="link" id="close-form" disabled={sending} onClick={done}>
+            Close without answering
+          </button>
+        )}
         <p class={error === '' ? 'foot' : 'foot is-bad'} role="status">
           {error !== '' ? (
             <>
               <Shape mark="alarm" /> Not kept: {error}.{' '}
-              <button type="button" class="link" onClick={() => void send(form.items.map((_, i) => values[i] ?? 0))}>
+              <button type="button" class="link" onClick={() => void send(values)}>
                 Send again
               </button>
             </>

@@ -1,0 +1,44 @@
+"""What the demo's virtual person can be told to answer, and what it says where nothing is due."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from control.forms import FORMS
+from control.prescription import demo_prescription
+from control.session import OperatorEvent
+from control.state import SessionState
+from daemon.answers import VIRTUAL, AnswerBook
+from daemon.asking import NOTHING_DUE, Asking
+from daemon.audit import AuditTrail
+from daemon.clock import MachineClock
+from daemon.live import LiveServer
+
+TOLD = (OperatorEvent("screened", "page"),)
+
+
+@pytest.mark.parametrize("virtual", [True, False])
+def test_an_open_form_that_is_not_due_is_nobodys_to_answer_and_that_is_said(tmp_path: Path, virtual: bool) -> None:
+    clock = MachineClock()
+    signed = demo_prescription("p1", clock.wall_s())
+    book = AnswerBook(tmp_path / "p1", "p1", signed, tmp_path / "trusted.json", clock, not virtual, ("digest", "0.1.0"))
+    audit = AuditTrail(tmp_path / "audit.jsonl", clock)
+    asking = Asking("one", book, (), virtual, audit, LiveServer(tmp_path / "live.sock"), clock)
+    at_rest = asking.look(None, TOLD, clock.lsl_s())
+    assert at_rest.due == () and asking.in_vain == NOTHING_DUE
+
+    state = replace(SessionState(), phase="screen", started_by="Ann")
+    asked = asking.look(state, TOLD, clock.lsl_s())
+    assert asking.in_vain == "" and (asked.due == ()) is virtual
+    if virtual:
+        assert book.answered_by == VIRTUAL
+        book.answer("pads", [0, 0, 1, 0, 10], "Ann")
+        again = asking.look(state, TOLD, clock.lsl_s())
+        assert again.open == ("pads",) and asking.in_vain == NOTHING_DUE
+        assert book.answered_by == "Ann", "what a person said is not answered for them"
+    else:
+        assert set(asked.due) == {form.id for form in FORMS.values() if form.before}
+    assert book.close() and audit.close(1.0)
