@@ -113,15 +113,15 @@ def checked(letter: str, why: bytes) -> bytes:
 
 CASES = [
     Case("magstim", "`3F` alone", "not_understood", answer(b"?")),
-    Case("magstim", "`<cmd> 3F crc`", "bad_data", answer(checked("Q", b"?"))),
-    Case("magstim", "`<cmd> 53 crc`", "conflict", answer(checked("Q", b"S"))),
+    Case("magstim", "`<cmd> 3F crc`", "bad_data", answer(checked("J", b"?"))),
+    Case("magstim", "`<cmd> 53 crc`", "conflict", answer(checked("J", b"S"))),
     Case("magstim", "another letter, a wrong check byte, an answer nobody awaits", "out_of_step", answer(b"Z\x89\x00")),
     Case("magstim", "no answer (also: wrong unlock code, a Rapid without remote control)", "no_answer", fault("no_answer")),
     Case("magstim", "status bit 3 off", "coil_missing", be(coil_present=False)),
     Case("magstim", "status bit 4", "coil_replace", be(replace_coil=True)),
     Case("magstim", "status bit 5 (bit 6: fatal)", "device_error", be(error=True, fatal=True)),
     Case("magstim", "status bit 5, and the answer to `I`", "device_error", be(error=True, error_code="C12"), "rapid"),
-    Case("magstim", "status bit 7 off", "control_lost", answer(checked("Q", b"\x0a"))),
+    Case("magstim", "status bit 7 off", "control_lost", answer(checked("J", b"\x0a050000010"))),
     Case("magstim", "Rapid status bit 4 off", "supply_missing", be(supply_connected=False), "rapid"),
     Case("magstim", "Rapid status bit 5 off", "coil_not_ready", be(coil_ready=False), "rapid"),
     Case("magstim", "temperature above 40.0 °C", "coil_hot", be(temperature_tenths=[412, 240])),
