@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
-from control.forms import DURING, FORMS, TEN_OR_MORE, Answer, AnswerError, checked, score, value_of
+from control.forms import DURING, FORMS, PADS, TEN_OR_MORE, Answer, AnswerError, checked, score, value_of
 
 MANIA_POSITIVE = 6
 PHQ9_RISE = 5
@@ -78,6 +78,7 @@ def assess(
     now_s: float,
     missed_s: float | None = None,
     ends_s: Sequence[float] = (),
+    pads: bool = True,
 ) -> tuple[Finding, ...]:
     """Everything that the answers so far forbid now, gravest first.
 
@@ -93,6 +94,8 @@ def assess(
         When the newest report was due, if two or more in a row were not given (`control/prompts.py: missed_since_s`), Unix s.
     ends_s : sequence of float
         When this person's sessions ended (Unix s), oldest first: an answer that is asked for anew each time ends with its session.
+    pads : bool
+        Whether current flows through pads: a magnetic coil has none, so nothing is asked or counted of them.
     """
     found: list[Finding] = []
     readable: list[Answer] = []
@@ -106,6 +109,8 @@ def assess(
     for answer in readable:
         given[answer.form].append(answer)
     for form in FORMS.values():
+        if form == PADS and not pads:
+            continue
         newest = given[form.id][-1] if given[form.id] else None
         if form.before and newest is None:
             found.append(Finding(Level.BLOCK, form.id, "", f"{form.title}: not answered yet."))
@@ -115,8 +120,10 @@ def assess(
             found.append(Finding(Level.BLOCK, form.id, "", f"{form.title}: the answer has expired; answer again."))
         elif form.each_session and newest is not None and ends_s and newest.t_s <= ends_s[-1]:
             found.append(Finding(Level.BLOCK, form.id, "", f"{form.title}: a new session asks again."))
-    found += _pad_count(given["pads"], ends_s)
+    found += _pad_count(given["pads"], ends_s) if pads else ()
     for answer in readable:
+        if answer.form == PADS.id and not pads:
+            continue
         latest = answer is given[answer.form][-1]
         for finding in _findings(answer, given["phq9"]):
             released = any(r.covers(finding.form, finding.item, answer.t_s, answer.place) and r.t_s <= now_s for r in releases)
