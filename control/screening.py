@@ -24,6 +24,7 @@ SELF_HARM = (
     "Thank you for telling us. A clinician must speak with you before the next session. "
     "If you may hurt yourself, call the emergency number now."
 )
+FUTURE = "future"  # the "item" of a release for answers of a form that a wrong clock dated into the future
 REPORTS_MISSING = "Two reports after a session are missing."
 _STOPPING = ("seizure", "fainting", "vision", "chest_pain", "confusion", "burn")
 
@@ -104,7 +105,7 @@ def assess(
             readable.append(checked(answer))
         except AnswerError as error:
             found.append(Finding(Level.BLOCK, answer.form, "", f"An answer cannot be read: {error}."))
-    readable.sort(key=lambda answer: answer.t_s)
+    readable = sorted((_dated(answer, releases, now_s) for answer in readable), key=lambda answer: answer.t_s)
     given: dict[str, list[Answer]] = {form: [] for form in FORMS}
     for answer in readable:
         given[answer.form].append(answer)
@@ -115,7 +116,14 @@ def assess(
         if form.before and newest is None:
             found.append(Finding(Level.BLOCK, form.id, "", f"{form.title}: not answered yet."))
         elif newest is not None and newest.t_s > now_s:
-            found.append(Finding(Level.BLOCK, form.id, "", f"{form.title}: answered in the future; check the clock."))
+            found.append(
+                Finding(
+                    Level.BLOCK,
+                    form.id,
+                    "",
+                    f"{form.title}: answered in the future; check the clock. A clinician can release it (item {FUTURE}).",
+                )
+            )
         elif form.before and newest is not None and not now_s - newest.t_s <= form.valid_s:
             found.append(Finding(Level.BLOCK, form.id, "", f"{form.title}: the answer has expired; answer again."))
         elif form.each_session and newest is not None and ends_s and newest.t_s <= ends_s[-1]:
@@ -137,6 +145,12 @@ def assess(
     if missed_s is not None and not any(r.covers("after", "", missed_s, -math.inf) and r.t_s <= now_s for r in releases):
         found.append(Finding(Level.HOLD, "after", "", REPORTS_MISSING, "same day", missed_s))
     return tuple(sorted(found, key=lambda f: -f.level))
+
+
+def _dated(answer: Answer, releases: Sequence[Release], now_s: float) -> Answer:
+    """An answer that a wrong clock dated into the future, as given when a clinician said so (`FUTURE`): what it holds, it goes on to hold."""
+    said_s = [r.t_s for r in releases if r.covers(answer.form, FUTURE, -math.inf, answer.place) and r.t_s <= now_s]
+    return replace(answer, t_s=min(answer.t_s, *said_s)) if said_s else answer
 
 
 def _pad_count(given: Sequence[Answer], ends_s: Sequence[float]) -> Iterator[Finding]:
