@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
-from control.forms import DURING, FORMS, TEN_OR_MORE, Answer, AnswerError, checked, score, value_of
+from control.forms import DURING, FORMS, PADS, TEN_OR_MORE, Answer, AnswerError, checked, score, value_of
 
 MANIA_POSITIVE = 6
 PHQ9_RISE = 5
@@ -24,6 +24,7 @@ SELF_HARM = (
     "Thank you for telling us. A clinician must speak with you before the next session. "
     "If you may hurt yourself, call the emergency number now."
 )
+FUTURE = "future"  # the "item" of a release for answers of a form that a wrong clock dated into the future
 REPORTS_MISSING = "Two reports after a session are missing."
 _STOPPING = ("seizure", "fainting", "vision", "chest_pain", "confusion", "burn")
 
@@ -78,6 +79,7 @@ def assess(
     now_s: float,
     missed_s: float | None = None,
     ends_s: Sequence[float] = (),
+    pads: bool = True,
 ) -> tuple[Finding, ...]:
     """Everything that the answers so far forbid now, gravest first.
 
@@ -93,6 +95,8 @@ def assess(
         When the newest report was due, if two or more in a row were not given (`control/prompts.py: missed_since_s`), Unix s.
     ends_s : sequence of float
         When this person's sessions ended (Unix s), oldest first: an answer that is asked for anew each time ends with its session.
+    pads : bool
+        Whether current flows through pads: a magnetic coil has none, so nothing is asked or counted of them.
     """
     found: list[Finding] = []
     readable: list[Answer] = []
@@ -101,22 +105,33 @@ def assess(
             readable.append(checked(answer))
         except AnswerError as error:
             found.append(Finding(Level.BLOCK, answer.form, "", f"An answer cannot be read: {error}."))
-    readable.sort(key=lambda answer: answer.t_s)
+    readable = sorted((_dated(answer, releases, now_s) for answer in readable), key=lambda answer: answer.t_s)
     given: dict[str, list[Answer]] = {form: [] for form in FORMS}
     for answer in readable:
         given[answer.form].append(answer)
     for form in FORMS.values():
+        if form == PADS and not pads:
+            continue
         newest = given[form.id][-1] if given[form.id] else None
         if form.before and newest is None:
             found.append(Finding(Level.BLOCK, form.id, "", f"{form.title}: not answered yet."))
         elif newest is not None and newest.t_s > now_s:
-            found.append(Finding(Level.BLOCK, form.id, "", f"{form.title}: answered in the future; check the clock."))
+            found.append(
+                Finding(
+                    Level.BLOCK,
+                    form.id,
+                    "",
+                    f"{form.title}: answered in the future; check the clock. A clinician can release it (item {FUTURE}).",
+                )
+            )
         elif form.before and newest is not None and not now_s - newest.t_s <= form.valid_s:
             found.append(Finding(Level.BLOCK, form.id, "", f"{form.title}: the answer has expired; answer again."))
         elif form.each_session and newest is not None and ends_s and newest.t_s <= ends_s[-1]:
             found.append(Finding(Level.BLOCK, form.id, "", f"{form.title}: a new session asks again."))
-    found += _pad_count(given["pads"], ends_s)
+    found += _pad_count(given["pads"], ends_s) if pads else ()
     for answer in readable:
+        if answer.form == PADS.id and not pads:
+            continue
         latest = answer is given[answer.form][-1]
         for finding in _findings(answer, given["phq9"]):
             released = any(r.covers(finding.form, finding.item, answer.t_s, answer.place) and r.t_s <= now_s for r in releases)
@@ -130,6 +145,12 @@ def assess(
     if missed_s is not None and not any(r.covers("after", "", missed_s, -math.inf) and r.t_s <= now_s for r in releases):
         found.append(Finding(Level.HOLD, "after", "", REPORTS_MISSING, "same day", missed_s))
     return tuple(sorted(found, key=lambda f: -f.level))
+
+
+def _dated(answer: Answer, releases: Sequence[Release], now_s: float) -> Answer:
+    """An answer that a wrong clock dated into the future, as given when a clinician said so (`FUTURE`): what it holds, it goes on to hold."""
+    said_s = [r.t_s for r in releases if r.covers(answer.form, FUTURE, -math.inf, answer.place) and r.t_s <= now_s]
+    return replace(answer, t_s=min(answer.t_s, *said_s)) if said_s else answer
 
 
 def _pad_count(given: Sequence[Answer], ends_s: Sequence[float]) -> Iterator[Finding]:

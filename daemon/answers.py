@@ -6,8 +6,9 @@ added, and all of them are read back at a start. A clinic's signed notes (`contr
 
 from __future__ import annotations
 
-import contextlib
 import math
+import os
+import stat
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from datetime import datetime
@@ -42,6 +43,7 @@ from records.append import make_folder
 
 VIRTUAL = "the virtual person (demo)"
 NOTES_EVERY_S = 2.0
+REFUSED_AGAIN_S = 20.0  # a refused note is tried again after this
 MOST_NOTE_BYTES = 4096
 LOOK_EVERY_S = 1.0
 
@@ -99,7 +101,7 @@ class AnswerBook:
         self._asked = Asked()
         self._looked: tuple[Moment, float] | None = None
         self._notes_s = -math.inf
-        self._notes_known: set[tuple[str, int]] = set()
+        self._notes_known: dict[tuple[str, int], tuple[str, float]] = {}  # why it was refused, and when to try it again
         if remembers:
             for event, data in known:
                 self._remember(event, data)
@@ -267,28 +269,50 @@ class AnswerBook:
             self._open = self._flows_s = None
 
     def _read_notes(self, now_s: float) -> None:
-        """The clinic's notes that were put into the folder since; each is kept once, and what is wrong with one is kept, too."""
+        """The clinic's notes that were put into the folder since; each is kept once, and what is wrong with one is kept, too.
+
+        One that was refused is tried again: its time may lie ahead by a clock's error, its key may be trusted by the next list.
+        """
         boot_s = self._clock.boot_ns() * 1e-9
         if boot_s - self._notes_s < NOTES_EVERY_S:
             return
         self._notes_s = boot_s
-        with contextlib.suppress(OSError):
-            for path in sorted((self._folder / "notes").glob("*.json")):
-                status = path.stat()
-                key = (path.name, status.st_mtime_ns)
-                if key in self._notes_known or status.st_size > MOST_NOTE_BYTES:
-                    continue
-                self._notes_known.add(key)
-                try:
-                    kind, note = read_note(
-                        path.read_bytes(), trusted_now(self._keys), self.person, self._prescription.device, now_s
-                    )
-                except PrescriptionError as error:
-                    self.trail.append("note_refused", {"file": path.name, "error": str(error)[:300]})
-                    continue
-                kept = self._kept.releases if kind == "release" else self._kept.seen
-                if note not in kept:
-                    self._add(kind, _line(note))
+        try:
+            paths = sorted((self._folder / "notes").glob("*.json"))
+        except OSError:
+            return
+        for path in paths:
+            try:
+                key = (path.name, path.lstat().st_mtime_ns)
+            except OSError:  # gone again
+                continue
+            refused, again_s = self._notes_known.get(key, ("", -math.inf))
+            if boot_s < again_s:
+                continue
+            self._notes_known[key] = ("", math.inf)
+            try:
+                kind, note = read_note(_note_bytes(path), trusted_now(self._keys), self.person, self._prescription.device, now_s)
+            except (PrescriptionError, OSError) as error:
+                said = str(error)[:300]
+                self._notes_known[key] = (said, boot_s + REFUSED_AGAIN_S)
+                if said != refused:
+                    self.trail.append("note_refused", {"file": path.name, "error": said})
+                continue
+            kept = self._kept.releases if kind == "release" else self._kept.seen
+            if note not in kept:
+                self._add(kind, _line(note))
+
+
+def _note_bytes(path: Path) -> bytes:
+    """A note's bytes; OSError or PrescriptionError for what is no small file: a link, a pipe (which would wait), something long."""
+    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MOST_NOTE_BYTES:
+            raise PrescriptionError(f"note: must be a file of at most {MOST_NOTE_BYTES} bytes")
+        return os.read(file, MOST_NOTE_BYTES)
+    finally:
+        os.close(file)
 
 
 # A mood between low and good; everything else that the virtual person answers is 0: no, none, not at all.

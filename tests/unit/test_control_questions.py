@@ -48,6 +48,17 @@ def test_forms_are_due_before_a_session_and_not_at_rest() -> None:
     )
 
 
+def test_a_coil_has_no_pads() -> None:
+    coil = replace(SIGNED, modality="tms")
+    answers = tuple(a for a in kept(filled("after", HOUR_S)).answers if a.form != "pads")
+    for more in ((), (filled("pads", 30.0, dry=1),), (filled("pads", 14 * HOUR_S), filled("pads", 30.0))):
+        given = Kept((*answers, *more), sessions=(session(13.0),))
+        for signed, about_pads in ((coil, False), (SIGNED, True)):
+            follows = asked(given, Moment(NOW_S, "screen"), signed)
+            assert any(f.form == "pads" for f in follows.findings) == about_pads, more
+            assert "pads" not in (*follows.due, *follows.open) or about_pads
+
+
 def test_a_blocking_answer_may_be_given_again() -> None:
     follows = asked(kept(filled("pads", 1.0, dry=1)), Moment(NOW_S, "screen"), SIGNED)
     assert follows.due == () and follows.open == ("pads",)

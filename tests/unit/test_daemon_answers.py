@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from control.keyring import certify
 from control.prescription import TrustedKey, demo_prescription, new_key, public_key, trusted_bytes
 from control.prompts import ESCALATE_S
 from control.questions import MEASURE, PLACEMENT, RECORD, Kept, standing
-from control.screening import Level
+from control.screening import FUTURE, Level
 from daemon.answers import VIRTUAL, AnswerBook
 from daemon.audit import verify_chain
 from eegloop.errors import RecordingError
@@ -30,6 +31,11 @@ LOCKOUT_S = 43_200.0
 class Clock:
     def __init__(self) -> None:
         self.s = START_S
+        self.wrong_s = 0.0
+
+    def set_wrong(self, wrong_s: float) -> None:
+        """The wall clock only: what counts from the machine's start goes on."""
+        self.s, self.wrong_s = self.s + wrong_s - self.wrong_s, wrong_s
 
     def wall_s(self) -> float:
         return self.s
@@ -38,7 +44,7 @@ class Clock:
         return self.s - START_S
 
     def boot_ns(self) -> int:
-        return round((self.s - START_S + 100.0) * 1e9)
+        return round((self.s - self.wrong_s - START_S + 100.0) * 1e9)
 
 
 class Desk:
@@ -287,6 +293,70 @@ def test_only_who_is_on_the_clinics_list_now_releases(desk: Desk) -> None:
     assert desk.found() == set()
 
 
+def test_a_note_whose_time_or_key_is_not_good_yet_is_tried_again_and_refused_once(desk: Desk) -> None:
+    desk.all_well()
+    held = {(Level.HOLD, "skin", "lesion")}
+    desk.book.answer("skin", [0, 1, 0], "Ann")
+    desk.clock.s += 10.0
+    ahead = sign_note(Note("release", "p1", "skin", "lesion", int(desk.clock.s) + 120), desk.key)
+    (desk.folder / "p1" / "notes" / "ahead.json").write_bytes(ahead)
+    for _ in range(4):
+        assert desk.found() == held
+        desk.clock.s += 25.0
+    desk.clock.s += 50.0
+    assert desk.found() == set()
+    desk.book.answer("skin", [0, 1, 0], "Ann")
+    desk.trust(2, replace(desk.doctor, revoked=True))
+    desk.note("release", "skin", "lesion")
+    assert desk.found() == held
+    desk.trust(3, desk.doctor)
+    desk.clock.s += 25.0
+    assert desk.found() == set()
+    desk.book.trail.flush()
+    assert desk.book.trail.path.read_text().count("note_refused") == 2
+
+
+def test_what_is_no_file_in_the_notes_folder_keeps_no_note_from_being_taken(desk: Desk) -> None:
+    """A dangling link, a pipe (reading it would wait for ever), a folder, a long file: each refused by itself."""
+    desk.all_well()
+    desk.book.answer("skin", [0, 1, 0], "Ann")
+    notes = desk.folder / "p1" / "notes"
+    (notes / "a.json").symlink_to("/nowhere")
+    os.mkfifo(notes / "b.json")
+    (notes / "c.json").mkdir()
+    (notes / "d.json").write_bytes(b"[" * 5000)
+    desk.clock.s += 5.0
+    desk.note("release", "skin", "lesion")
+    (notes / "4.json").rename(notes / "z.json")
+    assert desk.found() == set()
+
+
+def test_a_clinician_can_date_what_a_wrong_clock_put_into_the_future(desk: Desk) -> None:
+    """Else it blocked for as long as the clock was ahead. What it holds stays held, and the person answers anew as ever."""
+    desk.clock.set_wrong(365 * 86_400.0)
+    desk.all_well()
+    desk.book.answer("phq9", [0] * 8 + [1], "Ann")
+    desk.clock.set_wrong(0.0)
+    forms = {form.id for form in FORMS.values() if form.before}
+    ahead = {(Level.BLOCK, form, "") for form in forms} | {(Level.HOLD, "phq9", "self_harm")}
+    desk.all_well()
+    assert desk.found() == ahead
+    for form in forms:
+        desk.note("release", form, FUTURE)
+    held = {(Level.HOLD, "phq9", "self_harm")}
+    desk.all_well()
+    assert desk.found() == held
+    desk.again()
+    assert desk.found() == held
+    desk.clock.s += 2 * 3_600.0
+    assert {"pads", "pain_before"} <= set(desk.book.look("screen", None).due), "an answer holds no longer than ever"
+    desk.note("release", "phq9", "self_harm")
+    assert not held & desk.found()
+    desk.clock.s += 365 * 86_400.0 + 10.0
+    desk.all_well()
+    assert not held & desk.found(), "nor does it hold anew when its date comes"
+
+
 def test_a_clock_that_was_set_back_puts_nothing_under_an_earlier_note(desk: Desk) -> None:
     """Neither a release nor that an alert was seen: the order in the chain counts, too, also after a restart."""
     desk.all_well()
@@ -296,7 +366,7 @@ def test_a_clock_that_was_set_back_puts_nothing_under_an_earlier_note(desk: Desk
     desk.note("seen", "skin", "lesion")
     desk.note("release", "skin", "lesion")
     assert desk.found() == set()
-    desk.clock.s -= 120.0
+    desk.clock.set_wrong(-120.0)
     desk.book.answer("skin", [0, 1, 0], "Ann")
     for _ in range(2):
         desk.clock.s += 300.0
