@@ -141,14 +141,17 @@ class SeatLoop:
             self._asked.append((kind, answer))
         self._events.append(OperatorEvent(kind, who, detail))
 
-    async def filled_in(self, form: str, values: tuple[int, ...], who: str, answer: Answer) -> None:
-        """A person has answered a form: weighed at once, the session hears of it with the next tick; said to be kept once it is on the disk."""
+    def filled_in(self, form: str, values: tuple[int, ...], who: str) -> str:
+        """A person has answered a form: weighed at once, the session hears of it with the next tick; "" or why it was not taken."""
         error = self.asking.answered(form, values, who)
         if not error and self.line is not None:
             self._events.append(OperatorEvent("answer", who, form))
-        if not error and not await asyncio.to_thread(self.asking.on_disk, 1.0):
-            error = "The answers are not on the disk yet; look whether it is full, and answer again."
-        answer(not error, error)
+        return error
+
+    async def say_kept(self, answer: Answer) -> None:
+        """Tell whoever answered a form that it is kept, once it is on the disk, which may take a second."""
+        kept = await asyncio.to_thread(self.asking.on_disk, 1.0)
+        answer(kept, "" if kept else "The answers are not on the disk yet; look whether it is full, and answer again.")
 
     async def acquire(self) -> None:
         """Connect, and work off every chunk as it comes; a source that cannot be opened is tried again."""

@@ -326,12 +326,16 @@ class Service:
     async def _commands(self, live: LiveServer) -> None:
         """What people ask for on the page."""
         seats = {loop.seat: loop for loop in self._seats}
-        while True:
-            command = await live.commands.get()
-            if command.name == "answer":
-                await seats[command.seat].filled_in(command.form, command.values, command.by, command.answer)
-            else:
-                seats[command.seat].person(command.name, command.by, answer=command.answer)
+        async with asyncio.TaskGroup() as waits:
+            while True:
+                command = await live.commands.get()
+                seat = seats[command.seat]
+                if command.name != "answer":
+                    seat.person(command.name, command.by, answer=command.answer)
+                elif error := seat.filled_in(command.form, command.values, command.by):
+                    command.answer(False, error)
+                else:  # nobody else's command waits for this seat's disk
+                    waits.create_task(seat.say_kept(command.answer), name=f"answers kept {seat.seat}")
 
     async def _watch_interlock(self, seat: Seat, signed: build.Signed, loop: SeatLoop) -> None:
         """A dead interlock is started anew, in `stopped`; it never restarts stimulation."""
