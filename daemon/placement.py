@@ -47,6 +47,8 @@ class Placement:
         if phase != self._phase:
             if phase == Phase.CONTACT:
                 self._pattern, self.newest, self.finding = Pattern(), None, self._waiting()
+            elif phase not in _LOOKING:
+                self.finding = None  # what nobody looks at any more must not keep the next session from the contact, where it is
             self._phase, self._pieces = phase, []
         if phase not in _LOOKING:
             return

@@ -7,6 +7,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import structlog
@@ -14,6 +15,7 @@ import structlog
 from control.alarm_board import Standing
 from control.screening import Finding
 from control.session import OperatorEvent
+from daemon.aside import aside
 from daemon.asking import Asking
 from daemon.audit import AuditTrail
 from daemon.decisions import decision_row, decision_view
@@ -106,6 +108,7 @@ class SeatLoop:
         self._heartbeat_s = -math.inf
         self._worked_s = -math.inf
         self._sessions = 0
+        self._failures = 0
         self._started_s = int(clock.wall_s())
         self._news_lost = False
         self.asking = asking
@@ -138,14 +141,17 @@ class SeatLoop:
             self._asked.append((kind, answer))
         self._events.append(OperatorEvent(kind, who, detail))
 
-    async def filled_in(self, form: str, values: tuple[int | None, ...], who: str, answer: Answer) -> None:
-        """A person has answered a form: weighed at once, the session hears of it with the next tick; said to be kept once it is on the disk."""
+    def filled_in(self, form: str, values: tuple[int | None, ...], who: str) -> str:
+        """A person has answered a form: weighed at once, the session hears of it with the next tick; "" or why it was not taken."""
         error = self.asking.answered(form, values, who)
         if not error and self.line is not None:
             self._events.append(OperatorEvent("answer", who, form))
-        if not error and not await asyncio.to_thread(self.asking.on_disk, 1.0):
-            error = "The answers are not on the disk yet; look whether it is full, and answer again."
-        answer(not error, error)
+        return error
+
+    async def say_kept(self, answer: Answer) -> None:
+        """Tell whoever answered a form that it is kept, once it is on the disk, which may take a second."""
+        kept = await asyncio.to_thread(self.asking.on_disk, 1.0)
+        answer(kept, "" if kept else "The answers are not on the disk yet; look whether it is full, and answer again.")
 
     async def acquire(self) -> None:
         """Connect, and work off every chunk as it comes; a source that cannot be opened is tried again."""
@@ -154,7 +160,7 @@ class SeatLoop:
             try:
                 async with self._source as source:
                     attempt = 0
-                    self._connected(source.info)
+                    await self._connected(source.info)
                     async for item in source.chunks():
                         if isinstance(item, Chunk):
                             self._chunk(item)
@@ -193,6 +199,7 @@ class SeatLoop:
         if self.recorder is not None:
             self.close(reason)
         self.line = self.recorder = None
+        self._failures += 1
         self.asking.broken()
         self.vitals = Vitals(message=f"Stopped: {reason}.")
         self._news_lost = True
@@ -203,11 +210,16 @@ class SeatLoop:
             self.recorder.event(self._tick, self._clock.lsl_s(), "closed", reason, {})
             self.recorder.begin_close()  # the writer waits for it, bounded, when the service ends
 
-    def _connected(self, info: StreamInfo) -> None:
+    async def _connected(self, info: StreamInfo) -> None:
+        """A line first, then its recorder, then chunks. Building a line may take seconds, which no other seat's lease has."""
         self._news_lost = False
         self.vitals.message = ""
         if self.line is None:
-            self.line = self._make_line(info)
+            failures = self._failures
+            line = await aside(f"line {self.seat}", partial(self._make_line, info))
+            if failures != self._failures:
+                raise SourceError(f"seat {self.seat}: it was stopped while its line was being built; it connects again by itself")
+            self.line = line  # from here to the recorder nobody else runs: a tick finds both or none
             self.recorder = self._make_recorder(info, self.line)
             self.vitals.since_s = self._clock.lsl_s()
         elif info != self.line.info:

@@ -10,7 +10,6 @@ import json
 import os
 import signal
 import sys
-import threading
 import webbrowser
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -23,6 +22,7 @@ import structlog
 from daemon import build
 from daemon.alarm_sound import AlarmSound
 from daemon.answers import AnswerBook
+from daemon.aside import aside
 from daemon.asking import Asking
 from daemon.audit import AuditTrail
 from daemon.awake import Awake
@@ -133,7 +133,7 @@ class Service:
             await self._start_seat_processes(seat, signed[seat.id])
         # liblsl is set up before a seat's first call into it; importing it must not hold up what is being started.
         scopes = [s.source.settings.scope for s in self._config.seats if s.source.kind == "lsl"]
-        lsl_ready = _aside("lsl", partial(configure_lsl, widest(scopes))) if scopes else None
+        lsl_ready = aside("lsl", partial(configure_lsl, widest(scopes))) if scopes else None
         audit = AuditTrail(layout.audit / "daemon.jsonl", clock)
         self._writer.start()
         async with LiveServer(layout.live_socket) as live:
@@ -329,12 +329,16 @@ class Service:
     async def _commands(self, live: LiveServer) -> None:
         """What people ask for on the page."""
         seats = {loop.seat: loop for loop in self._seats}
-        while True:
-            command = await live.commands.get()
-            if command.name == "answer":
-                await seats[command.seat].filled_in(command.form, command.values, command.by, command.answer)
-            else:
-                seats[command.seat].person(command.name, command.by, answer=command.answer)
+        async with asyncio.TaskGroup() as waits:
+            while True:
+                command = await live.commands.get()
+                seat = seats[command.seat]
+                if command.name != "answer":
+                    seat.person(command.name, command.by, answer=command.answer)
+                elif error := seat.filled_in(command.form, command.values, command.by):
+                    command.answer(False, error)
+                else:  # nobody else's command waits for this seat's disk
+                    waits.create_task(seat.say_kept(command.answer), name=f"answers kept {seat.seat}")
 
     async def _watch_interlock(self, seat: Seat, signed: build.Signed, loop: SeatLoop) -> None:
         """A dead interlock is started anew, in `stopped`; it never restarts stimulation."""
@@ -400,32 +404,6 @@ class Service:
             print(f"Sign in within 5 minutes, once: {address}\n(another link: eegloop link)", flush=True)
         if self._options.browser and sys.stdout.isatty() and os.environ.get("DISPLAY"):
             webbrowser.open(address)
-
-
-def _aside(name: str, work: Callable[[], object]) -> asyncio.Future[object]:
-    """Run something slow in a thread that nobody has to wait for when the service is told to end meanwhile."""
-    loop = asyncio.get_running_loop()
-    done: asyncio.Future[object] = loop.create_future()
-
-    def tell(result: object, error: Exception | None) -> None:
-        if done.cancelled():
-            return
-        if error is None:
-            done.set_result(result)
-        else:
-            done.set_exception(error)
-
-    def run() -> None:
-        result, error = None, None
-        try:
-            result = work()
-        except (EegloopError, ImportError, OSError) as raised:
-            error = raised
-        with contextlib.suppress(RuntimeError):  # the loop has been closed: nobody waits any more
-            loop.call_soon_threadsafe(tell, result, error)
-
-    threading.Thread(target=run, name=name, daemon=True).start()
-    return done
 
 
 def json_port(text: str) -> int:

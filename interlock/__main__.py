@@ -58,10 +58,11 @@ def main(argv: list[str] | None = None) -> int:
         return HELD
     module = importlib.import_module(f"drivers.stimulators.{arguments.stimulator}")
     driver = module.build(module.Settings(**arguments.settings), str(layout.stimulator_socket(arguments.seat)))
-    prescription, unsigned = _prescription(arguments, layout)
+    state = arguments.state or state_folder()
+    prescription, unsigned = _prescription(arguments, layout, state)
     limits = rules(prescription, unsigned, driver.limits)
     book = _book(folder)
-    anchor = _anchor(prescription, folder / "ledger.log", limits.course, book, arguments.state)
+    anchor = _anchor(prescription, folder / "ledger.log", limits.course, book, state)
     judge = Judge(limits, arguments.stimulator, driver.readback, book, boot_ns())
     judge.wire_ns = round(getattr(driver, "wire_s", 0.0) * 1e9)
     if limits.pulses is not None and hasattr(driver, "prescribe"):
@@ -77,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
 
     def rules_for(own: Any) -> Any:
         """The rules by the files as they are now: at an arm a key may have been revoked, or the prescription replaced."""
-        found, refused = _prescription(arguments, layout)
+        found, refused = _prescription(arguments, layout, state)
         if found is not None and found != prescription:
             found, refused = None, CHANGED
         return rules(found, refused, own)
@@ -85,7 +86,7 @@ def main(argv: list[str] | None = None) -> int:
     def start_code() -> Any:
         try:
             return read_start_code(
-                folder / "start.code", layout.keys, arguments.patient, limits.course, arguments.stimulator, time.time()
+                folder / "start.code", layout.keys, arguments.patient, limits.course, arguments.stimulator, time.time(), state
             )
         except PrescriptionError as error:
             return str(error)
@@ -109,7 +110,9 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--prescription", type=Path, required=True, help="the signed prescription")
     parser.add_argument("--stimulator", choices=KINDS, default="simulated", help="which driver")
     parser.add_argument("--settings", type=json.loads, default={}, help="the driver's settings as JSON")
-    parser.add_argument("--state", type=Path, help="for tests: where the ledger's anchor is; the service never says it")
+    parser.add_argument(
+        "--state", type=Path, help="for tests: where the ledger's anchor and the keys' number are; the service never says it"
+    )
     parser.add_argument("--take-over", action="store_true", help="end an orphaned interlock of this seat first")
     arguments = parser.parse_args(argv)
     if not re.fullmatch(r"[a-z0-9_-]{1,32}", arguments.seat):
@@ -117,9 +120,11 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     return arguments
 
 
-def _prescription(arguments: argparse.Namespace, layout: Layout) -> tuple[Prescription | None, Refusal | None]:
+def _prescription(arguments: argparse.Namespace, layout: Layout, state: Path) -> tuple[Prescription | None, Refusal | None]:
     try:
-        found = read_prescription(arguments.prescription, layout.keys, arguments.patient, arguments.stimulator, time.time())
+        found = read_prescription(
+            arguments.prescription, layout.keys, arguments.patient, arguments.stimulator, time.time(), state
+        )
     except PrescriptionError as error:
         field, _, reason = str(error).partition(": ")
         return None, Refusal(field, None, None, "prescription", reason)

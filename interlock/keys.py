@@ -8,6 +8,9 @@ that stands in `trusted.json` alone, whatever scope it gives itself, signs for `
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +26,22 @@ _FIELDS = {"key", "name", "role", "scope", "valid_from_s", "valid_until_s", "rev
 Keys = dict[str, dict[str, Any]]
 
 
-def known_keys(folder: Path) -> Keys:
+def known_keys(folder: Path, state: Path | None = None) -> Keys:
     """Entries by public key (lower-case hex); PrescriptionError naming what is wrong with any of the three files.
 
-    A key on the certified list is as that list says, revoked too, whatever `trusted.json` says of it.
+    A key on the certified list is as that list says, revoked too, whatever `trusted.json` says of it. `state`: see `certified_keys`.
     """
     body = one_object(read(folder / "trusted.json", must_be_ours=True), "trusted", {"keys"})
     own = {key: {**entry, "scope": SIMULATED} for key, entry in _entries(body["keys"], "trusted").items()}
-    return own | certified_keys(folder)
+    return own | certified_keys(folder, state)
 
 
-def certified_keys(folder: Path) -> Keys:
-    """The newest certified list; nothing on a machine that is not paired, or has had no list yet."""
+def certified_keys(folder: Path, state: Path | None = None) -> Keys:
+    """The newest certified list; nothing on a machine that is not paired, or has had no list yet.
+
+    `state`: the folder outside the data directory (interlock/anchor.py) where the greatest number of this site's lists that was ever
+    used is kept, so that a `keys` folder restored as a whole brings no revoked key back. None = for the simulated stimulator.
+    """
     if not (folder / "site.json").exists():
         return {}
     site = one_object(read(folder / "site.json", must_be_ours=True), "site", {"site_key", "number"})
@@ -59,7 +66,34 @@ def certified_keys(folder: Path) -> Keys:
     number = whole(listed["number"], "certified.number")
     if not number >= least:
         raise PrescriptionError(f"certified.number: {number} is older than {least}, which this machine had; have it trusted anew")
-    return _entries(listed["keys"], "certified")
+    entries = _entries(listed["keys"], "certified")
+    if state is not None:
+        _go_on_from(state, pinned, number)
+    return entries
+
+
+def _go_on_from(state: Path, site_key: bytes, number: int) -> None:
+    """Keep `number` as this site's greatest; PrescriptionError if a greater one was used on this machine before, or it cannot be kept."""
+    path = state / f"site-{hashlib.sha256(site_key).hexdigest()[:32]}.number"
+    try:
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)  # another seat's interlock, for as long as one line is written
+            kept = int(os.read(file, 64) or b"0")
+            if number > kept:
+                os.pwrite(file, b"%019d\n" % number, 0)
+                os.fsync(file)
+        finally:
+            os.close(file)
+    except (OSError, ValueError) as error:
+        raise PrescriptionError(
+            f"certified.number: the newest list's number cannot be kept in {path} ({error}); see to it"
+        ) from None
+    if number < kept:
+        raise PrescriptionError(
+            f"certified.number: {number} is older than {kept}, which was used on this machine; give `eegloop keys trust` the newest list"
+        )
 
 
 def _entries(keys: Any, name: str) -> Keys:

@@ -18,7 +18,7 @@ DOMAIN = b"eegloop prescription v1\0"
 START_DOMAIN = b"eegloop start code v1\0"
 
 
-def read_prescription(path: Path, keys: Path, patient: str, device: str, now_s: float) -> Prescription:
+def read_prescription(path: Path, keys: Path, patient: str, device: str, now_s: float, state: Path | None = None) -> Prescription:
     """The prescription in a signed file, if trusted signatures cover exactly its bytes and it is for this seat, now.
 
     Parameters
@@ -27,6 +27,8 @@ def read_prescription(path: Path, keys: Path, patient: str, device: str, now_s: 
         The signed file, and the folder with the public keys (interlock/keys.py).
     now_s : float
         Unix time, s.
+    state : Path, optional
+        Where the greatest number of a certified list is kept (interlock/keys.py); not used for the simulated stimulator.
 
     Raises
     ------
@@ -35,7 +37,7 @@ def read_prescription(path: Path, keys: Path, patient: str, device: str, now_s: 
     """
     payload, signatures = _open(path, "eegloop-signed-1")
     prescription = Prescription.from_bytes(payload)
-    signers = _signers(signatures, DOMAIN + payload, known_keys(keys), device, now_s)
+    signers = _signers(signatures, DOMAIN + payload, _known(keys, device, state), device, now_s)
     if prescription.patient != patient:
         raise PrescriptionError(f"prescription.patient: {prescription.patient!r} is not this seat's person {patient!r}")
     if prescription.device != device:
@@ -56,7 +58,9 @@ def read_prescription(path: Path, keys: Path, patient: str, device: str, now_s: 
     return prescription
 
 
-def read_start_code(path: Path, keys: Path, patient: str, course: str, device: str, now_s: float) -> tuple[int, int]:
+def read_start_code(
+    path: Path, keys: Path, patient: str, course: str, device: str, now_s: float, state: Path | None = None
+) -> tuple[int, int]:
     """What a clinic's start code is for: `(session, dose_uc)`, the session's number in its course and the dose given before it.
 
     It opens exactly one session, because a session's number comes once; the ledger must have the same dose.
@@ -67,7 +71,7 @@ def read_start_code(path: Path, keys: Path, patient: str, course: str, device: s
         If there is none, or it is not signed by a trusted key for this person and prescription, or has expired.
     """
     payload, signatures = _open(path, "eegloop-start-1")
-    _signers(signatures, START_DOMAIN + payload, known_keys(keys), device, now_s)
+    _signers(signatures, START_DOMAIN + payload, _known(keys, device, state), device, now_s)
     code = one_object(payload, "start_code", {"patient", "course", "session", "dose_uc", "valid_until_s"})
     for field, mine in (("patient", patient), ("course", course)):
         if code[field] != mine:
@@ -87,6 +91,10 @@ def _open(path: Path, kind: str) -> tuple[bytes, Any]:
     if body["format"] != kind:
         raise PrescriptionError(f"signed.format: {body['format']!r} must be {kind!r}")
     return from_base64(body["payload"], "signed.payload"), body["signatures"]
+
+
+def _known(keys: Path, device: str, state: Path | None) -> Keys:
+    return known_keys(keys, None if device == SIMULATED else state)
 
 
 def _signers(signatures: Any, message: bytes, keys: Keys, device: str, now_s: float) -> set[str]:

@@ -81,6 +81,19 @@ def test_where_too_few_channels_can_be_compared_it_says_so_and_blocks() -> None:
     assert later.finding is not None and "Only 3 of 8 channels" in later.finding.text
 
 
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize("left_for", ["off", "stopped", "screen"])
+def test_what_was_found_does_not_keep_the_next_session_from_the_contact(left_for: str, swapped: bool) -> None:
+    """The screening goes on only without a finding: one from a contact that was left early would stay until a restart."""
+    later = Placement(NAMES, RATE_HZ, (NAMES, pattern(day(0))))
+    fed(later, exchanged(day(2), 2, 5) if swapped else day(2)[:500])
+    assert later.finding is not None
+    later.feed(left_for, chunks(day(2))[0])
+    assert later.finding is None
+    later.feed("contact", chunks(day(2))[0])
+    assert later.finding is not None and "being compared" in later.finding.text, "it is looked at again"
+
+
 def test_64_channels_do_not_hold_the_loop_up() -> None:
     """Asked every second on the thread that renews other seats' leases: 1.2 s when each pair was a turn of a Python loop."""
     mixed = np.random.default_rng(0).normal(size=(64, 64))

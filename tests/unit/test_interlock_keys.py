@@ -25,13 +25,15 @@ class Machine:
     """A keys' folder as pairing and trusting leave it, and a prescription for a stimulator that is worn."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder = folder / "keys"
+        self.folder.mkdir()
+        self.state = folder / "state"
         self.signer = Signer(scope="any", **VALID)
         worn = make_prescription(device="pulse_pal", device_serial="7", authority="lower_only")
-        self.signed = write_signed(folder, worn, [self.signer], folder / "trusted.json")
+        self.signed = write_signed(self.folder, worn, [self.signer], self.folder / "trusted.json")
 
     def read(self) -> Prescription:
-        return read_prescription(self.signed, self.folder, "virtual", "pulse_pal", float(WALL_S))
+        return read_prescription(self.signed, self.folder, "virtual", "pulse_pal", float(WALL_S), self.state)
 
     def change(self, name: str, change: Callable[[dict[str, Any]], object]) -> None:
         body = json.loads((self.folder / name).read_text())
@@ -119,6 +121,38 @@ def test_an_older_list_does_not_bring_a_revoked_key_back(machine: Machine) -> No
     machine.refuses(r"certified\.number: 1 is older than 2")
     machine.list_as(number=3)
     assert machine.read().device == "pulse_pal"
+
+
+def test_a_keys_folder_restored_as_a_whole_does_not_bring_a_revoked_key_back(machine: Machine) -> None:
+    """The number that the machine had lies beside the list too, so a backup of the folder has both; what was used is kept elsewhere."""
+    assert machine.read().device == "pulse_pal"
+    backup = {path: path.read_bytes() for path in machine.folder.iterdir()}
+    machine.list_as(number=2, revoked=True)
+    machine.change("site.json", lambda body: body.update(number=2))
+    machine.refuses("is revoked")
+    for path, data in backup.items():
+        path.write_bytes(data)
+    machine.refuses(r"certified\.number: 1 is older than 2, which was used on this machine")
+    machine.list_as(number=3)
+    assert machine.read().device == "pulse_pal"
+
+
+@pytest.mark.parametrize("damage", [b"two\n", b"\xff" * 20])
+def test_a_number_that_cannot_be_read_is_refused(machine: Machine, damage: bytes) -> None:
+    assert machine.read().device == "pulse_pal"
+    (kept,) = machine.state.iterdir()
+    kept.write_bytes(damage)
+    machine.refuses("cannot be kept")
+    kept.unlink()
+    kept.mkdir()
+    machine.refuses("cannot be kept")
+
+
+def test_the_simulated_stimulator_keeps_no_number(machine: Machine) -> None:
+    worn = make_prescription(device="simulated", authority="lower_only")
+    signed = write_signed(machine.folder, worn, [machine.signer], machine.folder / "trusted.json")
+    read_prescription(signed, machine.folder, "virtual", "simulated", float(WALL_S), machine.state)
+    assert not machine.state.exists()
 
 
 def test_the_list_counts_before_what_trusted_json_says_of_the_same_key(machine: Machine) -> None:
