@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 HOUR_S = 3600.0
 DAY_S = 24.0 * HOUR_S
+SHOWN_BELOW = 10**6  # a larger number is not repeated in a message
 
 
 NO_YES = ("No", "Yes")
@@ -251,7 +252,7 @@ def checked(answer: Answer) -> Answer:
         if value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= item.highest:
-            raise AnswerError(f"{form.id}.{item.id}: {value!r} must be a whole number from 0 to {item.highest}")
+            raise AnswerError(f"{form.id}.{item.id}: {_shown(value)} must be a whole number from 0 to {item.highest}")
     if not complete(answer) and not any(
         value is not None and item.urgent is not None and value >= item.urgent
         for item, value in zip(form.items, answer.values, strict=True)
@@ -261,6 +262,12 @@ def checked(answer: Answer) -> Answer:
     if not math.isfinite(answer.t_s) or not answer.who:
         raise AnswerError(f"{form.id}: needs the time and the name of who answered")
     return answer
+
+
+def _shown(value: object) -> str:
+    """As it came, unless it would fill the page."""
+    short = not isinstance(value, int) or -SHOWN_BELOW < value < SHOWN_BELOW
+    return repr(value)[:40] if short else "a number that large"
 
 
 def complete(answer: Answer) -> bool:

@@ -201,7 +201,9 @@ class SeatLoop:
         self.line = self.recorder = None
         self._failures += 1
         self.asking.broken()
-        self.vitals = Vitals(message=f"Stopped: {reason}.")
+        # The dose goes on past a line that ended, so what was decided last is still worth its age.
+        last = self.vitals
+        self.vitals = Vitals(message=f"Stopped: {reason}.", decision=last.decision, decision_at_s=last.decision_at_s)
         self._news_lost = True
 
     def close(self, reason: str) -> None:

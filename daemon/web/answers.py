@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -69,7 +69,7 @@ class FilledIn(Closed):
     """One form, filled in: one whole number a question, in the form's order; null: not asked, because an answer could not wait."""
 
     form: str = Field(min_length=1, max_length=40, pattern=r"^[a-z0-9_]+$")
-    values: list[int | None] = Field(min_length=1, max_length=40)
+    values: list[Annotated[int, Field(strict=True)] | None] = Field(min_length=1, max_length=40)
 
 
 class Question(BaseModel):

@@ -19,6 +19,7 @@ from daemon.web.answers import Health, Nothing, PageTokens, Refusal, Secret, Sta
 from daemon.web.assets import Asset
 from daemon.web.feed import Feed
 from daemon.web.forms import add_forms
+from daemon.web.refusals import refusal
 from daemon.web.socket import Sockets
 from daemon.web.stop import StopLine
 from eegloop.layout import Layout
@@ -190,8 +191,7 @@ def _seat_health(seat: dict[str, Any]) -> dict[str, Any]:
 async def _unprocessable(request: Request, error: Exception) -> JSONResponse:
     """One line naming the field, never the value: it may be a secret."""
     assert isinstance(error, RequestValidationError)
-    first = error.errors()[0]
-    return JSONResponse({"detail": f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"}, 422)
+    return JSONResponse({"detail": refusal(error.errors()[0])}, 422)
 
 
 def _version() -> str:

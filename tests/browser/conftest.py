@@ -140,6 +140,8 @@ class Service:
             alarms=[],
             interlock="answers",
             refuse=False,
+            decided=True,
+            reason="",
         )
         return self
 

@@ -71,6 +71,8 @@ class Seat:
             "amplitude_ma": 0.85,
             "interlock": "answers",
             "refuse": False,
+            "decided": True,
+            "reason": "",
         }
 
     def block(self, t_s: float) -> str:
@@ -219,7 +221,7 @@ class Seat:
                 "limit_ma": 1.5,
                 "frequency_hz": None if silent else 10.0,
                 "mode": "unknown" if silent else "armed" if running else "stopped",
-                "reason": "STOP" if self.latched else "",
+                "reason": self.script["reason"] or ("STOP" if self.latched else ""),
                 "age_s": 0.02,
                 "latched": silent or not running,
                 "zero_confirmed": not silent and confirmed == 0.0,
@@ -234,7 +236,9 @@ class Seat:
                 "granted_ma": 0.85,
                 "limits": [{"field": "amplitude_ma", "value": 0.85, "unit": "mA", "set_by": "authority"}],
                 "hold": False,
-            },
+            }
+            if self.script["decided"]
+            else {},
             recording={"status": "ok", "message": "", "seconds": t_s - self.started_s, "session": "01"},
             alarms=self.script.get("alarms", []),
             forms=self.forms(),

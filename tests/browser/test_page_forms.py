@@ -91,20 +91,38 @@ def test_how_it_feels_during_stimulation_stops_without_waiting_for_more_question
     clinic.script(session="on")
 
 
-def test_a_form_that_nobody_asks_for_can_be_closed_and_nobody_else_answers_it(service, visit):
+FOCUS = "document.activeElement"
+
+
+def test_stopped_the_page_says_what_is_allowed_and_lets_a_form_be_opened_and_closed(service, visit):
     """The demo, stopped in the middle of a session: its virtual person answers only what is due."""
-    service.script(latched=True, forms={"open": ["after"]})
+    why = "lease over: no heartbeat with a newer tick within 400 ms"
+    service.script(latched=True, forms={"due": [], "open": ["after"]}, reason=why, decided=False)
     seen = visit(service, *PHONE)
     seen.until_phase("stopped", 10)
+    assert seen.page.locator("#ceiling").inner_text() == "0.00 mA while stopped"
+    assert "No decision in this session yet" in seen.page.locator("#no-decision").inner_text()
+    said = seen.page.locator("#output-reason")
+    assert "The service answered too late" in said.inner_text() and "lease" not in said.inner_text()
+    assert said.get_attribute("title") == why, "the engineer's words stay at hand"
     opener = seen.page.locator('.again[data-form="after"]')
-    opener.click()
-    seen.until("document.querySelector('.form')?.dataset.form === 'after'", 3)
+    opener.focus()
+    seen.page.keyboard.press("Enter")
+    seen.until(f"document.querySelector('.form')?.dataset.form === 'after' && {FOCUS}.id === 'form-question'", 3)
     assert seen.page.locator("#virtual").count() == 0
-    seen.page.locator("#close-form").click()
-    seen.until("document.querySelector('.form') === null && document.querySelector('.again') !== null", 3)
+    seen.page.locator("#close-form").focus()
+    seen.page.keyboard.press("Enter")
+    seen.until(f"document.querySelector('.form') === null && {FOCUS}.dataset.form === 'after'", 3)
     service.script(forms={"due": ["after"], "open": []})
     seen.until("document.querySelector('#virtual') !== null", 3)
     assert seen.page.locator("#close-form").count() == 0, "what is due stays"
+    assert "After the session" in seen.page.locator("#form-news").inner_text(), "what comes by itself is told, and takes no focus"
+    assert seen.page.evaluate(f"{FOCUS}.id") != "form-question"
+    service.script(forms={"due": ["during"], "open": []})
+    seen.until("document.querySelector('.form')?.dataset.form === 'during'", 3)
+    seen.page.locator('.choice[data-value="7"]').focus()
+    service.script(forms={"due": [], "open": []})
+    seen.until(f"document.querySelector('.form') === null && {FOCUS}.id === 'session-title'", 3)
     service.script(latched=False, forms={})
 
 

@@ -125,6 +125,16 @@ def refuses_what_is_no_answer(page: PageClient) -> None:
         answer = httpx.post(url, json={"form": "pads", "values": values}, headers=own)
         assert answer.status_code == 409 and "pads" in answer.json()["detail"], answer.text
     assert httpx.post(url, json={"form": "magic", "values": [0]}, headers=own).status_code == 409
-    assert httpx.post(url, json={"form": "pads", "values": [0.5]}, headers=own).status_code == 422
+    for wrong in (0.5, 1.0, "1", True, [0]):
+        answer = httpx.post(url, json={"form": "pads", "values": [0, wrong, 0, 0, 0]}, headers=own)
+        assert (answer.status_code, answer.json()["detail"]) == (
+            422,
+            "values.1: must be a whole number, or null where it was not asked",
+        )
+    for body, said in ((b"[]", "the body must be a JSON object"), (b"{", "the body is no JSON"), (b"{}", "form: is missing")):
+        answer = httpx.post(url, content=body, headers={**own, "content-type": "application/json"})
+        assert (answer.status_code, answer.json()["detail"]) == (422, said)
+    answer = httpx.post(url, content=b'{"form": "pads", "values": [' + b"9" * 3900 + b", 0, 0, 0, 0]}", headers=own)
+    assert answer.status_code == 409 and "a number that large" in answer.json()["detail"] and len(answer.json()["detail"]) < 200
     assert httpx.post(url.replace(SEAT, "two"), json=fits, headers=own).status_code == 409
     assert page.seat(SEAT)["forms"]["findings"]

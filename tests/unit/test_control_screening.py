@@ -29,6 +29,12 @@ def levels(answers: list[Answer], *releases: Release, **more: Any) -> list[tuple
     return [(f.level, f.form, f.item) for f in assess(answers, releases, NOW_S, **more)]
 
 
+def test_a_number_too_long_to_read_is_not_repeated() -> None:
+    with pytest.raises(AnswerError, match="a number that large must be a whole number from 0 to 1") as refused:
+        checked(Answer("skin", (0, 10**3900, 0), NOW_S, "Ann"))
+    assert len(str(refused.value)) < 100
+
+
 def cut_short(**values: int) -> Answer:
     """What could not wait, without the questions that were not asked."""
     return Answer("during", tuple(values.get(item.id) for item in FORMS["during"].items), NOW_S - 60.0, "Ann")

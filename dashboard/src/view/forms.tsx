@@ -22,8 +22,11 @@ export function FormPanel({ onSkip }: { onSkip: (() => void) | null }) {
   if (seat === null || state === undefined) return null;
   return (
     <>
+      <p class="spoken" id="form-news" role="status">
+        {form !== undefined && due.length > 0 && chosen !== id ? `Please answer: ${form.title}.` : ''}
+      </p>
       <Findings findings={state.forms.findings ?? []} />
-      {form !== undefined && <Asked key={`${seat.seat} ${id}`} seat={seat.seat} form={form} left={due.length} done={() => setChosen('')} mayClose={due.length === 0} />}
+      {form !== undefined && <Asked key={`${seat.seat} ${id}`} seat={seat.seat} form={form} left={due.length} done={() => setChosen('')} opened={id === chosen} mayClose={due.length === 0} />}
       {form !== undefined && due.length > 0 && onSkip !== null && (
         <p class="foot">
           Nobody wears this demo's headset: its virtual person answers by itself within two minutes.{' '}
@@ -59,29 +62,47 @@ function Findings({ findings }: { findings: FormFinding[] }) {
   );
 }
 
+/** Where a keyboard goes on once a form is gone: the next question, the button that opens this form, or the card's title. */
+function focusAfter(id: string): void {
+  if (document.activeElement !== null && document.activeElement !== document.body) return;
+  const next = ['#form-question', `.again[data-form="${id}"]`, '#session-title'].map((where) => document.querySelector<HTMLElement>(where));
+  next.find((element) => element !== null)?.focus({ preventScroll: true });
+}
+
 interface AskedProps {
   seat: string;
   form: Form;
   /** How many forms are due, this one included; 0 where a person opened it without being asked. */
   left: number;
   done: () => void;
+  /** A person at this page asked for it: only then it takes the focus when it appears (STOP must not lose it). */
+  opened: boolean;
   mayClose: boolean;
 }
 
-function Asked({ seat, form, left, done, mayClose }: AskedProps) {
+function Asked({ seat, form, left, done, opened, mayClose }: AskedProps) {
   const [values, setValues] = useState<(number | null)[]>([]);
   const [at, setAt] = useState(0);
   const [sending, setSending] = useState(false);
   const [error, setError] = useState('');
   const question = useRef<HTMLParagraphElement>(null);
+  const section = useRef<HTMLElement>(null);
+  const touched = useRef(opened);
   const item = form.items[Math.min(at, form.items.length - 1)];
 
   useEffect(() => {
-    if (at > 0) question.current?.focus({ preventScroll: true });
+    if (at > 0 || touched.current) question.current?.focus({ preventScroll: true });
   }, [at]);
+  useEffect(() => {
+    const here = section.current;
+    return () => {
+      if (touched.current || here?.contains(document.activeElement) === true) setTimeout(() => focusAfter(form.id), 0);
+    };
+  }, []);
   if (item === undefined) return null;
 
   async function send(given: (number | null)[]): Promise<void> {
+    touched.current = true; // the choice that was pressed is disabled meanwhile and loses the focus
     setSending(true);
     setError('');
     const all = form.items.map((_, i) => given[i] ?? null);
@@ -104,7 +125,7 @@ function Asked({ seat, form, left, done, mayClose }: AskedProps) {
   }
 
   return (
-    <section class="form" aria-labelledby="form-title" data-form={form.id} data-question={item.id}>
+    <section class="form" ref={section} aria-labelledby="form-title" data-form={form.id} data-question={item.id}>
       <header class="form-head">
         <h3 id="form-title">{form.title}</h3>
         <span class="tag">

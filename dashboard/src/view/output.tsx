@@ -29,7 +29,8 @@ export function OutputPanel() {
   const known = !stale && typeof confirmed === 'number' && age !== null && age <= OUTPUT_UNKNOWN_S;
   const commanded = typeof output.commanded_ma === 'number' ? output.commanded_ma : null;
   const limit = output.limit_ma ?? 0;
-  const ceiling = output.ceiling_ma ?? 0;
+  const held = output.mode === 'stopped' || output.mode === 'fallback'; // then nothing is allowed, whatever it was before
+  const ceiling = held ? 0 : (output.ceiling_ma ?? 0);
   const top = Math.max(limit, ceiling, commanded ?? 0, known ? confirmed : 0, 0.1);
   const share = (ma: number): string => `${(100 * Math.min(1, Math.max(0, ma / top))).toFixed(2)}%`;
   const mismatch = known && commanded !== null && differs(commanded, confirmed);
@@ -80,7 +81,7 @@ export function OutputPanel() {
           <dt>
             <i class="key key-ceiling" aria-hidden="true" /> Highest allowed now
           </dt>
-          <dd>{stale ? 'Unknown' : formatMa(output.ceiling_ma)}</dd>
+          <dd id="ceiling">{stale ? 'Unknown' : held ? `${formatMa(0)} while ${output.mode === 'stopped' ? 'stopped' : 'falling'}` : formatMa(output.ceiling_ma)}</dd>
         </div>
         <div>
           <dt>Frequency</dt>
@@ -96,7 +97,7 @@ export function OutputPanel() {
         </div>
       </dl>
       <p class="foot">
-        {reason !== '' && <span>{reason.startsWith('STOP: ') ? plainReason(reason) : reason} · </span>}
+        {reason !== '' && <span id="output-reason" title={reason}>{plainReason(reason)} · </span>}
         {READBACK[output.readback ?? ''] ?? 'the device reports nothing'} · <Age ageS={age} />
       </p>
     </section>

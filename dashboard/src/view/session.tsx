@@ -125,7 +125,7 @@ export function SessionPanel({ live }: { live: Live }) {
   return (
     <section class={screening || due.length > 0 || phase === 'contact' || (known && (state.forms.findings ?? []).some((f) => f.level !== 'block')) ? 'card session needs-person' : 'card session'} aria-labelledby="session-title">
       <header>
-        <h2 id="session-title">Session</h2>
+        <h2 id="session-title" tabIndex={-1}>Session</h2>
         {left !== null && known && (
           <span class="tag" id="time-left">
             next step in {formatClock(left - Math.min(left, reportAgeS.value))}
@@ -202,7 +202,7 @@ export function WhyPanel() {
         {age !== null && <Age ageS={age} />}
       </header>
       {!has ? (
-        <p class="sentence">No decision yet: the first comes when the session listens with the output off.</p>
+        <p class="sentence" id="no-decision">No decision in this session yet: the first comes when the session listens with the output off.</p>
       ) : reportUnknown.value ? (
         <p class="sentence">
           <Unknown ageS={age} />
