@@ -8,7 +8,7 @@ from pathlib import Path
 
 from control.clinic_note import KINDS, Note, sign_note
 from control.forms import AFTER, FORMS, Answer
-from control.screening import assess
+from control.screening import FUTURE, assess
 from daemon.build import write_private
 from daemon.sign_command import unlocked
 from eegloop.errors import SetupError
@@ -21,14 +21,15 @@ _DAY_S = 86_400.0
 def named_items(kind: str, form: str) -> tuple[str, ...]:
     """What a note of this kind may name: the items under which the worst answers to this form forbid something, or raise an alert.
 
-    "" stands for a finding without an item: what is no form, and reports that are missing (`seen` only; giving them ends that).
+    "" stands for a finding without an item: what is no form, and reports after a session that are missing. `FUTURE` releases
+    answers that a wrong clock dated ahead.
     """
     if form not in FORMS:
         return ("",)
     best, worst = (Answer(form, tuple(i.highest * n for i in FORMS[form].items), _DAY_S * n, "nobody") for n in (0, 1))
     found = assess((best, worst), (), _DAY_S)
     items = sorted({f.item for f in found if f.form == form and f.item and (f.alert or kind == "release")})
-    return (*items, "") if kind == "seen" and form == AFTER.id else tuple(items)
+    return (*items, *((FUTURE,) if kind == "release" else ()), *(("",) if form == AFTER.id else ()))
 
 
 def _objection(kind: str, patient: str, form: str, item: str) -> str:

@@ -164,10 +164,10 @@ def test_three_late_ones_in_a_row_end_it_and_one_in_time_begins_the_count_anew()
 @pytest.mark.parametrize(
     ("kind", "patient", "form", "item", "said"),
     [
-        ("release", "p1", "phq9", "bogus_item", "--item 'bogus_item' .* rise, self_harm"),
+        ("release", "p1", "phq9", "bogus_item", "--item 'bogus_item' .* rise, self_harm, future"),
         ("release", "p1", "phq9", "sleep", "rise, self_harm"),
         ("release", "p1", "phq9", "", "--item is missing.* rise, self_harm"),
-        ("release", "p1", "after", "", "--item is missing.* lesion, pain"),
+        ("release", "p1", "mania", "", "--item is missing.* score, future"),
         ("seen", "p1", "pads", "used", "there is none"),
         ("release", "p1", "measure", "pain", "leave it out"),
         ("release", "../../x y", "phq9", "self_harm", "--patient '../../x y' .* letters and digits"),
@@ -183,9 +183,11 @@ def test_a_note_that_could_do_nothing_is_not_signed(
 
 
 def test_every_alert_and_what_waits_for_a_clinician_can_be_named() -> None:
-    assert named_items("release", "during") == tuple(sorted(FORMS["during"].item_ids))
+    assert named_items("release", "during") == (*sorted(FORMS["during"].item_ids), "future")
     assert named_items("seen", "phq9") == ("rise", "self_harm") and named_items("seen", "mania") == ("score",)
-    assert named_items("release", "screening") == tuple(sorted(FORMS["screening"].item_ids))
+    assert named_items("release", "screening") == (*sorted(FORMS["screening"].item_ids), "future")
+    assert "" in named_items("release", "after"), "missing reports hold until they are released"
+    assert named_items("release", "record") == ("",)
     assert {"score", "headache"} <= set(named_items("release", "side_effects"))
     assert named_items("seen", "after") == ("lesion", "pain", "") and named_items("seen", "placement") == ("",)
 
