@@ -8,6 +8,8 @@ DATA ?= data
 UI := $(shell find dashboard -type f -not -path '*/node_modules/*' 2>/dev/null)
 PACKAGES := eegloop drivers dsp control interlock daemon records simulators
 
+# Byte code is made at installation (--compile-bytecode): a start without it compiles for seconds, and where
+# PYTHONDONTWRITEBYTECODE is set it would do so every time.
 PEERS := .venv-peers
 CLIENTS := .venv-clients
 FUZZ := .venv-fuzz
@@ -35,19 +37,20 @@ $(VENV)/.uv: requirements/uv.txt
 
 $(VENV)/.run: $(VENV)/.uv requirements/run.txt
 	@echo "Installing what eegloop needs into $(VENV) ..."
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/run.txt 2> $(VENV)/install.log \
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements/run.txt 2> $(VENV)/install.log \
 	  || $(BIN)/python -m pip install --quiet --require-hashes -r requirements/run.txt || { cat $(VENV)/install.log; exit 1; }
 	@touch $@
 
 $(VENV)/.app: $(VENV)/.run pyproject.toml hatch_build.py requirements/build.txt $(UI)
 	@echo "Building the page and installing eegloop itself ..."
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --build-constraints requirements/build.txt -e . 2> $(VENV)/install.log \
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --no-deps --build-constraints requirements/build.txt -e . 2> $(VENV)/install.log \
 	  || { cat $(VENV)/install.log; exit 1; }
+	@PYTHONDONTWRITEBYTECODE= $(BIN)/python -m compileall -q $(PACKAGES)
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.app requirements/dev.txt
 	@echo "Installing what the tests need ..."
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt 2> $(VENV)/install.log \
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes -r requirements/dev.txt 2> $(VENV)/install.log \
 	  || $(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt || { cat $(VENV)/install.log; exit 1; }
 	@touch $@
 

@@ -357,6 +357,11 @@ def main() -> None:
     except EegloopError as error:
         typer.echo(f"eegloop: {error}", err=True)
         sys.exit(1)
+    except OSError as error:  # of a path that somebody gave: every other one is caught where it is used
+        if error.filename is None:
+            raise
+        typer.echo(f"eegloop: {error.filename}: {error.strerror}; name another path", err=True)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -159,6 +159,9 @@ def data_directory(data: Path) -> Iterator[Finding]:
     at = folder
     while not at.exists():
         at = at.parent
+    if not at.is_dir():
+        yield Finding("data", MEND, f"{at} is a file", "choose a folder as --data")
+        return
     if not os.access(at, os.W_OK):
         yield Finding("data", MEND, f"{folder} cannot be written", "choose another --data, or give this user the folder")
         return

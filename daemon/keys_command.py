@@ -11,7 +11,7 @@ from pathlib import Path
 from control.keyring import certify, install, read_list
 from control.prescription import TrustedKey, is_hex, lock_key, new_key, parse_trusted, public_key, trusted_bytes
 from daemon.build import demo_public_key, write_private
-from daemon.sign_command import passphrase, read_text, unlocked
+from daemon.sign_command import passphrase, read_json, read_text, unlocked
 from eegloop.errors import SetupError
 from eegloop.layout import Layout
 from eegloop.stim import PrescriptionError
@@ -59,9 +59,8 @@ def certify_keys(
 
 def _entry(path: Path, scope: str, now_s: int, days: int) -> TrustedKey:
     try:
-        body = json.loads(read_text(path))
-        name, key = body["name"], body["key"]
-    except (json.JSONDecodeError, KeyError, TypeError):
+        name, key = (body := read_json(path))["name"], body["key"]  # type: ignore[index]
+    except (KeyError, TypeError):
         raise SetupError(f"{path}: must be a public key's file as `eegloop keys new` writes it") from None
     if not isinstance(name, str) or not name or not is_hex(key, 64):
         raise SetupError(f"{path}: needs a name and a key of 64 hexadecimal digits")

@@ -98,6 +98,8 @@ def replay_recording(
         raise RecordingError(f"{recording}: holds no samples; nothing was replayed")
     took_s = time.perf_counter() - started_s
     seconds = n_samples / line.info.sample_rate_hz
+    if n_hops == 0 and made.recorded is None:
+        raise RecordingError(f"{recording}: holds {seconds:.3g} s, too little for one row of biomarkers")
     identical = _identical(made, controller, config)
     text = (
         f"{recording.name}: {seconds:.1f} s, {line.info.n_channels} channels at {line.info.sample_rate_hz:g} Hz in {took_s:.1f} s "

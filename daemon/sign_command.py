@@ -26,6 +26,14 @@ def read_text(path: Path) -> str:
         raise SetupError(f"{path}: cannot be read ({error})") from None
 
 
+def read_json(path: Path) -> object:
+    """A small JSON file; SetupError naming it if it is none (absurdly deep and absurdly long numbers included)."""
+    try:
+        return json.loads(read_text(path))
+    except (ValueError, RecursionError):
+        raise SetupError(f"{path}: is not readable as JSON; get the file anew from whoever made it") from None
+
+
 def passphrase(path: Path | None, what: str, twice: bool = False) -> str:
     """From a file's first line, else asked at the terminal without showing it."""
     if path is not None:
@@ -53,7 +61,12 @@ def unlocked(path: Path, passphrase_file: Path | None) -> bytes:
 def name_beside(key_file: Path) -> str:
     """Whose key this is, by the public file beside it (`ann.pem` and `ann.pub.json`); "" if there is none."""
     public = key_file.with_suffix(".pub.json")
-    return str(json.loads(read_text(public)).get("name", "")) if public.exists() else ""
+    if not public.exists():
+        return ""
+    body = read_json(public)
+    if not isinstance(body, dict) or not isinstance(body.get("name"), str):
+        raise SetupError(f"{public}: must be a public key's file as `eegloop keys new` writes it; remove it if it is none")
+    return str(body["name"])
 
 
 def sign_file(source: Path, keys: Sequence[Path], out: Path | None, passphrase_files: Sequence[Path]) -> str:

@@ -11,7 +11,7 @@ from eegloop.stop import stop
 
 
 def stop_seats(data: Path, seat: str | None, reason: str) -> int:
-    """Stop one seat or all; prints what each device confirmed.
+    """Stop one seat or all (all too where the seat named is none of them); prints what each device confirmed.
 
     Returns
     -------
@@ -24,8 +24,11 @@ def stop_seats(data: Path, seat: str | None, reason: str) -> int:
         If nothing serves this data directory.
     """
     layout = Layout(data.resolve())
-    sockets = [layout.stop_socket(seat)] if seat is not None else sorted(layout.run.glob("*.stop"))
-    sockets = [path for path in sockets if path.exists()]
+    served = sorted(layout.run.glob("*.stop"))
+    sockets = [path for path in served if seat is None or path.stem == seat]
+    if served and not sockets:  # a slip of the hand must not keep a STOP from anybody
+        print(f"no seat {seat!r} is served here; every seat that is gets the STOP", file=sys.stderr)
+        sockets = served
     if not sockets:
         raise SetupError(
             f"no interlock serves {layout.data}; if a stimulator is on, switch it off at the device. (Another directory? --data DIR)"

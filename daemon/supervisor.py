@@ -43,7 +43,7 @@ from eegloop.config import Config, Seat
 from eegloop.errors import EegloopError, SetupError
 from eegloop.layout import Layout
 from eegloop.signal import StreamInfo
-from eegloop.stim import InterlockMode
+from eegloop.stim import Authority, InterlockMode
 from eegloop.stop import stop as stop_now
 
 log = structlog.get_logger()
@@ -99,6 +99,7 @@ class Service:
         self._stopping = asyncio.Event()
         self._web = web
         self._books: dict[str, AnswerBook] = {}
+        self._may_deliver: dict[str, bool] = {}
         self._writer = RecordWriter()
 
     async def main(self) -> int:
@@ -126,6 +127,7 @@ class Service:
         layout, clock = self._layout, self._clock
         check_names()
         signed = {seat.id: build.prescription(seat, layout, self._options.demo, clock.wall_s()) for seat in self._config.seats}
+        self._may_deliver = {name: one.prescription.authority != Authority.OBSERVE for name, one in signed.items()}
         await self._web.hand(build.web_settings(self._config, self._options.port or self._config.web.port))
         for seat in self._config.seats:
             await self._start_seat_processes(seat, signed[seat.id])
@@ -193,7 +195,8 @@ class Service:
         for loop, result in zip(self._seats, await asyncio.gather(*stops, return_exceptions=True), strict=True):
             confirmed = isinstance(result, dict) and bool(result.get("confirmed"))
             audit.append("stopped", {"seat": loop.seat, "confirmed": confirmed})
-            if not confirmed and loop.link.state is not None:
+            # Under `observe` the interlock has never ordered any output, so there is nothing to be afraid of.
+            if not confirmed and loop.link.state is not None and self._may_deliver[loop.seat]:
                 print(
                     f"{loop.label}: zero output is NOT CONFIRMED - take the headset off, switch the stimulator off",
                     file=sys.stderr,

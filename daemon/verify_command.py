@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from daemon.verify import verify_dataset
+from eegloop.errors import SetupError
 
 
 def verify_path(path: Path) -> int:
     """Print every finding; 1 if anything was changed, cut, swapped or removed."""
+    if not path.exists():
+        raise SetupError(f"{path}: does not exist; name a recording, a session's folder or a data directory")
     findings = verify_dataset(path)
     for finding in findings:
         print(finding)

@@ -11,7 +11,7 @@ from types import ModuleType
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from eegloop.closed import Closed
 from eegloop.errors import ConfigError
@@ -79,9 +79,18 @@ class Config:
     seats: tuple[Seat, ...]
 
 
+def _printable(text: str) -> str:
+    """A label stands beside safety texts on terminals and pages: nothing in it may turn or hide what is around it."""
+    if not text.isprintable():
+        raise ValueError("must be printable characters")
+    return text
+
+
 class _SeatHead(Closed):
     id: str = Field(pattern=r"^[a-z0-9_\-]{1,32}$", description="a-z, 0-9, - and _; 1-32 characters")
-    label: str = Field(min_length=1, max_length=60, description="1-60 characters")
+    label: Annotated[str, AfterValidator(_printable)] = Field(
+        min_length=1, max_length=60, description="1-60 printable characters"
+    )
     person: str = Field(pattern=r"^[A-Za-z0-9]{1,32}$", description="code of the person: letters and digits, never a name")
     prescription: str | None = Field(None, description="path of the signed prescription")
     contacts: tuple[Annotated[str, Field(min_length=1, max_length=80)], ...] = Field(

@@ -7,6 +7,7 @@ a recording stays with the reader: eyes open or closed, time of day, sleep, medi
 from __future__ import annotations
 
 import csv
+import io
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -126,7 +127,11 @@ def read_cohort(path: Path) -> dict[tuple[str, str], Cohort]:
         Naming the line that cannot be used.
     """
     found: dict[tuple[str, str], Cohort] = {}
-    with path.open(encoding="utf-8", newline="") as file:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise RecordingError(f"{path}: is no text; name a tab-separated table") from None
+    with io.StringIO(text, newline="") as file:
         for number, row in enumerate(csv.DictReader(file, delimiter="\t"), start=2):
             try:
                 one = Cohort(float(row["sd"]), float(row["retest_r"]), str(row["source"]).strip())
