@@ -85,13 +85,14 @@ def _fall(state: SessionState, tick: Tick, reason: str) -> Result:
     return state, Effects(command=command, reason=reason)
 
 
-def _begin(state: SessionState, who: str) -> Result:
-    """A new session's counters; dose used is kept unless the last session was ended in order."""
-    used_s = 0.0 if state.phase == Phase.POST else state.used_s
+def _begin(state: SessionState, who: str, session_s: float) -> Result:
+    """A new session's counters; dose used is kept unless the last session was ended in order, or its time has run out since."""
+    over = state.begun_s is not None and state.t_s - state.begun_s >= session_s
+    used_s = 0.0 if state.phase == Phase.POST or over else state.used_s
     state = _go(state, Phase.SCREEN, "The screening questions are asked.")
     fresh = SessionState(
         phase=state.phase, since_s=state.t_s, block_since_s=state.t_s, t_s=state.t_s, reason=state.reason, latched_by="",
-        started_by=who, used_s=used_s, quiet_since_s=state.quiet_since_s, contact_since_s=state.contact_since_s,
+        started_by=who, used_s=used_s, begun_s=state.begun_s if used_s else None, quiet_since_s=state.quiet_since_s, contact_since_s=state.contact_since_s,
         ceiling_ma=state.ceiling_ma, pulses=state.pulses if used_s else Pulses(), halts_seen=state.halts_seen, watch=state.watch,
     )  # fmt: skip
     return fresh, Effects(reason=f"session started by {who}")
@@ -170,7 +171,7 @@ def _report_stops(state: SessionState, tick: Tick) -> Result | None:
 
 def _stopped(state: SessionState, tick: Tick) -> Result:
     if state.latched_by == "restart" and tick.self_serving and (tick.zero or tick.observe):
-        return _begin(state, "demo")
+        return _begin(state, "demo", tick.prescription.session_ms / 1000)
     who = tick.who("rearm")
     if who and obstacles(tick, Level.HOLD) == "":
         return _go(state, Phase.OFF, f"Re-armed by {who}."), Effects(reason=f"re-armed by {who}")
@@ -188,7 +189,7 @@ def no_start(tick: Tick) -> str:
 
 def _off(state: SessionState, tick: Tick) -> Result:
     who = tick.who("start")
-    return _begin(state, who) if who and not no_start(tick) else (state, Effects())
+    return _begin(state, who, tick.prescription.session_ms / 1000) if who and not no_start(tick) else (state, Effects())
 
 
 def _screen(state: SessionState, tick: Tick) -> Result:
@@ -255,6 +256,7 @@ def _enter_ramp_up(state: SessionState, tick: Tick) -> Result:
         armed=False,
         sent_s=state.t_s,
         output_since_s=state.t_s,
+        begun_s=state.t_s if state.begun_s is None else state.begun_s,
         decided_s=None,
     )
     if tick.observe:
@@ -397,7 +399,7 @@ def _ramp_down(state: SessionState, tick: Tick) -> Result:
 def _post(state: SessionState, tick: Tick) -> Result:
     who = tick.who("start")
     if who and not no_start(tick):
-        return _begin(state, who)
+        return _begin(state, who, tick.prescription.session_ms / 1000)
     if who := tick.who("end"):
         return _go(state, Phase.OFF, f"Ended by {who}."), Effects()
     return state, Effects()

@@ -155,6 +155,8 @@ class SessionState:
         The lowest grant so far, None before the first; never rises, and binds under `lower_only`.
     output_since_s : float or None
         When output may first have left zero in this ramp-up; the session's clock.
+    begun_s : float or None
+        When output may first have left zero in this session, from which the interlock counts the session's time.
     used_s : float
         Stimulation seconds of earlier ramp-ups of this session.
     ramps : int
@@ -189,6 +191,7 @@ class SessionState:
     block_ma: float = 0.0
     ceiling_ma: float | None = None
     output_since_s: float | None = None
+    begun_s: float | None = None
     used_s: float = 0.0
     ramps: int = 0
     decided_s: float | None = None

@@ -14,7 +14,7 @@ from control.transitions import LIVE
 from daemon.answers import VIRTUAL, AnswerBook
 from daemon.audit import AuditTrail
 from daemon.live import LiveServer
-from daemon.placement import Placement
+from daemon.placement import LOOKING, Placement
 from eegloop.ports import Clock
 from eegloop.signal import Chunk, StreamInfo
 from eegloop.stim import Phase
@@ -122,6 +122,8 @@ class Asking:
             return
         if self._placement is None or self._placement.channels != info.channels:
             self._placement = Placement(info.channels, info.sample_rate_hz, self._book.pattern)
+        if session.phase not in LOOKING:
+            self._placement.reference = self._book.pattern  # a clinician's note may have changed it since the last session
         self._placement.feed(session.phase, chunk)
         self._book.placed(self._placement.finding)
 

@@ -19,7 +19,7 @@ from eegloop.signal import Chunk
 from eegloop.stim import Phase
 
 PIECE_S = 1.0
-_LOOKING = (Phase.CONTACT, Phase.BASELINE)
+LOOKING = (Phase.CONTACT, Phase.BASELINE)
 
 
 @dataclass(slots=True)
@@ -47,10 +47,10 @@ class Placement:
         if phase != self._phase:
             if phase == Phase.CONTACT:
                 self._pattern, self.newest, self.finding = Pattern(), None, self._waiting()
-            elif phase not in _LOOKING:
+            elif phase not in LOOKING:
                 self.finding = None  # what nobody looks at any more must not keep the next session from the contact, where it is
             self._phase, self._pieces = phase, []
-        if phase not in _LOOKING:
+        if phase not in LOOKING:
             return
         if chunk.lost_samples or chunk.first_sample != self._next_sample:
             self._pieces = []

@@ -176,6 +176,19 @@ def test_rearm_continues_the_sessions_time() -> None:
     assert seat.state.used_s == used_s
 
 
+def test_a_session_whose_time_ran_out_after_a_stop_is_not_gone_on_with() -> None:
+    """The interlock counts the session's time from its first output on: under its old name it would refuse for ever."""
+    seat = Seat(demo=True).until("on").run(10)
+    begun_s = seat.state.begun_s
+    seat.tick(OperatorEvent("stop", "Ann"))
+    assert begun_s is not None and seat.state.begun_s == begun_s
+    seat.run(math.ceil(begun_s + seat.prescription.session_ms / 1000 - seat.state.t_s))
+    seat.begin()
+    assert seat.state.used_s == 0.0 and seat.state.begun_s is None
+    seat.until("on")
+    assert seat.state.begun_s is not None and seat.state.begun_s > begun_s
+
+
 def test_an_interlock_that_trips_stops_the_session() -> None:
     seat = Seat(demo=True).until("on")
     seat.stim = state_of(reason="device silent")
