@@ -21,6 +21,7 @@ from interlock.device import Device
 from interlock.effects import Changed, Effect, Entry, Event, Order, Refusal, Reply
 from interlock.ledger import Book
 from interlock.limits import Rules
+from interlock.pulses import another_shot
 from interlock.refusals import LEASE_NS, MS, SILENT_NS, beyond, may_not_arm, not_as_signed, out_of_order
 from interlock.triggers import LATE_IN_A_ROW, Triggers, told
 from interlock.wire import PacketError
@@ -137,8 +138,12 @@ class Judge:
         if report.fault != device.fault:
             device.fault = report.fault
             self._effects.append(Event("device", {"fault": report.fault}))
+        device.shot = report.shot
         if report.fault:
             self._trip(f"the stimulator reports a fault: {report.fault}")
+        other = another_shot(self.rules.pulses, device.shot)
+        if other is not None:
+            self._trip(f"{other.field}: {other.reason}")
         was_zero = device.zero_since_ns != 0
         if device.believe(report, now_ns):
             self._compare(was_zero)
@@ -333,7 +338,8 @@ class Judge:
 
     def _pulses(self, triggers: Triggers) -> None:
         """Write ahead in the ledger what may be given, and give or skip the pulse whose time has come."""
-        due = triggers.due(self.now_ns, self.device_armed and not self.ending)
+        known = self.device.shot is not None or not self.rules.worn  # of a real stimulator nothing is fired that it has not told
+        due = triggers.due(self.now_ns, self.device_armed and not self.ending and known)
         if due is not None and due[1]:
             self._effects.append(Order("fire"))
             self.last_pulse_ns = due[0].deadline_ns

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from eegloop.stim import Block, InterlockMode, Limit, StimCommand, within
 from interlock.effects import Refusal, plain
+from interlock.pulses import another_shot
 
 if TYPE_CHECKING:
     from interlock.account import Account
@@ -55,7 +56,8 @@ def may_not_arm(judge: Judge, c: StimCommand) -> Refusal | None:
     if not device.at_rest:
         return Refusal("output_ma", device.output_ma, 0.0, "device", "the stimulator has not confirmed zero and disarmed")
     return (
-        budget_gone(judge, account)
+        another_shot(rules.pulses, device.shot)
+        or budget_gone(judge, account)
         or judge.book.refusal(rules, c.session, judge.now_ns, wall_s)
         or start_code_wrong(judge, c.session)
         or pulses_gone(judge, c.session)

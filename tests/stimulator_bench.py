@@ -15,7 +15,7 @@ from home_way import Way
 from interlock_bench import make_program
 from stimulator_rig import VirtualLine
 
-from drivers.stimulators.magstim import FIRE_S, Magstim
+from drivers.stimulators.magstim import FIRE_S, PULSE, Magstim
 from drivers.stimulators.magventure import MagVenture
 from drivers.stimulators.open_lifu import OpenLifu, Sequence
 from drivers.stimulators.p24 import P24
@@ -114,7 +114,7 @@ def _pulses(line: VirtualLine, amount: Callable[[dict[str, Any]], float]) -> Cal
 
 
 def _coil(
-    coil: Any, line: VirtualLine, power: Callable[[], int | None], set_power: Callable[[int], None], **program: int
+    coil: Any, line: VirtualLine, power: Callable[[], int | None], set_power: Callable[[int], None], **program: Any
 ) -> Bench:
     port = PulsePort(coil, power, set_power, FIRE_S)
     port.prescribe(make_program(motor_threshold_percent=40, **program))  # 110 % of 40 % is 44 %
@@ -134,7 +134,7 @@ def _magstim(model: str) -> Callable[[Path], Bench]:
     def bench(_folder: Path) -> Bench:
         line = VirtualLine(magstim.Magstim(model))
         coil = Magstim("virtual", model, line=line, clock=line.clock)
-        return _coil(coil, line, lambda: coil.power_percent, coil.set_power)
+        return _coil(coil, line, lambda: coil.power_percent, coil.set_power, waveform=PULSE[model])
 
     return bench
 

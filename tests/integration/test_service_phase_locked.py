@@ -24,7 +24,7 @@ PULSES = 8
 PROGRAM = PulseProgram(
     protocol="table", threshold="rmt", intensity_percent=90, motor_threshold_percent=50, burst_pulses=1, burst_millihz=0,
     train_millihz=500, train_pulses=100, trains=2, interval_ms=5_000, session_pulses=PULSES, day_pulses=PULSES,
-    week_pulses=1_000, course_pulses=1_000,
+    week_pulses=1_000, course_pulses=1_000, waveform="biphasic", current="normal",
 )  # fmt: skip
 SETTINGS = {
     "biomarker": "relative_power.alpha", "channel": "O1", "phase_channel": "O1", "unit": "milli", "low_milli": 1, "high_milli": 999,
