@@ -68,6 +68,9 @@ def pulses_gone(judge: Judge, session: str) -> Refusal | None:
     program = judge.rules.pulses
     if program is None:
         return None
+    if judge.rules.worn and judge.device.shot is None:
+        reason = "the stimulator has not said what one shot gives; wait a second, then look at its screen"
+        return Refusal("prescription.pulses.burst_pulses", None, program.burst_pulses, "device", reason)
     if not judge.wire_ns < 1_000_000 * MS // program.train_millihz:
         return Refusal("wire_ms", judge.wire_ns // MS, 1_000_000 // program.train_millihz, "device", "too slow a line; use TTL")
     _given, left, field = judge.book.pulses_left(program, judge.rules, session, judge.now_ns, judge.wall_s())

@@ -116,10 +116,12 @@ def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CoilRig]:
 def ready(rig: CoilRig) -> Daemon:
     """Armed, at the signed power, and long enough for a Magstim to be ready."""
     daemon = Daemon(rig)
-    if rig.burst > 1:  # it was set to single pulses: refused by name until it has said that it is set as signed
+    if (
+        rig.burst > 1 or rig.model == "bistim"
+    ):  # it was set to something else: refused by name until it has said that it is set as signed
         wait_for(lambda: rig.faults()[-1:] == [""])
         assert any(fault.startswith("not_as_signed") for fault in rig.faults())
-    daemon.arm()
+    daemon.arm("has not said what one shot gives")
     at_ns = boot_ns()
     daemon.until(lambda: daemon.state["boot_ns"] > at_ns + 1_500 * MS)
     assert daemon.state["mode"] == "armed" and rig.armed() and not rig.pulses()

@@ -259,11 +259,14 @@ def test_a_stimulator_that_is_set_otherwise_is_not_armed_and_while_armed_it_trip
 
 
 def test_of_a_real_stimulator_nothing_is_fired_that_it_has_not_told() -> None:
-    """It may be armed (some tell only then); a pulse before is skipped. The simulated one tells nothing and is worn by nobody."""
-    coil = Coil(**WORN).ready()
-    assert coil.at(coil.now_ns + 20 * MS)["outcome"] == "skipped" and coil.fires_ns == []
+    """Nor is it armed; while armed it is read again, and a pulse meanwhile is skipped. The simulated one is worn by nobody."""
+    coil = Coil(**WORN)
+    refused = coil.send("arm")
+    assert refused is not None and refused["field"] == "prescription.pulses.burst_pulses" and "has not said" in refused["reason"]
+    assert (refused["value"], refused["limit"], refused["set_by"]) == (None, 1, "device")
     coil.shot = SHOT
     coil.report()
+    coil.ready()
     assert coil.at(coil.now_ns + 120 * MS)["outcome"] == "fired"
     coil.shot = None
     coil.report()
