@@ -338,8 +338,8 @@ class Judge:
 
     def _pulses(self, triggers: Triggers) -> None:
         """Write ahead in the ledger what may be given, and give or skip the pulse whose time has come."""
-        known = self.device.shot is not None or not self.rules.worn  # of a real stimulator nothing is fired that it has not told
-        due = triggers.due(self.now_ns, self.device_armed and not self.ending and known)
+        ready = self.device_armed and not self.ending and (self.device.shot is not None or not self.rules.worn)
+        due = triggers.due(self.now_ns, ready)  # of a stimulator that is worn nothing is fired that it has not told
         if due is not None and due[1]:
             self._effects.append(Order("fire"))
             self.last_pulse_ns = due[0].deadline_ns

@@ -141,10 +141,13 @@ def _protocol_breach(p: Prescription, program: PulseProgram, worn: bool) -> Refu
     return None
 
 
-def another_shot(program: PulseProgram | None, shot: Shot | None) -> Refusal | None:
-    """The first thing in which what one "fire" gives, as the stimulator says, is not what is signed."""
-    if program is None or shot is None:
+def another_shot(program: PulseProgram | None, shot: Shot | None, must_tell: bool = False) -> Refusal | None:
+    """The first thing in which what one "fire" gives, as the stimulator says, is not what is signed; None in `shot` = it has not said."""
+    if program is None or (shot is None and not must_tell):
         return None
+    if shot is None:
+        reason = "the stimulator has not said what one shot gives; wait a second, then look at its screen"
+        return Refusal("prescription.pulses.burst_pulses", None, program.burst_pulses, "device", reason)
     for field in ("burst_pulses", "burst_millihz", "waveform", "current"):
         value, signed = getattr(shot, field), getattr(program, field)
         if value != signed:

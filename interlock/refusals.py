@@ -56,7 +56,7 @@ def may_not_arm(judge: Judge, c: StimCommand) -> Refusal | None:
     if not device.at_rest:
         return Refusal("output_ma", device.output_ma, 0.0, "device", "the stimulator has not confirmed zero and disarmed")
     return (
-        another_shot(rules.pulses, device.shot)
+        another_shot(rules.pulses, device.shot, rules.worn)
         or budget_gone(judge, account)
         or judge.book.refusal(rules, c.session, judge.now_ns, wall_s)
         or start_code_wrong(judge, c.session)
@@ -68,9 +68,6 @@ def pulses_gone(judge: Judge, session: str) -> Refusal | None:
     program = judge.rules.pulses
     if program is None:
         return None
-    if judge.rules.worn and judge.device.shot is None:
-        reason = "the stimulator has not said what one shot gives; wait a second, then look at its screen"
-        return Refusal("prescription.pulses.burst_pulses", None, program.burst_pulses, "device", reason)
     if not judge.wire_ns < 1_000_000 * MS // program.train_millihz:
         return Refusal("wire_ms", judge.wire_ns // MS, 1_000_000 // program.train_millihz, "device", "too slow a line; use TTL")
     _given, left, field = judge.book.pulses_left(program, judge.rules, session, judge.now_ns, judge.wall_s())
