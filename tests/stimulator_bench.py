@@ -25,7 +25,8 @@ from eegloop.stim import DeviceReport
 from interlock.judge import ARM_WITHIN_NS
 from interlock.refusals import SILENT_NS
 from simulators.stimulators import magstim, magventure, open_lifu, p24, pulse_pal
-from simulators.stimulators.wire import MS
+from simulators.stimulators.home_unit import wrong_mac
+from simulators.stimulators.wire import MS, spoilt
 
 TICK_MS = 10
 LEASE_MS = 400
@@ -184,16 +185,13 @@ def _home_unit(folder: Path) -> Bench:
     def fault(name: str) -> None:
         if name == "unplugged":
             way.cut()
-        elif name in ("no_answer", "garbled", "wrong_crc", "half_frame", "late"):
+        elif name == "no_answer":
+            way.mangle = lambda packet: []
+        elif name == "late":
             kept: list[bytes] = []
-            spoilt: dict[str, Callable[[bytes], list[bytes]]] = {
-                "no_answer": lambda packet: [],
-                "garbled": lambda packet: [packet[::-1]],
-                "wrong_crc": lambda packet: [packet[:-3] + bytes([packet[-3] ^ 1]) + packet[-2:]],
-                "half_frame": lambda packet: [packet[: len(packet) // 2]],
-                "late": lambda packet: kept.append(packet) or ([kept.pop(0)] if len(kept) > 37 else []),  # 1.5 s
-            }
-            way.mangle = spoilt[name]
+            way.mangle = lambda packet: kept.append(packet) or ([kept.pop(0)] if len(kept) > 37 else [])  # 1.5 s
+        elif name in ("garbled", "wrong_crc", "half_frame"):
+            way.mangle = lambda packet: [spoilt(packet, name, wrong_mac)]
         else:
             way.unit.fault = name
 
