@@ -201,6 +201,7 @@ class Mutation:
         finally:
             sys.settrace(None)
             threading.settrace(None)  # type: ignore[arg-type]
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
         reach.took_s = time.monotonic() - begun_s
         reach.waits = reach.took_s - (time.process_time() - begun_cpu_s) > WAITS_S
         reach.failed = any(report.failed for report in reports)
@@ -230,6 +231,7 @@ class Mutation:
         if child == 0:
             os.close(read)
             expected_s = sum(test.took_s for test in tests)
+            os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))  # a test may have had real-time priority
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
             signal.alarm(30 + round(10 * expected_s))
             resource.setrlimit(resource.RLIMIT_CPU, (5 + round(4 * expected_s), 6 + round(4 * expected_s)))

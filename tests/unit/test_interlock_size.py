@@ -30,5 +30,5 @@ def test_how_much_there_is_to_read() -> None:
     counts = {path.name: logic_lines(path) for path in sorted(FOLDER.glob("*.py")) if path.name not in APART}
     decides = sum(count for name, count in counts.items() if name not in CARRIES)
     assert decides < 600, counts
-    assert sum(counts.values()) < 1020, counts
+    assert sum(counts.values()) < 1030, counts
     assert set(counts) >= CARRIES and set(APART) <= {path.name for path in FOLDER.glob("*.py")}
