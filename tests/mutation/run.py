@@ -34,7 +34,7 @@ from tests.mutation.mutants import Mutant, functions, mutants
 
 RESULTS = ROOT / "build" / "mutation"
 TESTS = (
-    "tests/unit/test_interlock_*.py", "tests/unit/test_control_envelope.py", "tests/unit/test_control_prescription.py",
+    "tests/unit/test_interlock_*.py", "tests/unit/test_control_envelope.py", "tests/unit/test_control_prescription*.py",
     "tests/property/test_control_envelope.py", "tests/property/test_interlock_*.py",
 )  # fmt: skip
 # A process around the judge, turned on a real clock: slow, and of use only where nothing quicker goes.
