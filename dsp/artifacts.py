@@ -26,8 +26,10 @@ _MUSCLE_UNKNOWN = 2.0  # before there is one: this many times the setting
 STRONG = 4.0  # times the limit's power: one such block spoils a window
 _BASELINE, _BASELINE_LEAST, _REFRESH = 24, 3, 3  # stretches: a minute, 7.5 s, 7.5 s
 BLINK_BEFORE_S, BLINK_AFTER_S = 0.15, 0.25
-# An excursion that is as large behind as in front is no blink but the head or its cable moving.
+# An excursion that is as large behind as in front is no blink but the head or its cable moving. Not so if all behind goes the other
+# way: then the reference lies in the eyes' field (a Muse's on Fpz), and what is behind shows the reference's own part of the blink.
 EVERYWHERE = 0.8
+APART_S = 0.3
 _COVARIANCE_RATE_HZ = 125.0
 _LOGGED = 4096
 
@@ -194,7 +196,10 @@ class Artifacts:
             return
         own = self._extremes[np.arange(from_block, to_block + 1) % self._depth].max(0)
         size = float(own[self._front].max()) if self._front.size else 0.0
-        if event.kind == "blink" and self._behind.any() and float(np.median(own[self._behind])) > EVERYWHERE * size:
+        plain = event.kind == "blink" and not event.against_ears  # against the ears, what moves everything moves nothing
+        everywhere = plain and self._behind.any() and float(np.median(own[self._behind])) > EVERYWHERE * size
+        moved = self._moved(event.sample, block) if everywhere or event.against_ears else None
+        if everywhere and not self._opposed(moved, event.height_uv):
             self.log.append(ArtifactEvent("movement", event.sample, event.height_uv))
             large = self._eeg & (own > 2 * abs(event.height_uv) / 3)
             found.append(Finding(Code.MOVEMENT, from_block, to_block, large, spoils=True))
@@ -203,11 +208,32 @@ class Artifacts:
         code = Code.BLINK if event.kind == "blink" else Code.EYE_MOVEMENT
         near = self._near_eyes if event.kind == "blink" else self._beside
         floor = (self._settings.blink_uv if event.kind == "blink" else self._settings.eye_uv) or 0.0
+        if moved is not None:
+            # the reference lies in the eyes' field: whatever it has moved shows a blink too
+            near = near | (self._eeg & (np.abs(moved) > floor / 2))
         touched = near & (own > floor / 2)
         found.append(Finding(code, from_block, to_block, touched, spoils=False))
         ruled = touched & (own > 2 * floor)
         if ruled.any():
             found.append(Finding(code, from_block, to_block, ruled, spoils=True))
+
+    def _moved(self, sample: int, block: int) -> F64 | None:
+        """How far each channel's level lies in the block of `sample` from that `APART_S` before and after; None if those are not known."""
+        reach = max(1, round(APART_S * self._rate_hz / float(self._grid.block_length)))
+        peak = self._grid.block_of(sample)
+        oldest = block - min(self._since, self._depth) + 1
+        around = [at for at in (peak - reach, peak + reach) if oldest <= at <= block]
+        if peak < oldest or not around:
+            return None
+        return np.asarray(
+            (self._levels[peak % self._depth] - self._levels[np.array(around) % self._depth].mean(0)) / 2, dtype=np.float64
+        )
+
+    def _opposed(self, moved: F64 | None, height_uv: float) -> bool:
+        """Whether all channels behind move against the frontal ones."""
+        if moved is None:
+            return False
+        return bool(np.all(moved[self._behind] * height_uv < 0) and np.mean(moved[self._front]) * height_uv > 0)
 
     # -- once a stretch ------------------------------------------------------------------------
 
