@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from dsp.codes import Code
+from dsp.codes import OF_THE_BODY, Code
 from dsp.contact import STRETCH_S, Contact
 from dsp.electrodes import direction
 from dsp.eyes import EyeEvent, Eyes
@@ -30,6 +30,7 @@ BLINK_BEFORE_S, BLINK_AFTER_S = 0.15, 0.25
 # way: then the reference lies in the eyes' field (a Muse's on Fpz), and what is behind shows the reference's own part of the blink.
 EVERYWHERE = 0.8
 APART_S = 0.3
+_OF_THE_PERSON = OF_THE_BODY | {Code.MOVEMENT}
 _COVARIANCE_RATE_HZ = 125.0
 _LOGGED = 4096
 
@@ -87,7 +88,9 @@ class Artifacts:
         self._steep_at: int | None = None
         self._steep: Bool = np.zeros(c, dtype=np.bool_)
         self._stride = max(1, int(rate / _COVARIANCE_RATE_HZ))
-        self._covariance: F64 = np.zeros((c, c))
+        self._covariance: F64 = np.zeros((c, c))  # of the stretch's blocks without an artifact of the body, and of the others
+        self._disturbed: F64 = np.zeros((c, c))
+        self._calm_blocks = 0
         self._zero_mean = has_high_pass
         self._since = 0  # blocks in a row
         self.contact = Contact(info, eeg, settings.drift_uv_per_s)
@@ -142,11 +145,14 @@ class Artifacts:
                 found.append(Finding(Code.GRADIENT, block, block, steep, spoils=False))
         if self.eyes.active:
             self._look_at_eyes(block, first, raw, extreme, found)
-        if not found:  # a blink makes all frontal channels alike for a moment
-            thinned = filtered[:, :: self._stride]
-            if not self._zero_mean:
-                thinned = thinned - thinned.mean(1, keepdims=True)
+        thinned = filtered[:, :: self._stride]
+        if not self._zero_mean:
+            thinned = thinned - thinned.mean(1, keepdims=True)
+        if found and any(finding.code in _OF_THE_PERSON for finding in found):
+            self._disturbed += thinned @ thinned.T  # a blink makes all frontal channels alike for a moment
+        else:
             self._covariance += thinned @ thinned.T
+            self._calm_blocks += 1
         return found
 
     # -- muscle, steps -------------------------------------------------------------------------
@@ -247,7 +253,10 @@ class Artifacts:
             rows = np.arange(block - self._per_stretch + 1, block + 1) % self._depth
             noise = self._steepness[rows].mean(0)
             shift = (self._levels[rows[-1]] - self._levels[rows[0]]) / 2
-            self.contact.stretch(self._covariance, noise, shift, dead, line_uv2, impedance_kohm)
+            # What never stops is no blink and no clench: a bad electrode or reference looks like them all the time.
+            calm = 2 * self._calm_blocks >= self._per_stretch
+            covariance = self._covariance if calm else self._covariance + self._disturbed
+            self.contact.stretch(covariance, noise, shift, dead, line_uv2, impedance_kohm)
             self._own.append(noise)
             self._since_refresh += 1
             if self._since_refresh >= _REFRESH and len(self._own) >= _BASELINE_LEAST:
@@ -256,4 +265,6 @@ class Artifacts:
                 self._muscle_limit = np.maximum(self._muscle_uv2, MUSCLE_TIMES**2 * own)
                 self._least_muscle_limit = float(self._muscle_limit.min())
         self._covariance[:] = 0.0
+        self._disturbed[:] = 0.0
+        self._calm_blocks = 0
         return whole

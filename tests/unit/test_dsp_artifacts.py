@@ -212,6 +212,27 @@ def test_all_channels_alike_is_a_fault_of_the_reference() -> None:
     assert not named(rows, "bridged")
 
 
+def test_a_reference_off_the_head_is_named_however_loud_it_is() -> None:
+    """100 µV in every channel look like blinks all the time; what never stops is none."""
+    x = head(24)
+    rng = np.random.default_rng(4)
+    common = np.fft.irfft(np.fft.rfft(rng.standard_normal(len(x))) * (np.fft.rfftfreq(len(x), 1 / RATE) < 20), len(x))
+    x[8 * 250 :] += (100 * common / common.std())[8 * 250 :, np.newaxis]
+    _, rows = run(x)
+    where = named(rows, "reference_fault")
+    assert set(where) == set(MONTAGE)
+    assert max(min(times) for times in where.values()) <= 18.0
+
+
+def test_a_loose_electrode_is_the_worst_contact_though_it_looks_like_muscle_all_the_time() -> None:
+    x = head(30)
+    x[8 * 250 :, 5] += 80 * np.random.default_rng(4).standard_normal(len(x) - 8 * 250)
+    _, rows = run(x)
+    assert set(named(rows, "contact")) == {"C4"}
+    assert min(named(rows, "contact")["C4"]) <= 18.0
+    assert rows[-1].quality.worst == 5
+
+
 def test_a_channel_that_its_neighbors_do_not_know() -> None:
     labels = ("F3", "Fz", "F4", "C3", "Cz", "C4", "Pz")
     x = head(14, labels=labels)
