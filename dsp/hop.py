@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
+from dsp.electrodes import canonical
 from dsp.quality import GRADES, REASONS
 from dsp.spectrum import C128, SpectrumEngine, SpectrumNeed, transform
 from dsp.window import Grid, SampleRing
@@ -140,11 +141,12 @@ def measured(info: StreamInfo) -> tuple[int, ...]:
 
 
 def electrode(info: StreamInfo, label: str) -> int | None:
-    """Index of an EEG channel by its 10-20 label, in any case; None if the montage has none."""
-    for i, (name, kind) in enumerate(zip(info.channels, info.kinds, strict=True)):
-        if kind == "eeg" and name.strip().lower() == label.lower():
-            return i
-    return None
+    """Index of an EEG channel by its label, in any case, or by the 10-20 name's other form (T5 is P7); None if there is none."""
+    eeg = [(i, name) for i, (name, kind) in enumerate(zip(info.channels, info.kinds, strict=True)) if kind == "eeg"]
+    wanted, place = label.strip().lower(), canonical(label)
+    exact_ones = [i for i, name in eeg if name.strip().lower() == wanted]
+    same_place = [i for i, name in eeg if place is not None and canonical(name) == place]
+    return next(iter(exact_ones or same_place), None)
 
 
 def reasons_of(codes: U8) -> tuple[str, ...]:

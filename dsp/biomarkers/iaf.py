@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from dsp.biomarkers.segments import Held, MeanDensity
-from dsp.hop import Hop
+from dsp.hop import Hop, electrode
 from dsp.quality import Code
 from dsp.sections import savitzky_golay
 from eegloop.closed import Closed
 from eegloop.errors import ConfigError
 from eegloop.line import LineSettings
-from eegloop.signal import F64, U8, BiomarkerColumn, StreamInfo
+from eegloop.signal import F64, U8, BiomarkerColumn, Grade, StreamInfo
 
 # Posterior sites, where alpha lives; other EEG channels are used only if a montage has none of these.
 POSTERIOR = ("O1", "O2", "Oz", "POz", "PO3", "PO4", "PO7", "PO8", "Pz", "P3", "P4", "P7", "P8", "TP9", "TP10")
@@ -193,7 +193,7 @@ class IndividualAlphaFrequency:
         self._mean = MeanDensity(
             info, line, settings.segment_s, settings.window_s, _RANGE_HZ[1], "hamming", n_fft, self._picked, settings.least_s
         )
-        self.needs = (self._mean.need,)
+        self.needs = (self._mean.need,) if self._picked else ()
         window_s = self._mean.window_s
         sites = ["n/a", *(info.channels[i] for i in self._picked)]
         self.columns = tuple(
@@ -202,6 +202,9 @@ class IndividualAlphaFrequency:
         self._held = Held([self._picked, *((i,) for i in self._picked)] * 3)
 
     def compute(self, hop: Hop, values: F64, grades: U8) -> tuple[str, ...]:
+        if not self._picked:
+            values[:], grades[:] = np.nan, Grade.INVALID
+            return ("needs an EEG channel",) * len(self.columns)
         if self._mean.update(hop):
             self._refresh(hop)
         return self._held.give(hop, values, grades)
@@ -213,7 +216,7 @@ class IndividualAlphaFrequency:
         values = np.full((3, n + 1), np.nan)
         codes = np.full((3, n + 1), np.uint8(Code.NO_PEAK))
         codes[:, 1:] = channel_codes
-        codes[:, 0] = channel_codes.min() if n else Code.NO_PEAK
+        codes[:, 0] = channel_codes.min()
         usable = np.flatnonzero(channel_codes < Code.SETTLING)
         if usable.size:
             found = dict(zip(usable.tolist(), alpha_peaks(frequency, density[usable], self._settings), strict=True))
@@ -266,17 +269,16 @@ class IndividualAlphaFrequency:
 
 
 def _channels(info: StreamInfo, settings: Settings) -> tuple[int, ...]:
-    eeg = [i for i, kind in enumerate(info.kinds) if kind == "eeg"]
-    names = {info.channels[i].strip().lower(): i for i in eeg}
     if settings.channels is not None:
-        for label in settings.channels:
-            if label.strip().lower() not in names:
+        found = [(label, electrode(info, label)) for label in settings.channels]
+        for label, i in found:
+            if i is None:
                 raise ConfigError(
                     f"biomarkers: iaf.channels: {label!r} is no EEG channel of this stream; there are: {', '.join(info.channels)}"
                 )
-        return tuple(names[label.strip().lower()] for label in settings.channels)
-    posterior = tuple(names[label.lower()] for label in POSTERIOR if label.lower() in names)
-    return posterior or tuple(eeg)
+        return tuple(i for _, i in found if i is not None)
+    posterior = tuple(i for label in POSTERIOR if (i := electrode(info, label)) is not None)
+    return posterior or tuple(i for i, kind in enumerate(info.kinds) if kind == "eeg")
 
 
 def build(info: StreamInfo, settings: Settings, line: LineSettings) -> IndividualAlphaFrequency:
