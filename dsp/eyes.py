@@ -93,10 +93,10 @@ class _Peaks:
             return top <= self._high and bottom > self._high - self._least
         return bottom >= self._low and top < self._low + self._least
 
-    def take(self, y: F64, samples: NDArray[np.int64], shared: NDArray[np.bool_]) -> list[tuple[int, float]]:
+    def take(self, y: F64, samples: range, shared: NDArray[np.bool_]) -> list[tuple[int, float]]:
         """(sample, height) of the peaks that these values complete; `shared` says which a second electrode sees as well."""
         found: list[tuple[int, float]] = []
-        for value, sample, with_others in zip(y.tolist(), samples.tolist(), shared.tolist(), strict=True):
+        for value, sample, with_others in zip(y.tolist(), samples, shared.tolist(), strict=True):
             if self._rising:
                 if value > self._high:
                     self._high, self._at, self._shared = value, sample, with_others
@@ -188,14 +188,15 @@ class Eyes:
         if count <= 0:
             return []
         start = self._fill - (first + n - center) - half
-        samples = np.arange(center, center + count * stride, stride)
+        samples = range(center, center + count * stride, stride)
         found: list[EyeEvent] = []
         if self._n_front:
             found = self._blinks(self._filtered(0, self._n_front, start, count, self._blink_kernel), samples)
         if self._has_pair:
             reach = half - len(self._step_kernel) // 2
             found += self._movements(self._filtered(self._n_front, 2, start + reach, count, self._step_kernel), samples)
-        self.log.extend(found)
+        if found:
+            self.log.extend(found)
         return found
 
     def _filtered(self, row: int, n_rows: int, start: int, count: int, kernel: F64) -> F64:
@@ -208,16 +209,16 @@ class Eyes:
             self._bands[row, count] = bands
         return np.asarray(self._ring[row : row + n_rows, start : start + len(bands)] @ bands, dtype=np.float64)
 
-    def _blinks(self, front: F64, samples: NDArray[np.int64]) -> list[EyeEvent]:
+    def _blinks(self, front: F64, samples: range) -> list[EyeEvent]:
         largest, least = np.maximum.reduce(front, axis=0), np.minimum.reduce(front, axis=0)
         tops, bottoms = largest.tolist(), least.tolist()
         candidates: list[tuple[int, int, float]] = []
-        for sign, peaks, top, high, low in (
-            (1, self._up, largest, max(tops), min(tops)),
-            (-1, self._down, -least, -min(bottoms), -max(bottoms)),
+        for sign, peaks, high, low in (
+            (1, self._up, max(tops), min(tops)),
+            (-1, self._down, -min(bottoms), -max(bottoms)),
         ):
             if not peaks.idle(high, low):
-                signed = front if sign > 0 else -front
+                signed, top = (front, largest) if sign > 0 else (-front, -least)
                 second = np.sort(signed, axis=0)[-2] if len(front) > 1 else top
                 candidates += [(at, sign, height) for at, height in peaks.take(top, samples, second >= SHARED * top)]
         found: list[EyeEvent] = []
@@ -242,13 +243,15 @@ class Eyes:
             return 1 if leaning > 0 else -1
         return self.polarity
 
-    def _movements(self, y: F64, samples: NDArray[np.int64]) -> list[EyeEvent]:
+    def _movements(self, y: F64, samples: range) -> list[EyeEvent]:
         """Gaze steps: the electrodes beside the two eyes move apart, in opposite directions."""
         left, right = y
+        difference = left - right
+        top, bottom = float(np.maximum.reduce(difference)), float(np.minimum.reduce(difference))
         found: list[EyeEvent] = []
-        for sign, peaks in zip((1, -1), self._steps, strict=True):
-            apart = sign * (left - right)
-            if not peaks.idle(float(apart.max()), float(apart.min())):
+        for sign, peaks, high, low in ((1, self._steps[0], top, bottom), (-1, self._steps[1], -bottom, -top)):
+            if not peaks.idle(high, low):
+                apart = sign * difference
                 opposed = (left * right < 0) & (np.minimum(np.abs(left), np.abs(right)) >= SHARED * np.abs(apart))
                 found += [EyeEvent("eye_movement", at, sign * height) for at, height in peaks.take(apart, samples, opposed)]
         return found
