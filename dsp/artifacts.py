@@ -75,7 +75,7 @@ class Artifacts:
         self._steepness: F64 = np.zeros((self._depth, c))
         self._levels: F64 = np.zeros((self._depth, c))
         self._extremes: F64 = np.zeros((self._depth, c))
-        self._joined: F64 = np.zeros((c, longest + 1))
+        self._last: F64 = np.zeros(c)  # of the block before
         self._steps: F64 = np.zeros((c, longest))
         self._per_sample_uv = rate / _REFERENCE_RATE_HZ
         # 50 µV from sample to sample at 250 Hz and above; in the same time at lower rates
@@ -117,12 +117,10 @@ class Artifacts:
         """
         n = filtered.shape[1]
         found: list[Finding] = []
-        joined, steps = self._joined, self._steps[:, :n]
-        joined[:, 1 : n + 1] = filtered
-        if self._since == 0:
-            joined[:, 0] = filtered[:, 0]
-        np.subtract(filtered, joined[:, :n], out=steps)
-        joined[:, 0] = filtered[:, -1]
+        steps = self._steps[:, :n]
+        np.subtract(filtered[:, 1:], filtered[:, :-1], out=steps[:, 1:])
+        np.subtract(filtered[:, 0], self._last if self._since else filtered[:, 0], out=steps[:, 0])
+        self._last[:] = filtered[:, -1]
         slot = block % self._depth
         steepness = self._steepness[slot]
         np.einsum("ij,ij->i", steps, steps, out=steepness)

@@ -145,10 +145,10 @@ class _Peaks:
             return top <= self._high and bottom > self._high - self._least
         return bottom >= self._low and top < self._low + self._least
 
-    def take(self, y: F64, samples: NDArray[np.int64], shared: NDArray[np.bool_]) -> list[tuple[int, float]]:
+    def take(self, y: F64, samples: range, shared: NDArray[np.bool_]) -> list[tuple[int, float]]:
         """(sample, height) of the peaks that these values complete; `shared` says which a second electrode sees as well."""
         found: list[tuple[int, float]] = []
-        for value, sample, with_others in zip(y.tolist(), samples.tolist(), shared.tolist(), strict=True):
+        for value, sample, with_others in zip(y.tolist(), samples, shared.tolist(), strict=True):
             if self._rising:
                 if value > self._high:
                     self._high, self._at, self._shared = value, sample, with_others
@@ -247,7 +247,7 @@ class Eyes:
         if count <= 0:
             return []
         start = self._fill - (first + n - center) - half
-        samples = np.arange(center, center + count * stride, stride)
+        samples = range(center, center + count * stride, stride)
         found: list[EyeEvent] = []
         if self._n_front:
             found = self._blinks(self._filtered(0, self._n_front + self._n_ears, start, count, self._blink_kernel), samples)
@@ -256,7 +256,8 @@ class Eyes:
             found += self._movements(
                 self._filtered(self._n_front + self._n_ears, 2, start + reach, count, self._step_kernel), samples
             )
-        self.log.extend(found)
+        if found:
+            self.log.extend(found)
         return found
 
     def _filtered(self, row: int, n_rows: int, start: int, count: int, kernel: F64) -> F64:
@@ -269,7 +270,7 @@ class Eyes:
             self._bands[row, count] = bands
         return np.asarray(self._ring[row : row + n_rows, start : start + len(bands)] @ bands, dtype=np.float64)
 
-    def _blinks(self, rows: F64, samples: NDArray[np.int64]) -> list[EyeEvent]:
+    def _blinks(self, rows: F64, samples: range) -> list[EyeEvent]:
         front, by_ear = rows[: self._n_front], rows[self._n_front :]
         found = [EyeEvent("blink", at, height) for at, height in self._look(front, front, self._plain, self._plain_sign, samples)]
         if len(by_ear):
@@ -279,6 +280,8 @@ class Eyes:
                 EyeEvent("blink", at, height, against_ears=True)
                 for at, height in self._look(up, down, self._derived, self._derived_sign, samples)
             ]
+        if not found:
+            return found
         told = []
         for event in sorted(found, key=lambda e: (e.sample, e.against_ears)):
             if all(abs(event.sample - at) > self._same or look == event.against_ears for at, look in self._told):
@@ -287,19 +290,14 @@ class Eyes:
         return told
 
     @staticmethod
-    def _look(
-        up: F64, down: F64, both: tuple[_Peaks, _Peaks], polarity: _Polarity, samples: NDArray[np.int64]
-    ) -> list[tuple[int, float]]:
+    def _look(up: F64, down: F64, both: tuple[_Peaks, _Peaks], polarity: _Polarity, samples: range) -> list[tuple[int, float]]:
         """(sample, signed height) of blinks in (n_rows, n) seen upward in `up` and downward in `down`."""
         largest, least = np.maximum.reduce(up, axis=0), np.minimum.reduce(down, axis=0)
         tops, bottoms = largest.tolist(), least.tolist()
         candidates: list[tuple[int, int, float]] = []
-        for sign, peaks, top, high, low in (
-            (1, both[0], largest, max(tops), min(tops)),
-            (-1, both[1], -least, -min(bottoms), -max(bottoms)),
-        ):
+        for sign, peaks, high, low in ((1, both[0], max(tops), min(tops)), (-1, both[1], -min(bottoms), -max(bottoms))):
             if not peaks.idle(high, low):
-                signed = up if sign > 0 else -down
+                signed, top = (up, largest) if sign > 0 else (-down, -least)
                 second = np.sort(signed, axis=0)[-2] if len(signed) > 1 else top
                 candidates += [(at, sign, height) for at, height in peaks.take(top, samples, second >= SHARED * top)]
         found: list[tuple[int, float]] = []
@@ -307,13 +305,15 @@ class Eyes:
             found += polarity.take(sample, sign, height)
         return found
 
-    def _movements(self, y: F64, samples: NDArray[np.int64]) -> list[EyeEvent]:
+    def _movements(self, y: F64, samples: range) -> list[EyeEvent]:
         """Gaze steps: the electrodes beside the two eyes move apart, in opposite directions."""
         left, right = y
+        difference = left - right
+        top, bottom = float(np.maximum.reduce(difference)), float(np.minimum.reduce(difference))
         found: list[EyeEvent] = []
-        for sign, peaks in zip((1, -1), self._steps, strict=True):
-            apart = sign * (left - right)
-            if not peaks.idle(float(apart.max()), float(apart.min())):
+        for sign, peaks, high, low in ((1, self._steps[0], top, bottom), (-1, self._steps[1], -bottom, -top)):
+            if not peaks.idle(high, low):
+                apart = sign * difference
                 opposed = (left * right < 0) & (np.minimum(np.abs(left), np.abs(right)) >= SHARED * np.abs(apart))
                 found += [EyeEvent("eye_movement", at, sign * height) for at, height in peaks.take(apart, samples, opposed)]
         return found

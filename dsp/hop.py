@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dsp.electrodes import canonical
 from dsp.quality import GRADES, REASONS
@@ -153,7 +154,24 @@ def reasons_of(codes: U8) -> tuple[str, ...]:
     return tuple(REASONS[code] for code in codes.tolist())
 
 
-def spread(codes: U8, values: F64, grades: U8) -> None:
-    """Grade values by their channels' codes (same shape); values without grade become NaN."""
-    grades[:] = GRADES[codes]
-    values[grades == Grade.INVALID] = np.nan
+class Graded:
+    """Grades and reasons of values by their channels' codes, made anew only when a code has changed: they stay for many hops."""
+
+    def __init__(self) -> None:
+        self._known = b""
+        self._grades: U8 = np.empty(0, dtype=np.uint8)
+        self._invalid: NDArray[np.intp] = np.empty(0, dtype=np.intp)
+        self._reasons: tuple[str, ...] = ()
+
+    def give(self, codes: U8, values: F64, grades: U8) -> tuple[str, ...]:
+        """Grade values, which repeat the channels of `codes` any number of times; values without grade become NaN."""
+        key = codes.tobytes()
+        if key != self._known or len(self._grades) != len(grades):
+            repeats = len(grades) // max(1, len(codes))
+            self._known, self._reasons = key, reasons_of(codes) * repeats
+            self._grades = np.tile(GRADES[codes], repeats)
+            self._invalid = np.flatnonzero(self._grades == Grade.INVALID)
+        grades[:] = self._grades
+        if self._invalid.size:
+            values[self._invalid] = np.nan
+        return self._reasons

@@ -31,6 +31,7 @@ CONFIRM_WITHIN_NS = 1_000 * MS
 ALONE_NS = 10_000 * MS
 FIRST_DAEMON_NS = 30_000 * MS
 SPIN_NS = 2 * MS
+QUIET_NS = 8 * MS
 PACKETS_A_TURN = 16
 STOPPERS = 64
 REASON_WITHIN_S = 0.002
@@ -147,7 +148,8 @@ class Loop:
     def _turn(self) -> None:
         due_ns = min(self.next_tick_ns, self.next_state_ns if self.client is not None else self.next_tick_ns)
         fire_ns = self.judge.write_at_ns()
-        due_ns = due_ns if fire_ns is None else min(due_ns, fire_ns - SPIN_NS)
+        if fire_ns is not None:
+            due_ns = fire_ns - SPIN_NS if fire_ns - boot_ns() <= QUIET_NS else min(due_ns, fire_ns - QUIET_NS)
         ready = {key.fileobj for key, _ in self.selector.select(max(0.0, (due_ns - boot_ns()) / 1e9))}
         if self.waker in ready:
             self._drain_signals()
@@ -155,25 +157,29 @@ class Loop:
             self._accept_stops()
         if self.device_fd in ready:
             self._hear_device()
-        self._fire_on_time()
+        near = self._fire_on_time()
         now_ns = boot_ns()
-        if now_ns >= self.next_tick_ns:
+        if now_ns >= self.next_tick_ns and not near:
             self._tick(now_ns)
         if self.client is not None and self.client in ready:
             self._hear_daemon()
+        if near:
+            return  # so near a pulse it listens to everybody and speaks to nobody
         if self.control_listener in ready:
             self._accept_daemon()
         self._answer_stoppers(boot_ns())
         self._tell_daemon(boot_ns())
 
-    def _fire_on_time(self) -> None:
-        """`select` is good to a millisecond or two; the rest of the way to a pulse is spent looking at the clock."""
+    def _fire_on_time(self) -> bool:
+        """Whether a pulse is near: `select` is good to a millisecond or two, the rest of the way is spent looking at the clock."""
         fire_ns = self.judge.write_at_ns()
-        if fire_ns is None or fire_ns - boot_ns() > SPIN_NS:
-            return
-        while boot_ns() < fire_ns:
-            pass
-        self._do(self.judge.shoot(boot_ns()))
+        if fire_ns is None or fire_ns - boot_ns() > QUIET_NS:
+            return False
+        if fire_ns - boot_ns() <= SPIN_NS:
+            while boot_ns() < fire_ns:
+                pass
+            self._do(self.judge.shoot(boot_ns()))
+        return True
 
     def _tick(self, now_ns: int) -> None:
         monotonic_ns = time.monotonic_ns()

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from dsp.hop import Hop, reasons_of
+from dsp.hop import Graded, Hop
 from dsp.quality import GRADES, Code
 from dsp.spectrum import SpectrumNeed, Taper
 from dsp.window import Grid, exact
 from eegloop.line import LineSettings
-from eegloop.signal import F64, U8, Bool, Grade, StreamInfo
+from eegloop.signal import F64, U8, Grade, StreamInfo
 
 
 class MeanDensity:
@@ -104,10 +104,7 @@ class Held:
         self._channels = channels
         self.values: F64 = np.full(len(channels), np.nan)
         self.codes: U8 = np.full(len(channels), Code.SETTLING, dtype=np.uint8)
-        self._known = b""  # the codes that these are of: they stay for many hops
-        self._grades: U8 = np.empty(0, dtype=np.uint8)
-        self._invalid: Bool | None = None
-        self._reasons: tuple[str, ...] = ()
+        self._graded = Graded()
 
     def give(self, hop: Hop, values: F64, grades: U8) -> tuple[str, ...]:
         """Fill this hop's slots. While a value's channels are interrupted or settling, it is not there."""
@@ -123,13 +120,5 @@ class Held:
                 )
                 if GRADES[now] == Grade.INVALID:
                     codes[i] = now
-        key = codes.tobytes()
-        if key != self._known:
-            self._known, self._reasons, self._grades = key, reasons_of(codes), GRADES[codes]
-            invalid = self._grades == Grade.INVALID
-            self._invalid = invalid if invalid.any() else None
         values[:] = self.values
-        if self._invalid is not None:
-            values[self._invalid] = np.nan
-        grades[:] = self._grades
-        return self._reasons
+        return self._graded.give(codes, values, grades)
