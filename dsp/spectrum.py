@@ -160,6 +160,7 @@ class BlockSpectrum:
         self._bins: C128 = self._total.view(np.complex128)
         self._mixed = np.empty((n_channels, n_bins), dtype=np.complex128)
         self._side = np.empty_like(self._mixed)
+        self._squares: F64 = np.empty((n_channels, 2 * n_bins))
 
     @staticmethod
     def fits(need: SpectrumNeed, grid: Grid) -> bool:
@@ -215,8 +216,9 @@ class BlockSpectrum:
             np.multiply(self._bins[:, 2:], turn, out=self._side)
             self._mixed -= self._side
             mixed = self._mixed
-        density = mixed.real**2
-        density += mixed.imag**2
+        parts = mixed.view(np.float64)
+        np.multiply(parts, parts, out=self._squares)
+        density: F64 = self._squares[:, 0::2] + self._squares[:, 1::2]
         for k in self._half:
             density[:, k] *= 0.5
         return density
