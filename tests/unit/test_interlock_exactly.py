@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from eegloop.stim import Limit
+from eegloop.stim import DeviceReport, Limit
 from interlock.account import from_book
 from interlock.anchor import Anchor
 from interlock.device import Device
 from interlock.ed25519 import verify
+from interlock.effects import Changed
 from interlock.judge import CLOCKS_PART_NS, SUSPEND_NS
 from interlock.keys import _go_on_from
 from interlock.ledger import Book, load
 from interlock.limits import rules
 from interlock.log import Chain
 from interlock.refusals import MS
+from interlock.triggers import Triggers
 from tests.interlock_bench import DEVICE, PULSES, START_NS, WALL_S, Seat, make_prescription, make_program
 
 S = 1_000_000_000
@@ -207,3 +210,67 @@ def test_the_number_of_a_site_is_the_owners_alone(tmp_path: Path) -> None:
     finally:
         os.umask(mask)
     assert [path.stat().st_mode & 0o777 for path in tmp_path.iterdir()] == [0o600]
+
+
+def test_the_daemon_hears_at_once_when_zero_comes_and_goes_and_not_in_between() -> None:
+    seat = Seat()
+    told = []
+    for output_ma in (0.0, 0.0, 0.3, 0.4, 0.0, 0.001):
+        seat.jump(10)
+        report = DeviceReport(output_ma=output_ma, t_ns=seat.now_ns, connected=True, armed=False, fault="")
+        told.append(any(isinstance(effect, Changed) for effect in seat.judge.report(report, seat.now_ns)))
+    assert told == [False, False, True, False, True, False]
+
+
+def test_a_pulse_that_waits_at_a_stop_is_told_as_skipped_and_the_time_runs_from_the_first() -> None:
+    seat = pulses()
+    seat.arm()
+    seat.pass_ms(100)
+    firsts = []
+    for _ in range(3):
+        deadline_ns = seat.now_ns + 100 * MS
+        assert seat.send("pulse", deadline_ns=deadline_ns) is None
+        seat.pass_ms(90)
+        seat.now_ns = deadline_ns
+        seat.perform(seat.judge.shoot(seat.now_ns))
+        firsts.append(seat.judge.account.first_ns)
+    assert len(seat.fires_ns) == 3 and firsts == [seat.fires_ns[0]] * 3
+    seat.send("pulse", deadline_ns=seat.now_ns + 150 * MS)
+    seat.replies.clear()
+    seat.perform(seat.judge.stop("enough", seat.now_ns))
+    assert seat.replies == [{"type": "pulse", "sequence": seat.sequence, "outcome": "skipped", "error_us": 0}]
+    assert [entry.data["n"] for entry in seat.entries if entry.event == "pulses"][-1] == 3
+
+
+def test_triggers_begin_with_nothing_given() -> None:
+    triggers = Triggers(make_program(), 7, 3, 10)
+    assert (triggers.given, triggers.paid, triggers.most, triggers.trains, triggers.free_ns) == (3, 3, 13, 0, 0)
+    assert (triggers.train_ns, triggers.in_train, triggers.last_ns, triggers.waiting, triggers.written) == (
+        0,
+        0,
+        None,
+        None,
+        None,
+    )
+    assert triggers.fired == triggers.skipped == triggers.late == triggers.late_in_a_row == 0 and triggers.wire_ns == 7
+
+
+@pytest.mark.parametrize("worn", [True, False])
+def test_pulses_under_another_prescription_count_where_a_person_wears_it(worn: bool) -> None:
+    book = Book("b", True)
+    book.apply("opened", DATA, 0, 0.0)
+    for name in ("one", "two"):
+        book.apply("pulses", {**DATA, "course": "another", "session": name, "n": 100}, 1_000 * S, 0.0)
+    made = replace(
+        rules(make_prescription(device="pulse_pal" if worn else "simulated", device_serial="7"), None, DEVICE), course="c"
+    )
+    program = make_program(session_pulses=600, day_pulses=700, week_pulses=650, course_pulses=20_000)
+    assert book.pulses_left(program, made, "new", 1_000 * S, 0.0) == (
+        (0, 450, "week_pulses") if worn else (0, 600, "session_pulses")
+    )
+    day_s, week_s = 1_000 + 86_400, 1_000 + 7 * 86_400
+    assert book.pulses_left(program, made, "new", week_s * S - S, 0.0)[1] == (450 if worn else 600)
+    assert book.pulses_left(program, made, "new", week_s * S, 0.0)[1] == 600
+    tight = make_program(session_pulses=600, day_pulses=650, week_pulses=20_000, course_pulses=20_000)
+    assert book.pulses_left(tight, made, "new", day_s * S - S, 0.0)[1] == (450 if worn else 600)
+    assert book.pulses_left(tight, made, "new", day_s * S, 0.0)[1] == 600
