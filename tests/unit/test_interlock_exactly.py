@@ -274,3 +274,35 @@ def test_pulses_under_another_prescription_count_where_a_person_wears_it(worn: b
     tight = make_program(session_pulses=600, day_pulses=650, week_pulses=20_000, course_pulses=20_000)
     assert book.pulses_left(tight, made, "new", day_s * S - S, 0.0)[1] == (450 if worn else 600)
     assert book.pulses_left(tight, made, "new", day_s * S, 0.0)[1] == 600
+
+
+@pytest.mark.parametrize("kind", ["heartbeat", "fallback", "end"])
+def test_only_what_sets_or_fires_has_an_expiry_and_a_strength(kind: str) -> None:
+    seat = Seat()
+    seat.run_at(0.3)
+    assert seat.send(kind, expires_ns=0, amplitude_ma=99.0) is None
+    assert seat.judge.refused == 0 and "above a limit" not in seat.judge.reason
+
+
+def test_what_an_arming_drew_is_over_with_it() -> None:
+    seat = Seat()
+    seat.arm()
+    assert seat.judge.nonce != ""
+    seat.perform(seat.judge.stop("enough", seat.now_ns))
+    assert seat.judge.nonce == "" and seat.judge.ending == "" and (seat.judge.level_ma, seat.judge.target_ma) == (0.0, 0.0)
+
+
+def test_a_mismatch_of_an_earlier_arming_does_not_count_in_the_next() -> None:
+    seat = Seat()
+    seat.arm()
+    seat.pass_ms(20)
+    seat.report(output_ma=0.5)
+    seat.perform(seat.judge.stop("enough", seat.now_ns))
+    seat.pass_ms(400)
+    seat.arm()
+    seat.pass_ms(20)
+    for _ in range(49):
+        seat.jump(10)
+        seat.report(output_ma=0.5)
+        assert seat.mode == "armed", seat.judge.reason
+        seat.send("heartbeat")
