@@ -300,7 +300,6 @@ def test_a_mismatch_of_an_earlier_arming_does_not_count_in_the_next() -> None:
     seat.perform(seat.judge.stop("enough", seat.now_ns))
     seat.pass_ms(400)
     seat.arm()
-    seat.pass_ms(20)
     for _ in range(49):
         seat.jump(10)
         seat.report(output_ma=0.5)
