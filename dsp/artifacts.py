@@ -30,19 +30,25 @@ BLINK_BEFORE_S, BLINK_AFTER_S = 0.15, 0.25
 # way: then the reference lies in the eyes' field (a Muse's on Fpz), and what is behind shows the reference's own part of the blink.
 EVERYWHERE = 0.8
 APART_S = 0.3
+EARS_PERHAPS = 1.5  # alpha there is larger than in front
 _OF_THE_PERSON = OF_THE_BODY | {Code.MOVEMENT}
 _COVARIANCE_RATE_HZ = 125.0
 _LOGGED = 4096
 
 
 class Finding(NamedTuple):
-    """Blocks `first` to `last` of these channels are an artifact; with `spoils`, so is every window that holds one of them."""
+    """Blocks `first` to `last` of these channels are an artifact; with `spoils`, so is every window that holds one of them.
+
+    `only` "perhaps": it may be one, the look at the eyes will tell when it has seen what follows; "slow": what there is of it lies
+    below `EYES_HZ`.
+    """
 
     code: Code
     first: int
     last: int
     channels: Bool
     spoils: bool
+    only: Literal["", "perhaps", "slow"] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +152,7 @@ class Artifacts:
         thinned = filtered[:, :: self._stride]
         if not self._zero_mean:
             thinned = thinned - thinned.mean(1, keepdims=True)
-        if found and any(finding.code in _OF_THE_PERSON for finding in found):
+        if found and any(finding.code in _OF_THE_PERSON and not finding.only for finding in found):
             self._disturbed += thinned @ thinned.T  # a blink makes all frontal channels alike for a moment
         else:
             self._covariance += thinned @ thinned.T
@@ -188,6 +194,12 @@ class Artifacts:
             if min(front) > blink_uv and max(front) > 2 * blink_uv:
                 # too early to say what it is, but no window may use it as brain
                 found.append(Finding(Code.BLINK, block, block, self._near_eyes & (extreme > blink_uv / 2), spoils=False))
+            ears = extreme[self.eyes.ears].tolist()
+            large = min(front) > blink_uv or (bool(ears) and min(ears) > EARS_PERHAPS * blink_uv)
+            if large and self._zero_mean:  # without a high pass an offset is no height
+                near = self._near_eyes.copy()
+                near[self.eyes.ears] = True
+                found.append(Finding(Code.BLINK, block, block, near & (extreme > blink_uv / 2), spoils=False, only="perhaps"))
         for event in self.eyes.take(block, first, raw):
             self._eye_event(event, block, found)
 
@@ -214,8 +226,9 @@ class Artifacts:
         floor = (self._settings.blink_uv if event.kind == "blink" else self._settings.eye_uv) or 0.0
         if moved is not None:
             # the reference lies in the eyes' field: whatever it has moved shows a blink too
-            near = near | (self._eeg & (np.abs(moved) > floor / 2))
+            near = near | (self._eeg & (np.abs(moved) > floor / 3))
         touched = near & (own > floor / 2)
+        found.append(Finding(code, from_block, to_block, near, spoils=False, only="slow"))
         found.append(Finding(code, from_block, to_block, touched, spoils=False))
         ruled = touched & (own > 2 * floor)
         if ruled.any():
