@@ -76,6 +76,7 @@ class Artifacts:
         self._beside: Bool = self._near_eyes & (np.abs(at[:, 0]) > 0.25)
         self._neck: Bool = (at[:, 1] < -0.75) & (at[:, 1] > -1.5) & (at[:, 2] < 0.25)
         self._front = self.eyes.front
+        self._front_and_ears = np.concatenate([self.eyes.front, self.eyes.ears])
         self._per_stretch = max(1, round(STRETCH_S * rate / float(grid.block_length)))
         self._depth = self._per_stretch + 4
         self._steepness: F64 = np.zeros((self._depth, c))
@@ -190,13 +191,13 @@ class Artifacts:
     def _look_at_eyes(self, block: int, first: int, raw: F64, extreme: F64, found: list[Finding]) -> None:
         blink_uv = self._settings.blink_uv
         if blink_uv is not None and self._front.size:
-            front = extreme[self._front].tolist()
+            heights = extreme[self._front_and_ears].tolist()
+            front, ears = heights[: self._front.size], heights[self._front.size :]
             if min(front) > blink_uv and max(front) > 2 * blink_uv:
                 # too early to say what it is, but no window may use it as brain
                 found.append(Finding(Code.BLINK, block, block, self._near_eyes & (extreme > blink_uv / 2), spoils=False))
-            ears = extreme[self.eyes.ears].tolist()
-            large = min(front) > blink_uv or (bool(ears) and min(ears) > EARS_PERHAPS * blink_uv)
-            if large and self._zero_mean:  # without a high pass an offset is no height
+            # without a high pass an offset is no height
+            if self._zero_mean and (min(front) > blink_uv or (ears and min(ears) > EARS_PERHAPS * blink_uv)):
                 near = self._near_eyes.copy()
                 near[self.eyes.ears] = True
                 found.append(Finding(Code.BLINK, block, block, near & (extreme > blink_uv / 2), spoils=False, only="perhaps"))
