@@ -422,7 +422,7 @@ def _fallback(state: SessionState, tick: Tick) -> Result:
     return state, Effects()
 
 
-PHASES: dict[Phase, Callable[[SessionState, Tick], Result]] = {
+PHASES: dict[str, Callable[[SessionState, Tick], Result]] = {
     Phase.STOPPED: _stopped,
     Phase.OFF: _off,
     Phase.SCREEN: _screen,
