@@ -35,7 +35,7 @@ from control.phases import (
 from control.pulse_plan import PulseNews
 from control.screening import Level
 from control.sentences import alarms, sentence
-from control.state import Alarm, Effects, Inputs, OperatorEvent, SessionState
+from control.state import Alarm, Effects, Inputs, OperatorEvent, SessionState, changed
 from control.tick import Tick, bad_channels, bookkeeping, budget, ceiling_now_ma, target_of
 from control.transitions import CONTACT_S, LIVE, TRANSITIONS
 from control.watch import look
@@ -73,9 +73,9 @@ def step(state: SessionState, inputs: Inputs, prescription: Prescription) -> tup
     stim = inputs.stim if within(inputs.stim_age_s, STIM_FRESH_S) else None
     name, channel = target_of(prescription)
     watch, reading = look(state.watch, inputs.biomarkers, name, channel)
-    tick = Tick(inputs, prescription, reading, stim)
+    tick = Tick(inputs, prescription, reading, stim, bad_channels(inputs))
     if math.isfinite(inputs.t_s) and inputs.t_s >= state.t_s:
-        state = bookkeeping(replace(state, t_s=inputs.t_s, watch=watch), tick)
+        state = bookkeeping(changed(state, t_s=inputs.t_s, watch=watch), tick)
         result = person_stops(state, tick) or guard(state, tick) or PHASES[Phase(state.phase)](state, tick)
     else:
         result = stop(state, "clock", "Stopped: the sample clock ran backwards or is not a number.")
@@ -184,16 +184,15 @@ def _complete(state: SessionState, effects: Effects, tick: Tick) -> Effects:
     """Add what every tick says: whether the lease may be renewed, the sentence, the time left, the alarms."""
     heartbeat = state.armed and state.phase in (*LIVE, Phase.FALLBACK)
     left_s = _left_s(state, tick)
-    bad = bad_channels(tick.inputs)
     obstacle = _obstacle(state, tick)
-    return replace(
+    return changed(
         effects,
         heartbeat=heartbeat,
         left_s=left_s,
         sentence=sentence(
             state,
             left_s,
-            bad,
+            tick.bad_channels,
             obstacle,
             tick.reading.reason,
             refused=_in_vain(state, tick, obstacle),

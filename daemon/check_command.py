@@ -141,11 +141,22 @@ def _processors() -> Iterator[Finding]:
         yield Finding("environment", NOTE, f"busy: load {load_1:.1f} on {n} processors", "end other programs before a session")
     else:
         yield Finding("environment", OK, f"{n} processors, load {load_1:.1f}")
-    highest = resource.getrlimit(resource.RLIMIT_NICE)[0]
-    if os.geteuid() != 0 and highest < 20 - NICE_INTERLOCK:
+    yield from _priorities()
+
+
+def _priorities() -> Iterator[Finding]:
+    if os.geteuid() == 0:
+        return
+    missing = []
+    if resource.getrlimit(resource.RLIMIT_NICE)[0] < 20 - NICE_INTERLOCK:
+        missing.append(f"{_user()} - nice {NICE_INTERLOCK}")
+    if resource.getrlimit(resource.RLIMIT_RTPRIO)[0] < 1:
+        missing.append(f"{_user()} - rtprio 1")
+    if missing:
         yield Finding(
-            "environment", NOTE, "this user may not put the interlock before other programs: under load a lease may lapse (to zero)",
-            f'add "{_user()} - nice {NICE_INTERLOCK}" to /etc/security/limits.conf and sign in again',
+            "environment", NOTE,
+            "this user may not put the interlock before other programs: under load a lease may lapse (to zero) or a pulse be skipped",
+            f"add the line {' and the line '.join(map(repr, missing))} to /etc/security/limits.conf and sign in again",
         )  # fmt: skip
 
 

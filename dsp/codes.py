@@ -34,6 +34,7 @@ class Code(IntEnum):
     PACKET_LOSS = 19
     PULSE = 20
     CORRECTED = 21
+    UNCLEAR_PEAK = 22
     SETTLING = 32
     SEGMENT = 33
     GAP = 34

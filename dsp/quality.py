@@ -233,18 +233,20 @@ class ChannelQuality:
         self._newest = block
         if whole:
             span = high - low
-            if self._was_flat or float(span.min()) < settings.flat_uv:
+            if self._was_flat or float(np.minimum.reduce(span)) < settings.flat_uv:
                 self._flat(block, n, raw, low, high, span)
             self._remember(raw)
         if self._has_high_pass:
             limit = settings.amplitude_uv
-            if float(extreme.max()) > limit:
+            if float(np.maximum.reduce(extreme)) > limit:
                 self._spoil(block, n, extreme > limit, Code.AMPLITUDE)
         else:
             loud = (high - low) / 2 > settings.amplitude_uv
             if loud.any():
                 self._spoil(block, n, loud, Code.AMPLITUDE)
-        if float(high.max()) >= self._rail_uv or float(low.min()) <= -self._rail_uv:
+        if self._rail_uv < math.inf and (
+            float(np.maximum.reduce(high)) >= self._rail_uv or float(np.minimum.reduce(low)) <= -self._rail_uv
+        ):
             railed = (high >= self._rail_uv) | (low <= -self._rail_uv)
             self._spoil(block, n, railed, Code.RAIL)
             self._dead += n * railed

@@ -31,6 +31,7 @@ CONFIRM_WITHIN_NS = 1_000 * MS
 ALONE_NS = 10_000 * MS
 FIRST_DAEMON_NS = 30_000 * MS
 SPIN_NS = 2 * MS
+QUIET_NS = 8 * MS
 PACKETS_A_TURN = 16
 STOPPERS = 64
 REASON_WITHIN_S = 0.002
@@ -147,7 +148,8 @@ class Loop:
     def _turn(self) -> None:
         due_ns = min(self.next_tick_ns, self.next_state_ns if self.client is not None else self.next_tick_ns)
         fire_ns = self.judge.write_at_ns()
-        due_ns = due_ns if fire_ns is None else min(due_ns, fire_ns - SPIN_NS)
+        if fire_ns is not None:
+            due_ns = fire_ns - SPIN_NS if fire_ns - boot_ns() <= QUIET_NS else min(due_ns, fire_ns - QUIET_NS)
         ready = {key.fileobj for key, _ in self.selector.select(max(0.0, (due_ns - boot_ns()) / 1e9))}
         if self.waker in ready:
             self._drain_signals()
@@ -155,25 +157,29 @@ class Loop:
             self._accept_stops()
         if self.device_fd in ready:
             self._hear_device()
-        self._fire_on_time()
+        near = self._fire_on_time()
         now_ns = boot_ns()
-        if now_ns >= self.next_tick_ns:
+        if now_ns >= self.next_tick_ns and not near:
             self._tick(now_ns)
         if self.client is not None and self.client in ready:
             self._hear_daemon()
+        if near:
+            return  # so near a pulse it listens to everybody and speaks to nobody
         if self.control_listener in ready:
             self._accept_daemon()
         self._answer_stoppers(boot_ns())
         self._tell_daemon(boot_ns())
 
-    def _fire_on_time(self) -> None:
-        """`select` is good to a millisecond or two; the rest of the way to a pulse is spent looking at the clock."""
+    def _fire_on_time(self) -> bool:
+        """Whether a pulse is near: `select` is good to a millisecond or two, the rest of the way is spent looking at the clock."""
         fire_ns = self.judge.write_at_ns()
-        if fire_ns is None or fire_ns - boot_ns() > SPIN_NS:
-            return
-        while boot_ns() < fire_ns:
-            pass
-        self._do(self.judge.shoot(boot_ns()))
+        if fire_ns is None or fire_ns - boot_ns() > QUIET_NS:
+            return False
+        if fire_ns - boot_ns() <= SPIN_NS:
+            while boot_ns() < fire_ns:
+                pass
+            self._do(self.judge.shoot(boot_ns()))
+        return True
 
     def _tick(self, now_ns: int) -> None:
         monotonic_ns = time.monotonic_ns()
@@ -229,7 +235,7 @@ class Loop:
             reason = _heard(connection)
             connection.setblocking(False)
             self._do(self.judge.stop(reason or "STOP", at_ns))
-            self._say(connection, {"type": "stopping", "boot_ns": at_ns})
+            _send(connection, {"type": "stopping", "boot_ns": at_ns}, b"\n")  # who pressed may have gone: it is done all the same
             self.stoppers.append(Stopper(connection, at_ns, bool(reason)))
             if len(self.stoppers) > STOPPERS:
                 self.stoppers.pop(0).connection.close()
@@ -252,15 +258,9 @@ class Loop:
             reason = _heard(stopper.connection)
             if reason and not stopper.named:
                 self._log(Event("stop_reason", {"reason": reason}))
-            self._say(stopper.connection, answer)
+            _send(stopper.connection, answer, b"\n")
             stopper.connection.close()
         self.stoppers = waiting
-
-    def _say(self, connection: socket.socket, body: dict[str, Any]) -> None:
-        try:
-            connection.send(json.dumps(body).encode() + b"\n", socket.MSG_NOSIGNAL)
-        except OSError:
-            pass  # whoever pressed STOP may have gone; it is done all the same
 
     # ---- the device ---------------------------------------------------------------------------------------------
 
@@ -313,7 +313,7 @@ class Loop:
         connection.setblocking(False)
         if self.client is not None:
             refusal = {"type": "refused", "sequence": 0, "field": "connection", "value": None, "limit": 1}
-            self._say_packet(connection, {**refusal, "set_by": "interlock", "reason": "another daemon is connected"})
+            _send(connection, {**refusal, "set_by": "interlock", "reason": "another daemon is connected"})
             connection.close()
             self._log(Event("second_daemon", {}))
             return
@@ -358,18 +358,8 @@ class Loop:
             return
         self.changed = False
         self.next_state_ns = now_ns + STATE_NS
-        self._packet(self.client, state_of(self.judge, now_ns).to_json())
-
-    def _packet(self, connection: socket.socket, packet: bytes) -> bool:
-        """Send if there is room; True if it went out."""
-        try:
-            connection.send(packet, socket.MSG_NOSIGNAL)
-        except OSError:
-            return False
-        return True
-
-    def _say_packet(self, connection: socket.socket, body: dict[str, Any]) -> bool:
-        return self._packet(connection, json.dumps(body, allow_nan=False).encode())
+        with contextlib.suppress(OSError):
+            self.client.send(state_of(self.judge, now_ns).to_json(), socket.MSG_NOSIGNAL)
 
     # ---- effects ------------------------------------------------------------------------------------------------
 
@@ -383,11 +373,20 @@ class Loop:
                 self.ledger.put(effect.event, effect.data, effect.boot_ns, effect.wall_s)
             elif isinstance(effect, Changed):
                 self.changed = True
-            elif isinstance(effect, Reply) and self.client is not None and not self._say_packet(self.client, effect.body):
+            elif isinstance(effect, Reply) and self.client is not None and not _send(self.client, effect.body):
                 self._lose_daemon("the daemon does not read its answers")
 
     def _log(self, event: Event) -> None:
         self.log.put(event.event, event.data, boot_ns(), time.time())
+
+
+def _send(connection: socket.socket, body: dict[str, Any], end: bytes = b"") -> bool:
+    """Send if there is room; True if it went out."""
+    try:
+        connection.send(json.dumps(body, allow_nan=False).encode() + end, socket.MSG_NOSIGNAL)
+    except OSError:
+        return False
+    return True
 
 
 def _heard(connection: socket.socket) -> str:

@@ -34,13 +34,18 @@ from drivers.stimulators.magstim_frames import (
 from drivers.stimulators.pulse_port import LIMITS, PulsePort
 from drivers.stimulators.serial_line import Line, SerialLine, boot_ns
 from eegloop.errors import DeviceError
-from eegloop.stim import DeviceReport
+from eegloop.stim import DeviceReport, Shot
 
 BAUD = 9600
 READBACK = "acknowledged"
 STOPS_ALONE_S = 1.01
 FIRE_S = 3 * 10 / BAUD
 MODELS = ("200", "bistim", "rapid")
+PULSE = {
+    "200": "monophasic",
+    "bistim": "monophasic",
+    "rapid": "biphasic",
+}  # by construction; its direction is how the coil is held
 MS = 1_000_000
 ANSWER_NS = 300 * MS
 SILENCE_NS = 1_300 * MS
@@ -278,26 +283,31 @@ class Magstim:
         self._todo.extend(frame(text) for text in texts)
 
     @property
-    def shape(self) -> tuple[int, int] | None:
-        """(1, 0) when the device has said that one shot is one pulse; (2, 0) for a pair, (0, 0) for another mode, None = unknown.
+    def shape(self) -> Shot | None:
+        """One pulse at 0 Hz when the device has said so; 2 at 0 stands for a pair, 0 at 0 for another mode, None = unknown.
 
         While armed, only settings that were asked for since, and at most 1 s ago, are known: the screen stays live.
         """
         stale = self._settings_ns < self._wanted_ns or self._clock() - self._settings_ns > SETTINGS_FRESH_NS
         if self.power_percent is None or (self._wanted_armed and stale):
             return None
+        n_pulses: int | None = 1
         if self.model == "bistim":
-            return None if self.power_b_percent is None else (1, 0) if self.power_b_percent == 0 else (2, 0)
-        if self.model == "rapid":
-            flags = self.rapid
-            return None if flags is None else (1, 0) if flags & SINGLE_PULSE and not flags & ENHANCED else (0, 0)
-        return (1, 0)
+            n_pulses = None if self.power_b_percent is None else 1 if self.power_b_percent == 0 else 2
+        elif self.model == "rapid":
+            n_pulses = None if self.rapid is None else int(self.rapid & (SINGLE_PULSE | ENHANCED) == SINGLE_PULSE)
+        return None if n_pulses is None else Shot(n_pulses, 0, PULSE[self.model], "normal")
 
-    def set_shape(self, n_pulses: int, rate_millihz: int) -> None:
-        """One pulse a shot, in standby; raises DeviceError for more."""
-        if (n_pulses, rate_millihz) != (1, 0):
+    def set_shape(self, shot: Shot) -> None:
+        """One pulse a shot, in standby; raises DeviceError for more, and for a pulse that this model has not."""
+        if (shot.burst_pulses, shot.burst_millihz) != (1, 0):
             why = " (a Rapid is locked for 0.5 s after each train)" if self.model == "rapid" else ""
-            raise DeviceError(f"magstim: {n_pulses} pulses a shot: this driver gives one{why}; prescribe burst_pulses 1")
+            raise DeviceError(f"magstim: {shot.burst_pulses} pulses a shot: this driver gives one{why}; prescribe burst_pulses 1")
+        own = PULSE[self.model]
+        if (shot.waveform, shot.current) != (own, "normal"):
+            raise DeviceError(
+                f"magstim: {shot.waveform}, current {shot.current}: this model gives {own} pulses, current normal (turn the coil); prescribe these"
+            )
         if self.model == "bistim":
             self._todo.extend((frame("A000"), frame("J@")))
         elif self.model == "rapid":

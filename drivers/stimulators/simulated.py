@@ -77,7 +77,7 @@ class SimulatedStimulator:
             return self._report
         for packet in packets if not self.serial else packets[:0]:
             self._identify(packet)
-        for packet in reversed(packets):
+        for packet in reversed(packets) if self.serial else ():  # until it has said its maximum, nothing it says lets anybody arm
             report = _read_report(packet)
             if report is not None:
                 self._report = report

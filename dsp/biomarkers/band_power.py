@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field, field_validator
 
-from dsp.hop import Hop, measured, reasons_of, spread
+from dsp.hop import Graded, Hop, measured
 from dsp.spectrum import SpectrumNeed, band_weights, bin_frequencies
 from dsp.window import Grid
 from eegloop.closed import Closed
@@ -88,6 +88,7 @@ class BandPower:
         )
         self._weights: F64 | None = None
         self._no_reasons = ("",) * len(self.columns)
+        self._graded = Graded()
 
     def compute(self, hop: Hop, values: F64, grades: U8) -> tuple[str, ...]:
         if self._weights is None:
@@ -97,9 +98,7 @@ class BandPower:
         codes = hop.codes(need.n_samples)
         if codes is hop.all_good:
             return self._no_reasons
-        codes = codes[self._pick]
-        spread(np.tile(codes, self._n_bands), values, grades)
-        return reasons_of(codes) * self._n_bands
+        return self._graded.give(codes[self._pick], values, grades)
 
 
 def build(info: StreamInfo, settings: Settings, line: LineSettings) -> BandPower:

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.blinks import FRONTAL, brain, load, recording
+from benchmarks import artifacts
+from benchmarks.blinks import FRONTAL, MUSE, brain, load, recording
 from dsp.biomarkers import band_power
 from dsp.pipeline import Pipeline
 from eegloop.line import LineSettings
@@ -37,6 +38,7 @@ def test_blinks_of_all_recordings(shared_data: Path) -> None:
     counts = [recording(shared_data, name) for name in FRONTAL]
     assert sum(c.listed for c in counts) == 55
     assert sum(c.found for c in counts) >= 0.9 * 55, counts
+    assert all(c.found >= 0.9 * c.listed for c in counts), counts
     assert sum(c.false for c in counts) <= 0.15 * sum(c.detected for c in counts), counts
     assert [c.polarity for c in counts] == [1, -1, 1, 1]
 
@@ -44,6 +46,15 @@ def test_blinks_of_all_recordings(shared_data: Path) -> None:
 def test_blinks_of_the_virtual_brain() -> None:
     count = brain(seed=4, seconds=150)
     assert count.listed > 20
+    assert count.found >= 0.95 * count.listed
+    assert count.false <= 0.05 * count.detected
+
+
+@pytest.mark.parametrize("reference", ["Fpz", "average"])
+def test_blinks_do_not_depend_on_where_the_reference_sits(reference: str) -> None:
+    """A headband referenced on the forehead shows 15 µV of a blink in front and 100 µV of it, upside down, at the ears."""
+    count = brain(seed=1, seconds=150, montage=MUSE, reference=reference)
+    assert count.listed > 12
     assert count.found >= 0.95 * count.listed
     assert count.false <= 0.05 * count.detected
 
@@ -98,3 +109,29 @@ def test_the_burst_at_the_end_of_the_muse_is_no_brain(shared_data: Path) -> None
     assert share(rows, info, (20.0, 80.0), artifacts) < 0.1
     good = [row.grades[row.find("band_power.delta", "AF7")] == Grade.GOOD for row in rows if row.end_sample / 256 > 118.6]
     assert not any(good)
+
+
+def test_untouched_recordings_carry_no_artifact_that_they_have_not(shared_data: Path) -> None:
+    """Quiet spans of all five; the mains of two are real, and so are the few blinks."""
+    for name, (low, high, mains) in artifacts.RECORDINGS.items():
+        x, info = artifacts.recorded(shared_data, name)
+        shares = artifacts.false_shares(artifacts.rows_of(x, info, mains), info, (low, high))
+        allowed = {"blink": 0.03, "line_noise": 1.0 if name.startswith(("cyton", "muse")) else 0.01}
+        for reason, share in shares.items():
+            assert share <= allowed.get(reason, 0.001), (name, reason, share)
+
+
+@pytest.mark.parametrize("name", ["reference fault", "bridged", "stranger to its neighbors", "mains (60 µV)", "flat"])
+def test_artifacts_put_into_a_recording_are_found(shared_data: Path, name: str) -> None:
+    (kind,) = [kind for kind in artifacts.KINDS if kind.name == name]
+    low, high, mains = artifacts.RECORDINGS["cyton_eo_ec_blinks_jaw_8ch"]
+    x, info = artifacts.recorded(shared_data, "cyton_eo_ec_blinks_jaw_8ch")
+    assert artifacts.found_of(kind, x, info, (low, high), mains, trials=2) == (2, 2)
+
+
+@pytest.mark.long
+def test_every_artifact_is_found_in_every_recording(shared_data: Path) -> None:
+    found = artifacts.table(shared_data)
+    for kind, by_name in found.items():
+        hit, tried = (sum(counts) for counts in zip(*by_name.values(), strict=True))
+        assert hit >= 0.9 * tried > 0, (kind, by_name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import json
 import os
 import select
@@ -26,7 +27,7 @@ from eegloop.single import only_one
 from eegloop.stim import Limit
 from eegloop.stop import stop
 from interlock import __main__ as process
-from interlock import launch
+from interlock import launch, loop
 from interlock.effects import Refusal
 from interlock.limits import rules
 from interlock.loop import ALONE_NS, INTERNAL_ERROR, PACKETS_A_TURN, STOPPERS, Loop, boot_ns
@@ -46,10 +47,14 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 @pytest.fixture
 def quiet_signals() -> Iterator[None]:
-    """What the process does to signals is undone."""
+    """What the process does to signals and priority is undone."""
     numbers = (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGTERM)
     before = {number: signal.getsignal(number) for number in numbers}
+    policy, priority, interval_s = os.sched_getscheduler(0), os.sched_getparam(0), sys.getswitchinterval()
     yield
+    os.sched_setscheduler(0, policy, priority)
+    sys.setswitchinterval(interval_s)
+    gc.unfreeze()
     signal.set_wakeup_fd(-1)
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -249,6 +254,32 @@ def test_pulses_are_written_at_their_time(tmp_path: Path) -> None:
         bench.close()
 
 
+def test_near_a_pulse_everybody_is_heard_and_nothing_else_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = valid_now()
+    bench = Bench(tmp_path, make_pulses(make_program(), valid_from_s=now.valid_from_s, valid_until_s=now.valid_until_s))
+    try:
+        client = Client(bench)
+        client.arm()
+        triggers = bench.judge.triggers
+        assert triggers is not None
+        client.until(lambda: triggers.paid > 0)
+        client.send("pulse", deadline_ns=boot_ns() + 300 * MS)
+        bench.turn(lambda: triggers.waiting)
+        monkeypatch.setattr(loop, "QUIET_NS", 1_000 * MS)
+        bench.loop.next_tick_ns = bench.loop.next_state_ns = 0
+        heard, spoken = bench.judge.tick_number, bench.loop.next_state_ns
+        client.send("heartbeat")
+        bench.turn(lambda: bench.judge.tick_number > heard)
+        assert triggers.waiting and (bench.loop.next_tick_ns, bench.loop.next_state_ns) == (0, spoken)
+        presser = bench.stops()
+        bench.turn(lambda: not bench.loop.stoppers and bench.judge.mode == "stopped")
+        assert triggers.fired == 0 and b"stopping" in presser.recv(4096)
+        assert bench.loop.next_tick_ns > 0 and bench.loop.next_state_ns > 0
+        client.close()
+    finally:
+        bench.close()
+
+
 # ---- how it ends ------------------------------------------------------------------------------------------------------
 
 
@@ -363,6 +394,24 @@ def test_the_process_is_ready_and_ends_by_sigterm(machine: Machine, capsys: pyte
     log = (machine.layout.seat(SEAT) / "interlock.log").read_text()
     assert '"event":"left"' in log and "is not this seat" in log
     assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN == signal.getsignal(signal.SIGHUP)
+
+
+@pytest.mark.parametrize("may", [True, False])
+def test_real_time_priority_is_asked_for_and_done_without(
+    quiet_signals: None, monkeypatch: pytest.MonkeyPatch, may: bool
+) -> None:
+    asked: list[tuple[int, int, int]] = []
+
+    def schedule(pid: int, policy: int, priority: os.sched_param) -> None:
+        asked.append((pid, policy, priority.sched_priority))
+        if not may:
+            raise PermissionError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "sched_setscheduler", schedule)
+        process.go_first()
+    assert asked == [(0, os.SCHED_RR, 1)]
+    assert sys.getswitchinterval() == process.SWITCH_S
 
 
 def test_a_seat_has_one_interlock(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:

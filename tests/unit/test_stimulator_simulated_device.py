@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
+import socket
+from pathlib import Path
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from drivers.stimulators import simulated
 from simulators.stimulators.simulated import LONGEST_LEASE_MS, MS, Device
 
 START = 10**12
@@ -90,3 +94,20 @@ def test_whatever_it_is_told_it_stays_within_its_maximum_and_lease(steps: list[o
         assert abs(device.output_ma(now_ns)) <= 1.5
         if device.output_ma(now_ns) != 0.0:
             assert device.armed and now_ns < told_ns + LONGEST_LEASE_MS * MS
+
+
+def test_what_a_device_says_before_its_maximum_is_not_believed(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        listener.bind(str(tmp_path / "s"))
+        listener.listen(1)
+        driver = simulated.build(simulated.Settings(str(tmp_path / "s")), "")
+        driver.connect()
+        device, _ = listener.accept()
+        report = {"type": "report", "amplitude_ma": 0.0, "boot_ns": 1, "armed": False, "fault": ""}
+        device.send(json.dumps(report).encode())
+        assert driver.poll().output_ma is None
+        device.send(json.dumps({"type": "identity", "serial": "sim", "max_ma": 1.0}).encode())
+        device.send(json.dumps({**report, "boot_ns": 2}).encode())
+        assert driver.poll().output_ma == 0.0 and driver.limits[0].value == 1.0
+        driver.close()
+        device.close()
