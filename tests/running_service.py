@@ -26,6 +26,7 @@ from websockets.sync.client import connect
 
 from control.forms import FORMS
 from control.prescription import TrustedKey, demo_prescription, new_key, public_key, sign, trusted_bytes
+from daemon.processes import NICE_INTERLOCK, prefer
 from eegloop.layout import Layout
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -165,6 +166,7 @@ class Stimulator(Script):
 
     def __init__(self, data: Path, seat: str) -> None:
         super().__init__(f"stimulator {seat}", "-m", "simulators.stimulators.simulated", "--data", str(data), "--seat", seat)
+        prefer(self.popen.pid, NICE_INTERLOCK)  # as the demo has it; it stands for a device with a processor of its own
 
     def send(self, stop: int | None = None) -> None:
         """Begin, or go on, up to row `stop` (None = all)."""
