@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -193,10 +194,10 @@ class Eyes:
         self._stride = max(1, math.floor(rate / LEAST_RATE_HZ))
         self._half = half = round(LOCAL_S * rate)
         self.delay_samples = half
-        self._blink_kernel, self._step_kernel = _blink_kernel(half, rate), _step_kernel(rate)
+        self._blink_kernel, step_kernel = _blink_kernel(half, rate).tobytes(), _step_kernel(rate)
+        self._step_kernel, self._step_half = step_kernel.tobytes(), len(step_kernel) // 2
         self._span = 2 * half + self._stride + 2 * longest
         self._ring: F64 = np.zeros((len(rows), 2 * self._span + 4 * longest))
-        self._bands: dict[tuple[int, int], F64] = {}  # the kernels at every stride, by first row and how many: one product a look
         self._fill = self._next = 0
         self._plain = (_Peaks(blink_uv or 0.0), _Peaks(blink_uv or 0.0))
         self._derived = (_Peaks(blink_uv or 0.0), _Peaks(blink_uv or 0.0))
@@ -252,7 +253,7 @@ class Eyes:
         if self._n_front:
             found = self._blinks(self._filtered(0, self._n_front + self._n_ears, start, count, self._blink_kernel), samples)
         if self._has_pair:
-            reach = half - len(self._step_kernel) // 2
+            reach = half - self._step_half
             found += self._movements(
                 self._filtered(self._n_front + self._n_ears, 2, start + reach, count, self._step_kernel), samples
             )
@@ -260,14 +261,9 @@ class Eyes:
             self.log.extend(found)
         return found
 
-    def _filtered(self, row: int, n_rows: int, start: int, count: int, kernel: F64) -> F64:
+    def _filtered(self, row: int, n_rows: int, start: int, count: int, kernel: bytes) -> F64:
         """`kernel` over the samples that begin at `start`, and at every stride after it: (n_rows, count)."""
-        bands = self._bands.get((row, count))
-        if bands is None:
-            bands = np.zeros((len(kernel) + (count - 1) * self._stride, count))
-            for j in range(count):
-                bands[j * self._stride : j * self._stride + len(kernel), j] = kernel
-            self._bands[row, count] = bands
+        bands = _bands(kernel, self._stride, count)
         return np.asarray(self._ring[row : row + n_rows, start : start + len(bands)] @ bands, dtype=np.float64)
 
     def _blinks(self, rows: F64, samples: range) -> list[EyeEvent]:
@@ -317,6 +313,17 @@ class Eyes:
                 opposed = (left * right < 0) & (np.minimum(np.abs(left), np.abs(right)) >= SHARED * np.abs(apart))
                 found += [EyeEvent("eye_movement", at, sign * height) for at, height in peaks.take(apart, samples, opposed)]
         return found
+
+
+@lru_cache(maxsize=32)
+def _bands(kernel_bytes: bytes, stride: int, count: int) -> F64:
+    """A kernel at `count` strides, one a column: one product a look, and the same array for every headset like this one."""
+    kernel = np.frombuffer(kernel_bytes)
+    bands = np.zeros((len(kernel) + (count - 1) * stride, count))
+    for j in range(count):
+        bands[j * stride : j * stride + len(kernel), j] = kernel
+    bands.flags.writeable = False
+    return bands
 
 
 def _raised_cosine(half: int) -> F64:

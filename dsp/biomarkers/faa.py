@@ -66,17 +66,17 @@ class FrontalAlphaAsymmetry:
         need = self._bands.need
         codes = hop.codes(need.n_samples, self._low_hz)
         left, right = self._sites
-        code = max(int(codes[left]), int(codes[right]))
+        code = 0 if codes is hop.all_good else max(int(codes[left]), int(codes[right]))
+        value = math.nan
         if code < Code.SETTLING:
             if self._weights is None:
                 self._weights = self._bands.weights(hop.frequencies(need))[0]
             density = hop.density(need)
-            values[0] = asymmetry(float(density[left] @ self._weights), float(density[right] @ self._weights))
-            if math.isnan(values[0]):
+            value = asymmetry(float(density[left] @ self._weights), float(density[right] @ self._weights))
+            if math.isnan(value):
                 code = Code.NO_POWER
-        grades[0] = GRADES[code]
-        if grades[0] == Grade.INVALID:
-            values[0] = np.nan
+        grade = grades[0] = GRADES[code]
+        values[0] = math.nan if grade == Grade.INVALID else value
         return (REASONS[code],)
 
 
