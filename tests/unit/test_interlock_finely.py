@@ -19,7 +19,7 @@ from interlock.account import Account
 from interlock.anchor import Anchor
 from interlock.keys import certified_keys
 from interlock.ledger import Book
-from interlock.refusals import MS
+from interlock.refusals import LEASE_NS, MS
 from tests.interlock_bench import PULSES, SITE, Seat, Signer, make_program, make_pulses, valid_now, write_keys
 from tests.still_loop import Still
 from tests.unit.test_interlock_process_start import Start, start
@@ -180,3 +180,24 @@ def test_a_descriptor_of_number_zero_is_a_device_that_is_there(tmp_path: Path, m
     still.loop._tick(still.now_ns)
     assert "connect" not in still.driver.told[len(told) :] and still.driver.polls == polls + 1
     still.close()
+
+
+def test_what_is_stopped_is_not_ended_once_more_when_its_time_is_over() -> None:
+    seat = Seat(session_ms=20_000)
+    seat.run_at(0.3)
+    seat.perform(seat.judge.stop("enough", seat.now_ns))
+    said = seat.judge.reason
+    seat.pass_ms(30_000, step_ms=50)
+    assert seat.judge.reason == said and [event.event for event in seat.events].count("stopped") == 1
+    assert "going_down" not in [event.event for event in seat.events]
+
+
+def test_each_arming_counts_ticks_anew() -> None:
+    seat = Seat()
+    seat.run_at(0.3)
+    assert seat.judge.tick_number > 0 and seat.judge.tick_ns > 0
+    seat.perform(seat.judge.stop("enough", seat.now_ns))
+    seat.pass_ms(100)
+    seat.arm()
+    assert (seat.judge.tick_number, seat.judge.tick_ns) == (0, 0)
+    assert seat.judge.lease_end_ns == seat.now_ns + LEASE_NS and seat.judge.armed_ns == seat.now_ns
