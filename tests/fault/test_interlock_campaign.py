@@ -188,6 +188,11 @@ def hogs() -> Iterator[None]:
         burner.wait(5)
 
 
+def nobody_is_connected(rig: Rig) -> bool:
+    """The interlock has noticed that its daemon is gone: one that came before that would be sent away as the second."""
+    return not [event["data"]["connected"] for event in rig.events() if event["event"] == "daemon"][-1]
+
+
 class Preferred(Rig):
     """Its processes go before the hogs as far as the service's own do; the stimulator stands for a device, which has its own processor."""
 
@@ -208,6 +213,7 @@ def test_starved(tmp_path: Path, hogs: None, name: str, fault: Callable[[DaemonP
                 fault_ns = fault(daemon, rig)
                 times_s.append(rig.after_s(fault_ns))
                 daemon.signal(signal.SIGKILL)
+                wait_for(lambda: nobody_is_connected(rig), 10.0, "the killed daemon still counts as connected")
                 still_latched(rig)
     table(name, times_s)
 
