@@ -231,3 +231,11 @@ def test_what_stood_in_a_lock_is_gone(tmp_path: Path) -> None:
     lock = only_one(tmp_path / "x.lock", 0.0)
     assert (tmp_path / "x.lock").read_text() == f"{os.getpid()}\n"
     os.close(lock)
+
+
+def test_the_slowest_alternating_current_counts_as_such() -> None:
+    seat = Seat(modality="tacs", frequency_millihz=500)
+    seat.run_at(0.3)
+    before_uc = seat.judge.account.charge_uc
+    seat.pass_ms(100)
+    assert seat.judge.account.charge_uc - before_uc == pytest.approx(0.3 * 0.5**0.5 * 100)
