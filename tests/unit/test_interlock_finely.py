@@ -234,7 +234,7 @@ def test_what_stood_in_a_lock_is_gone(tmp_path: Path) -> None:
 
 
 def test_the_slowest_alternating_current_counts_as_such() -> None:
-    seat = Seat(modality="tacs", frequency_millihz=500)
+    seat = Seat(modality="tacs", frequency_millihz=500, amplitude_ua=1000, start_ua=500)
     seat.run_at(0.3)
     before_uc = seat.judge.account.charge_uc
     seat.pass_ms(100)
