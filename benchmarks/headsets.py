@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import logging
 import os
@@ -46,6 +47,8 @@ CHANNELS = ("Fp1", "Fp2", "F3", "F4", "P3", "P4", "O1", "O2")
 RATE_HZ = 250.0
 CHUNK = 5
 GOAL = 100
+# Soon into a long sense block, so that every seat decides once a second all the time it is measured.
+LISTENING = {"baseline_ms": 5_000, "stimulate_ms": 5_000, "sense_ms": 600_000}
 CONFIG = """
 version: 1
 seats:
@@ -87,7 +90,7 @@ async def hold(folder: Path, prefix: str, n_headsets: int, seconds: float) -> di
     key = build.demo_key(layout, clock.wall_s())
     text = CONFIG
     for n in range(n_headsets):
-        prescribed = replace(demo_prescription(f"p{n}", clock.wall_s()), authority=Authority.OBSERVE, baseline_ms=5_000)
+        prescribed = replace(demo_prescription(f"p{n}", clock.wall_s()), authority=Authority.OBSERVE, **LISTENING)
         file = folder / f"p{n}.json"
         file.write_bytes(sign(prescribed, [key]))
         text += SEAT.format(n=n, prescription=json.dumps(str(file)), name=f"{prefix}-{n}", host=socket.gethostname())
@@ -110,12 +113,16 @@ async def hold(folder: Path, prefix: str, n_headsets: int, seconds: float) -> di
                 why = [seat.vitals.message or (seat.line.effects.sentence if seat.line else "no line") for seat in seats]
                 raise RuntimeError(f"only {deciding()} of {n_headsets} headsets decide; the first says {why[0]!r}")
             await asyncio.sleep(0.2)
+        gc.collect()  # as the service does once its seats stand
+        gc.freeze()
+        decided = sum(s.line.session.decisions for s in seats if s.line is not None)
         samples, cpu_s, wall_s = sum(s.vitals.samples for s in seats), time.process_time(), time.monotonic()
         lost = sum(s.vitals.lost_samples for s in seats)
         await asyncio.sleep(seconds)
         cpu_s, wall_s = time.process_time() - cpu_s, time.monotonic() - wall_s
         samples = sum(s.vitals.samples for s in seats) - samples
         lost = sum(s.vitals.lost_samples for s in seats) - lost
+        decided = sum(s.line.session.decisions for s in seats if s.line is not None) - decided
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -128,6 +135,7 @@ async def hold(folder: Path, prefix: str, n_headsets: int, seconds: float) -> di
         "per_core": n_headsets * wall_s / cpu_s,
         "samples": samples / (n_headsets * wall_s),
         "lost": lost,
+        "decisions": decided / (n_headsets * wall_s),
     }
 
 
@@ -159,6 +167,7 @@ def _seat(
 
 def row(n_headsets: int = GOAL, seconds: float = 20.0) -> dict[str, str | float | bool | None]:
     """The table's row."""
+    sys.setswitchinterval(0.001)  # as the service has it
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     prefix = f"bench-{secrets.token_hex(4)}"
     sender = subprocess.Popen(
@@ -175,13 +184,13 @@ def row(n_headsets: int = GOAL, seconds: float = 20.0) -> dict[str, str | float 
         sender.kill()
         sender.wait()
     return {
-        "name": f"headsets a core ({n_headsets} over LSL took {measured['share']:.2f} cores, {measured['samples']:.1f} samples/s each, "
-        f"{measured['lost']:.0f} lost)",
+        "name": f"headsets a core ({n_headsets} over LSL took {measured['share']:.2f} cores, {measured['samples']:.1f} samples and "
+        f"{measured['decisions']:.2f} decisions/s each, {measured['lost']:.0f} lost)",
         "ours": round(measured["per_core"], 1),
         "reference": GOAL,
         "ratio": round(measured["per_core"] / GOAL, 3),
         "goal": 1.0,
-        "ok": measured["per_core"] >= GOAL,
+        "ok": measured["per_core"] >= GOAL and measured["samples"] >= 0.99 * RATE_HZ and measured["decisions"] >= 0.9,
     }
 
 

@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from control.pulse_plan import Pulses
 from control.screening import Finding
 from control.watch import Watch
 from eegloop.signal import Biomarkers
 from eegloop.stim import Phase, StimState
+
+_Frozen = TypeVar("_Frozen", "Effects", "SessionState")
+
+
+def changed(frozen: _Frozen, **changes: Any) -> _Frozen:
+    """`dataclasses.replace` for what changes at every tick: a tenth of its time, for these two classes.
+
+    Raises
+    ------
+    TypeError
+        If a change names no field.
+    """
+    new = object.__new__(type(frozen))
+    kept = new.__dict__
+    kept.update(frozen.__dict__)
+    n_fields = len(kept)
+    kept.update(changes)
+    if len(kept) != n_fields:
+        raise TypeError(f"{type(frozen).__name__} has no {', '.join(sorted(changes.keys() - frozen.__dict__.keys()))}")
+    return new
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +103,7 @@ class Alarm:
     advice: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: `changed`
 class Effects:
     """What this tick wants done.
 
@@ -123,7 +144,7 @@ class Effects:
     trigger_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: `changed`
 class SessionState:
     """All that a session remembers; JSON-ready (`dataclasses.asdict`). Times are LSL s, None = not yet.
 

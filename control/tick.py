@@ -13,12 +13,14 @@ from eegloop.stim import Authority, InterlockMode, Prescription, StimState, with
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """One tick's inputs with what several steps need of them: the vetted reading, and the interlock's news if fresh."""
+    """One tick's inputs with what several steps need of them: the vetted reading, the interlock's news if fresh, and the names of
+    the channels without good contact (None if nothing is known of any)."""
 
     inputs: Inputs
     prescription: Prescription
     reading: Reading
     stim: StimState | None
+    bad_channels: tuple[str, ...] | None
 
     @property
     def observe(self) -> bool:
@@ -52,7 +54,7 @@ def target_of(prescription: Prescription) -> tuple[str, str]:
 def bookkeeping(state: SessionState, tick: Tick) -> SessionState:
     stim, t_s = tick.stim, tick.inputs.t_s
     silent = tick.observe or (stim is not None and stim.zero_since_ns > 0 and stim.commanded_ma == 0.0)
-    touching = tick.inputs.stream == "live" and bad_channels(tick.inputs) == ()
+    touching = tick.inputs.stream == "live" and tick.bad_channels == ()
     quiet_since_s = (t_s if state.quiet_since_s is None else state.quiet_since_s) if silent else None
     contact_since_s = (t_s if state.contact_since_s is None else state.contact_since_s) if touching else None
     if quiet_since_s == state.quiet_since_s and contact_since_s == state.contact_since_s:
@@ -64,11 +66,11 @@ def bad_channels(inputs: Inputs) -> tuple[str, ...] | None:
     """Names of the channels without good contact; None if nothing is known of any."""
     if inputs.biomarkers is None or not len(inputs.biomarkers.quality.good):
         return None
-    good = inputs.biomarkers.quality.good
-    if good.all():
+    good = inputs.biomarkers.quality.good.tolist()
+    if False not in good:
         return ()
     names = inputs.channels if len(inputs.channels) == len(good) else tuple(str(i + 1) for i in range(len(good)))
-    return tuple(name for name, ok in zip(names, good, strict=True) if not ok)
+    return tuple([name for name, ok in zip(names, good, strict=True) if not ok])
 
 
 def ceiling_now_ma(state: SessionState, inputs: Inputs, prescription: Prescription) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +74,18 @@ def settle_samples(sos: F64, full_scale_uv: float) -> int:
     return int(late[-1]) + 1 if late.size else 0
 
 
+@lru_cache(maxsize=16)
+def _block_map(sos_bytes: bytes, n_sections: int, n: int) -> F64:
+    """[state, n inputs] @ map = [next state, n outputs] of a chain; the same array for every line with these filters."""
+    sos = np.frombuffer(sos_bytes).reshape(n_sections, -1).copy()
+    unit = np.eye(2 * n_sections + n)
+    state = unit[:, : 2 * n_sections].copy()
+    out = sections.run_sections(sos, unit[:, 2 * n_sections :], state.reshape(len(unit), n_sections, 2))
+    made = np.ascontiguousarray(np.hstack([state, out]))
+    made.flags.writeable = False
+    return made
+
+
 class FilterChain:
     """A chain's state for every channel, and the block it works on.
 
@@ -104,17 +117,11 @@ class FilterChain:
                     self.block[:, :n],
                     self._in[:, self._n_state : width],
                     self._in[:, :width],
-                    self._map(n),
+                    _block_map(sos.tobytes(), len(sos), n),
                     self._out[:, :width],
                     self._out[:, : self._n_state],
                     self._out[:, self._n_state : width],
                 )
-
-    def _map(self, n: int) -> F64:
-        unit = np.eye(self._n_state + n)
-        state = unit[:, : self._n_state].copy()
-        out = sections.run_sections(self.sos, unit[:, self._n_state :], state.reshape(len(unit), self._n_sections, 2))
-        return np.ascontiguousarray(np.hstack([state, out]))
 
     def restart(self, first_uv: F64, channels: NDArray[np.bool_] | None = None) -> None:
         """Set the state as if `first_uv` (n_channels,) had always been there: a DC offset makes no transient."""

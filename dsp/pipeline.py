@@ -100,6 +100,11 @@ class Pipeline:
             raise ConfigError(
                 f"source: {info.name!r} has {c} channels and {len(info.kinds)} channel types; needed: 1-{_MOST_CHANNELS} of each"
             )
+        twice = next((label for i, label in enumerate(info.channels) if label in info.channels[:i]), None)
+        if twice is not None:
+            raise ConfigError(
+                f"source: {info.name!r} has two channels labelled {twice!r}; every channel needs a label of its own"
+            )
         self.info, self.settings = info, settings
         self._grid = grid = Grid.of(rate, settings.hop_s)
         if grid.block_length < 2:
@@ -362,9 +367,9 @@ class Pipeline:
             self._cut_pulses(raw, n)
         if self._unbroken and not self._repair.pending:
             low, high = np.minimum.reduce(raw, axis=1), np.maximum.reduce(raw, axis=1)
-            lowest, highest = float(low.min()), float(high.max())
+            lowest, highest = float(np.minimum.reduce(low)), float(np.maximum.reduce(high))
             calm = self._repair.calm_uv
-            if lowest >= -ABSURD_UV and highest <= ABSURD_UV and float((high - low).max()) <= calm:
+            if lowest >= -ABSURD_UV and highest <= ABSURD_UV and float(np.maximum.reduce(high - low)) <= calm:
                 self._repair.accept(raw[:, -1])
                 self._work(n, raw, low, high, self._chain.run_block(n), whole=True, unbroken=True)
                 self._close_block(chunk, rows)

@@ -9,6 +9,7 @@ and the taper, a cosine sum, is applied to the bins. Otherwise one real FFT a ho
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal, Protocol
 
 import numpy as np
@@ -133,6 +134,20 @@ class SpectrumEngine(Protocol):
         """(n_channels, n_bins) of the window that ends with `block`, the newest one added."""
 
 
+@lru_cache(maxsize=8)
+def _fourier_basis(n: int, n_bins: int, n_rows: int, scale: float) -> F64:
+    """Bins -1 to n_bins of an n-point transform at rows from absolute index 0 on, real and imaginary parts in turn; the same
+    array for every line like this one, so that many headsets share what the processor keeps at hand."""
+    k = np.arange(-1, n_bins + 1)
+    # Whole turns are taken out in integers, so the basis is exact for any index.
+    angle = 2 * np.pi / n * (np.outer(np.arange(n_rows), k) % n)
+    basis = np.empty((n_rows, 2 * len(k)))
+    basis[:, 0::2] = scale * np.cos(angle)
+    basis[:, 1::2] = -scale * np.sin(angle)
+    basis.flags.writeable = False
+    return basis
+
+
 class BlockSpectrum:
     """Densities from per-block partial transforms; for windows of whole blocks."""
 
@@ -143,23 +158,18 @@ class BlockSpectrum:
         a, b = _COSINES[need.taper]
         self._neighbors = b / (2 * a)
         # Bins -1 ... n_bins: the taper mixes each bin with its neighbors. Amplitudes carry the density's scale.
-        k = np.arange(-1, n_bins + 1)
         scale = a * np.sqrt(2.0 / (grid.rate_hz * float(np.sum(taper_weights(need.taper, self._n) ** 2))))
-        n_rows = self._n + max(grid.block_lengths)
-        # Whole turns are taken out in integers, so the basis is exact for any index.
-        angle = 2 * np.pi / self._n * (np.outer(np.arange(n_rows), k) % self._n)
-        self._basis = np.empty((n_rows, 2 * len(k)))
-        self._basis[:, 0::2] = scale * np.cos(angle)
-        self._basis[:, 1::2] = -scale * np.sin(angle)
+        self._basis = _fourier_basis(self._n, n_bins, self._n + max(grid.block_lengths), float(scale))
         one_sided = density_scale(need, grid.rate_hz, n_bins)
         self._half: list[int] = np.flatnonzero(one_sided < one_sided.max()).tolist()  # 0 Hz, and the highest there can be
         self._turns: dict[int, complex] = {}
         self._detrend = need.detrend == "constant"
-        self._plan(grid.whole_blocks(self._n), (n_channels, 2 * len(k)))
-        self._total = np.empty((n_channels, 2 * len(k)))
+        self._plan(grid.whole_blocks(self._n), (n_channels, self._basis.shape[1]))
+        self._total = np.empty((n_channels, self._basis.shape[1]))
         self._bins: C128 = self._total.view(np.complex128)
         self._mixed = np.empty((n_channels, n_bins), dtype=np.complex128)
         self._side = np.empty_like(self._mixed)
+        self._squares: F64 = np.empty((n_channels, 2 * n_bins))
 
     @staticmethod
     def fits(need: SpectrumNeed, grid: Grid) -> bool:
@@ -215,8 +225,9 @@ class BlockSpectrum:
             np.multiply(self._bins[:, 2:], turn, out=self._side)
             self._mixed -= self._side
             mixed = self._mixed
-        density = mixed.real**2
-        density += mixed.imag**2
+        parts = mixed.view(np.float64)
+        np.multiply(parts, parts, out=self._squares)
+        density: F64 = self._squares[:, 0::2] + self._squares[:, 1::2]
         for k in self._half:
             density[:, k] *= 0.5
         return density

@@ -22,6 +22,7 @@ from interlock.device import Device
 from interlock.effects import Changed, Effect, Entry, Event, Order, Refusal, Reply
 from interlock.ledger import Book
 from interlock.limits import Rules
+from interlock.pulses import another_shot
 from interlock.refusals import LEASE_NS, MS, SILENT_NS, beyond, may_not_arm, out_of_order
 from interlock.triggers import LATE_IN_A_ROW, Triggers, told
 from interlock.wire import PacketError
@@ -137,8 +138,11 @@ class Judge:
         if report.fault != device.fault:
             device.fault = report.fault
             self._effects.append(Event("device", {"fault": report.fault}))
+        device.shot = report.shot
         if report.fault:
             self._trip(f"the stimulator reports a fault: {report.fault}")
+        if (other := another_shot(self.rules.pulses, device.shot)) is not None:
+            self._trip(f"{other.field}: {other.reason}")
         was_zero = device.zero_since_ns != 0
         if device.believe(report, now_ns):
             self._compare(was_zero)
@@ -315,7 +319,8 @@ class Judge:
 
     def _pulses(self, triggers: Triggers) -> None:
         """Write ahead in the ledger what may be given, and give or skip the pulse whose time has come."""
-        due = triggers.due(self.now_ns, self.device_armed and not self.ending)
+        ready = self.device_armed and not self.ending and (self.device.shot is not None or not self.rules.worn)
+        due = triggers.due(self.now_ns, ready)  # of a stimulator that is worn nothing is fired that it has not told
         if due is not None and due[1]:
             self._effects.append(Order("fire"))
             self.last_pulse_ns = due[0].deadline_ns
@@ -354,8 +359,7 @@ class Judge:
                 self._trip("the stimulator disarmed itself")
                 return
             self.device_armed = device.armed
-        objection = device.objection(self.level_ma, self.rules.amplitude_ma)
-        if objection:
+        if objection := device.objection(self.level_ma, self.rules.amplitude_ma):
             self._trip(objection)
 
     # ---- commands -----------------------------------------------------------------------------------------------
@@ -375,8 +379,7 @@ class Judge:
         self.armed_ns = self.now_ns
         self.device_armed = False
         self.device.mismatch_since_ns = 0
-        self.tick_number = c.tick
-        self.tick_ns = c.tick_ns
+        self.tick_number, self.tick_ns = c.tick, c.tick_ns
         self.lease_end_ns = self.now_ns + LEASE_NS
         self.reference_ns = (self.wall_offset_ns, self.suspended_ns)
         if self.rules.pulses is not None:
@@ -392,8 +395,7 @@ class Judge:
 
     def account_of(self, name: str) -> Account:
         """A session's account: as it stands, or from the ledger if an earlier process had it."""
-        known = self.accounts.get(name)
-        return known or from_book(self.book, name, self.rules, self.now_ns, self.wall_s())
+        return self.accounts.get(name) or from_book(self.book, name, self.rules, self.now_ns, self.wall_s())
 
     def _obey(self, c: StimCommand) -> None:
         self.account.sequence = c.sequence
@@ -403,8 +405,7 @@ class Judge:
             self._trip(f"a {'pulse' if c.kind == 'pulse' else 'command'} was above a limit: {above.reason}")
             return
         if c.kind in ("heartbeat", "set"):
-            self.tick_number = c.tick
-            self.tick_ns = c.tick_ns
+            self.tick_number, self.tick_ns = c.tick, c.tick_ns
             self.lease_end_ns = c.tick_ns + LEASE_NS
         if c.kind == "set":
             self._set(c)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from eegloop.stim import Block, InterlockMode, Limit, StimCommand, within
 from interlock.effects import Refusal, Row, first, plain
+from interlock.pulses import another_shot
 
 if TYPE_CHECKING:
     from interlock.account import Account
@@ -41,6 +42,7 @@ def may_not_arm(judge: Judge, c: StimCommand) -> Refusal | None:
             (device.at_rest,
              "output_ma", device.output_ma, 0.0, "device", "the stimulator has not confirmed zero and disarmed"),
         )
+        or another_shot(rules.pulses, device.shot, rules.worn)
         or budget_gone(judge, account)
         or judge.book.refusal(rules, c.session, judge.now_ns, wall_s)
         or start_code_wrong(judge, c.session)

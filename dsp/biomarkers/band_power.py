@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field, field_validator
 
-from dsp.hop import Hop, measured, reasons_of, spread
+from dsp.hop import Graded, Hop, measured
 from dsp.spectrum import SpectrumNeed, band_weights, bin_frequencies
 from dsp.window import Grid
 from eegloop.closed import Closed
@@ -80,6 +80,7 @@ class BandPower:
         self._pick = slice(None) if len(channels) == info.n_channels else np.array(channels, dtype=np.intp)
         self._bands = Bands(info, settings.bands, settings.window_s, line)
         self._n_bands = len(settings.bands)
+        self._lows_hz = [low for low, _ in settings.bands.values()]
         self.needs = (self._bands.need,)
         self.columns = tuple(
             BiomarkerColumn(f"band_power.{band}", info.channels[i], "uV2", self._bands.window_s)
@@ -88,18 +89,18 @@ class BandPower:
         )
         self._weights: F64 | None = None
         self._no_reasons = ("",) * len(self.columns)
+        self._graded = Graded()
 
     def compute(self, hop: Hop, values: F64, grades: U8) -> tuple[str, ...]:
         if self._weights is None:
             self._weights = self._bands.weights(hop.frequencies(self._bands.need))
         need = self._bands.need
         np.matmul(self._weights, hop.density(need)[self._pick].T, out=values.reshape(self._n_bands, -1))
-        codes = hop.codes(need.n_samples)
-        if codes is hop.all_good:
+        slow = hop.codes(need.n_samples)
+        if slow is hop.all_good:
             return self._no_reasons
-        codes = codes[self._pick]
-        spread(np.tile(codes, self._n_bands), values, grades)
-        return reasons_of(codes) * self._n_bands
+        by_band = [hop.codes(need.n_samples, low)[self._pick] for low in self._lows_hz]
+        return self._graded.give(np.concatenate(by_band), values, grades)
 
 
 def build(info: StreamInfo, settings: Settings, line: LineSettings) -> BandPower:

@@ -6,7 +6,7 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from dsp.biomarkers.band_power import DEFAULT_BANDS, Bands, checked_bands
-from dsp.hop import Hop, measured, reasons_of, spread
+from dsp.hop import Graded, Hop, measured
 from dsp.quality import Code
 from eegloop.closed import Closed
 from eegloop.line import LineSettings
@@ -49,6 +49,7 @@ class RelativePower:
         )
         self._weights: F64 | None = None
         self._no_reasons = ("",) * len(self.columns)
+        self._graded = Graded()
 
     def compute(self, hop: Hop, values: F64, grades: U8) -> tuple[str, ...]:
         need = self._bands.need
@@ -65,8 +66,7 @@ class RelativePower:
         by_band[:] = np.nan
         np.divide(power[:-1], total, out=by_band, where=total > 0)
         codes[(total <= 0) & (codes < Code.SETTLING)] = Code.NO_POWER
-        spread(np.tile(codes, self._n_bands), values, grades)
-        return reasons_of(codes) * self._n_bands
+        return self._graded.give(codes, values, grades)
 
 
 def build(info: StreamInfo, settings: Settings, line: LineSettings) -> RelativePower:

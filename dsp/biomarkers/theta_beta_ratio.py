@@ -6,7 +6,7 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from dsp.biomarkers.band_power import Bands, checked_bands
-from dsp.hop import Hop, electrode, reasons_of, spread
+from dsp.hop import Graded, Hop, electrode
 from dsp.quality import Code
 from eegloop.closed import Closed
 from eegloop.line import LineSettings
@@ -42,6 +42,7 @@ class ThetaBetaRatio:
         self.columns = tuple(BiomarkerColumn("theta_beta_ratio", label, "1", self._bands.window_s) for label in labels)
         self.needs = (self._bands.need,) if sites else ()
         self._weights: F64 | None = None
+        self._graded = Graded()
 
     def compute(self, hop: Hop, values: F64, grades: U8) -> tuple[str, ...]:
         if not self._sites.size:
@@ -55,8 +56,7 @@ class ThetaBetaRatio:
         values[:] = np.nan
         np.divide(theta, beta, out=values, where=beta > 0)
         codes[(beta <= 0) & (codes < Code.SETTLING)] = Code.NO_POWER
-        spread(codes, values, grades)
-        return reasons_of(codes)
+        return self._graded.give(codes, values, grades)
 
 
 def build(info: StreamInfo, settings: Settings, line: LineSettings) -> ThetaBetaRatio:

@@ -57,6 +57,7 @@ const NAMES: Record<string, string> = {
   relative_power: 'Share of power',
   'iaf.peak': 'Alpha peak frequency',
   'iaf.cog': 'Alpha center frequency',
+  'iaf.maximum': 'Alpha maximum',
   faa: 'Frontal alpha asymmetry',
 };
 
