@@ -1,7 +1,7 @@
 """What became of each mutant, bound to the sources it was found with; and the report of it, docs/mutation.md.
 
 An answer counts only while the function it is about is the same to the letter, and while the test that killed the mutant (with what
-stands around it in its file, and the rigs it imports) is. One that survived is tried again with every test that has come or changed since.
+stands around it in its file, and what that takes from the rigs) is. One that survived is tried again with every test that has come or changed since.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def source_of(mutant: Mutant) -> str:
 
 
 def test_digest(nodeid: str) -> str:
-    """Digest of a test: itself, what of its file is no test, and the rigs that this imports; "" if it is gone."""
+    """Digest of a test: itself, what of its file is no test, and what that takes from the rigs; "" if it is gone."""
     file, _, name = nodeid.partition("::")
     tests, around = _tests_of(file)
     name = name.partition("[")[0]
@@ -58,19 +58,57 @@ def test_digest(nodeid: str) -> str:
 @cache
 def _tests_of(file: str) -> tuple[dict[str, str], str]:
     """`(tests by name, digest of all else)` of a test file."""
-    path = ROOT / file
-    if not path.is_file():
+    if not (ROOT / file).is_file():
         return {}, ""
     tests: dict[str, str] = {}
     around: list[str] = []
-    for node in ast.parse(path.read_text()).body:
+    for node in ast.parse((ROOT / file).read_text()).body:
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
             tests[node.name] = ast.unparse(node)
-            continue
-        around.append(ast.unparse(node))
+        else:
+            around.append(ast.unparse(node))
+    taken: dict[tuple[str, str], str] = {}
+    for rig, name in _rigs(file).values():
+        _take(rig, name, taken)
+    return tests, _digest(*around, *(taken[key] for key in sorted(taken)))
+
+
+@cache
+def _rigs(file: str) -> dict[str, tuple[str, str]]:
+    """What a file imports from others of `tests`, by the name it has here: `(file, name there)`."""
+    found: dict[str, tuple[str, str]] = {}
+    for node in ast.parse((ROOT / file).read_text()).body:
         if isinstance(node, ast.ImportFrom) and node.module is not None and node.module.startswith("tests."):
-            around.append(_tests_of(node.module.replace(".", "/") + ".py")[1])
-    return tests, _digest(*around)
+            found |= {a.asname or a.name: (node.module.replace(".", "/") + ".py", a.name) for a in node.names}
+    return found
+
+
+@cache
+def _definitions(file: str) -> dict[str, list[ast.stmt]]:
+    """Statements at the top of a file by the name they define; "" = those that define none."""
+    found: dict[str, list[ast.stmt]] = {}
+    for node in ast.parse((ROOT / file).read_text()).body:
+        names = [""]
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+            names = [node.name]
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names = [n.id for target in targets for n in ast.walk(target) if isinstance(n, ast.Name)] or [""]
+        for name in names:
+            found.setdefault(name, []).append(node)
+    return found
+
+
+def _take(file: str, name: str, taken: dict[tuple[str, str], str]) -> None:
+    """A definition of a rig and all that it needs of this and other rigs, into `taken`."""
+    if (file, name) in taken or name not in _definitions(file):
+        return
+    nodes = _definitions(file)[name]
+    taken[file, name] = "\n".join(ast.unparse(node) for node in nodes)
+    _take(file, "", taken)
+    for node in nodes:
+        for used in {n.id for n in ast.walk(node) if isinstance(n, ast.Name)}:
+            _take(*_rigs(file).get(used, (file, used)), taken)
 
 
 def load(folder: Path) -> dict[str, Answer]:

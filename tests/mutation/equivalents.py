@@ -33,6 +33,10 @@ EQUIVALENT: dict[str, str] = {
     "interlock.__main__:main: `lock < 0`: Lt -> LtE": "descriptor 0 is standard input, never the lock",
     "eegloop.single:only_one: `20`: 20 -> 21": "no process's number is so long",
     "eegloop.single:only_one: `time.monotonic() >= until_s`: GtE -> Gt": "it asks once more in the very last tick of the clock",
+    "interlock.strict:read: `1`: 1 -> 2": "one byte more is read of a file that is refused for its size either way",
+    "interlock.judge:Judge._advance: `if self.mode is not STOPPED:`: condition True": "while stopped a trip does nothing, and level and target are zero",
+    "interlock.judge:Judge._arm: `self.ending = ''`: assignment removed": "whatever stopped it has emptied it",
+    "interlock.loop:Loop._answer_stoppers: `stopper.connection.close()`: statement removed": "the last reference goes with the function, which closes it",
     "control.envelope:_caps: `cap_ma >= 0.0`: GtE -> Gt": "a cap of exactly zero becomes zero either way",
     "control.envelope:_whole_ua: `amplitude_ma <= 0.0`: LtE -> Lt": "exactly zero, rounded down to whole microamperes, is zero",
 }

@@ -112,6 +112,7 @@ class Mutation:
             if before is None or any(test.digest not in passed for test in tests):
                 todo.append((mutant, passed, tests))
         random.Random(4).shuffle(todo)  # so that a part of the run is a fair sample of the whole
+        todo.sort(key=lambda entry: bool(entry[1]))  # those that survived before, and are tried with new tests only, come last
         gc.collect()
         gc.freeze()
         children = []

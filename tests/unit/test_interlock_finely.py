@@ -19,7 +19,7 @@ from interlock.account import Account
 from interlock.anchor import Anchor
 from interlock.keys import certified_keys
 from interlock.ledger import Book
-from interlock.refusals import MS
+from interlock.refusals import LEASE_NS, MS
 from tests.interlock_bench import PULSES, SITE, Seat, Signer, make_program, make_pulses, valid_now, write_keys
 from tests.still_loop import Still
 from tests.unit.test_interlock_process_start import Start, start
@@ -180,3 +180,62 @@ def test_a_descriptor_of_number_zero_is_a_device_that_is_there(tmp_path: Path, m
     still.loop._tick(still.now_ns)
     assert "connect" not in still.driver.told[len(told) :] and still.driver.polls == polls + 1
     still.close()
+
+
+def test_what_is_stopped_is_not_ended_once_more_when_its_time_is_over() -> None:
+    seat = Seat(session_ms=20_000)
+    seat.run_at(0.3)
+    seat.perform(seat.judge.stop("enough", seat.now_ns))
+    said = seat.judge.reason
+    seat.pass_ms(30_000, step_ms=50)
+    assert seat.judge.reason == said and [event.event for event in seat.events].count("stopped") == 1
+    assert "going_down" not in [event.event for event in seat.events]
+
+
+def test_each_arming_counts_ticks_anew() -> None:
+    seat = Seat()
+    seat.run_at(0.3)
+    assert seat.judge.tick_number > 0 and seat.judge.tick_ns > 0
+    seat.perform(seat.judge.stop("enough", seat.now_ns))
+    seat.pass_ms(100)
+    seat.arm()
+    assert (seat.judge.tick_number, seat.judge.tick_ns) == (0, 0)
+    assert seat.judge.lease_end_ns == seat.now_ns + LEASE_NS and seat.judge.armed_ns == seat.now_ns
+
+
+def test_only_time_that_surely_passed_counts_to_the_last_second() -> None:
+    entry = {"boot_id": "b", "synchronized": True, "course": "c", "session": "s", "uc": 1.0, "ms": 1.0}
+    book = Book("b", True)
+    assert book.counted_s(5 * S, 1e9) == 0.0
+    book.apply("close", entry, 100 * S, 1e9)
+    assert book.counted_s(100 * S, 1e9) == 0.0 and book.counted_s(99 * S, 2e9) == 0.0
+    assert book.counted_s(100 * S + S // 4, 0.0) == 0.25
+    for boot_id, synchronized, boot_ns, wall_s, counted_s in (
+        ("c", False, 0, 2e9, 0.0), ("c", False, 3 * S, 2e9, 3.0), ("c", True, 3 * S, 1e9 + 60.0, 60.0), ("c", True, 3 * S, 1e9, 3.0),
+    ):  # fmt: skip
+        again = Book(boot_id, synchronized)
+        again.apply("close", entry, 100 * S, 1e9)
+        assert again.counted_s(boot_ns, wall_s) == counted_s
+
+
+@pytest.mark.parametrize(("behind_s", "refused"), [(1.0, False), (1.5, True), (0.0, False)])
+def test_a_clock_may_be_a_second_behind_the_ledger(behind_s: float, refused: bool) -> None:
+    book = Book("b", True)
+    book.apply("opened", {"boot_id": "b", "synchronized": True}, 0, 1e9)
+    refusal = book.refusal(Seat().judge.rules, "s", 10 * S, 1e9 - behind_s)
+    assert (refusal is not None and refusal.field == "clock") == refused
+
+
+def test_what_stood_in_a_lock_is_gone(tmp_path: Path) -> None:
+    (tmp_path / "x.lock").write_text("12345678901234567890\n and more\n")
+    lock = only_one(tmp_path / "x.lock", 0.0)
+    assert (tmp_path / "x.lock").read_text() == f"{os.getpid()}\n"
+    os.close(lock)
+
+
+def test_the_slowest_alternating_current_counts_as_such() -> None:
+    seat = Seat(modality="tacs", frequency_millihz=500, amplitude_ua=1000, start_ua=500)
+    seat.run_at(0.3)
+    before_uc = seat.judge.account.charge_uc
+    seat.pass_ms(100)
+    assert seat.judge.account.charge_uc - before_uc == pytest.approx(0.3 * 0.5**0.5 * 100)
