@@ -217,6 +217,8 @@ class BiomarkerPlant:
         self._bad = bad.tolist()
         self._rows = rows
         self._row = 0
+        n_channels = len(profile.channels)
+        self._nothing = (math.nan,) * n_channels, (False,) * n_channels
         hop_s = profile.hop_s
         self._onset, self._washout = math.exp(-hop_s / settings.onset_s), math.exp(-hop_s / settings.washout_s)
         self._direct_ma = self._alternating_ma = 0.0
@@ -260,13 +262,13 @@ class BiomarkerPlant:
         self._alternating_ma = swinging + (alternating - swinging) * keep
         self._quiet_rows = 0 if amplitude_ma != 0 else self._quiet_rows + 1
 
-        expected = self._expected(seen_direct, seen_alternating, row)
-        clean = self._quiet_rows >= self._settle_rows
-        good = tuple(clean and not wrong for wrong in self._bad[row])
-        values = tuple(
-            mean + residual if ok else math.nan for mean, residual, ok in zip(expected, self._noise[row], good, strict=True)
-        )
-        return Reading((row + 1) * self._profile.hop_s, values, good, self._direct_ma)
+        t_s = (row + 1) * self._profile.hop_s
+        if self._quiet_rows < self._settle_rows:
+            return Reading(t_s, *self._nothing, self._direct_ma)
+        good = [not wrong for wrong in self._bad[row]]
+        seen = zip(self._expected(seen_direct, seen_alternating, row), self._noise[row], good, strict=True)
+        values = [mean + residual if ok else math.nan for mean, residual, ok in seen]
+        return Reading(t_s, tuple(values), tuple(good), self._direct_ma)
 
     def _table(self, kind: int) -> list[list[list[float]]]:
         made = self._tables[kind]
