@@ -87,19 +87,22 @@ def recording(folder: Path, name: str) -> Count:
     return Count(name, len(listed), _near(listed, times), len(times), false, polarity)
 
 
-def brain(seed: int, seconds: int = 300) -> Count:
-    """A virtual brain under the default headset, all its other artifacts on."""
-    plant = Brain(BrainSettings(seed=seed))
+MUSE = ("TP9", "AF7", "AF8", "TP10")  # recorded against Fpz, in the middle of the eyes' field
+
+
+def brain(seed: int, seconds: int = 300, montage: tuple[str, ...] | None = None, reference: str = "Fpz") -> Count:
+    """A virtual brain, all its other artifacts on, under the default headset or under these electrodes against this reference."""
+    plant = Brain(BrainSettings(seed=seed) if montage is None else BrainSettings(seed=seed, montage=montage, reference=reference))
     pieces, peaks = [], []
     for _ in range(seconds):
         pieces.append(plant.advance(int(plant.settings.sample_rate_hz)))
         peaks += [event.peak_s for event in plant.truth().events if event.kind == "blink"]
-    montage = plant.settings.montage
-    info = StreamInfo("brain", "brain", plant.settings.sample_rate_hz, montage, ("eeg",) * len(montage), 187_500.0)
+    labels = plant.settings.montage
+    info = StreamInfo("brain", "brain", plant.settings.sample_rate_hz, labels, ("eeg",) * len(labels), 187_500.0)
     times, polarity = detected(np.vstack(pieces).astype(np.float64), info)
     listed = np.array([peak for peak in peaks if peak < seconds - 1.0])
     return Count(
-        f"virtual brain, seed {seed}",
+        f"virtual brain, seed {seed}" + ("" if montage is None else f", {len(montage)} ch against {reference}"),
         len(listed),
         _near(listed, times),
         len(times),
@@ -114,7 +117,11 @@ def _near(these: F64, those: F64) -> int:
 
 
 def table(folder: Path) -> list[Count]:
-    return [*(recording(folder, name) for name in FRONTAL), *(brain(seed) for seed in (1, 2, 3))]
+    return [
+        *(recording(folder, name) for name in FRONTAL),
+        *(brain(seed) for seed in (1, 2, 3)),
+        *(brain(seed, 200, MUSE) for seed in (4, 5)),
+    ]
 
 
 def main() -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import statistics
 import time
@@ -93,6 +94,30 @@ def brain_cases(seconds: float = 120.0, seeds: tuple[int, ...] = (1, 2)) -> Iter
             np.angle(alpha),
             strong,
             50,
+        )
+
+
+def tone_cases(levels_db: tuple[int, ...] = (15, 20), seconds: float = 120.0, seed: int = 1) -> Iterator[Case]:
+    """A rhythm of 10 Hz whose phase wanders (1 rad in a second) and whose amplitude waxes and wanes, in pink noise.
+
+    `levels_db`: the rhythm's power over the noise's within 8-12 Hz. The truth is the rhythm's own phase where its amplitude is above
+    the median.
+    """
+    n, rate = round(seconds * 250), 250.0
+    rng = np.random.default_rng(seed)
+    f = np.fft.rfftfreq(n, 1 / rate)
+    pink = np.fft.irfft(np.fft.rfft(rng.standard_normal(n)) / np.sqrt(np.maximum(f, 0.5)), n)
+    inside = np.abs(np.fft.rfft(pink)[(f >= 8) & (f < 12)])
+    noise = 2 * float(np.sum(inside**2)) / n**2
+    phase = 2 * np.pi * 10 * np.arange(n) / rate + np.cumsum(rng.standard_normal(n)) / math.sqrt(rate)
+    swell = np.fft.irfft(np.fft.rfft(rng.standard_normal(n)) * np.exp(-((f / 0.3) ** 2)), n)
+    amplitude = 1 + 0.4 * swell / swell.std()
+    strong = amplitude >= np.median(amplitude)
+    strong[: 10 * 250] = strong[-250:] = False
+    for level_db in levels_db:
+        x = math.sqrt(2 * noise * 10 ** (level_db / 10)) * amplitude * np.cos(phase) + pink
+        yield Case(
+            f"tone in pink noise, {level_db} dB", 10 * x / x.std(), rate, (8.0, 12.0), np.angle(np.exp(1j * phase)), strong, 50
         )
 
 
@@ -233,7 +258,7 @@ def main() -> int:
     parser.add_argument("--data", help="folder of the shared recordings")
     arguments = parser.parse_args()
     folder = data_folder(arguments.data)
-    cases = [*(shared_cases(folder) if folder else []), *brain_cases()]
+    cases = [*(shared_cases(folder) if folder else []), *brain_cases(), *tone_cases()]
     scores: dict[Method, list[Score]] = {m: [score(c, m) for c in cases] for m in ("learned", "echt", "sine_fit")}
     speed = speed_rows()
     if arguments.json:

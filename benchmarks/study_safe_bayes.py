@@ -10,16 +10,19 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from control.gaussian_process import Kernel
 from control.safe_search import CAUTION, Domain, Search, Trial, learned, posterior, propose, tried
-from simulators.response_surface import FLOOR, NOISE_SD, draw, length_of
+from eegloop.signal import F64
+from simulators.response_surface import FLOOR, NOISE_SD, ResponseSurface, draw, length_of
 
 TRIALS = 40
 BELIEFS = (("known", 1.0, False), ("fitted", 1.0, True), ("1.5 x wrong", 1.5, False))
+CAUTIONS = (("none", 1.0), ("shipped", CAUTION))
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +35,27 @@ class Result:
     trials_to_90: int
 
 
-def run_seed(dimensions: int, factor: float, fit: bool, caution: float, seed: int) -> Result:
+@dataclass(frozen=True, slots=True)
+class Person:
+    """One seed's person and what is true of them at every point of the grid, (n,)."""
+
+    surface: ResponseSurface
+    truth: F64
+
+
+def person_of(dimensions: int, seed: int) -> Person:
+    """The person of a seed; the same whatever is believed of them."""
+    points = Domain(Search(dimensions, (0.5,) * dimensions, FLOOR, Kernel(1.0, 1.0, NOISE_SD))).points
+    surface = draw(dimensions, seed, points)
+    return Person(surface, surface.truth(points))
+
+
+def run_seed(person: Person, factor: float, fit: bool, caution: float, seed: int) -> Result:
     """One person, from the start until done."""
+    dimensions, truth = person.surface.dimensions, person.truth
     kernel = Kernel(length_of(dimensions) * factor, 1.0, NOISE_SD)
-    domain = Domain(Search(dimensions, (0.5,) * dimensions, FLOOR, kernel))
-    surface = draw(dimensions, seed, domain.points)
-    search = Search(dimensions, tuple(surface.start), FLOOR, kernel, caution=caution, fit=fit, most_n=TRIALS)
+    search = Search(dimensions, tuple(person.surface.start), FLOOR, kernel, caution=caution, fit=fit, most_n=TRIALS)
     domain = Domain(search)
-    truth = surface.truth(domain.points)
     reachable = domain.connected(truth >= FLOOR)
     gain = float(truth[reachable].max() - truth[domain.start])
     noise = np.random.default_rng((seed, dimensions, 78))
@@ -62,8 +78,22 @@ def run_seed(dimensions: int, factor: float, fit: bool, caution: float, seed: in
     return Result(unsafe, share, len(trials), to_90)
 
 
-def _one(job: tuple[int, float, bool, float, int]) -> Result:
-    return run_seed(*job)
+def run_person(dimensions: int, seed: int) -> list[Result]:
+    """Every belief and caution on one person, in the table's order."""
+    person = person_of(dimensions, seed)
+    return [run_seed(person, factor, fit, caution, seed) for _, factor, fit in BELIEFS for _, caution in CAUTIONS]
+
+
+def _one(job: tuple[int, int]) -> list[Result]:
+    return run_person(*job)
+
+
+def row(dimensions: int, belief: str, caution: str, results: Sequence[Result]) -> str:
+    """One line of the table."""
+    clean = np.mean([r.unsafe == 0 for r in results])
+    share, to_90, trials = (np.median([getattr(r, f) for r in results]) for f in ("share", "trials_to_90", "trials"))
+    said = f"> {TRIALS}" if to_90 > TRIALS else f"{to_90:.0f}"
+    return f"| {dimensions} | {belief} | {caution} | {clean:.1%} | {share:.1%} | {said} | {trials:.0f} |"
 
 
 def main() -> None:
@@ -80,19 +110,11 @@ def main() -> None:
     begun = time.monotonic()
     with multiprocessing.Pool() as pool:
         for dimensions in options.dimensions:
-            for name, factor, fit in BELIEFS:
-                for caution in (1.0, CAUTION):
-                    jobs = [(dimensions, factor, fit, caution, options.first + i) for i in range(options.seeds)]
-                    results = pool.map(_one, jobs, chunksize=5)
-                    clean = np.mean([r.unsafe == 0 for r in results])
-                    shipped = "shipped" if caution == CAUTION else "none"
-                    share, to_90, trials = (
-                        np.median([getattr(r, f) for r in results]) for f in ("share", "trials_to_90", "trials")
-                    )
-                    said = f"> {TRIALS}" if to_90 > TRIALS else f"{to_90:.0f}"
-                    print(
-                        f"| {dimensions} | {name} | {shipped} | {clean:.1%} | {share:.1%} | {said} | {trials:.0f} |", flush=True
-                    )
+            jobs = [(dimensions, options.first + i) for i in range(options.seeds)]
+            columns = zip(*pool.map(_one, jobs, chunksize=2), strict=True)
+            named = ((belief, caution) for belief, _, _ in BELIEFS for caution, _ in CAUTIONS)
+            for (belief, caution), results in zip(named, columns, strict=True):
+                print(row(dimensions, belief, caution, results), flush=True)
     print(f"{time.monotonic() - begun:.0f} s")
 
 

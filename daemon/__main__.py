@@ -142,6 +142,22 @@ def check(
     raise typer.Exit(examine(_configured(config), data, seconds if loop else None, seat, json_output))
 
 
+@app.command(epilog="Example: eegloop contact --seat seat1 --seconds 30")
+def contact(
+    config: ConfigFile = None,
+    data: Data = Path("data"),
+    seat: Annotated[str | None, typer.Option(help="Which seat's headset [default: the first one's].")] = None,
+    seconds: Annotated[float, typer.Option(min=1.0, max=3600.0, help="How long to measure, s.")] = 30.0,
+    json_output: Annotated[bool, typer.Option("--json", help="Print the last values as JSON.")] = False,
+) -> None:
+    """Electrode resistances in kΩ, if the headset measures them: before a session, never while the seat's service runs."""
+    signal.signal(signal.SIGINT, _quietly)
+    signal.signal(signal.SIGTERM, _quietly)
+    from daemon.contact_command import contact as measure
+
+    raise typer.Exit(measure(_configured(config), data, seat, seconds, json_output))
+
+
 @app.command(epilog="Example: eegloop link --data data")
 def link(data: Data = Path("data")) -> None:
     """Print a new one-time sign-in link for the running service."""

@@ -13,21 +13,16 @@ import fcntl
 import hashlib
 import json
 import os
-import pwd
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from daemon.audit import AuditTrail, Head, head_path, sound_lines, verify_chain
 from eegloop.errors import RecordingError
+from eegloop.kept import replace_file
 from eegloop.ports import Clock
 
 _OWN = ("created", "torn_line_removed", "events_refused")  # of the chain itself, not of the person
-
-
-def state_folder() -> Path:
-    """The user's own; the home directory is that of the password database, which no environment variable moves."""
-    return Path(pwd.getpwuid(os.getuid()).pw_dir) / ".local" / "state" / "eegloop" / "answers"
 
 
 class AnswerAnchor:
@@ -36,7 +31,7 @@ class AnswerAnchor:
     Parameters
     ----------
     folder : Path
-        `state_folder()`; made if it is not there.
+        `eegloop.kept.state_folder("answers")`; made if it is not there.
     chain : Path
         This person's file of answers.
 
@@ -71,19 +66,7 @@ class AnswerAnchor:
         """The line `head` is on the disk: from now on it must be there. OSError if that cannot be kept."""
         if not head.count:
             return
-        new = self._path.with_suffix(".new")
-        file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        try:
-            os.write(file, json.dumps({"chain": self._chain, "count": head.count, "hash": head.hash}).encode())
-            os.fsync(file)
-        finally:
-            os.close(file)
-        new.replace(self._path)
-        folder = os.open(self._path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        replace_file(self._path, json.dumps({"chain": self._chain, "count": head.count, "hash": head.hash}).encode())
 
 
 def open_answers(

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from control.prescription import TrustedKey, demo_prescription, new_key, parse_trusted, public_key, sign, trusted_bytes, verify
 from daemon import measure
-from daemon.answer_anchor import state_folder
 from daemon.answers import AnswerBook
 from daemon.audit import AuditTrail
 from daemon.loop import Line
@@ -20,6 +19,7 @@ from dsp.pipeline import Pipeline
 from eegloop import __version__, launch
 from eegloop.config import Config, Seat
 from eegloop.errors import ConfigError, SetupError, SourceError
+from eegloop.kept import state_folder
 from eegloop.layout import Layout
 from eegloop.ports import Clock, EegSource
 from eegloop.signal import StreamInfo
@@ -121,7 +121,7 @@ def answers(seat: Seat, layout: Layout, signed: Signed, clock: Clock, demo: bool
     if prescription.authority == Authority.OBSERVE:
         return None
     remembers = not (demo and prescription.device == "simulated")
-    state = None if prescription.device == "simulated" else state_folder()
+    state = None if prescription.device == "simulated" else state_folder("answers")
     return AnswerBook(
         layout.person(seat.person),
         seat.person,

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from daemon.serial_ports import SerialPort, bluetooth_adapters, serial_ports
 from drivers.sources.brainflow import boards
 from drivers.sources.brainflow_boards import BoardDescription, PresetDescription
+from drivers.sources.brainflow_contact import contact_mode
 from drivers.sources.lsl_inlet import StreamSeen, list_streams
 from drivers.sources.lsl_network import configure
 from eegloop.plugins import kinds
@@ -40,7 +41,8 @@ def list_devices(json_output: bool) -> None:
     print(f"\nBoards (source: kind: brainflow, board: NAME), {sum(b.eeg is not None for b in known)} with EEG:")
     for board in known:
         if board.eeg is not None or board.run_here:
-            print(f"  {board.board:32} {_brings(board)}\n      {board.needs}")
+            contact = "; eegloop contact shows its electrodes' resistance" if contact_mode(board.board) else ""
+            print(f"  {board.board:32} {_brings(board)}\n      {board.needs}{contact}")
     rest = [b.board for b in known if b.eeg is None and not b.run_here]
     print(f"  without EEG, so of no use as a source: {', '.join(rest)}")
 
@@ -77,6 +79,6 @@ def _stream(preset: PresetDescription) -> str:
 def _json(board: BoardDescription) -> dict[str, object]:
     return {
         "board": board.board, "needs": board.needs, "required": list(board.required), "has_eeg": board.eeg is not None,
-        "run_here": board.run_here,
+        "run_here": board.run_here, "measures_contact": contact_mode(board.board) is not None,
         "presets": [{**asdict(p), "kinds": dict(p.kinds), "names": list(p.names)} for p in board.presets],
     }  # fmt: skip

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from dsp.codes import Code
+from dsp.codes import OF_THE_BODY, Code
 from dsp.contact import STRETCH_S, Contact
 from dsp.electrodes import direction
 from dsp.eyes import EyeEvent, Eyes
@@ -26,20 +26,29 @@ _MUSCLE_UNKNOWN = 2.0  # before there is one: this many times the setting
 STRONG = 4.0  # times the limit's power: one such block spoils a window
 _BASELINE, _BASELINE_LEAST, _REFRESH = 24, 3, 3  # stretches: a minute, 7.5 s, 7.5 s
 BLINK_BEFORE_S, BLINK_AFTER_S = 0.15, 0.25
-# An excursion that is as large behind as in front is no blink but the head or its cable moving.
+# An excursion that is as large behind as in front is no blink but the head or its cable moving. Not so if all behind goes the other
+# way: then the reference lies in the eyes' field (a Muse's on Fpz), and what is behind shows the reference's own part of the blink.
 EVERYWHERE = 0.8
+APART_S = 0.3
+EARS_PERHAPS = 1.5  # alpha there is larger than in front
+_OF_THE_PERSON = OF_THE_BODY | {Code.MOVEMENT}
 _COVARIANCE_RATE_HZ = 125.0
 _LOGGED = 4096
 
 
 class Finding(NamedTuple):
-    """Blocks `first` to `last` of these channels are an artifact; with `spoils`, so is every window that holds one of them."""
+    """Blocks `first` to `last` of these channels are an artifact; with `spoils`, so is every window that holds one of them.
+
+    `only` "perhaps": it may be one, the look at the eyes will tell when it has seen what follows; "slow": what there is of it lies
+    below `EYES_HZ`.
+    """
 
     code: Code
     first: int
     last: int
     channels: Bool
     spoils: bool
+    only: Literal["", "perhaps", "slow"] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +76,7 @@ class Artifacts:
         self._beside: Bool = self._near_eyes & (np.abs(at[:, 0]) > 0.25)
         self._neck: Bool = (at[:, 1] < -0.75) & (at[:, 1] > -1.5) & (at[:, 2] < 0.25)
         self._front = self.eyes.front
+        self._front_and_ears = np.concatenate([self.eyes.front, self.eyes.ears])
         self._per_stretch = max(1, round(STRETCH_S * rate / float(grid.block_length)))
         self._depth = self._per_stretch + 4
         self._steepness: F64 = np.zeros((self._depth, c))
@@ -85,7 +95,9 @@ class Artifacts:
         self._steep_at: int | None = None
         self._steep: Bool = np.zeros(c, dtype=np.bool_)
         self._stride = max(1, int(rate / _COVARIANCE_RATE_HZ))
-        self._covariance: F64 = np.zeros((c, c))
+        self._covariance: F64 = np.zeros((c, c))  # of the stretch's blocks without an artifact of the body, and of the others
+        self._disturbed: F64 = np.zeros((c, c))
+        self._calm_blocks = 0
         self._zero_mean = has_high_pass
         self._since = 0  # blocks in a row
         self.contact = Contact(info, eeg, settings.drift_uv_per_s)
@@ -138,11 +150,14 @@ class Artifacts:
                 found.append(Finding(Code.GRADIENT, block, block, steep, spoils=False))
         if self.eyes.active:
             self._look_at_eyes(block, first, raw, extreme, found)
-        if not found:  # a blink makes all frontal channels alike for a moment
-            thinned = filtered[:, :: self._stride]
-            if not self._zero_mean:
-                thinned = thinned - thinned.mean(1, keepdims=True)
+        thinned = filtered[:, :: self._stride]
+        if not self._zero_mean:
+            thinned = thinned - thinned.mean(1, keepdims=True)
+        if found and any(finding.code in _OF_THE_PERSON and not finding.only for finding in found):
+            self._disturbed += thinned @ thinned.T  # a blink makes all frontal channels alike for a moment
+        else:
             self._covariance += thinned @ thinned.T
+            self._calm_blocks += 1
         return found
 
     # -- muscle, steps -------------------------------------------------------------------------
@@ -176,10 +191,16 @@ class Artifacts:
     def _look_at_eyes(self, block: int, first: int, raw: F64, extreme: F64, found: list[Finding]) -> None:
         blink_uv = self._settings.blink_uv
         if blink_uv is not None and self._front.size:
-            front = extreme[self._front].tolist()
+            heights = extreme[self._front_and_ears].tolist()
+            front, ears = heights[: self._front.size], heights[self._front.size :]
             if min(front) > blink_uv and max(front) > 2 * blink_uv:
                 # too early to say what it is, but no window may use it as brain
                 found.append(Finding(Code.BLINK, block, block, self._near_eyes & (extreme > blink_uv / 2), spoils=False))
+            # without a high pass an offset is no height
+            if self._zero_mean and (min(front) > blink_uv or (ears and min(ears) > EARS_PERHAPS * blink_uv)):
+                near = self._near_eyes.copy()
+                near[self.eyes.ears] = True
+                found.append(Finding(Code.BLINK, block, block, near & (extreme > blink_uv / 2), spoils=False, only="perhaps"))
         for event in self.eyes.take(block, first, raw):
             self._eye_event(event, block, found)
 
@@ -192,7 +213,10 @@ class Artifacts:
             return
         own = self._extremes[np.arange(from_block, to_block + 1) % self._depth].max(0)
         size = float(own[self._front].max()) if self._front.size else 0.0
-        if event.kind == "blink" and self._behind.any() and float(np.median(own[self._behind])) > EVERYWHERE * size:
+        plain = event.kind == "blink" and not event.against_ears  # against the ears, what moves everything moves nothing
+        everywhere = plain and self._behind.any() and float(np.median(own[self._behind])) > EVERYWHERE * size
+        moved = self._moved(event.sample, block) if everywhere or event.against_ears else None
+        if everywhere and not self._opposed(moved, event.height_uv):
             self.log.append(ArtifactEvent("movement", event.sample, event.height_uv))
             large = self._eeg & (own > 2 * abs(event.height_uv) / 3)
             found.append(Finding(Code.MOVEMENT, from_block, to_block, large, spoils=True))
@@ -201,11 +225,33 @@ class Artifacts:
         code = Code.BLINK if event.kind == "blink" else Code.EYE_MOVEMENT
         near = self._near_eyes if event.kind == "blink" else self._beside
         floor = (self._settings.blink_uv if event.kind == "blink" else self._settings.eye_uv) or 0.0
+        if moved is not None:
+            # the reference lies in the eyes' field: whatever it has moved shows a blink too
+            near = near | (self._eeg & (np.abs(moved) > floor / 3))
         touched = near & (own > floor / 2)
+        found.append(Finding(code, from_block, to_block, near, spoils=False, only="slow"))
         found.append(Finding(code, from_block, to_block, touched, spoils=False))
         ruled = touched & (own > 2 * floor)
         if ruled.any():
             found.append(Finding(code, from_block, to_block, ruled, spoils=True))
+
+    def _moved(self, sample: int, block: int) -> F64 | None:
+        """How far each channel's level lies in the block of `sample` from that `APART_S` before and after; None if those are not known."""
+        reach = max(1, round(APART_S * self._rate_hz / float(self._grid.block_length)))
+        peak = self._grid.block_of(sample)
+        oldest = block - min(self._since, self._depth) + 1
+        around = [at for at in (peak - reach, peak + reach) if oldest <= at <= block]
+        if peak < oldest or not around:
+            return None
+        return np.asarray(
+            (self._levels[peak % self._depth] - self._levels[np.array(around) % self._depth].mean(0)) / 2, dtype=np.float64
+        )
+
+    def _opposed(self, moved: F64 | None, height_uv: float) -> bool:
+        """Whether all channels behind move against the frontal ones."""
+        if moved is None:
+            return False
+        return bool(np.all(moved[self._behind] * height_uv < 0) and np.mean(moved[self._front]) * height_uv > 0)
 
     # -- once a stretch ------------------------------------------------------------------------
 
@@ -219,7 +265,10 @@ class Artifacts:
             rows = np.arange(block - self._per_stretch + 1, block + 1) % self._depth
             noise = self._steepness[rows].mean(0)
             shift = (self._levels[rows[-1]] - self._levels[rows[0]]) / 2
-            self.contact.stretch(self._covariance, noise, shift, dead, line_uv2, impedance_kohm)
+            # What never stops is no blink and no clench: a bad electrode or reference looks like them all the time.
+            calm = 2 * self._calm_blocks >= self._per_stretch
+            covariance = self._covariance if calm else self._covariance + self._disturbed
+            self.contact.stretch(covariance, noise, shift, dead, line_uv2, impedance_kohm)
             self._own.append(noise)
             self._since_refresh += 1
             if self._since_refresh >= _REFRESH and len(self._own) >= _BASELINE_LEAST:
@@ -228,4 +277,6 @@ class Artifacts:
                 self._muscle_limit = np.maximum(self._muscle_uv2, MUSCLE_TIMES**2 * own)
                 self._least_muscle_limit = float(self._muscle_limit.min())
         self._covariance[:] = 0.0
+        self._disturbed[:] = 0.0
+        self._calm_blocks = 0
         return whole

@@ -29,7 +29,7 @@ _BAD, _GOOD = 0.5, 0.6
 _NOISE = (2.0, 8.0)
 _LINE = (3.0, 30.0)
 _LEAST_LINE_UV2 = 25.0
-_IMPEDANCE_KOHM = (50.0, 200.0)  # dry electrodes work at 50; at 200 none does
+IMPEDANCE_KOHM = (50.0, 200.0)  # dry electrodes work at 50; at 200 none does
 
 
 def neighbors(info: StreamInfo) -> Bool:
@@ -136,8 +136,8 @@ class Contact:
         if impedance_kohm is not None:
             # Infinite (open) or negative (no reading makes sense of it) is the worst there is; NaN is not known.
             broken = np.isinf(impedance_kohm) | (impedance_kohm < 0.0)
-            kohm = np.where(broken, _IMPEDANCE_KOHM[1], np.nan_to_num(impedance_kohm))
-            _lower(score, _falling(kohm, 1.0, _IMPEDANCE_KOHM))
+            kohm = np.where(broken, IMPEDANCE_KOHM[1], np.nan_to_num(impedance_kohm))
+            _lower(score, _falling(kohm, 1.0, IMPEDANCE_KOHM))
         if self._odd.any:
             score = np.where(self._odd.on, np.minimum(score, 0.3), score)
         self._scores.append(np.where(self._eeg, score, np.nan))

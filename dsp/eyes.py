@@ -2,6 +2,10 @@
 
 The filter is a 60 ms-wide smoother minus a 0.8 s-wide local mean (about 1-10 Hz, no phase shift): a blink keeps its shape and its
 time, at the price of 0.4 s. What is found lies on the absolute sample grid, whatever the chunks.
+
+Blinks are looked for twice: at the frontal electrodes as recorded, and at these against an electrode by each ear. The second look
+does not depend on where the reference sits: one on the forehead (a Muse's) takes the blink off the frontal electrodes and puts it,
+upside down, on all others; an average reference halves it.
 """
 
 from __future__ import annotations
@@ -24,6 +28,9 @@ LEAST_RATE_HZ = 125.0  # peaks are looked for at this rate or a little above
 STEP_FROM_S, STEP_TO_S = 0.02, 0.1  # a gaze step: mean of this stretch after, minus the one before
 # The other frontal electrode must see at least this share of a blink: an electrode pop is seen by one alone.
 SHARED = 0.2
+# Low and lateral: what an electrode "by an ear" is. Parietal, occipital and central ones carry too much alpha to compare with.
+EAR_HEIGHT = -0.85
+SAME_S = 0.1  # the two looks at one blink differ by less
 # Evidence of polarity: squared heights, capped, of the newest candidates; one clear blink decides.
 _EVIDENCE = 40
 _CAP_UV = 150.0
@@ -43,6 +50,7 @@ class EyeEvent:
     kind: Kind
     sample: int
     height_uv: float
+    against_ears: bool = False
 
 
 def frontal(info: StreamInfo) -> tuple[int, ...]:
@@ -75,6 +83,50 @@ def lateral(info: StreamInfo) -> tuple[int, int] | None:
         return None
     _, i, j = min(found)
     return i, j
+
+
+def ears(info: StreamInfo) -> tuple[int, ...]:
+    """The left and right EEG electrode nearest the ears, out of the eyes' field; () without one on each side."""
+    best: dict[int, tuple[float, int]] = {}
+    for i, (name, kind) in enumerate(zip(info.channels, info.kinds, strict=True)):
+        at = direction(name) if kind == "eeg" else None
+        if at is None or at[1] > 0.1:
+            continue
+        side, height = int(np.sign(at[0])), float(at[2] - abs(at[0]))
+        if height > EAR_HEIGHT:
+            continue
+        if side not in best or height < best[side][0]:
+            best[side] = (height, i)
+    return tuple(i for _, i in best.values()) if len(best) == 2 else ()
+
+
+class _Polarity:
+    """The sign of a person's blinks in one look, found from the candidates themselves: those of the right sign are larger."""
+
+    def __init__(self, fixed: int, rate_hz: float) -> None:
+        self._fixed = self.sign = fixed
+        self._evidence: deque[tuple[int, float]] = deque(maxlen=_EVIDENCE)
+        self._held: deque[tuple[int, int, float]] = deque(maxlen=_EVIDENCE)
+        self._held_samples = round(_HELD_S * rate_hz)
+
+    def take(self, sample: int, sign: int, height: float) -> list[tuple[int, float]]:
+        """One more candidate; returns (sample, signed height) of those that are now known to be blinks."""
+        self._evidence.append((sign, min(height, _CAP_UV) ** 2))
+        self._held.append((sample, sign, height))
+        self.sign = self._fixed or self._leaning()
+        if not self.sign:
+            return []
+        found = [(at, s * h) for at, s, h in self._held if s == self.sign and at >= sample - self._held_samples]
+        self._held.clear()
+        return found
+
+    def _leaning(self) -> int:
+        """The polarity that the candidates speak for; the one before while they do not speak clearly."""
+        total = sum(weight for _, weight in self._evidence)
+        leaning = sum(sign * weight for sign, weight in self._evidence)
+        if total >= _CLEAR_UV**2 and abs(leaning) >= _LEANING * total:
+            return 1 if leaning > 0 else -1
+        return self.sign
 
 
 class _Peaks:
@@ -131,11 +183,13 @@ class Eyes:
         rate = info.sample_rate_hz
         front = frontal(info) if blink_uv is not None else ()
         pair = lateral(info) if eye_uv is not None else None
-        rows = [*front, *(pair or ())]
+        by_ear = ears(info) if front else ()
+        rows = [*front, *by_ear, *(pair or ())]
         self.channels = np.array(rows, dtype=np.intp)
         self.front = np.array(front, dtype=np.intp)
         self.active = bool(rows)
-        self._n_front, self._has_pair = len(front), pair is not None
+        self.ears = np.array(by_ear, dtype=np.intp)
+        self._n_front, self._n_ears, self._has_pair = len(front), len(by_ear), pair is not None
         self._eye_uv = eye_uv or 0.0
         self._stride = max(1, math.floor(rate / LEAST_RATE_HZ))
         self._half = half = round(LOCAL_S * rate)
@@ -145,20 +199,25 @@ class Eyes:
         self._span = 2 * half + self._stride + 2 * longest
         self._ring: F64 = np.zeros((len(rows), 2 * self._span + 4 * longest))
         self._fill = self._next = 0
-        self._up, self._down = _Peaks(blink_uv or 0.0), _Peaks(blink_uv or 0.0)
+        self._plain = (_Peaks(blink_uv or 0.0), _Peaks(blink_uv or 0.0))
+        self._derived = (_Peaks(blink_uv or 0.0), _Peaks(blink_uv or 0.0))
         self._steps = (_Peaks(self._eye_uv), _Peaks(self._eye_uv))
-        self._fixed = {"auto": 0, "positive": 1, "negative": -1}[polarity]
-        self.polarity = self._fixed
-        self._evidence: deque[tuple[int, float]] = deque(maxlen=_EVIDENCE)
-        self._held: deque[tuple[int, int, float]] = deque(maxlen=_EVIDENCE)
-        self._held_samples = round(_HELD_S * rate)
+        self._plain_sign = _Polarity({"auto": 0, "positive": 1, "negative": -1}[polarity], rate)
+        self._derived_sign = _Polarity(0, rate)
+        self._same = round(SAME_S * rate)
+        self._told: deque[tuple[int, bool]] = deque(maxlen=_EVIDENCE)
         self.log: deque[EyeEvent] = deque(maxlen=_LOGGED)
         self._fresh = True
+
+    @property
+    def polarity(self) -> int:
+        """+1 or -1: the sign of a blink at the frontal electrodes, or against the ears where those show none; 0 while unknown."""
+        return self._plain_sign.sign or self._derived_sign.sign
 
     def restart(self) -> None:
         """The samples that follow do not go on from the last ones."""
         self._fresh = True
-        for peaks in (self._up, self._down, *self._steps):
+        for peaks in (*self._plain, *self._derived, *self._steps):
             peaks.restart()
 
     def take(self, block: int, first: int, raw: F64) -> list[EyeEvent]:
@@ -192,10 +251,12 @@ class Eyes:
         samples = range(center, center + count * stride, stride)
         found: list[EyeEvent] = []
         if self._n_front:
-            found = self._blinks(self._filtered(0, self._n_front, start, count, self._blink_kernel), samples)
+            found = self._blinks(self._filtered(0, self._n_front + self._n_ears, start, count, self._blink_kernel), samples)
         if self._has_pair:
             reach = half - self._step_half
-            found += self._movements(self._filtered(self._n_front, 2, start + reach, count, self._step_kernel), samples)
+            found += self._movements(
+                self._filtered(self._n_front + self._n_ears, 2, start + reach, count, self._step_kernel), samples
+            )
         if found:
             self.log.extend(found)
         return found
@@ -205,39 +266,40 @@ class Eyes:
         bands = _bands(kernel, self._stride, count)
         return np.asarray(self._ring[row : row + n_rows, start : start + len(bands)] @ bands, dtype=np.float64)
 
-    def _blinks(self, front: F64, samples: range) -> list[EyeEvent]:
-        largest, least = np.maximum.reduce(front, axis=0), np.minimum.reduce(front, axis=0)
+    def _blinks(self, rows: F64, samples: range) -> list[EyeEvent]:
+        front, by_ear = rows[: self._n_front], rows[self._n_front :]
+        found = [EyeEvent("blink", at, height) for at, height in self._look(front, front, self._plain, self._plain_sign, samples)]
+        if len(by_ear):
+            # both ears must see it: one electrode's own trouble does not make a blink
+            up, down = front - np.maximum.reduce(by_ear, axis=0), front - np.minimum.reduce(by_ear, axis=0)
+            found += [
+                EyeEvent("blink", at, height, against_ears=True)
+                for at, height in self._look(up, down, self._derived, self._derived_sign, samples)
+            ]
+        if not found:
+            return found
+        told = []
+        for event in sorted(found, key=lambda e: (e.sample, e.against_ears)):
+            if all(abs(event.sample - at) > self._same or look == event.against_ears for at, look in self._told):
+                told.append(event)
+            self._told.append((event.sample, event.against_ears))
+        return told
+
+    @staticmethod
+    def _look(up: F64, down: F64, both: tuple[_Peaks, _Peaks], polarity: _Polarity, samples: range) -> list[tuple[int, float]]:
+        """(sample, signed height) of blinks in (n_rows, n) seen upward in `up` and downward in `down`."""
+        largest, least = np.maximum.reduce(up, axis=0), np.minimum.reduce(down, axis=0)
         tops, bottoms = largest.tolist(), least.tolist()
         candidates: list[tuple[int, int, float]] = []
-        for sign, peaks, high, low in (
-            (1, self._up, max(tops), min(tops)),
-            (-1, self._down, -min(bottoms), -max(bottoms)),
-        ):
+        for sign, peaks, high, low in ((1, both[0], max(tops), min(tops)), (-1, both[1], -min(bottoms), -max(bottoms))):
             if not peaks.idle(high, low):
-                signed, top = (front, largest) if sign > 0 else (-front, -least)
-                second = np.sort(signed, axis=0)[-2] if len(front) > 1 else top
+                signed, top = (up, largest) if sign > 0 else (-down, -least)
+                second = np.sort(signed, axis=0)[-2] if len(signed) > 1 else top
                 candidates += [(at, sign, height) for at, height in peaks.take(top, samples, second >= SHARED * top)]
-        found: list[EyeEvent] = []
+        found: list[tuple[int, float]] = []
         for sample, sign, height in sorted(candidates):
-            self._evidence.append((sign, min(height, _CAP_UV) ** 2))
-            self._held.append((sample, sign, height))
-            self.polarity = self._fixed or self._sign()
-            if self.polarity:
-                found += [
-                    EyeEvent("blink", held, held_sign * held_height)
-                    for held, held_sign, held_height in self._held
-                    if held_sign == self.polarity and held >= sample - self._held_samples
-                ]
-                self._held.clear()
+            found += polarity.take(sample, sign, height)
         return found
-
-    def _sign(self) -> int:
-        """The polarity that the candidates speak for; the one before while they do not speak clearly."""
-        total = sum(weight for _, weight in self._evidence)
-        leaning = sum(sign * weight for sign, weight in self._evidence)
-        if total >= _CLEAR_UV**2 and abs(leaning) >= _LEANING * total:
-            return 1 if leaning > 0 else -1
-        return self.polarity
 
     def _movements(self, y: F64, samples: range) -> list[EyeEvent]:
         """Gaze steps: the electrodes beside the two eyes move apart, in opposite directions."""

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from dsp.codes import EYES_HZ
+from dsp.electrodes import canonical
 from dsp.quality import GRADES, REASONS
 from dsp.spectrum import C128, SpectrumEngine, SpectrumNeed, transform
 from dsp.window import Grid, SampleRing
@@ -49,7 +51,7 @@ class Hop:
         self._quality = quality
         self._densities: dict[tuple[int, str, str, int], F64] = {}
         self._transforms: dict[tuple[int, str, str, int], C128] = {}
-        self._codes: dict[int, U8] = {}
+        self._codes: dict[tuple[int, bool], U8] = {}
         self._fed_from = 0
         self.all_good = quality.all_good
         self.row_values: F64 = np.empty(0)
@@ -94,11 +96,15 @@ class Hop:
         assert self.samples is not None
         return self.samples.window(n_samples)
 
-    def codes(self, n_samples: int) -> U8:
-        """`dsp.quality.Code` of each channel for the window that ends here; `all_good` itself when nothing is wrong."""
-        codes = self._codes.get(n_samples)
+    def codes(self, n_samples: int, lowest_hz: float = 0.0) -> U8:
+        """`dsp.quality.Code` of each channel for the window that ends here; `all_good` itself when nothing is wrong.
+
+        `lowest_hz` is the lowest frequency a value is made of: from `EYES_HZ` up, small blinks and gaze steps do no harm.
+        """
+        key = (n_samples, lowest_hz >= EYES_HZ)
+        codes = self._codes.get(key)
         if codes is None:
-            codes = self._codes[n_samples] = self._quality.codes(n_samples, self._block, self.end_sample)
+            codes = self._codes[key] = self._quality.codes(n_samples, self._block, self.end_sample, lowest_hz)
         return codes
 
 
@@ -141,11 +147,12 @@ def measured(info: StreamInfo) -> tuple[int, ...]:
 
 
 def electrode(info: StreamInfo, label: str) -> int | None:
-    """Index of an EEG channel by its 10-20 label, in any case; None if the montage has none."""
-    for i, (name, kind) in enumerate(zip(info.channels, info.kinds, strict=True)):
-        if kind == "eeg" and name.strip().lower() == label.lower():
-            return i
-    return None
+    """Index of an EEG channel by its label, in any case, or by the 10-20 name's other form (T5 is P7); None if there is none."""
+    eeg = [(i, name) for i, (name, kind) in enumerate(zip(info.channels, info.kinds, strict=True)) if kind == "eeg"]
+    wanted, place = label.strip().lower(), canonical(label)
+    exact_ones = [i for i, name in eeg if name.strip().lower() == wanted]
+    same_place = [i for i, name in eeg if place is not None and canonical(name) == place]
+    return next(iter(exact_ones or same_place), None)
 
 
 def reasons_of(codes: U8) -> tuple[str, ...]:

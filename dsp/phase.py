@@ -258,7 +258,7 @@ class PhaseTracker:
         return found
 
     def estimate(self, past_uv: F64) -> PhaseEstimate:
-        """Phases of the last n of (n_channels, past_samples - 1 + n) filtered samples; the error bar is never below 10.5°."""
+        """Phases of the last n of (n_channels, past_samples - 1 + n) filtered samples; the error bar is never below 7.5°."""
         made = self._map(past_uv.shape[1])
         n = made.n
         parts = np.matmul(past_uv[:, np.newaxis], made.taps)[:, 0]

@@ -22,7 +22,7 @@ from eegloop.signal import F64
 STEP_A, MOST_A = 0.5, 8.0
 STEP_M, MOST_M = 0.125, 12.0
 # Even in a strong burst the phase is not known better: no signal is as steady as its density.
-FLOOR_RAD = math.radians(10.5)
+FLOOR_RAD = math.radians(7.5)
 _REACH = 8.0
 
 

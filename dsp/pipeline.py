@@ -100,6 +100,11 @@ class Pipeline:
             raise ConfigError(
                 f"source: {info.name!r} has {c} channels and {len(info.kinds)} channel types; needed: 1-{_MOST_CHANNELS} of each"
             )
+        twice = next((label for i, label in enumerate(info.channels) if label in info.channels[:i]), None)
+        if twice is not None:
+            raise ConfigError(
+                f"source: {info.name!r} has two channels labelled {twice!r}; every channel needs a label of its own"
+            )
         self.info, self.settings = info, settings
         self._grid = grid = Grid.of(rate, settings.hop_s)
         if grid.block_length < 2:

@@ -170,6 +170,28 @@ class StimState:
 
 
 @dataclass(frozen=True, slots=True)
+class Shot:
+    """What one "fire" of a magnetic stimulator gives; fields are named as in the signed `PulseProgram`.
+
+    Attributes
+    ----------
+    burst_pulses, burst_millihz : int
+        Pulses and their rate inside it, mHz: (1, 0) one pulse; what no program can say, such as (2, 0), is another mode.
+    waveform, current : str
+        One of `WAVEFORMS`; which way the current flows, one of `CURRENTS` (the stimulator's own setting, not how the coil is held).
+    """
+
+    burst_pulses: int
+    burst_millihz: int
+    waveform: str
+    current: str
+
+
+WAVEFORMS = ("monophasic", "biphasic", "half_sine")
+CURRENTS = ("normal", "reverse")
+
+
+@dataclass(frozen=True, slots=True)
 class DeviceReport:
     """What a stimulator said last (made by its driver).
 
@@ -181,6 +203,8 @@ class DeviceReport:
         CLOCK_BOOTTIME of the report: the device's own stamp where it shares the clock, else of arrival.
     fault : str
         What the device complains of, "" = nothing.
+    shot : Shot or None
+        What one "fire" would give, as the device said it of itself; None = it has not said, or gives no pulses.
     """
 
     output_ma: float | None
@@ -188,6 +212,7 @@ class DeviceReport:
     connected: bool
     armed: bool
     fault: str = ""
+    shot: Shot | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,6 +262,8 @@ class PulseProgram:
         Pulses fired together and their rate (1 and 0: single pulses; 3 and 50,000: theta bursts).
     train_millihz, train_pulses, trains, interval_ms : int
         Rate of pulses (or bursts) in a train, pulses in it, trains in a session, pause from a train's last pulse to the next train.
+    waveform, current : str
+        The pulse's shape and its current's direction, as in `Shot`: the same power with another of them is another dose.
     """
 
     protocol: str
@@ -253,6 +280,12 @@ class PulseProgram:
     day_pulses: int
     week_pulses: int
     course_pulses: int
+    waveform: str
+    current: str
+
+    @property
+    def shot(self) -> Shot:
+        return Shot(self.burst_pulses, self.burst_millihz, self.waveform, self.current)
 
 
 _PULSE_RANGES: dict[str, tuple[int, int]] = {
@@ -435,14 +468,17 @@ def _pulse_program(body: Any) -> PulseProgram:
         raise PrescriptionError(f"prescription.pulses: must have exactly {', '.join(sorted(known))}")
     if not isinstance(body["protocol"], str) or not 0 < len(body["protocol"]) <= 40:
         raise PrescriptionError(f"prescription.pulses.protocol: {body['protocol']!r} must be 'table' or a protocol's name")
-    if body["threshold"] not in ("rmt", "amt"):
-        raise PrescriptionError(f"prescription.pulses.threshold: {body['threshold']!r} must be 'rmt' or 'amt'")
+    for key, words in (("threshold", ("rmt", "amt")), ("waveform", WAVEFORMS), ("current", CURRENTS)):
+        if body[key] not in words:
+            raise PrescriptionError(f"prescription.pulses.{key}: {body[key]!r} must be one of {', '.join(words)}")
     for key, (low, high) in _PULSE_RANGES.items():
         value = body[key]
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
             raise PrescriptionError(f"prescription.pulses.{key}: {value!r} must be a whole number from {low} to {high}")
     if (body["burst_pulses"] == 1) != (body["burst_millihz"] == 0) or body["train_pulses"] % body["burst_pulses"]:
         raise PrescriptionError("prescription.pulses.burst_millihz: 0 for single pulses; a train holds whole bursts")
+    if body["burst_pulses"] > 1 and body["waveform"] != "biphasic":
+        raise PrescriptionError(f"prescription.pulses.waveform: {body['waveform']!r} must be 'biphasic' in a burst")
     return PulseProgram(**body)
 
 

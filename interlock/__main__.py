@@ -18,10 +18,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+from eegloop.kept import state_folder
 from eegloop.layout import Layout
 from eegloop.single import only_one
 from eegloop.stim import Prescription, PrescriptionError
-from interlock.anchor import Anchor, state_folder
+from interlock.anchor import Anchor
 from interlock.effects import SIMULATED, Refusal
 from interlock.judge import Judge
 from interlock.ledger import Book, load
@@ -61,7 +62,7 @@ def main(argv: list[str] | None = None) -> int:
         return HELD
     module = importlib.import_module(f"drivers.stimulators.{arguments.stimulator}")
     driver = module.build(module.Settings(**arguments.settings), str(layout.stimulator_socket(arguments.seat)))
-    state = arguments.state or state_folder()
+    state = arguments.state or state_folder("ledgers")
     prescription, unsigned = _prescription(arguments, layout, state)
     limits = rules(prescription, unsigned, driver.limits)
     book = _book(folder)
@@ -163,12 +164,12 @@ def _armed_before(log: Path) -> bool:
         return True  # cannot be ruled out
 
 
-def _anchor(prescription: Prescription | None, ledger: Path, course: str, book: Book, state: Path | None = None) -> Anchor | None:
+def _anchor(prescription: Prescription | None, ledger: Path, course: str, book: Book, state: Path) -> Anchor | None:
     """What ties the ledger to this person on this machine; none for the simulated stimulator, nor for a ledger that may not go on."""
     if prescription is None or prescription.device == SIMULATED:
         return None
     try:
-        anchor = Anchor(state or state_folder(), prescription.patient, ledger, course)
+        anchor = Anchor(state, prescription.patient, ledger, course)
     except (OSError, ValueError) as error:
         book.fault = book.fault or f"no anchor: {error}"
         return None

@@ -14,18 +14,14 @@ import fcntl
 import hashlib
 import json
 import os
-import pwd
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from eegloop.kept import replace_file
+
 _FIELDS = {"ledger": str, "n": int, "hash": str, "wall_s": int, "courses": list, "gone": list}
-
-
-def state_folder() -> Path:
-    """The user's own; the home directory is that of the password database, which no environment variable moves."""
-    return Path(pwd.getpwuid(os.getuid()).pw_dir) / ".local" / "state" / "eegloop" / "ledgers"
 
 
 class Anchor:
@@ -34,7 +30,7 @@ class Anchor:
     Parameters
     ----------
     folder : Path
-        `state_folder()`; made if it is not there.
+        `eegloop.kept.state_folder("ledgers")`; made if it is not there.
     ledger : Path
         The ledger of this seat.
     course : str
@@ -90,9 +86,10 @@ class Anchor:
         if self._fits(digests):
             return ""
         if self._course not in found["courses"]:
-            if not valid_from_s >= found["wall_s"]:
-                return f"this prescription is older than the ledger that is gone; one valid from {found['wall_s']} or later is needed"
-            return ""
+            older = (
+                f"this prescription is older than the ledger that is gone; one valid from {found['wall_s']} or later is needed"
+            )
+            return "" if valid_from_s >= found["wall_s"] else older
         if found["ledger"] != self._ledger:
             return f"this person's dose was counted in {found['ledger']}, not here"
         return f"it lacks line {found['n'] + 1}, which was counted last; it was cut, restored or replaced"
@@ -107,10 +104,9 @@ class Anchor:
         return lost
 
     def _fits(self, digests: Sequence[str]) -> bool:
-        found = self._found
-        if found is None or found["ledger"] != self._ledger:
-            return False
-        return 0 <= found["n"] < len(digests) and bool(digests[found["n"]] == found["hash"])
+        found = self._found or {}
+        here = found.get("ledger") == self._ledger and 0 <= found["n"] < len(digests)
+        return here and digests[found["n"]] == str(found["hash"])
 
     def move(self, n: int, digest: str) -> None:
         """The ledger's line `n` is on the disk: from now on it must be there."""
@@ -123,19 +119,7 @@ class Anchor:
             "courses": self._courses,
             "gone": self._gone,
         }
-        new = self._path.with_suffix(".new")
-        file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        try:
-            os.write(file, json.dumps(self._found).encode())
-            os.fsync(file)
-        finally:
-            os.close(file)
-        new.replace(self._path)
-        folder = os.open(self._path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        replace_file(self._path, json.dumps(self._found).encode())
 
     def close(self) -> None:
         os.close(self._lock)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from eegloop.stim import DeviceReport
+from eegloop.stim import DeviceReport, Shot
 from interlock.refusals import MS, SILENT_NS
 
 MISMATCH_NS = 500 * MS
@@ -31,6 +31,7 @@ class Device:
         "readback",
         "report_ns",
         "serial",
+        "shot",
         "zero_since_ns",
     )
 
@@ -41,6 +42,7 @@ class Device:
         self.fault = ""
         self.armed = False
         self.output_ma: float | None = None
+        self.shot: Shot | None = None
         self.report_ns = 0
         self.zero_since_ns = 0
         self.mismatch_since_ns = 0
@@ -56,7 +58,7 @@ class Device:
 
     def forget(self) -> None:
         """It is gone: nothing is known of it."""
-        self.output_ma, self.armed, self.zero_since_ns, self.fault = None, False, 0, ""
+        self.output_ma, self.armed, self.zero_since_ns, self.fault, self.shot = None, False, 0, "", None
 
     def believe(self, report: DeviceReport, now_ns: int) -> bool:
         """Take in what it delivers. False for a report that says nothing, is no number, or is older than the last or from the future."""

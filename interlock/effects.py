@@ -20,6 +20,17 @@ class Refusal:
     reason: str
 
 
+Row = tuple[bool, str, object, object, str, str]
+
+
+def first(*rows: Row) -> Refusal | None:
+    """The first row that does not hold, as a refusal. A row: what must hold; field, value, limit, who set it, reason."""
+    for row in rows:
+        if not row[0]:
+            return Refusal(*row[1:])
+    return None
+
+
 class Order(NamedTuple):
     """To the device: "output", "arm", "disarm", "zero" or "fire" (one pulse or burst, now)."""
 

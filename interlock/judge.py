@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from dataclasses import asdict
 from typing import Any
 
 from eegloop.stim import Block, DeviceReport, InterlockMode, StimCommand
@@ -21,7 +22,8 @@ from interlock.device import Device
 from interlock.effects import Changed, Effect, Entry, Event, Order, Refusal, Reply
 from interlock.ledger import Book
 from interlock.limits import Rules
-from interlock.refusals import LEASE_NS, MS, SILENT_NS, beyond, may_not_arm, not_as_signed, out_of_order
+from interlock.pulses import another_shot
+from interlock.refusals import LEASE_NS, MS, SILENT_NS, beyond, may_not_arm, out_of_order
 from interlock.triggers import LATE_IN_A_ROW, Triggers, told
 from interlock.wire import PacketError
 
@@ -111,8 +113,7 @@ class Judge:
         self._advance(now_ns)
         self.wall_offset_ns = wall_ns - now_ns
         self.suspended_ns = now_ns - monotonic_ns
-        if self.mode is not STOPPED:
-            self._compare_clocks()
+        self._compare_clocks()
         if self.mode is not STOPPED:
             if self.device_armed:
                 lease_ms = -(-(self.lease_end_ns - self.now_ns) // MS)
@@ -137,8 +138,11 @@ class Judge:
         if report.fault != device.fault:
             device.fault = report.fault
             self._effects.append(Event("device", {"fault": report.fault}))
+        device.shot = report.shot
         if report.fault:
             self._trip(f"the stimulator reports a fault: {report.fault}")
+        if (other := another_shot(self.rules.pulses, device.shot)) is not None:
+            self._trip(f"{other.field}: {other.reason}")
         was_zero = device.zero_since_ns != 0
         if device.believe(report, now_ns):
             self._compare(was_zero)
@@ -151,14 +155,15 @@ class Judge:
             self._refuse(0, Refusal(command.field, command.value, None, "interlock", f"{command.field}: {command}"))
         elif command.kind == "stop":
             self._stop(command.reason or "STOP from the daemon")
-        elif command.kind == "arm":
-            self._arm(command, nonce)
         else:
-            refusal = out_of_order(self, command)
-            if refusal is None:
-                self._obey(command)
-            else:
+            arms = command.kind == "arm"
+            refusal = may_not_arm(self, command) if arms else out_of_order(self, command)
+            if refusal is not None:
                 self._refuse(command.sequence, refusal)
+            elif arms:
+                self._arm(command, nonce)
+            else:
+                self._obey(command)
         return self._take()
 
     def stop(self, reason: str, now_ns: int) -> list[Effect]:
@@ -178,9 +183,7 @@ class Judge:
     def log_failed(self, reason: str, now_ns: int) -> list[Effect]:
         """The audit log cannot be written ("" = it can again): no audit trail, no stimulation."""
         self.log_fault = reason
-        if not reason:
-            return []
-        return self.trip(f"the audit log cannot be written: {reason}", now_ns)
+        return self.trip(f"the audit log cannot be written: {reason}", now_ns) if reason else []
 
     def written(self, number: int) -> None:
         """All ledger entries up to this number are on the disk: what they debit may be given."""
@@ -237,7 +240,8 @@ class Judge:
 
     def _ramp(self, step_ns: int) -> None:
         """One step of the ramp, on this clock: up at most at the signed rate, down by the way that was chosen."""
-        if not self.device_armed or (self.level_ma == 0.0 and not self._paid_for(SLICE_LEFT_MS / 2)):
+        unpaid = self.level_ma == 0.0 and not self.account.paid_for(self.rules, self.target_ma, SLICE_LEFT_MS / 2)
+        if unpaid or not self.device_armed:
             return
         step_s = step_ns / 1e9
         if self.level_ma < self.target_ma:
@@ -249,9 +253,8 @@ class Judge:
 
     def _debit(self, level_ma: float, since_ns: int) -> None:
         """Count the dose of the last `since_ns`: the larger of what was told and what was confirmed."""
-        device = self.device
-        if device.zero_since_ns == 0 and device.output_ma is not None:
-            level_ma = max(level_ma, abs(device.output_ma))
+        if self.device.zero_since_ns == 0 and self.device.output_ma is not None:
+            level_ma = max(level_ma, abs(self.device.output_ma))
         if level_ma > 0.0:
             self.account.give(level_ma, self.frequency_hz > 0.0, since_ns, self.now_ns)
             self.unclosed = True
@@ -262,22 +265,17 @@ class Judge:
         if reason == OVER:
             self._trip("the session's time or charge is used up")
         elif reason and not self.ending:
-            self._end(reason)
+            self._go_down(reason, self.rules.ramp_ma_per_s)
 
     # ---- the ledger ---------------------------------------------------------------------------------------------
-
-    def _paid_for(self, ms: float) -> bool:
-        return self.account.paid_for(self.rules, max(self.level_ma, self.target_ma), ms)
 
     def _pay_ahead(self) -> None:
         """Debit the next slice before it is given; output that was not paid for in time is a trip."""
         account = self.account
         most_ma = max(self.level_ma, self.target_ma)
-        if most_ma == 0.0:
-            return
         if self.level_ma > 0.0 and not account.within_paid():
             self._trip("the dose ledger was not written in time")
-        elif not self.unwritten and not account.paid_for(self.rules, most_ma, SLICE_LEFT_MS):
+        elif most_ma > 0.0 and not self.unwritten and not account.paid_for(self.rules, most_ma, SLICE_LEFT_MS):
             uc, ms = account.next_slice(self.rules, most_ma)
             self._enter("debit", {"session": self.session, "course": self.rules.course, "uc": uc, "ms": ms})
             self.unwritten.append((self.entries, account, uc, ms))
@@ -285,14 +283,12 @@ class Judge:
 
     def _close(self) -> None:
         """Zero is confirmed: what was debited and not given is free again."""
-        account = self.account
         self.unclosed = False
-        if not self.session:
-            return
-        uc, ms = float(account.uc), float(account.ms)
-        self._enter("close", {"session": self.session, "course": self.rules.course, "uc": uc, "ms": ms})
-        self.unwritten.clear()  # a debit that reaches the disk before this close no longer pays for anything
-        account.paid_uc, account.paid_ms = uc, ms
+        if self.session:
+            uc, ms = float(self.account.uc), float(self.account.ms)
+            self._enter("close", {"session": self.session, "course": self.rules.course, "uc": uc, "ms": ms})
+            self.unwritten.clear()  # a debit that reaches the disk before this close no longer pays for anything
+            self.account.paid_uc, self.account.paid_ms = uc, ms
 
     def _enter(self, event: str, data: dict[str, Any]) -> None:
         self.entries += 1
@@ -313,27 +309,18 @@ class Judge:
 
     # ---- pulses -------------------------------------------------------------------------------------------------
 
-    def _pulse(self, c: StimCommand) -> None:
-        triggers = self.triggers
-        if triggers is None:
-            above: Refusal | None = Refusal("pulses", 1, 0, "prescription", "no pulses are signed, or only to observe")
-        else:
-            above = not_as_signed(c) or triggers.beyond(c.deadline_ns)
-        if triggers is None or above is not None:
-            assert above is not None
-            self._refuse(c.sequence, above)
-            self._trip(f"a pulse was above a limit: {above.reason}")
-            return
+    def _take_pulse(self, c: StimCommand, triggers: Triggers) -> None:
         untimely = triggers.untimely(c.deadline_ns, self.now_ns)
         if untimely is not None:
             self._refuse(c.sequence, untimely)
-            return
-        triggers.take(c.sequence, c.deadline_ns)
-        self._pulses(triggers)
+        else:
+            triggers.take(c.sequence, c.deadline_ns)
+            self._pulses(triggers)
 
     def _pulses(self, triggers: Triggers) -> None:
         """Write ahead in the ledger what may be given, and give or skip the pulse whose time has come."""
-        due = triggers.due(self.now_ns, self.device_armed and not self.ending)
+        ready = self.device_armed and not self.ending and (self.device.shot is not None or not self.rules.worn)
+        due = triggers.due(self.now_ns, ready)  # of a stimulator that is worn nothing is fired that it has not told
         if due is not None and due[1]:
             self._effects.append(Order("fire"))
             self.last_pulse_ns = due[0].deadline_ns
@@ -372,17 +359,12 @@ class Judge:
                 self._trip("the stimulator disarmed itself")
                 return
             self.device_armed = device.armed
-        objection = device.objection(self.level_ma, self.rules.amplitude_ma)
-        if objection:
+        if objection := device.objection(self.level_ma, self.rules.amplitude_ma):
             self._trip(objection)
 
     # ---- commands -----------------------------------------------------------------------------------------------
 
     def _arm(self, c: StimCommand, nonce: str) -> None:
-        refusal = may_not_arm(self, c)
-        if refusal is not None:
-            self._refuse(c.sequence, refusal)
-            return
         if self.unclosed:
             self._close()
         self.account = self.accounts[c.session] = self.account_of(c.session)
@@ -397,8 +379,7 @@ class Judge:
         self.armed_ns = self.now_ns
         self.device_armed = False
         self.device.mismatch_since_ns = 0
-        self.tick_number = c.tick
-        self.tick_ns = c.tick_ns
+        self.tick_number, self.tick_ns = c.tick, c.tick_ns
         self.lease_end_ns = self.now_ns + LEASE_NS
         self.reference_ns = (self.wall_offset_ns, self.suspended_ns)
         if self.rules.pulses is not None:
@@ -414,30 +395,28 @@ class Judge:
 
     def account_of(self, name: str) -> Account:
         """A session's account: as it stands, or from the ledger if an earlier process had it."""
-        known = self.accounts.get(name)
-        return known or from_book(self.book, name, self.rules, self.now_ns, self.wall_s())
+        return self.accounts.get(name) or from_book(self.book, name, self.rules, self.now_ns, self.wall_s())
 
     def _obey(self, c: StimCommand) -> None:
         self.account.sequence = c.sequence
-        if c.kind in ("heartbeat", "set"):
-            self.tick_number = c.tick
-            self.tick_ns = c.tick_ns
-            self.lease_end_ns = c.tick_ns + LEASE_NS
-        if c.kind == "set":
-            self._set(c)
-        elif c.kind == "pulse":
-            self._pulse(c)
-        elif c.kind == "fallback":
-            self._fall_back(c.reason or "the daemon fell back")
-        elif c.kind == "end":
-            self._end("session ended")
-
-    def _set(self, c: StimCommand) -> None:
         above = beyond(self, c)
         if above is not None:
             self._refuse(c.sequence, above)
-            self._trip(f"a command was above a limit: {above.reason}")
+            self._trip(f"a {'pulse' if c.kind == 'pulse' else 'command'} was above a limit: {above.reason}")
             return
+        if c.kind in ("heartbeat", "set"):
+            self.tick_number, self.tick_ns = c.tick, c.tick_ns
+            self.lease_end_ns = c.tick_ns + LEASE_NS
+        if c.kind == "set":
+            self._set(c)
+        elif c.kind == "pulse" and self.triggers is not None:
+            self._take_pulse(c, self.triggers)
+        elif c.kind == "fallback":
+            self._fall_back(c.reason or "the daemon fell back")
+        elif c.kind == "end":
+            self._go_down("session ended", self.rules.ramp_ma_per_s)
+
+    def _set(self, c: StimCommand) -> None:
         if c.block == Block.STIMULATE and self.rules.lower_only:
             if c.amplitude_ma < self.ceiling_ma:
                 self._enter("ceiling", {"course": self.rules.course, "amplitude_ma": c.amplitude_ma})
@@ -452,8 +431,7 @@ class Judge:
         """Say no, count it; the tenth within a minute stops."""
         self.refused += 1
         self.refusal = f"{refusal.field}: {refusal.reason}"
-        body = {"sequence": sequence, "field": refusal.field, "value": refusal.value, "limit": refusal.limit}
-        body |= {"set_by": refusal.set_by, "reason": refusal.reason}
+        body = {"sequence": sequence, **asdict(refusal)}
         self._effects.append(Reply({"type": "refused", **body}))
         before = sum(self.now_ns - at_ns <= MINUTE_NS for at_ns in self.refusals_ns)
         self.refusals_ns.append(self.now_ns)
@@ -464,10 +442,6 @@ class Judge:
 
     # ---- the ways down ------------------------------------------------------------------------------------------
 
-    def _end(self, reason: str) -> None:
-        """Planned: the signed ramp."""
-        self._go_down(reason, self.rules.ramp_ma_per_s)
-
     def _fall_back(self, reason: str) -> None:
         """Fallback: to zero within the signed time (at most 5 s), never above the present output."""
         self.mode = InterlockMode.FALLBACK
@@ -475,6 +449,7 @@ class Judge:
         self._go_down(f"fallback: {reason}", max(faster, self.level_ma / self.rules.fallback_s))
 
     def _go_down(self, reason: str, rate_ma_per_s: float) -> None:
+        """A planned end by the signed ramp, a fallback faster."""
         self.ending = reason
         self.reason = f"on the way down: {reason}"
         self.target_ma = 0.0
@@ -491,7 +466,8 @@ class Judge:
         self.nonce = ""
         self._make_zero()
         self._end_pulses()
-        self._effects += [Event("stopped", {"reason": reason, **self._given()}), Changed()]
+        said = {"reason": reason, "session": self.session, "delivered_uc": self.account.uc, "delivered_ms": self.account.ms}
+        self._effects += [Event("stopped", said), Changed()]
 
     def _stop(self, reason: str) -> None:
         self.stops += 1
@@ -512,9 +488,6 @@ class Judge:
 
     def _make_zero(self) -> None:
         self._effects += [Order("zero"), Order("disarm")]
-
-    def _given(self) -> dict[str, Any]:
-        return {"session": self.session, "delivered_uc": self.account.uc, "delivered_ms": self.account.ms}
 
     def _take(self) -> list[Effect]:
         effects, self._effects = self._effects, []

@@ -16,13 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from eegloop.stim import PulseProgram
-from interlock.effects import Refusal
+from interlock.effects import Refusal, first
 from interlock.limits import Rules
 from interlock.log import Chain, lines
 
 DAY_S = 86_400.0
 BACKWARDS_S = 1.0
+LONG_AGO_S = 1e12
 LOST = "lost"
+ALL_GIVEN = "as many sessions as signed have been given"
 
 
 class Session:
@@ -58,7 +60,7 @@ class Book:
         self.digests: list[str] = []
         self.sessions: dict[str, Session] = {}
         self.ceilings_ma: dict[str, float] = {}
-        self.highest_wall_s = -math.inf
+        self.highest_wall_s = 0.0
         self._at_s = 0.0
         self._last: tuple[str, int, float, bool] | None = None
 
@@ -105,8 +107,7 @@ class Book:
     def pulses_left(self, program: PulseProgram, rules: Rules, name: str, boot_ns: int, wall_s: float) -> tuple[int, int, str]:
         """`(given, left, tightest)`: pulses this session has had, how many more it may have, and the field that says so."""
         now_s = self.counted_s(boot_ns, wall_s)
-        course = [session for session in self.sessions.values() if session.course == rules.course]
-        counted = list(self.sessions.values()) if rules.worn else course
+        course, counted = self._of(rules)
         given = self.sessions[name].pulses if name in self.sessions else 0
         left = (
             (program.session_pulses - given, "session_pulses"),
@@ -118,43 +119,34 @@ class Book:
 
     def refusal(self, rules: Rules, name: str, boot_ns: int, wall_s: float) -> Refusal | None:
         """Why this session may not begin (or go on) now."""
-        if self.fault:
-            return Refusal(
-                "ledger",
-                self.fault,
-                "whole",
-                "interlock",
-                "the dose ledger cannot be relied on; have the prescription signed anew, with a new id, valid from now",
-            )
-        if wall_s < self.highest_wall_s - BACKWARDS_S:
-            return Refusal(
-                "clock", int(wall_s), int(self.highest_wall_s), "interlock", "the clock is behind the ledger; set it right"
-            )
-        if name in self.sessions:
-            return None
         now_s = self.counted_s(boot_ns, wall_s)
-        course = [session for session in self.sessions.values() if session.course == rules.course]
-        counted = list(self.sessions.values()) if rules.worn else course
+        course, counted = self._of(rules)
         begun = [now_s - session.first_s for session in counted]
         lost = any(session.course == LOST and now_s - session.first_s < 7 * DAY_S for session in counted)
-        counts = (
-            ("day_sessions", sum(ago_s < DAY_S for ago_s in begun), rules.day_sessions),
-            ("week_sessions", rules.week_sessions if lost else sum(ago_s < 7 * DAY_S for ago_s in begun), rules.week_sessions),
-            ("course_sessions", len(course), rules.course_sessions),
-        )
-        for field, had, limit in counts:
-            if not had < limit:
-                return Refusal(f"prescription.{field}", had, limit, "prescription", "as many sessions as signed have been given")
-        since_s = min((now_s - session.last_s for session in counted), default=math.inf)
-        if not since_s * 1000 >= rules.lockout_ms:
-            return Refusal(
-                "prescription.lockout_ms",
-                int(since_s * 1000),
-                rules.lockout_ms,
-                "prescription",
-                "too soon after the last session",
-            )
-        return None
+        day = sum(ago_s < DAY_S for ago_s in begun)
+        week = rules.week_sessions if lost else sum(ago_s < 7 * DAY_S for ago_s in begun)
+        since_ms = int(min((now_s - session.last_s for session in counted), default=LONG_AGO_S) * 1000)
+        known = name in self.sessions
+        return first(
+            (not self.fault,
+             "ledger", self.fault, "whole", "interlock",
+             "the dose ledger cannot be relied on; have the prescription signed anew, with a new id, valid from now"),
+            (wall_s >= self.highest_wall_s - BACKWARDS_S,
+             "clock", int(wall_s), int(self.highest_wall_s), "interlock", "the clock is behind the ledger; set it right"),
+            (known or day < rules.day_sessions,
+             "prescription.day_sessions", day, rules.day_sessions, "prescription", ALL_GIVEN),
+            (known or week < rules.week_sessions,
+             "prescription.week_sessions", week, rules.week_sessions, "prescription", ALL_GIVEN),
+            (known or len(course) < rules.course_sessions,
+             "prescription.course_sessions", len(course), rules.course_sessions, "prescription", ALL_GIVEN),
+            (known or since_ms >= rules.lockout_ms,
+             "prescription.lockout_ms", since_ms, rules.lockout_ms, "prescription", "too soon after the last session"),
+        )  # fmt: skip
+
+    def _of(self, rules: Rules) -> tuple[list[Session], list[Session]]:
+        """The sessions of this prescription, and those that count for its days and weeks: on a stimulator that is worn all there are."""
+        course = [session for session in self.sessions.values() if session.course == rules.course]
+        return course, list(self.sessions.values()) if rules.worn else course
 
 
 def load(path: Path, boot_id: str, synchronized: bool) -> Book:

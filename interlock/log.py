@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from eegloop.kept import sync_folder
+
 FIRST_PREV = "0" * 64
 STALLED_NS = 1_000_000_000
 _TAIL_BYTES = 65_536
@@ -73,7 +75,7 @@ class Chain:
         self.written = False
         self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         try:
-            _sync_folder(path.parent)  # else a power loss may take the file's name, and its history with it
+            sync_folder(path.parent)  # else a power loss may take the file's name, and its history with it
             self._n, self._prev, self._size = self._resume()
         except BaseException:
             os.close(self._file)
@@ -120,14 +122,6 @@ class Chain:
 
     def close(self) -> None:
         os.close(self._file)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read_head(path: Path) -> tuple[int, str] | None:

@@ -235,7 +235,7 @@ class Loop:
             reason = _heard(connection)
             connection.setblocking(False)
             self._do(self.judge.stop(reason or "STOP", at_ns))
-            self._say(connection, {"type": "stopping", "boot_ns": at_ns})
+            _send(connection, {"type": "stopping", "boot_ns": at_ns}, b"\n")  # who pressed may have gone: it is done all the same
             self.stoppers.append(Stopper(connection, at_ns, bool(reason)))
             if len(self.stoppers) > STOPPERS:
                 self.stoppers.pop(0).connection.close()
@@ -258,15 +258,9 @@ class Loop:
             reason = _heard(stopper.connection)
             if reason and not stopper.named:
                 self._log(Event("stop_reason", {"reason": reason}))
-            self._say(stopper.connection, answer)
+            _send(stopper.connection, answer, b"\n")
             stopper.connection.close()
         self.stoppers = waiting
-
-    def _say(self, connection: socket.socket, body: dict[str, Any]) -> None:
-        try:
-            connection.send(json.dumps(body).encode() + b"\n", socket.MSG_NOSIGNAL)
-        except OSError:
-            pass  # whoever pressed STOP may have gone; it is done all the same
 
     # ---- the device ---------------------------------------------------------------------------------------------
 
@@ -319,7 +313,7 @@ class Loop:
         connection.setblocking(False)
         if self.client is not None:
             refusal = {"type": "refused", "sequence": 0, "field": "connection", "value": None, "limit": 1}
-            self._say_packet(connection, {**refusal, "set_by": "interlock", "reason": "another daemon is connected"})
+            _send(connection, {**refusal, "set_by": "interlock", "reason": "another daemon is connected"})
             connection.close()
             self._log(Event("second_daemon", {}))
             return
@@ -364,18 +358,8 @@ class Loop:
             return
         self.changed = False
         self.next_state_ns = now_ns + STATE_NS
-        self._packet(self.client, state_of(self.judge, now_ns).to_json())
-
-    def _packet(self, connection: socket.socket, packet: bytes) -> bool:
-        """Send if there is room; True if it went out."""
-        try:
-            connection.send(packet, socket.MSG_NOSIGNAL)
-        except OSError:
-            return False
-        return True
-
-    def _say_packet(self, connection: socket.socket, body: dict[str, Any]) -> bool:
-        return self._packet(connection, json.dumps(body, allow_nan=False).encode())
+        with contextlib.suppress(OSError):
+            self.client.send(state_of(self.judge, now_ns).to_json(), socket.MSG_NOSIGNAL)
 
     # ---- effects ------------------------------------------------------------------------------------------------
 
@@ -389,11 +373,20 @@ class Loop:
                 self.ledger.put(effect.event, effect.data, effect.boot_ns, effect.wall_s)
             elif isinstance(effect, Changed):
                 self.changed = True
-            elif isinstance(effect, Reply) and self.client is not None and not self._say_packet(self.client, effect.body):
+            elif isinstance(effect, Reply) and self.client is not None and not _send(self.client, effect.body):
                 self._lose_daemon("the daemon does not read its answers")
 
     def _log(self, event: Event) -> None:
         self.log.put(event.event, event.data, boot_ns(), time.time())
+
+
+def _send(connection: socket.socket, body: dict[str, Any], end: bytes = b"") -> bool:
+    """Send if there is room; True if it went out."""
+    try:
+        connection.send(json.dumps(body, allow_nan=False).encode() + end, socket.MSG_NOSIGNAL)
+    except OSError:
+        return False
+    return True
 
 
 def _heard(connection: socket.socket) -> str:

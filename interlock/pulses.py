@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from eegloop.stim import Limit, Prescription, PulseProgram
+from eegloop.stim import Limit, Prescription, PulseProgram, Shot
 from interlock.effects import SIMULATED, Refusal
 
 # Longest single train, ms, by frequency (mHz) and intensity (% of the motor threshold); ">x" in the source is x here.
@@ -36,7 +36,7 @@ class Protocol:
 def _listed(
     threshold: str, percent: int, burst: tuple[int, int], train: tuple[int, int, int, int], day: int, course: int
 ) -> PulseProgram:
-    """`burst` = pulses and mHz inside it; `train` = mHz, pulses, trains, interval ms."""
+    """`burst` = pulses and mHz inside it; `train` = mHz, pulses, trains, interval ms. All are known for biphasic pulses only."""
     rate_millihz, pulses, trains, interval_ms = train
     session = pulses * trains
     return PulseProgram(
@@ -53,6 +53,8 @@ def _listed(
         session * day,
         session * day * 7,
         course,
+        "biphasic",
+        "normal",
     )
 
 
@@ -68,7 +70,7 @@ PROTOCOLS = {
 }
 _EXACT = (
     "threshold", "intensity_percent", "burst_pulses", "burst_millihz", "train_millihz", "train_pulses", "trains", "interval_ms",
-    "session_pulses",
+    "session_pulses", "waveform",
 )  # fmt: skip
 _AT_MOST = ("day_pulses", "week_pulses", "course_pulses")
 
@@ -136,4 +138,19 @@ def _protocol_breach(p: Prescription, program: PulseProgram, worn: bool) -> Refu
     if worn and not (p.day_sessions <= listed.day_sessions and p.lockout_ms >= listed.lockout_ms):
         limits = f"{listed.day_sessions} a day, {listed.lockout_ms} ms apart"
         return Refusal("prescription.day_sessions", p.day_sessions, limits, "interlock", f"too often for {program.protocol!r}")
+    return None
+
+
+def another_shot(program: PulseProgram | None, shot: Shot | None, must_tell: bool = False) -> Refusal | None:
+    """The first thing in which what one "fire" gives, as the stimulator says, is not what is signed; None in `shot` = it has not said."""
+    if program is None or (shot is None and not must_tell):
+        return None
+    if shot is None:
+        reason = "the stimulator has not said what one shot gives; wait a second, then look at its screen"
+        return Refusal("prescription.pulses.burst_pulses", None, program.burst_pulses, "device", reason)
+    for field in ("burst_pulses", "burst_millihz", "waveform", "current"):
+        value, signed = getattr(shot, field), getattr(program, field)
+        if value != signed:
+            reason = f"the stimulator is set to {field} {value}, signed is {signed}; look at its screen"
+            return Refusal(f"prescription.pulses.{field}", value, signed, "prescription", reason)
     return None

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from eegloop.stim import Block, InterlockMode, Limit, StimCommand, within
-from interlock.effects import Refusal, plain
+from interlock.effects import Refusal, Row, first, plain
+from interlock.pulses import another_shot
 
 if TYPE_CHECKING:
     from interlock.account import Account
@@ -17,64 +19,49 @@ LEASE_NS = 400 * MS
 EXPIRES_AHEAD_NS = 2_000 * MS
 SILENT_NS = 300 * MS
 FREQUENCY_TOLERANCE_HZ = 1e-6
+KINDS = ("heartbeat", "set", "pulse", "fallback", "end")
 
 
 def may_not_arm(judge: Judge, c: StimCommand) -> Refusal | None:
-    rules, device = judge.rules, judge.device
-    if judge.mode != InterlockMode.STOPPED:
-        return Refusal("mode", str(judge.mode), "stopped", "interlock", "only from `stopped`")
-    if rules.refusal is not None:
-        return rules.refusal
-    if judge.log_fault:
-        return Refusal("audit", judge.log_fault, "writable", "interlock", "no audit trail, no stimulation")
-    if not 0 < len(c.session) <= 64:
-        return Refusal("session", c.session, "1-64 characters", "interlock", "a session must have a name")
-    overdue = late(judge, c)
-    if overdue is not None:
-        return overdue
-    account = judge.account_of(c.session)
-    if c.sequence <= account.sequence:
-        return Refusal("sequence", c.sequence, account.sequence, "interlock", "repeated or out of order")
-    if c.halts != judge.halts:
-        return Refusal("halts", c.halts, judge.halts, "interlock", "stopped since; a person must re-arm")
-    wall_s = judge.wall_s()
-    if not rules.valid_from_s <= wall_s <= rules.valid_until_s:
-        return Refusal("prescription.valid_until_s", int(wall_s), rules.valid_until_s, "prescription", "have it signed anew")
-    if not device.fresh(judge.now_ns):
-        return Refusal("device", "silent", "a report", "device", "the stimulator does not answer; switch it on")
-    if rules.serial not in ("*", device.serial):
-        return Refusal(
-            "prescription.device_serial",
-            device.serial,
-            rules.serial,
-            "prescription",
-            "another stimulator than the signed one",
-        )
-    if device.fault:
-        return Refusal("device", device.fault, "no fault", "device", "the stimulator reports a fault")
-    if not device.at_rest:
-        return Refusal("output_ma", device.output_ma, 0.0, "device", "the stimulator has not confirmed zero and disarmed")
+    rules, device, account, wall_s = judge.rules, judge.device, judge.account_of(c.session), judge.wall_s()
     return (
-        budget_gone(judge, account)
+        first((judge.mode == InterlockMode.STOPPED, "mode", str(judge.mode), "stopped", "interlock", "only from `stopped`"))
+        or rules.refusal
+        or first(
+            (not judge.log_fault, "audit", judge.log_fault, "writable", "interlock", "no audit trail, no stimulation"),
+            (0 < len(c.session) <= 64, "session", c.session, "1-64 characters", "interlock", "a session must have a name"),
+            in_time(judge, c),
+            (c.sequence > account.sequence, "sequence", c.sequence, account.sequence, "interlock", "repeated or out of order"),
+            (c.halts == judge.halts, "halts", c.halts, judge.halts, "interlock", "stopped since; a person must re-arm"),
+            (rules.valid_from_s <= wall_s <= rules.valid_until_s,
+             "prescription.valid_until_s", int(wall_s), rules.valid_until_s, "prescription", "have it signed anew"),
+            (device.fresh(judge.now_ns), "device", "silent", "a report", "device", "the stimulator does not answer; switch it on"),
+            (rules.serial in ("*", device.serial),
+             "prescription.device_serial", device.serial, rules.serial, "prescription", "another stimulator than the signed one"),
+            (not device.fault, "device", device.fault, "no fault", "device", "the stimulator reports a fault"),
+            (device.at_rest,
+             "output_ma", device.output_ma, 0.0, "device", "the stimulator has not confirmed zero and disarmed"),
+        )
+        or another_shot(rules.pulses, device.shot, rules.worn)
+        or budget_gone(judge, account)
         or judge.book.refusal(rules, c.session, judge.now_ns, wall_s)
         or start_code_wrong(judge, c.session)
         or pulses_gone(judge, c.session)
-    )
+    )  # fmt: skip
 
 
 def pulses_gone(judge: Judge, session: str) -> Refusal | None:
     program = judge.rules.pulses
     if program is None:
         return None
-    if not judge.wire_ns < 1_000_000 * MS // program.train_millihz:
-        return Refusal("wire_ms", judge.wire_ns // MS, 1_000_000 // program.train_millihz, "device", "too slow a line; use TTL")
     _given, left, field = judge.book.pulses_left(program, judge.rules, session, judge.now_ns, judge.wall_s())
-    if not left >= program.burst_pulses:
-        limit = getattr(program, field)
-        return Refusal(
-            f"prescription.pulses.{field}", limit - left, limit, "prescription", "as many pulses as signed have been given"
-        )
-    return None
+    limit = getattr(program, field)
+    return first(
+        (judge.wire_ns < 1_000_000 * MS // program.train_millihz,
+         "wire_ms", judge.wire_ns // MS, 1_000_000 // program.train_millihz, "device", "too slow a line; use TTL"),
+        (left >= program.burst_pulses,
+         f"prescription.pulses.{field}", limit - left, limit, "prescription", "as many pulses as signed have been given"),
+    )  # fmt: skip
 
 
 def start_code_wrong(judge: Judge, session: str) -> Refusal | None:
@@ -83,78 +70,58 @@ def start_code_wrong(judge: Judge, session: str) -> Refusal | None:
         return None
     if isinstance(judge.start_code, str):
         return Refusal("start_code", judge.start_code, "signed by the clinic", "prescription", "ask the clinic for a start code")
-    given, dose_uc = judge.book.given(judge.rules.course)
-    for field, value, limit in zip(("session", "dose_uc"), judge.start_code, (given + 1, dose_uc), strict=True):
-        if value != limit:
-            return Refusal(f"start_code.{field}", value, limit, "interlock", "the start code is for another session")
-    return None
+    (number, dose_uc), (given, given_uc) = judge.start_code, judge.book.given(judge.rules.course)
+    return first(
+        (number == given + 1, "start_code.session", number, given + 1, "interlock", "the start code is for another session"),
+        (dose_uc == given_uc, "start_code.dose_uc", dose_uc, given_uc, "interlock", "the start code is for another session"),
+    )
 
 
 def budget_gone(judge: Judge, account: Account) -> Refusal | None:
+    rules = judge.rules
     used_ms = (judge.now_ns - account.first_ns) / MS if account.first_ns is not None else 0.0
-    if not used_ms < judge.rules.session_ms:
-        return Refusal(
-            "prescription.session_ms",
-            math.ceil(used_ms),
-            judge.rules.session_ms,
-            "prescription",
-            "this session's time is used",
-        )
-    if not account.charge_uc < judge.rules.session_uc:
-        return Refusal(
-            "prescription.session_uc",
-            account.uc,
-            judge.rules.session_uc,
-            "prescription",
-            "this session's charge is used",
-        )
-    return None
+    return first(
+        (used_ms < rules.session_ms,
+         "prescription.session_ms", math.ceil(used_ms), rules.session_ms, "prescription", "this session's time is used"),
+        (account.charge_uc < rules.session_uc,
+         "prescription.session_uc", account.uc, rules.session_uc, "prescription", "this session's charge is used"),
+    )  # fmt: skip
 
 
 def out_of_order(judge: Judge, c: StimCommand) -> Refusal | None:
     """Why a command is not for this arming, at this time, in this order; a refusal here does not trip."""
-    if c.kind not in ("heartbeat", "set", "pulse", "fallback", "end"):
-        return Refusal("kind", c.kind, "arm, heartbeat, set, pulse, fallback, end, stop", "interlock", "unknown command")
-    if judge.mode == InterlockMode.STOPPED:
-        return Refusal("mode", "stopped", "armed", "interlock", "stopped until a person arms")
-    if c.session != judge.session:
-        return Refusal("session", c.session, judge.session, "interlock", "another session")
-    if c.nonce != judge.nonce:
-        return Refusal("nonce", c.nonce, "this arming's", "interlock", "of another arming")
-    if c.sequence <= judge.account.sequence:
-        return Refusal("sequence", c.sequence, judge.account.sequence, "interlock", "repeated or out of order")
-    if c.kind in ("heartbeat", "set"):
-        if c.tick <= judge.tick_number:
-            return Refusal("tick", c.tick, judge.tick_number, "interlock", "the loop's tick did not advance")
-        if not judge.tick_ns < c.tick_ns <= judge.now_ns:
-            return Refusal("tick_ns", c.tick_ns, judge.now_ns, "interlock", "not newer than the last, or in the future")
-        if c.tick_ns + LEASE_NS <= judge.now_ns:
-            return Refusal("tick_ns", c.tick_ns, judge.now_ns - LEASE_NS, "interlock", "late: older than 400 ms")
-    if c.kind == "set":
-        return late(judge, c) or not_a_set(judge, c)
-    if c.kind == "pulse":
-        return late(judge, c)
-    if c.kind == "end" and judge.ending:
-        return Refusal("mode", judge.reason, "armed", "interlock", "already on the way down")
-    return None
+    ticks = c.kind in ("heartbeat", "set")
+    return first(
+        (c.kind in KINDS, "kind", c.kind, "arm, heartbeat, set, pulse, fallback, end, stop", "interlock", "unknown command"),
+        (judge.mode != InterlockMode.STOPPED, "mode", "stopped", "armed", "interlock", "stopped until a person arms"),
+        (c.session == judge.session, "session", c.session, judge.session, "interlock", "another session"),
+        (c.nonce == judge.nonce, "nonce", c.nonce, "this arming's", "interlock", "of another arming"),
+        (c.sequence > judge.account.sequence,
+         "sequence", c.sequence, judge.account.sequence, "interlock", "repeated or out of order"),
+        (not ticks or c.tick > judge.tick_number,
+         "tick", c.tick, judge.tick_number, "interlock", "the loop's tick did not advance"),
+        (not ticks or judge.tick_ns < c.tick_ns <= judge.now_ns,
+         "tick_ns", c.tick_ns, judge.now_ns, "interlock", "not newer than the last, or in the future"),
+        (not ticks or c.tick_ns + LEASE_NS > judge.now_ns,
+         "tick_ns", c.tick_ns, judge.now_ns - LEASE_NS, "interlock", "late: older than 400 ms"),
+        *((in_time(judge, c),) if c.kind in ("set", "pulse") else ()),
+        (c.kind not in ("set", "end") or not judge.ending, "mode", judge.reason, "armed", "interlock", "already on the way down"),
+        (c.kind != "set" or c.block in (Block.SENSE, Block.STIMULATE),
+         "block", c.block, "sense, stimulate", "interlock", "unknown block"),
+    )  # fmt: skip
 
 
-def late(judge: Judge, c: StimCommand) -> Refusal | None:
-    if not judge.now_ns < c.expires_ns <= judge.now_ns + EXPIRES_AHEAD_NS:
-        return Refusal("expires_ns", c.expires_ns, judge.now_ns, "interlock", "late, or expires more than 2 s ahead")
-    return None
-
-
-def not_a_set(judge: Judge, c: StimCommand) -> Refusal | None:
-    if judge.ending:
-        return Refusal("mode", judge.reason, "armed", "interlock", "on the way down nothing is set")
-    if c.block not in (Block.SENSE, Block.STIMULATE):
-        return Refusal("block", c.block, "sense, stimulate", "interlock", "unknown block")
-    return None
+def in_time(judge: Judge, c: StimCommand) -> Row:
+    good = judge.now_ns < c.expires_ns <= judge.now_ns + EXPIRES_AHEAD_NS
+    return good, "expires_ns", c.expires_ns, judge.now_ns, "interlock", "late, or expires more than 2 s ahead"
 
 
 def beyond(judge: Judge, c: StimCommand) -> Refusal | None:
-    """The tightest limit that a `set` breaks; this refusal trips."""
+    """The limit that a `set` or a pulse breaks, the tightest first; this refusal trips."""
+    if c.kind == "pulse":
+        return _no_such_pulse(judge, c)
+    if c.kind != "set":
+        return None
     if c.block == Block.SENSE and c.amplitude_ma != 0.0:
         return Refusal("amplitude_ma", plain(c.amplitude_ma), 0.0, "interlock", "a sense block gives nothing")
     limit = tightest(judge)
@@ -168,18 +135,18 @@ def beyond(judge: Judge, c: StimCommand) -> Refusal | None:
     return None
 
 
-def not_as_signed(c: StimCommand) -> Refusal | None:
+def _no_such_pulse(judge: Judge, c: StimCommand) -> Refusal | None:
     """A pulse is as signed or not at all, under every authority: its command may name no strength of its own."""
-    if c.amplitude_ma == 0.0 and c.frequency_hz == 0.0:
-        return None
-    return Refusal("amplitude_ma", plain(c.amplitude_ma), 0.0, "prescription", "a pulse's strength and rate are the signed ones")
+    if judge.triggers is None:
+        return Refusal("pulses", 1, 0, "prescription", "no pulses are signed, or only to observe")
+    if c.amplitude_ma != 0.0 or c.frequency_hz != 0.0:
+        return Refusal(
+            "amplitude_ma", plain(c.amplitude_ma), 0.0, "prescription", "a pulse's strength and rate are the signed ones"
+        )
+    return judge.triggers.beyond(c.deadline_ns)
 
 
 def tightest(judge: Judge) -> Limit:
     """The lowest amplitude limit now in force."""
     ceiling = Limit("amplitude_ma", judge.ceiling_ma, "mA", "authority")
-    return min([*judge.rules.amplitude, ceiling], key=_value)
-
-
-def _value(limit: Limit) -> float:
-    return limit.value
+    return min([*judge.rules.amplitude, ceiling], key=attrgetter("value"))

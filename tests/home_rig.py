@@ -14,10 +14,9 @@ from drivers.stimulators.mqtt import Settings, bridge
 from eegloop.launch import interlock_argv
 from eegloop.stim import Prescription
 from tests.broker import Authority, Broker
+from tests.home_way import UNIT
 from tests.interlock_bench import Signer, valid_now, write_signed
 from tests.interlock_rig import SEAT, Rig, wait_for
-
-UNIT = "HOME-0001"
 
 
 def home_prescription(**changes: Any) -> Prescription:

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from control.keyring import certify
 from control.prescription import TrustedKey, public_key
 from control.start_code import sign_start_code
-from eegloop.stim import DeviceReport, Limit, Prescription, PulseProgram, StimCommand
+from eegloop.stim import DeviceReport, Limit, Prescription, PulseProgram, Shot, StimCommand
 from interlock.effects import Entry, Event, Order, Reply
 from interlock.judge import Judge
 from interlock.ledger import Book, load
@@ -79,6 +79,7 @@ def make_program(**changes: Any) -> PulseProgram:
         "protocol": "table", "threshold": "rmt", "intensity_percent": 110, "motor_threshold_percent": 50, "burst_pulses": 1,
         "burst_millihz": 0, "train_millihz": 10_000, "train_pulses": 20, "trains": 30, "interval_ms": 5_000, "session_pulses": 600,
         "day_pulses": 600, "week_pulses": 3_000, "course_pulses": 20_000,
+        "waveform": "biphasic", "current": "normal",
     }  # fmt: skip
     return PulseProgram(**{**fields, **changes})
 
@@ -111,6 +112,7 @@ class Seat:
         self.disk_works = True
         self.device_ma = 0.0
         self.device_armed = False
+        self.shot: Shot | None = None
         self.obeys = True
         self.sequence = 0
         self.tick = 0
@@ -164,6 +166,7 @@ class Seat:
 
     def report(self, **changes: Any) -> None:
         fields = {"output_ma": self.device_ma, "t_ns": self.now_ns, "connected": True, "armed": self.device_armed, "fault": ""}
+        fields["shot"] = self.shot
         self.perform(self.judge.report(DeviceReport(**{**fields, **changes}), self.now_ns))
 
     def tick_and_report(self, reports: bool = True) -> None:

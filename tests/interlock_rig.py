@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from daemon.processes import NICE_INTERLOCK, NICE_LOOP, prefer
 from eegloop.launch import interlock_argv
 from eegloop.layout import Layout
 from eegloop.stim import Prescription, StimCommand
@@ -77,10 +78,12 @@ class Rig:
                     pipe.close()
         shutil.rmtree(self.layout.run, ignore_errors=True)
 
-    def spawn(self, argv: list[str], **options: Any) -> subprocess.Popen[str]:
+    def spawn(self, argv: list[str], nice: int = NICE_INTERLOCK, **options: Any) -> subprocess.Popen[str]:
+        """A process in a session of its own, preferred as the service prefers the judge and its device."""
         process = subprocess.Popen(
             argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True, **options
         )
+        prefer(process.pid, nice)
         self.processes.append(process)
         return process
 
@@ -183,8 +186,8 @@ class Daemon:
         return dict(packet)
 
     def until(self, condition: Callable[[], Any], timeout_s: float | None = None, heartbeat: bool = True) -> None:
-        timeout_s = PATIENCE_S if timeout_s is None else timeout_s
         """Read states, and send a heartbeat every 50 ms, until something holds."""
+        timeout_s = PATIENCE_S if timeout_s is None else timeout_s
         until, beat = time.monotonic() + timeout_s, 0.0
         while not condition():
             now = time.monotonic()
@@ -195,8 +198,8 @@ class Daemon:
                 beat = now + 0.05
             self.receive()
 
-    def arm(self) -> None:
-        """Arm, as the daemon does: again for a while if the disk has not taken the first lines of the logs yet."""
+    def arm(self, meanwhile: str = "no audit trail") -> None:
+        """Arm, as the daemon does: again for a while if the disk has not taken the first lines of the logs yet, or for that reason."""
         self.until(lambda: self.state.get("zero_since_ns"), heartbeat=False)
         self.rig.bring_start_code()
         give_up_s = time.monotonic() + 10.0
@@ -208,7 +211,8 @@ class Daemon:
             answer = self.answers.pop()
             if answer["type"] == "armed":
                 break
-            assert answer["field"] == "audit" and time.monotonic() < give_up_s, answer
+            waits = answer["field"] == "audit" or meanwhile in answer["reason"]
+            assert waits and time.monotonic() < give_up_s, answer
             asked_s = time.monotonic()
             self.until(lambda a=asked_s: time.monotonic() - a > 1.0, heartbeat=False)
         self.nonce = answer["nonce"]
@@ -240,7 +244,7 @@ class DaemonProcess:
         rig.bring_start_code()
         arguments = f"{str(rig.folder)!r}, {amplitude_ma}, {wait_ma}, {session!r}"
         code = f"from tests.interlock_rig import daemon_main; daemon_main({arguments})"
-        self.process = rig.spawn([sys.executable, "-c", code], stdin=subprocess.PIPE)
+        self.process = rig.spawn([sys.executable, "-c", code], NICE_LOOP, stdin=subprocess.PIPE)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line == "running\n", (line, self.process.stderr.read() if self.process.stderr else "")

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -51,8 +51,17 @@ def free_port() -> int:
 class RunningService:
     """`eegloop demo` with a virtual person whose session stimulates within seconds. Killed, whole tree, at the end."""
 
-    def __init__(self, folder: Path, before: str = "", seats: int = 1, own_boards: bool = False, **prescribed: int) -> None:
-        """`own_boards`: the test brings each seat's headset (`board`); `prescribed` replaces parts of the prescription."""
+    def __init__(
+        self,
+        folder: Path,
+        before: str = "",
+        seats: int = 1,
+        own_boards: bool = False,
+        source: Mapping[str, object] | None = None,
+        **prescribed: int,
+    ) -> None:
+        """`own_boards`: the test brings each seat's headset (`board`), or names its `source`; `prescribed` replaces parts of the
+        prescription."""
         self.layout = Layout(folder / "data")
         self.layout.create()
         self.port = free_port()
@@ -69,10 +78,10 @@ class RunningService:
             parts = {"baseline_ms": 1_000, "stimulate_ms": 600_000, **prescribed}
             short = replace(demo_prescription("virtual", time.time()), **parts)
             write_private(path, sign(short, [key]))
-            source = {**seat["source"], "name": f"board-{self.port}-{name}"}
+            headset = {**seat["source"], "name": f"board-{self.port}-{name}"}
             if own_boards:  # without a name the demo starts no board
-                source |= {"name": None, "source_id": self.source_id(name)}
-            body["seats"].append({**seat, "id": name, "prescription": str(path), "source": source})
+                headset |= {"name": None, "source_id": self.source_id(name)}
+            body["seats"].append({**seat, "id": name, "prescription": str(path), "source": source or headset})
         self.config = folder / "config.yaml"
         self.config.write_text(yaml.safe_dump(body))
         start = "import sys; sys.argv[0] = 'eegloop'; from daemon.__main__ import main; main()"

@@ -15,7 +15,7 @@ from home_way import Way
 from interlock_bench import make_program
 from stimulator_rig import VirtualLine
 
-from drivers.stimulators.magstim import FIRE_S, Magstim
+from drivers.stimulators.magstim import FIRE_S, PULSE, Magstim
 from drivers.stimulators.magventure import MagVenture
 from drivers.stimulators.open_lifu import OpenLifu, Sequence
 from drivers.stimulators.p24 import P24
@@ -25,7 +25,8 @@ from eegloop.stim import DeviceReport
 from interlock.judge import ARM_WITHIN_NS
 from interlock.refusals import SILENT_NS
 from simulators.stimulators import magstim, magventure, open_lifu, p24, pulse_pal
-from simulators.stimulators.wire import MS
+from simulators.stimulators.home_unit import wrong_mac
+from simulators.stimulators.wire import MS, spoilt
 
 TICK_MS = 10
 LEASE_MS = 400
@@ -114,7 +115,7 @@ def _pulses(line: VirtualLine, amount: Callable[[dict[str, Any]], float]) -> Cal
 
 
 def _coil(
-    coil: Any, line: VirtualLine, power: Callable[[], int | None], set_power: Callable[[int], None], **program: int
+    coil: Any, line: VirtualLine, power: Callable[[], int | None], set_power: Callable[[int], None], **program: Any
 ) -> Bench:
     port = PulsePort(coil, power, set_power, FIRE_S)
     port.prescribe(make_program(motor_threshold_percent=40, **program))  # 110 % of 40 % is 44 %
@@ -134,7 +135,7 @@ def _magstim(model: str) -> Callable[[Path], Bench]:
     def bench(_folder: Path) -> Bench:
         line = VirtualLine(magstim.Magstim(model))
         coil = Magstim("virtual", model, line=line, clock=line.clock)
-        return _coil(coil, line, lambda: coil.power_percent, coil.set_power)
+        return _coil(coil, line, lambda: coil.power_percent, coil.set_power, waveform=PULSE[model])
 
     return bench
 
@@ -184,16 +185,13 @@ def _home_unit(folder: Path) -> Bench:
     def fault(name: str) -> None:
         if name == "unplugged":
             way.cut()
-        elif name in ("no_answer", "garbled", "wrong_crc", "half_frame", "late"):
+        elif name == "no_answer":
+            way.mangle = lambda packet: []
+        elif name == "late":
             kept: list[bytes] = []
-            spoilt: dict[str, Callable[[bytes], list[bytes]]] = {
-                "no_answer": lambda packet: [],
-                "garbled": lambda packet: [packet[::-1]],
-                "wrong_crc": lambda packet: [packet[:-3] + bytes([packet[-3] ^ 1]) + packet[-2:]],
-                "half_frame": lambda packet: [packet[: len(packet) // 2]],
-                "late": lambda packet: kept.append(packet) or ([kept.pop(0)] if len(kept) > 37 else []),  # 1.5 s
-            }
-            way.mangle = spoilt[name]
+            way.mangle = lambda packet: kept.append(packet) or ([kept.pop(0)] if len(kept) > 37 else [])  # 1.5 s
+        elif name in ("garbled", "wrong_crc", "half_frame"):
+            way.mangle = lambda packet: [spoilt(packet, name, wrong_mac)]
         else:
             way.unit.fault = name
 

@@ -181,10 +181,12 @@ def _side(said: Mapping[str, Any], number: int) -> Preset:
                 rows.setdefault(int(row), f"{kind}{i}")
     eeg = {int(r) for r in said.get("eeg_channels", [])}
     kept = {row: name for row, name in rows.items() if row not in eeg}
+    ohm = [int(r) for r in said.get("resistance_channels", [])]
+    ohm = [] if eeg & set(ohm) else ohm  # rows of the EEG hold resistance only in a mode of its own (brainflow_contact.py)
     return Preset(
         number, float(said["sampling_rate"]), tuple(kept), tuple(kept.values()), int(said["timestamp_channel"]),
         int(said.get("package_num_channel", -1)), (int(said["battery_channel"]),) if "battery_channel" in said else (),
-        tuple(int(r) for r in said.get("resistance_channels", [])),
+        tuple(ohm),
     )  # fmt: skip
 
 
@@ -352,8 +354,8 @@ class Session:
 
 
 @contextlib.contextmanager
-def _board(flow: Any, settings: BoardSettings, described: Described) -> Iterator[Any]:
-    """A prepared, streaming board; released however this ends."""
+def opened(flow: Any, settings: BoardSettings, described: Described) -> Iterator[Any]:
+    """A prepared board that does not stream yet; stopped and released however this ends."""
     where = f"BrainFlow {settings.board}"
     parameters = flow.BrainFlowInputParams()
     for key in PARAMETERS:
@@ -367,15 +369,22 @@ def _board(flow: Any, settings: BoardSettings, described: Described) -> Iterator
     except flow.BrainFlowError as error:
         raise failure(where, "cannot be opened", error) from None
     try:
-        try:
-            board.start_stream(BUFFER_SAMPLES)
-        except flow.BrainFlowError as error:
-            raise failure(where, "does not start to send", error) from None
         yield board
     finally:
         for call in (board.stop_stream, board.release_session):
             with contextlib.suppress(flow.BrainFlowError):
                 call()
+
+
+@contextlib.contextmanager
+def _board(flow: Any, settings: BoardSettings, described: Described) -> Iterator[Any]:
+    """A streaming board; released however this ends."""
+    with opened(flow, settings, described) as board:
+        try:
+            board.start_stream(BUFFER_SAMPLES)
+        except flow.BrainFlowError as error:
+            raise failure(f"BrainFlow {settings.board}", "does not start to send", error) from None
+        yield board
 
 
 def stream_name(preset: int) -> str:

@@ -24,6 +24,7 @@ from drivers.stimulators.magventure_frames import (
     EXTENDED,
     FIRE,
     MODELS,
+    MODES,
     PAGES,
     READ_CONFIGURATION,
     START_TRAIN,
@@ -39,7 +40,7 @@ from drivers.stimulators.magventure_frames import (
 from drivers.stimulators.pulse_port import LIMITS, PulsePort
 from drivers.stimulators.serial_line import Line, SerialLine, boot_ns
 from eegloop.errors import DeviceError
-from eegloop.stim import DeviceReport
+from eegloop.stim import CURRENTS, DeviceReport, Shot
 
 BAUD = 38400
 READBACK = "acknowledged"
@@ -210,41 +211,45 @@ class MagVenture:
         self._send(train_frame(rate_hz, n_pulses, 1, 0.1))
 
     @property
-    def shape(self) -> tuple[int, int] | None:
-        """Pulses of one shot and their rate, mHz, as the device said: (1, 0) one; (2, 0) twin, dual and power mode; None = unknown.
+    def shape(self) -> Shot | None:
+        """What one shot gives, as the device said; 2 pulses at 0 Hz stand for twin, dual and power mode; None = unknown.
 
-        While enabled, a burst is known only from a reading that was asked for since, and at most 1 s ago.
+        Waveform and mode stand in every frame; burst and direction are read, and must not contradict the frames. While enabled, they
+        are known only from a reading that was asked for since, and at most 1 s ago.
         """
-        if self.status is None:
+        told = self.configuration
+        if self.status is None or not told or not self._read_lately() or told[4] >= len(CURRENTS):
             return None
+        if (told[3], told[5]) != (MODES.index(self.status.mode), WAVEFORMS.index(self.status.waveform)):
+            return None
+        current = CURRENTS[told[4]]
         if self.status.mode != "standard":
-            return (2, 0)
+            return Shot(2, 0, self.status.waveform, current)
         if self.status.waveform != "biphasic_burst":
-            return (1, 0)
-        if not self.configuration or not self._read_lately():
-            return None
+            return Shot(1, 0, self.status.waveform, current)
         try:
-            between_ms = interval_ms(self.configuration[7] | self.configuration[8] << 8, paired=False)
+            between_ms = interval_ms(told[7] | told[8] << 8, paired=False)
         except DeviceError:
             return None
-        return (5 - self.configuration[6], round(1e6 / between_ms))
+        return Shot(5 - told[6], round(1e6 / between_ms), "biphasic", current)
 
-    def set_shape(self, n_pulses: int, rate_millihz: int) -> None:
+    def set_shape(self, shot: Shot) -> None:
         """One pulse a shot, or a biphasic burst, while disabled. Not answered: `shape` tells half a second later.
 
         Raises
         ------
         DeviceError
-            For other than 1 pulse, or 2-5 at 10-1000 Hz, or a model that is not known.
+            For other than 1 pulse, or 2-5 biphasic ones at 10-1000 Hz, or a model that is not known.
         """
-        burst = n_pulses in range(2, 6) and 10_000 <= rate_millihz <= 1_000_000
+        n_pulses, rate_millihz = shot.burst_pulses, shot.burst_millihz
+        burst = n_pulses in range(2, 6) and 10_000 <= rate_millihz <= 1_000_000 and shot.waveform == "biphasic"
         if not burst and (n_pulses, rate_millihz) != (1, 0):
-            raise DeviceError(f"magventure: {n_pulses} pulses at {rate_millihz} mHz a shot: must be 1, or 2-5 at 10-1000 Hz")
+            raise DeviceError(f"magventure: {shot}: must be one pulse a shot, or a burst of 2-5 biphasic ones at 10-1000 Hz")
         if self.status is None or self.status.model not in MODELS:
             raise DeviceError("magventure: its model is not known, so its waveform cannot be set; set it at its screen")
-        model, waveform = MODELS.index(self.status.model), WAVEFORMS.index("biphasic_burst" if burst else "biphasic")
+        model, waveform = MODELS.index(self.status.model), WAVEFORMS.index("biphasic_burst" if burst else shot.waveform)
         pulses, between_ms = (n_pulses, 1e6 / rate_millihz) if burst else (3, 20.0)
-        self._send(configuration_frame(model, 0, 0, waveform, pulses, between_ms, 1.0))
+        self._send(configuration_frame(model, 0, CURRENTS.index(shot.current), waveform, pulses, between_ms, 1.0))
         self._configuration_ns = self._clock() + CONFIGURED_NS - CONFIGURATION_NS
 
     def fire(self) -> None:
@@ -306,10 +311,9 @@ class MagVenture:
             self._asked.append((self._asked_ns, self._enables))
 
     def _read_configuration(self, now_ns: int) -> None:
-        """How many pulses a burst has nobody tells unasked."""
-        burst = self.status is not None and self.status.waveform == "biphasic_burst"
+        """How many pulses a burst has, and which way the current flows, nobody tells unasked."""
         due_ns = self._configuration_ns + (CONFIGURATION_ARMED_NS if self._wanted else CONFIGURATION_NS)
-        if burst and not self._reads and now_ns >= due_ns and not self._ear.quiet:
+        if self.status is not None and not self._reads and now_ns >= due_ns and not self._ear.quiet:
             self._configuration_ns = now_ns
             if self._line.write(READ_CONFIGURATION):
                 self._reads.append((now_ns, self._enables))
@@ -357,7 +361,7 @@ class MagVenture:
             self._line.write(DISABLE)
         if status.enabled:
             self._off = False
-        if self.status is None or self.status.waveform != status.waveform:
+        if self.status is None or (self.status.waveform, self.status.mode) != (status.waveform, status.mode):
             self.configuration = b""  # of another waveform, or from before
         changed = self.amplitude_percent is not None and amplitude != self.amplitude_percent and amplitude != self._wanted_percent
         if changed and self._wanted_percent is not None:

@@ -39,7 +39,15 @@ UNIT = re.compile(r"[A-Za-z0-9_-]{1,32}")
 ERRORS = {
     "unit_fault": "the unit stopped by itself; read its display",
     "frequency": "this unit gives direct current only; prescribe 0 Hz",
+    "pads_loosening": "the pads' contact is getting worse; look at the skin, wet the pads and press them on, then arm again",
+    "pads_dry": "the pads are dry or loose; look at the skin, wet the pads and press them on, then arm again",
+    "voltage_limit": "the unit needs all of its voltage; look at the skin, wet the pads and press them on, then arm again",
 }
+# reference/safety.md section 1, its own defaults: the contact is judged as a trend, since it gets better under current.
+MOST_KOHM = 40.0
+MOST_RISE = 1.5
+RISE_NS = 10_000 * MS
+VOLTAGE_SHARE, VOLTAGE_NS = 0.95, 500 * MS
 
 
 def boot_ns() -> int:
@@ -93,6 +101,7 @@ class HomeUnit:
         self._sent: deque[tuple[int, int]] = deque(maxlen=REMEMBERED)  # sequence, when
         self._said_ns = self._output_ns = self._zeroed_ns = self._taken_ns = 0
         self._told_zero = True
+        self._pads = PadWatch()
         self._report = DeviceReport(None, 0, connected=False, armed=False)
 
     # ---- the port -----------------------------------------------------------------------------------------------
@@ -127,6 +136,7 @@ class HomeUnit:
         return self._line.fileno()
 
     def arm(self) -> None:
+        self._pads = PadWatch()
         self._told_zero = False
         self._newest_given = self._sequence + 1
         self._say("arm")
@@ -236,10 +246,48 @@ class HomeUnit:
         self.limits = (Limit("amplitude_ma", min(LIMITS[0].value, most_ma), "mA", "device"), *LIMITS[1:])
         self.serial = serial
         self.impedance_kohm, self.voltage_v = _number(body.get("impedance_kohm")), _number(body.get("voltage_v"))
-        trouble = f"unit_fault: {fault[:100]}; {ERRORS['unit_fault']}" if fault else ""
+        pads = self._pads.look(self._taken_ns, self.impedance_kohm, self.voltage_v, _number(body.get("compliance_v")), armed)
+        trouble = f"unit_fault: {fault[:100]}; {ERRORS['unit_fault']}" if fault else pads
         # Zero is believed only of a unit that has heard the last command to give something.
         known = abs(measured_ma) > ZERO_MA or heard >= self._newest_given
         self._report = DeviceReport(measured_ma if known else None, at_ns, connected=True, armed=armed, fault=trouble)
+
+
+class PadWatch:
+    """The pads' contact while current flows, of one arming: above 40 kΩ, up by half within 10 s, or at the unit's greatest voltage.
+
+    The unit ends its current by itself for some of these; this is the host's own look at what the unit measures. Judged between
+    readings: one that the unit does not give counts as none. What it has found stands until the unit has disarmed.
+    """
+
+    def __init__(self) -> None:
+        self.trouble = ""
+        self._kohm: deque[tuple[int, float]] = deque()
+        self._high_since_ns = 0
+
+    def look(self, now_ns: int, kohm: float | None, voltage_v: float | None, most_v: float | None, armed: bool) -> str:
+        """What is wrong with the pads, "" = nothing."""
+        if not armed:
+            self.trouble = ""
+        if kohm is None:  # nothing flows, or too little to measure
+            self._kohm.clear()
+        else:
+            self._kohm.append((now_ns, kohm))
+            while now_ns - self._kohm[0][0] > RISE_NS:
+                self._kohm.popleft()
+            lowest_kohm = min(value for _, value in self._kohm)
+            if not kohm <= MOST_KOHM:
+                self._fail("pads_dry", f"{kohm:.0f} kΩ")
+            elif not kohm < MOST_RISE * lowest_kohm:
+                self._fail("pads_loosening", f"from {lowest_kohm:.1f} to {kohm:.1f} kΩ within 10 s")
+        high = voltage_v is not None and most_v is not None and voltage_v >= VOLTAGE_SHARE * most_v
+        self._high_since_ns = (self._high_since_ns or now_ns) if high else 0
+        if high and now_ns - self._high_since_ns >= VOLTAGE_NS:
+            self._fail("voltage_limit", f"{voltage_v:.1f} V")
+        return self.trouble
+
+    def _fail(self, name: str, what: str) -> None:
+        self.trouble = self.trouble or f"{name}: {what}: {ERRORS[name]}"
 
 
 def _number(value: object) -> float | None:

@@ -14,12 +14,12 @@ from dataclasses import replace
 from typing import Protocol
 
 from eegloop.errors import DeviceError
-from eegloop.stim import DeviceReport, Limit, PulseProgram
+from eegloop.stim import DeviceReport, Limit, PulseProgram, Shot
 
 SLICE_S = 0.1  # the longest thing that is sent: one burst of up to 3 pulses at 50 Hz, which ends by itself
 LIMITS = (Limit("intensity_percent", 100.0, "%", "device"),)
 NOTHING_SIGNED = "no_program: no pulses are signed for this stimulator; prescribe a program of single pulses"
-NO_BURSTS = "no_bursts"
+CANNOT = "cannot_give"
 NOT_GIVEN = "not_given"
 
 
@@ -31,10 +31,10 @@ class Coil(Protocol):
     serial: str
 
     @property
-    def shape(self) -> tuple[int, int] | None:
-        """Pulses of one `fire` and their rate inside it, mHz (0 for one), as the device said; None = unknown, or another."""
+    def shape(self) -> Shot | None:
+        """What one `fire` gives, as the device said; None = unknown."""
 
-    def set_shape(self, n_pulses: int, rate_millihz: int) -> None:
+    def set_shape(self, shot: Shot) -> None:
         """Ask for another, at rest; raises DeviceError if this stimulator cannot give it."""
 
     def connect(self) -> None: ...
@@ -71,8 +71,8 @@ class PulsePort:
         self._power_percent, self._set_power = power_percent, set_power
         self._signed_percent: int | None = None
         self._asked_percent: int | None = None
-        self._signed_shape = (1, 0)
-        self._asked_shape: tuple[int, int] | None = None  # the one it had when another was asked for
+        self._signed_shape: Shot | None = None
+        self._asked_shape: Shot | None = None  # the one it had when another was asked for
         self._fault = NOTHING_SIGNED
         self._wanted = self._armed = False
         self._told = False  # since it was armed, it has said once that a shot is as signed
@@ -84,7 +84,7 @@ class PulsePort:
     def prescribe(self, program: PulseProgram) -> None:
         """What is signed: the power is rounded down to whole percent of the output, so that it is never above."""
         self._signed_percent = program.motor_threshold_percent * program.intensity_percent // 100
-        self._signed_shape = (program.burst_pulses, program.burst_millihz)
+        self._signed_shape = program.shot
         self._fault = ""
 
     def connect(self) -> None:
@@ -157,25 +157,29 @@ class PulsePort:
         unknown = shape is None and not self._armed
         own = self._fault or ("" if waits or unknown or shape == self._signed_shape else self._not_as_signed())
         given_ma = 0.0 if self._wanted and self._armed and report.armed else report.output_ma
-        return replace(report, output_ma=given_ma, fault=report.fault or own)
+        return replace(report, output_ma=given_ma, fault=report.fault or own, shot=shape)
 
     def close(self) -> None:
         """Never raises."""
         self._wanted = self._armed = False
         self.coil.close()
 
-    def _ask_shape(self, shape: tuple[int, int] | None) -> None:
+    def _ask_shape(self, shape: Shot | None) -> None:
         """Once for each other setting that is met; what the stimulator then says of itself decides."""
         if shape is None:
             self._asked_shape = None
-        elif shape != self._asked_shape and not self._fault.startswith(NO_BURSTS):
+        elif self._signed_shape is not None and shape != self._asked_shape and not self._fault.startswith(CANNOT):
             self._asked_shape = shape
             try:
-                self.coil.set_shape(*self._signed_shape)
+                self.coil.set_shape(self._signed_shape)
             except DeviceError as error:
-                self._fault = f"{NO_BURSTS}: {error}"
+                self._fault = f"{CANNOT}: {error}"
 
     def _not_as_signed(self) -> str:
-        (pulses, millihz), shape = self._signed_shape, self.coil.shape
-        now = "not known yet" if shape is None else f"{shape[0]} pulse(s) at {shape[1] / 1000:g} Hz"
-        return f"not_as_signed: one shot gives {now}, signed is {pulses} at {millihz / 1000:g} Hz; look at its screen and wait"
+        return f"not_as_signed: one shot gives {_words(self.coil.shape)}, signed is {_words(self._signed_shape)}; look at its screen and wait"
+
+
+def _words(shot: Shot | None) -> str:
+    if shot is None:
+        return "not known yet"
+    return f"{shot.burst_pulses} {shot.waveform} pulse(s) at {shot.burst_millihz / 1000:g} Hz, current {shot.current}"

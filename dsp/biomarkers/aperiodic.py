@@ -86,7 +86,7 @@ class Aperiodic:
             raise ConfigError(
                 f"biomarkers: aperiodic.fit_hz: {settings.fit_hz[1]:g} Hz is above half of {rate:g} samples per second"
             )
-        self._mean = MeanDensity(info, line, settings.segment_s, settings.window_s, settings.fit_hz[1])
+        self._mean = MeanDensity(info, line, settings.segment_s, settings.window_s, settings.fit_hz[1], channels=self._channels)
         self._every = max(1, math.floor(exact(settings.every_s) / exact(line.hop_s)))
         self.needs = (self._mean.need,)
         self._sos, self._rate = design(line, rate), rate
@@ -104,13 +104,12 @@ class Aperiodic:
         return self._held.give(hop, values, grades)
 
     def _renew(self, hop: Hop) -> None:
-        density, channel_codes = self._mean.density()
-        codes = channel_codes[list(self._channels)]
+        density, codes = self._mean.density()
         if density.shape[1]:
             frequency = hop.frequencies(self._mean.need)
             response = power_response(self._sos, self._rate, frequency)
             kept = response >= _LEAST_RESPONSE
-            raw = density[list(self._channels)][:, kept] / response[kept]
+            raw = density[:, kept] / response[kept]
             offset, exponent = fit(frequency[kept], raw, self._settings.fit_hz, self._settings.mask_hz)
             codes[np.isnan(exponent) & (codes < Code.SETTLING)] = Code.NO_POWER
             self._held.values[:] = np.concatenate([exponent, offset])

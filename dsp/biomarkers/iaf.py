@@ -1,10 +1,14 @@
-"""Individual alpha frequency: peak and center of gravity by Corcoran's rule (2018), with its honest "no peak".
+"""Individual alpha frequency: peak and center of gravity by Corcoran's rule (2018), with its honest "no peak", and the plain maximum.
 
 Per channel: the density (Hamming segments, averaged) is cut to 1-40 Hz, divided by its mean and smoothed by a
-Savitzky-Golay polynomial that also gives its slope and curvature. An alpha peak is a downward zero of the
-slope in the search range that stands above the log-power regression line by one standard deviation and above
-the next peak by a fifth. Channels are joined weighted by how sharp their peaks are. Fewer than
-`least_channels` with a peak: no value.
+Savitzky-Golay polynomial that also gives its slope and curvature. An alpha peak is the highest downward zero of the
+slope in the search range if it stands above the log-power regression line by one standard deviation and above
+the next by a fifth; where it does not stand above the next there are two peaks, none of them the person's, but the center of gravity
+between the outermost ones' feet is still theirs. Channels' peaks are joined weighted by how sharp they are. Fewer than
+`least_channels` with a peak (for the center: with bounds), or than half of a small montage: no value.
+
+`iaf.maximum` is the largest bin of the search range, interpolated by a parabola through log power: what most reports call alpha
+peak. It is suspect wherever Corcoran's rule finds no peak: there another minute may well put it somewhere else.
 """
 
 from __future__ import annotations
@@ -14,16 +18,18 @@ from functools import lru_cache
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from dsp.biomarkers.segments import Held, MeanDensity
-from dsp.hop import Hop
+from dsp.codes import EYES_HZ
+from dsp.hop import Hop, electrode
 from dsp.quality import Code
 from dsp.sections import savitzky_golay
 from eegloop.closed import Closed
 from eegloop.errors import ConfigError
 from eegloop.line import LineSettings
-from eegloop.signal import F64, U8, BiomarkerColumn, StreamInfo
+from eegloop.signal import F64, U8, BiomarkerColumn, Grade, StreamInfo
 
 # Posterior sites, where alpha lives; other EEG channels are used only if a montage has none of these.
 POSTERIOR = ("O1", "O2", "Oz", "POz", "PO3", "PO4", "PO7", "PO8", "Pz", "P3", "P4", "P7", "P8", "TP9", "TP10")
@@ -31,16 +37,22 @@ _RANGE_HZ = (1.0, 40.0)
 
 
 class Settings(Closed):
-    """Search range, smoothing and averaging; the defaults are the published ones, averaged over 30 s."""
+    """Search range, smoothing and averaging; the defaults are the published ones, averaged over the two minutes a rest takes."""
 
-    window_s: float = Field(30.0, ge=4, le=300, description="s of signal behind a value, 4-300")
+    window_s: float = Field(120.0, ge=4, le=300, description="s of signal behind a value, 4-300")
+    least_s: float = Field(30.0, ge=4, le=300, description="s of which half, clean, will do while the window grows, 4-300")
     segment_s: float = Field(4.0, ge=2, le=16, description="s of one spectrum, 2-16; half overlapping")
     search_hz: tuple[float, float] = Field((7.0, 13.0), description="Hz, where a peak counts as alpha, 5-20")
     smoothing_bins: int = Field(11, ge=5, le=51, description="bins under the smoothing polynomial, odd, 5-51")
     smoothing_order: int = Field(5, ge=2, le=7, description="degree of the smoothing polynomial, 2-7")
     least_excess: float = Field(0.2, ge=0, le=1, description="share by which the peak must exceed the next one, 0-1")
     least_sd: float = Field(1.0, ge=0, le=5, description="standard deviations above the regression line a peak needs, 0-5")
-    least_channels: int = Field(1, ge=1, le=64, description="channels that must show a peak, 1-64 (published: 3)")
+    least_channels: int = Field(
+        3,
+        ge=1,
+        le=64,
+        description="channels that must show a peak for the whole head to have one, 1-64; half of them where there are less than twice as many",
+    )
     channels: tuple[str, ...] | None = Field(
         None, description="labels to use; null = the posterior ones, or all where there are none"
     )
@@ -58,7 +70,7 @@ class Settings(Closed):
 
 @dataclass(frozen=True, slots=True)
 class AlphaPeak:
-    """One channel's peak: frequency, the minima around it, and its sharpness (the weight among channels)."""
+    """One channel's peak: frequency (NaN if there are two alike), the feet around it or them, its sharpness (weight among channels)."""
 
     peak_hz: float
     low_hz: float
@@ -90,10 +102,18 @@ def alpha_peaks(frequency_hz: F64, density: F64, settings: Settings) -> list[Alp
     log_power = np.log10(p)
     basis = np.column_stack([np.ones_like(f), f])
     line = basis @ np.linalg.lstsq(basis, log_power.T, rcond=None)[0]
-    threshold = line.T + settings.least_sd * (log_power - line.T).std(1, keepdims=True)
+    threshold = line.T + settings.least_sd * _prediction_sd(f, log_power - line.T)
     for row, channel in enumerate(alive):
-        peaks[channel] = _peak(f, smooth[row], slope[row], bend[row], threshold[row], settings)
+        peaks[channel] = _peak(f, smooth[row], slope[row], bend[row], 10 ** threshold[row], settings)
     return peaks
+
+
+def _prediction_sd(f: F64, residual: F64) -> F64:
+    """(n_channels, n_bins) standard deviation of a new point about each channel's regression line."""
+    n = len(f)
+    away = (f - f.mean()) ** 2
+    per_bin = np.sqrt(1 + 1 / n + away / away.sum())
+    return np.asarray(np.sqrt((residual**2).sum(1, keepdims=True) / (n - 2)) * per_bin, dtype=np.float64)
 
 
 def _peak(f: F64, smooth: F64, slope: F64, bend: F64, threshold: F64, settings: Settings) -> AlphaPeak | None:
@@ -101,14 +121,18 @@ def _peak(f: F64, smooth: F64, slope: F64, bend: F64, threshold: F64, settings: 
     falls = np.flatnonzero((slope[:-1] > 0) & (slope[1:] <= 0))
     tops = np.where(smooth[falls] >= smooth[falls + 1], falls, falls + 1)
     low, high = settings.search_hz
-    tops = tops[(f[tops] >= low) & (f[tops] <= high) & (smooth[tops] > 10 ** threshold[tops])]
+    tops = tops[(f[tops] >= low) & (f[tops] <= high)]
     if not tops.size:
         return None
-    tops = tops[np.argsort(smooth[tops])[::-1]]
-    top = int(tops[0])
-    if len(tops) > 1 and smooth[top] * (1 - settings.least_excess) <= smooth[tops[1]]:
+    by_height = tops[np.argsort(smooth[tops], kind="stable")[::-1]]
+    top = int(by_height[0])
+    if smooth[top] <= threshold[top]:
         return None
-    left, right = _foot(slope, top, -1, spacing), _foot(slope, top, 1, spacing)
+    # what is no ripple beside the highest one belongs to the same alpha
+    own = tops[(smooth[tops] > threshold[tops]) | (smooth[tops] > 0.5 * smooth[top])]
+    left, right = _foot(slope, int(own.min()), -1, spacing), _foot(slope, int(own.max()), 1, spacing)
+    if len(by_height) > 1 and smooth[top] * (1 - settings.least_excess) <= smooth[by_height[1]]:
+        return AlphaPeak(float("nan"), float(f[left]), float(f[right]), 0.0)
     inner, outer = _inflection(bend, top, -1), _inflection(bend, top, 1)
     width = max(spacing, (outer - inner) * spacing)
     sharpness = float(np.sum(smooth[inner : outer + 1])) * spacing / width
@@ -143,22 +167,55 @@ def center_of_gravity(frequency_hz: F64, density: F64, low_hz: float, high_hz: f
     return float((frequency_hz[inside] * density[inside]).sum()) / power if power > 0 else float("nan")
 
 
+def interpolated_maximum(frequency_hz: F64, density: F64, search_hz: tuple[float, float]) -> float:
+    """Frequency of the largest bin in the range, moved to the top of the parabola through log power of it and its neighbors.
+
+    NaN if the largest is at an edge of the range: that is a slope, no maximum.
+    """
+    inside = np.flatnonzero((frequency_hz >= search_hz[0] - 1e-9) & (frequency_hz <= search_hz[1] + 1e-9))
+    if len(inside) < 3:
+        return float("nan")
+    top = int(inside[int(np.argmax(density[inside]))])
+    if top in (inside[0], inside[-1]) or not density[top - 1 : top + 2].min() > 0:
+        return float("nan")
+    below, here, above = np.log(density[top - 1 : top + 2])
+    bend = below - 2 * here + above
+    shift = 0.5 * (below - above) / bend if bend < 0 else 0.0
+    return float(frequency_hz[top] + shift * (frequency_hz[1] - frequency_hz[0]))
+
+
 class IndividualAlphaFrequency:
-    """Columns: the whole head's peak and center of gravity, then each used channel's."""
+    """Columns: the whole head's peak, center of gravity and maximum, each followed by each used channel's."""
 
     def __init__(self, info: StreamInfo, settings: Settings, line: LineSettings) -> None:
         self._settings = settings
         self._picked = _channels(info, settings)
         n_fft = 1 << (round(settings.segment_s * info.sample_rate_hz) - 1).bit_length()
-        self._mean = MeanDensity(info, line, settings.segment_s, settings.window_s, _RANGE_HZ[1], "hamming", n_fft)
-        self.needs = (self._mean.need,)
+        # a small blink raises what lies beside alpha, not where alpha is
+        self._mean = MeanDensity(
+            info,
+            line,
+            settings.segment_s,
+            settings.window_s,
+            _RANGE_HZ[1],
+            "hamming",
+            n_fft,
+            self._picked,
+            settings.least_s,
+            EYES_HZ,
+        )
+        self.needs = (self._mean.need,) if self._picked else ()
         window_s = self._mean.window_s
         sites = ["n/a", *(info.channels[i] for i in self._picked)]
-        self.columns = tuple(BiomarkerColumn(f"iaf.{part}", site, "Hz", window_s) for part in ("peak", "cog") for site in sites)
-        self._held = Held([self._picked, *((i,) for i in self._picked)] * 2)
-        self._values, self._codes = self._held.values, self._held.codes
+        self.columns = tuple(
+            BiomarkerColumn(f"iaf.{part}", site, "Hz", window_s) for part in ("peak", "cog", "maximum") for site in sites
+        )
+        self._held = Held([self._picked, *((i,) for i in self._picked)] * 3)
 
     def compute(self, hop: Hop, values: F64, grades: U8) -> tuple[str, ...]:
+        if not self._picked:
+            values[:], grades[:] = np.nan, Grade.INVALID
+            return ("needs an EEG channel",) * len(self.columns)
         if self._mean.update(hop):
             self._refresh(hop)
         return self._held.give(hop, values, grades)
@@ -167,50 +224,72 @@ class IndividualAlphaFrequency:
         frequency = hop.frequencies(self._mean.need)
         density, channel_codes = self._mean.density()
         n = len(self._picked)
-        picked_codes = channel_codes[list(self._picked)]
-        usable = [j for j in range(n) if picked_codes[j] < Code.SETTLING]
-        peaks: list[AlphaPeak | None] = [None] * n
-        codes = picked_codes.copy()
-        if usable:
-            for j, found in zip(
-                usable, alpha_peaks(frequency, density[[self._picked[j] for j in usable]], self._settings), strict=True
-            ):
-                peaks[j] = found
-                if found is None:
-                    codes[j] = Code.NO_PEAK
-        self._values[:] = np.nan
-        shown = [(j, p) for j, p in enumerate(peaks) if p is not None]
-        for j, p in shown:
-            self._values[1 + j] = p.peak_hz
-        whole = int(codes.min()) if n else Code.NO_PEAK
-        if len(shown) >= min(self._settings.least_channels, n):
-            weights = np.array([p.sharpness for _, p in shown])
-            self._values[0] = float(np.average([p.peak_hz for _, p in shown], weights=weights))
-            low, high = (float(np.mean(bound)) for bound in zip(*((p.low_hz, p.high_hz) for _, p in shown), strict=True))
-            for j in usable:
-                self._values[n + 2 + j] = center_of_gravity(frequency, density[self._picked[j]], low, high)
-            self._values[n + 1] = float(np.mean(self._values[[n + 2 + j for j in usable]]))
-            whole = max(int(codes[j]) for j, _ in shown)
-            cog = np.where(codes == Code.NO_PEAK, picked_codes, codes)
-        else:
-            whole = Code.NO_PEAK if whole < Code.SETTLING else whole
-            cog = np.where(codes < Code.SETTLING, np.uint8(Code.NO_PEAK), codes)
-        self._codes[0], self._codes[n + 1] = whole, whole
-        self._codes[1 : n + 1], self._codes[n + 2 :] = codes, cog
+        values = np.full((3, n + 1), np.nan)
+        codes = np.full((3, n + 1), np.uint8(Code.NO_PEAK))
+        codes[:, 1:] = channel_codes
+        codes[:, 0] = channel_codes.min()
+        usable = np.flatnonzero(channel_codes < Code.SETTLING)
+        if usable.size:
+            found = dict(zip(usable.tolist(), alpha_peaks(frequency, density[usable], self._settings), strict=True))
+            self._peaks(found, values[0], codes[0])
+            self._centers(found, frequency, density, values[1], codes[1])
+            self._maxima(usable, frequency, density, values[2], codes[2], values[0])
+        self._held.values[:] = values.ravel()
+        self._held.codes[:] = codes.ravel()
+
+    def _peaks(self, found: dict[int, AlphaPeak | None], values: F64, codes: U8) -> None:
+        shown = [(j, peak) for j, peak in found.items() if peak is not None and peak.sharpness > 0]
+        with_one = {j for j, _ in shown}
+        for j, peak in shown:
+            values[1 + j] = peak.peak_hz
+        for j in found:
+            if j not in with_one:
+                codes[1 + j] = Code.NO_PEAK
+        codes[0] = Code.NO_PEAK
+        if len(shown) >= self._least(len(values) - 1):
+            values[0] = float(np.average([peak.peak_hz for _, peak in shown], weights=[peak.sharpness for _, peak in shown]))
+            codes[0] = max(int(codes[1 + j]) for j, _ in shown)
+
+    def _centers(self, found: dict[int, AlphaPeak | None], frequency: F64, density: F64, values: F64, codes: U8) -> None:
+        bounds = [(j, peak.low_hz, peak.high_hz) for j, peak in found.items() if peak is not None]
+        codes[0] = Code.NO_PEAK
+        if len(bounds) < self._least(len(values) - 1):
+            codes[[1 + j for j in found]] = Code.NO_PEAK
+            return
+        low, high = (float(np.mean([bound[side] for bound in bounds])) for side in (1, 2))
+        for j in found:
+            values[1 + j] = center_of_gravity(frequency, density[j], low, high)
+            if np.isnan(values[1 + j]):
+                codes[1 + j] = Code.NO_POWER
+        values[0] = float(np.nanmean(values[1:]))
+        codes[0] = max(int(codes[1 + j]) for j, _, _ in bounds)
+
+    def _maxima(self, usable: NDArray[np.intp], frequency: F64, density: F64, values: F64, codes: U8, peaks: F64) -> None:
+        inside = (frequency >= _RANGE_HZ[0]) & (frequency <= _RANGE_HZ[1])
+        level = density[usable][:, inside].mean(1, keepdims=True)
+        alike = np.divide(density[usable], level, out=np.zeros_like(density[usable]), where=level > 0).mean(0)
+        for slot, curve in ((0, alike), *((1 + j, density[j]) for j in usable)):
+            values[slot] = interpolated_maximum(frequency, curve, self._settings.search_hz)
+            if np.isnan(values[slot]):
+                codes[slot] = Code.NO_PEAK
+            elif np.isnan(peaks[slot]) and codes[slot] == Code.GOOD:
+                codes[slot] = Code.UNCLEAR_PEAK
+
+    def _least(self, n: int) -> int:
+        return min(self._settings.least_channels, (n + 1) // 2)
 
 
 def _channels(info: StreamInfo, settings: Settings) -> tuple[int, ...]:
-    eeg = [i for i, kind in enumerate(info.kinds) if kind == "eeg"]
-    names = {info.channels[i].strip().lower(): i for i in eeg}
     if settings.channels is not None:
-        for label in settings.channels:
-            if label.strip().lower() not in names:
+        found = [(label, electrode(info, label)) for label in settings.channels]
+        for label, i in found:
+            if i is None:
                 raise ConfigError(
                     f"biomarkers: iaf.channels: {label!r} is no EEG channel of this stream; there are: {', '.join(info.channels)}"
                 )
-        return tuple(names[label.strip().lower()] for label in settings.channels)
-    posterior = tuple(names[label.lower()] for label in POSTERIOR if label.lower() in names)
-    return posterior or tuple(eeg)
+        return tuple(i for _, i in found if i is not None)
+    posterior = tuple(i for label in POSTERIOR if (i := electrode(info, label)) is not None)
+    return posterior or tuple(i for i, kind in enumerate(info.kinds) if kind == "eeg")
 
 
 def build(info: StreamInfo, settings: Settings, line: LineSettings) -> IndividualAlphaFrequency:

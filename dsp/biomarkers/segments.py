@@ -21,8 +21,9 @@ class MeanDensity:
 
     Segments end at hops whose number is a multiple of the step, so they lie on the absolute grid. A channel's
     mean is over its good segments if at least half of a window's are good, else over all that have a value (then it
-    is suspect), and there is none if fewer than half have one. Segments outlive an interruption, because none of them
-    holds a sample of it; while it and the filters' settling last, `Held` gives nothing.
+    is suspect), and there is none if fewer than half have one. With `least_s` a window is allowed to be shorter while it
+    grows: half of what `least_s` holds will do, if that is also half of the segments that have come. Segments outlive an
+    interruption, because none of them holds a sample of it; while it and the filters' settling last, `Held` gives nothing.
     """
 
     def __init__(
@@ -34,44 +35,54 @@ class MeanDensity:
         f_max_hz: float,
         taper: Taper = "hann",
         n_fft: int = 0,
+        channels: Sequence[int] | None = None,
+        least_s: float | None = None,
+        lowest_hz: float = 0.0,
     ) -> None:
         grid = Grid.of(info.sample_rate_hz, line.hop_s)
         n = grid.window_samples(segment_s)
         self._every = max(1, math.floor(exact(segment_s) / 2 / exact(line.hop_s)))
         step_s = self._every * line.hop_s
         self.n_segments = max(1, 1 + math.floor((window_s - segment_s) / step_s + 1e-9))
+        self._least_segments = self.n_segments
+        if least_s is not None:
+            self._least_segments = min(self.n_segments, max(1, 1 + math.floor((least_s - segment_s) / step_s + 1e-9)))
         self.window_s = segment_s + (self.n_segments - 1) * step_s
         self.need = SpectrumNeed(n, f_max_hz, taper, "constant", self._every, n_fft)
         self._n_window = n + round((self.n_segments - 1) * step_s * info.sample_rate_hz)
         self._kept: list[tuple[int, F64, U8]] = []
-        self._channels = info.n_channels
+        self._lowest_hz = lowest_hz
+        self._channels = np.arange(info.n_channels) if channels is None else np.array(channels, dtype=np.intp)
 
     def update(self, hop: Hop) -> bool:
         """Take a segment if one ends at this hop; True when the mean has changed."""
         if hop.number % self._every:
             return False
-        codes = hop.codes(self.need.n_samples)
+        codes = hop.codes(self.need.n_samples, self._lowest_hz)[self._channels]
         self._kept = [kept for kept in self._kept if hop.number - kept[0] < self.n_segments * self._every]
         density = hop.density(self.need) if (GRADES[codes] != Grade.INVALID).any() else None
         n_bins = len(hop.frequencies(self.need))
-        self._kept.append((hop.number, np.zeros((self._channels, n_bins)) if density is None else density.copy(), codes.copy()))
+        kept = np.zeros((len(self._channels), n_bins)) if density is None else density[self._channels]
+        self._kept.append((hop.number, kept, codes))
         return True
 
     def density(self) -> tuple[F64, U8]:
-        """Mean density (n_channels, n_bins) and each channel's code; NaN rows where there is none."""
+        """Mean density (n, n_bins) of the n channels and each one's code; NaN rows where there is none."""
+        n = len(self._channels)
         if len(self._kept) == 0:
-            return np.empty((self._channels, 0)), np.full(self._channels, Code.SETTLING, dtype=np.uint8)
+            return np.empty((n, 0)), np.full(n, Code.SETTLING, dtype=np.uint8)
         stack = np.array([d for _, d, _ in self._kept])
         codes = np.array([c for _, _, c in self._kept])
         good = GRADES[codes] == Grade.GOOD
         usable = GRADES[codes] != Grade.INVALID
-        enough = 2 * good.sum(0) >= self.n_segments
+        needed = max(self._least_segments, len(self._kept))
+        enough = 2 * good.sum(0) >= needed
         weight = np.where(enough, good, usable).astype(np.float64)
         count = weight.sum(0)
         mean = np.einsum("scb,sc->cb", stack, weight) / np.maximum(count, 1)[:, np.newaxis]
         worst = np.max(codes, axis=0, initial=0, where=usable)
         code: NDArray[np.uint8] = np.where(enough, np.uint8(Code.GOOD), worst).astype(np.uint8)
-        short = 2 * usable.sum(0) < self.n_segments
+        short = 2 * usable.sum(0) < needed
         code[short] = np.where(codes[-1, short] >= Code.SETTLING, codes[-1, short], np.uint8(Code.SETTLING))
         return mean, code
 

@@ -13,6 +13,8 @@ import math
 from collections import deque
 from typing import Any
 
+from simulators.stimulators import wire
+
 MS = 1_000_000
 LEASE_NS = 400 * MS
 REPORT_NS = 40 * MS
@@ -25,25 +27,17 @@ MOST_KOHM = 40.0
 FRESH_KOHM, SETTLED_KOHM, SETTLES_S = 9.0, 5.0, 40.0
 DRY_KOHM_PER_S = 10.0
 LONGEST = 2048
-FAULTS = (
-    "no_answer",
-    "late",
-    "garbled",
-    "wrong_crc",
-    "half_frame",
-    "refuses_arm",
-    "disarms",
-    "coil_hot",
-    "unplugged",
-    "lies",
-    "dry",
-    "charging",
-)
+FAULTS = (*wire.FAULTS, "dry", "charging")
 
 
 def mac(key: bytes, direction: str, unit: str, text: str) -> str:
     """HMAC-SHA256 over domain, direction, unit and body, parted by NUL."""
     return hmac.new(key, f"eegloop home v1\0{direction}\0{unit}\0{text}".encode(), hashlib.sha256).hexdigest()
+
+
+def wrong_mac(packet: bytes) -> bytes:
+    """The packet with one digit of its signature changed."""
+    return packet[:-3] + (b"0" if packet[-3:-2] != b"0" else b"1") + packet[-2:]
 
 
 class HomeUnit:

@@ -27,13 +27,13 @@ from urllib.parse import urlsplit
 import aiomqtt
 
 from eegloop.layout import Layout
-from simulators.stimulators.home_unit import FAULTS, MS, HomeUnit
+from simulators.stimulators.home_unit import FAULTS, MS, HomeUnit, wrong_mac
+from simulators.stimulators.wire import LATE_NS, spoilt
 
 SAMPLE = struct.Struct("<qd")
 SAMPLE_NS, REST_SAMPLE_NS = 5 * MS, 100 * MS
 FIELD_NS = 20 * MS
 TURN_S = 0.004
-LATE_NS = 1_500 * MS
 RETRY_S = 0.3
 
 
@@ -89,18 +89,11 @@ class Process:
             self._emit(self.unit.outbox.popleft(), now_ns)
 
     def _emit(self, packet: bytes, now_ns: int) -> None:
-        match self.unit.fault:
-            case "no_answer" | "unplugged":
-                return
-            case "garbled":
-                packet = bytes((b * 7 + 0x5B) & 0xFF for b in reversed(packet))
-            case "wrong_crc":
-                packet = packet[:-3] + (b"0" if packet[-3:-2] != b"0" else b"1") + packet[-2:]
-            case "half_frame":
-                packet = packet[: len(packet) // 2]
-            case "late":
-                now_ns += LATE_NS
-        self.ready.append((now_ns, packet))
+        fault = self.unit.fault
+        if fault in ("no_answer", "unplugged"):
+            return
+        at_ns = now_ns + LATE_NS if fault == "late" else now_ns
+        self.ready.append((at_ns, spoilt(packet, fault, wrong_mac)))
         self.something.set()
 
     def write(self, now_ns: int, current_ma: float) -> None:

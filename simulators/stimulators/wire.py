@@ -56,6 +56,15 @@ def byte_ns(baud: int, stop_bits: int = 1) -> int:
     return (9 + stop_bits) * S // baud
 
 
+def spoilt(frame: bytes, fault: str, wrong_check: Callable[[bytes], bytes]) -> bytes:
+    """A frame as the fault leaves it; `wrong_check` makes one whose check value does not fit."""
+    if fault == "garbled":
+        return bytes((b * 7 + 0x5B) & 0xFF for b in reversed(frame))
+    if fault == "wrong_crc":
+        return wrong_check(frame)
+    return frame[: len(frame) // 2] if fault == "half_frame" else frame
+
+
 def boot_ns() -> int:
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
@@ -181,12 +190,7 @@ class Wire:
         fault = self.device.fault
         if fault == "no_answer" or self.unplugged:
             return
-        if fault == "garbled":
-            frame = bytes((b * 7 + 0x5B) & 0xFF for b in reversed(frame))
-        elif fault == "wrong_crc":
-            frame = self.device.spoil(frame)
-        elif fault == "half_frame":
-            frame = frame[: len(frame) // 2]
+        frame = spoilt(frame, fault, self.device.spoil)
         if fault == "late":
             now_ns += LATE_NS
         for i in range(len(frame)):

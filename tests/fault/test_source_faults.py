@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from pathlib import Path
 import mne
 import numpy as np
 import pytest
-from service_rig import RunningService, boot_ns, wait_for
+from service_rig import ROOT, RunningService, boot_ns, wait_for
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 PRESCRIBED = {
@@ -52,7 +53,7 @@ class Case:
     for_s: float
     faults: str = ""
     undo: str = "clear"  # "clear" the faults, start the board "again", "continue" it, or "" = it ends by itself
-    act: str = "tell"  # "tell" the board, or "kill", "pause" it
+    act: str = "tell"  # "tell" the board, or "kill", "pause" it, or "pull" the cable of a Cyton
     start: tuple[str, ...] = ()
     loses: bool = False
     segments: int = 1
@@ -60,6 +61,7 @@ class Case:
 
 CASES = (
     Case("sender killed, started again", "silence", 8.0, act="kill", undo="again", loses=True, segments=2),
+    Case("cable of a Cyton pulled, plugged in again", "silence", 8.0, act="pull", undo="again", loses=True, segments=2),
     Case("sender paused 12 s", "silence", 12.0, act="pause", undo="continue", loses=True),
     Case("out of range 8 s", "silence", 8.0, "gone:for_s=8", undo="", loses=True),
     Case("link stalls 8 s, then all at once", "silence", 8.0, "stall:for_s=8", undo=""),
@@ -79,6 +81,21 @@ CASES = (
 )  # fmt: skip
 
 
+CYTON = {"kind": "brainflow", "board": "CYTON_BOARD", "channels": ["F3", "F4", "C3", "C4", "P7", "P8", "O1", "O2"]}
+
+
+def cyton(dongle: Path) -> Board:
+    """An emulated Cyton on its true wire; `dongle` points to its terminal, as /dev/serial/by-id does. Its cable is pulled by its end."""
+    board = subprocess.Popen(
+        [sys.executable, "-m", "simulators.cyton"], stdout=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True
+    )
+    assert board.stdout is not None
+    terminal = board.stdout.readline().strip()
+    dongle.unlink(missing_ok=True)
+    dongle.symlink_to(terminal)
+    return board
+
+
 @dataclass
 class Row:
     """What the table says of one case."""
@@ -95,16 +112,22 @@ class Session:
     def __init__(self, folder: Path, case: Case, stack: ExitStack) -> None:
         folder.mkdir()
         self.case = case
-        self.service = stack.enter_context(RunningService(folder, own_boards=True, **PRESCRIBED))
-        self.board = self.service.board("seat1", *case.start)
+        self.dongle = folder / "dongle"
+        source = {**CYTON, "serial_port": str(self.dongle)} if case.act == "pull" else None
+        self.service = stack.enter_context(RunningService(folder, own_boards=True, source=source, **PRESCRIBED))
+        self.board = self._start_board(*case.start)
         stack.callback(self._end_board)
+
+    def _start_board(self, *options: str) -> Board:
+        return cyton(self.dongle) if self.case.act == "pull" else self.service.board("seat1", *options)
 
     def _end_board(self) -> None:
         self.board.kill()
         self.board.send_signal(signal.SIGCONT)
         self.board.wait(10)
-        if self.board.stdin is not None:
-            self.board.stdin.close()
+        for pipe in (self.board.stdin, self.board.stdout):
+            if pipe is not None:
+                pipe.close()
 
     def tell(self, faults: str) -> None:
         assert self.board.stdin is not None
@@ -114,7 +137,7 @@ class Session:
     def strike(self) -> int:
         fault_ns = boot_ns()
         match self.case.act:
-            case "kill":
+            case "kill" | "pull":
                 self.board.kill()
                 self.board.wait(10)
             case "pause":
@@ -131,7 +154,7 @@ class Session:
                 os.kill(self.board.pid, signal.SIGCONT)
             case "again":
                 self._end_board()
-                self.board = self.service.board("seat1")
+                self.board = self._start_board()
 
     def hops(self) -> np.ndarray:
         """Every hop of every run so far: t_s, grades, ..."""

@@ -167,6 +167,7 @@ def test_devices_says_what_each_board_needs() -> None:
     athena = {p["preset"]: p for p in boards["MUSE_S_ATHENA_BOARD"]["presets"]}
     assert (athena[0]["sample_rate_hz"], athena[1]["kinds"]["accel"], athena[2]["kinds"]["optical"]) == (256.0, 3, 16)
     assert all(b["needs"] for b in boards.values())
+    assert boards["BRAINBIT_BOARD"]["measures_contact"] and not boards["CYTON_BOARD"]["measures_contact"]
 
 
 def test_the_wall_clock_s_state_is_the_kernel_s() -> None:

@@ -15,11 +15,23 @@ def test_a_small_recording_agrees(shared_data: Path) -> None:
     x, info = agreement.recording(shared_data, name)
     table = [
         *agreement.power_rows(name, x, info),
-        agreement.iaf_row(name, x, info),
+        *agreement.iaf_rows(name, x, info),
+        *agreement.alpha_rows(name, x, info, agreement.facts_of(shared_data, name)),
     ]
-    assert len(table) == 4
+    assert len(table) == 8
     for row in table:
         assert row["ok"], row
+
+
+def test_an_alpha_without_a_peak_has_a_center(shared_data: Path) -> None:
+    """The EPOC's alpha is a plateau from 10 to 13 Hz: no peak is claimed, and the center is where the published peak is."""
+    name = "emotiv_eye_state_14ch"
+    x, info = agreement.recording(shared_data, name)
+    peak, center, maximum = agreement.iaf_rows(name, x, info)
+    assert peak["ours"] is None
+    assert maximum["ours"] is None
+    assert center["ours"] is not None
+    assert float(center["ours"]) <= 0.5, center
 
 
 def test_a_difference_would_be_seen(shared_data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

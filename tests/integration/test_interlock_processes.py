@@ -598,6 +598,7 @@ ALLOWED_OWN = {
     "drivers.stimulators.simulated",
     "eegloop",
     "eegloop.errors",
+    "eegloop.kept",
     "eegloop.layout",
     "eegloop.single",
     "eegloop.stim",

@@ -15,16 +15,17 @@ import pytest
 from running_service import ROOT, Stimulator, running, seat_config, sign_prescriptions, until, write_config
 
 from daemon.clock import MachineClock
+from daemon.processes import NICE_INTERLOCK, prefer
 from eegloop.stim import PulseProgram
 
 SEAT = "one"
 PHASE_DEG = 180
-PULSES = 8
+PULSES = 16  # the mean of eight is off by 45 degrees now and then by chance alone
 # Single pulses at most every two seconds; by the interlock's own table (rounded up to 1 Hz, 110 %).
 PROGRAM = PulseProgram(
     protocol="table", threshold="rmt", intensity_percent=90, motor_threshold_percent=50, burst_pulses=1, burst_millihz=0,
     train_millihz=500, train_pulses=100, trains=2, interval_ms=5_000, session_pulses=PULSES, day_pulses=PULSES,
-    week_pulses=1_000, course_pulses=1_000,
+    week_pulses=1_000, course_pulses=1_000, waveform="biphasic", current="normal",
 )  # fmt: skip
 SETTINGS = {
     "biomarker": "relative_power.alpha", "channel": "O1", "phase_channel": "O1", "unit": "milli", "low_milli": 1, "high_milli": 999,
@@ -38,7 +39,7 @@ RULES = {
 
 
 @pytest.mark.long
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 def test_pulses_are_fired_at_the_signed_phase(tmp_path: Path) -> None:
     """Within the signed count and spacing, each as it was foretold (tests/unit/test_line_phase_locked.py: the same in virtual time)."""
     data, truth = tmp_path / "data", tmp_path / "truth.npz"
@@ -50,8 +51,9 @@ def test_pulses_are_fired_at_the_signed_phase(tmp_path: Path) -> None:
     board = subprocess.Popen(
         [sys.executable, "-m", "simulators.board", "--seat", SEAT, "--data", str(data), "--name", "locked-one",
          "--eyes", "closed", "--set", "alpha_spread_hz=0.2", "--set", "coil=Fp1",  "--truth", str(truth)],
-        cwd=ROOT,
+        cwd=ROOT, start_new_session=True,
     )  # fmt: skip
+    prefer(board.pid, NICE_INTERLOCK)  # it stands for a headset, which waits for nobody's processor
     stimulator = Stimulator(data, SEAT)
     record = data / "seats" / SEAT / "stimulator" / "pulses.bin"
     try:
@@ -63,7 +65,7 @@ def test_pulses_are_fired_at_the_signed_phase(tmp_path: Path) -> None:
             until(lambda: page.seat(SEAT)["forms"]["due"], 5, "the forms")
             page.fill_in_all(SEAT)
             until(lambda: page.seat(SEAT)["phase"] == "on", 60, "listening, armed")
-            until(lambda: page.seat(SEAT)["phase"] == "post", 90, "as many pulses as signed, then its end")
+            until(lambda: page.seat(SEAT)["phase"] == "post", 150, "as many pulses as signed, then its end")
             said = page.seat(SEAT)
             page.close()
             assert service.stop() == 0

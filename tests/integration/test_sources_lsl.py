@@ -232,13 +232,21 @@ async def test_a_sender_that_changed_is_not_taken_back(start: Start, name: str) 
         await read(items, samples(50))
         first.kill()
         first.wait()
+        other = start(name=name, source_id=f"{name}-other")  # the same name and shape, but nobody's own source_id: never taken
+        ready(other)
+        await read(items, lambda _, news: any(n.kind == "lost" for n in news))
+        waiting = asyncio.ensure_future(anext(items))
+        taken, _ = await asyncio.wait({waiting}, timeout=3.0)
+        assert not taken
+        other.kill()
+        other.wait()
         changed = start(name=name, labels=["Fp2", "EOG1", "Cz", "AUX"])
-        chunks, news = await read(items, lambda _, news: any(n.kind == "warning" for n in news))
-        assert "came back different" in news[-1].text and "Fp2" in news[-1].text
+        warning = await asyncio.wait_for(waiting, 20.0)
+        assert isinstance(warning, SourceNews) and "came back different" in warning.text and "Fp2" in warning.text
         changed.kill()
         changed.wait()
         start(name=name)
-        chunks, news = await read(items, samples(20), limit_s=40)
+        chunks, _ = await read(items, samples(20), limit_s=40)
     assert chunks[0].segment == 1
 
 

@@ -21,10 +21,11 @@ from tests.interlock_rig import SEAT, Daemon, Rig, boot_ns, wait_for
 MS = 1_000_000
 POWER_PERCENT = 44  # 40 % motor threshold x 110 %; of theta bursts 55 % x 80 %
 SINGLE = {"motor_threshold_percent": 40, "train_millihz": 250, "train_pulses": 20, "session_pulses": 100, "day_pulses": 100}
+MONOPHASIC = {**SINGLE, "waveform": "monophasic"}
 THETA = {  # intermittent theta bursts, number by number as the interlock's list has them
     "protocol": "itbs", "threshold": "amt", "intensity_percent": 80, "motor_threshold_percent": 55, "burst_pulses": 3,
     "burst_millihz": 50_000, "train_millihz": 5_000, "train_pulses": 30, "trains": 20, "interval_ms": 8_000, "session_pulses": 600,
-    "day_pulses": 600, "week_pulses": 4_200, "course_pulses": 21_600,
+    "day_pulses": 600, "week_pulses": 4_200, "course_pulses": 21_600, "waveform": "biphasic", "current": "normal",
 }  # fmt: skip
 
 
@@ -38,8 +39,8 @@ class Coil(NamedTuple):
 
 
 COILS = {
-    "magstim": Coil("magstim", "magstim-200", "200", SINGLE),
-    "magstim bistim": Coil("magstim", "magstim-bistim", "bistim", SINGLE),
+    "magstim": Coil("magstim", "magstim-200", "200", MONOPHASIC),
+    "magstim bistim": Coil("magstim", "magstim-bistim", "bistim", MONOPHASIC),
     "magstim rapid": Coil("magstim", "magstim-rapid", "rapid", SINGLE),
     "magventure": Coil("magventure", "001234", "x100+option", SINGLE),
     "magventure bursts": Coil("magventure", "001234", "x100+option", THETA),
@@ -115,10 +116,12 @@ def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[CoilRig]:
 def ready(rig: CoilRig) -> Daemon:
     """Armed, at the signed power, and long enough for a Magstim to be ready."""
     daemon = Daemon(rig)
-    if rig.burst > 1:  # it was set to single pulses: refused by name until it has said that it is set as signed
+    if (
+        rig.burst > 1 or rig.model == "bistim"
+    ):  # it was set to something else: refused by name until it has said that it is set as signed
         wait_for(lambda: rig.faults()[-1:] == [""])
         assert any(fault.startswith("not_as_signed") for fault in rig.faults())
-    daemon.arm()
+    daemon.arm("has not said what one shot gives")
     at_ns = boot_ns()
     daemon.until(lambda: daemon.state["boot_ns"] > at_ns + 1_500 * MS)
     assert daemon.state["mode"] == "armed" and rig.armed() and not rig.pulses()

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from dsp.electrodes import POSITIONS
+from dsp.electrodes import OLDER, POSITIONS
 from dsp.pipeline import Pipeline
 from eegloop import plugins
-from eegloop.line import LineSettings
+from eegloop.line import LineSettings, QualitySettings
 from eegloop.signal import Biomarkers, Chunk, Grade, StreamInfo
 
 KINDS = plugins.kinds("biomarker")
@@ -52,11 +52,18 @@ def eeg(rate: float, seconds: float, n_channels: int, seed: int = 0) -> np.ndarr
     return x
 
 
-def line_of(rate: float, channels: tuple[str, ...], kinds: tuple[str, ...] = KINDS) -> Pipeline:
+def line_of(
+    rate: float, channels: tuple[str, ...], kinds: tuple[str, ...] = KINDS, every_hop: bool = False, line: LineSettings = LINE
+) -> Pipeline:
+    """`every_hop`: what is renewed site by site in turn is renewed for all at every hop."""
     info = StreamInfo("t", "t", rate, channels, ("eeg",) * len(channels))
-    own = {"alpha_bursts": {"window_s": 60.0}}
+    own: dict[str, dict[str, float]] = {"alpha_bursts": {"window_s": 60.0}}
+    if every_hop:
+        for kind in kinds:
+            if "every_s" in importlib.import_module(f"dsp.biomarkers.{kind}").Settings.model_fields:
+                own.setdefault(kind, {})["every_s"] = LINE.hop_s
     marks = [(kind, importlib.import_module(f"dsp.biomarkers.{kind}").Settings(**own.get(kind, {}))) for kind in kinds]
-    return Pipeline(info, LINE, marks)
+    return Pipeline(info, line, marks)
 
 
 def whole(x: np.ndarray, channels: tuple[str, ...] = CAP, rate: float = 250.0) -> list[Biomarkers]:
@@ -68,47 +75,92 @@ def plain() -> Biomarkers:
     return whole(eeg(250.0, 75, len(CAP)))[-1]
 
 
-def pieces(cuts: list[int]) -> list[Biomarkers]:
-    """75 s with a bridged gap, a long one, and two seconds of stimulation, cut where told."""
-    x = eeg(250.0, 75, len(CAP)).astype(np.float32)
-    lost = [(3000, 3008), (4000, 4400)]
+def pieces(seconds: int, cuts: list[int], lost: list[tuple[int, int]], unclean: list[tuple[int, int]]) -> list[Biomarkers]:
+    """So many seconds with samples that never come and samples nobody may look at, cut where told."""
+    x = eeg(250.0, seconds, len(CAP)).astype(np.float32)
     clean = np.ones(len(x), dtype=bool)
-    clean[1500:2000] = False
+    for start, stop in unclean:
+        clean[start:stop] = False
+    here = np.ones(len(x), dtype=bool)
+    for start, stop in lost:
+        here[start:stop] = False
     pipeline, rows, end = line_of(250.0, CAP), [], 0
-    edges = sorted({0, len(x), *(e for gap in lost for e in gap), *(c for c in cuts if 0 < c < len(x))})
+    holes = np.flatnonzero(np.diff(here)) + 1
+    edges = sorted({0, len(x), *holes.tolist(), *(c for c in cuts if 0 < c < len(x))})
     for a, b in itertools.pairwise(edges):
-        if any(start <= a < stop for start, stop in lost):
-            continue
-        chunk = Chunk(x[a:b], a, a / 250, b / 250, a - end)
-        rows += pipeline.push(chunk, None if clean[a:b].all() else clean[a:b])
-        end = b
+        if here[a]:
+            chunk = Chunk(x[a:b], a, a / 250, b / 250, a - end)
+            rows += pipeline.push(chunk, None if clean[a:b].all() else clean[a:b])
+            end = b
     return rows
 
 
-@functools.lru_cache(maxsize=1)
-def uncut() -> list[Biomarkers]:
-    return pieces([])
+@st.composite
+def stretches(draw: st.DrawFn, n: int, lengths: list[int]) -> list[tuple[int, int]]:
+    starts = draw(st.lists(st.integers(1, n - 2), max_size=3))
+    return [(start, min(n - 1, start + draw(st.sampled_from(lengths)))) for start in starts]
 
 
-@settings(
+def assert_same_whatever_the_cuts(
+    seconds: int, stride: int, cuts: list[int], lost: list[tuple[int, int]], unclean: list[tuple[int, int]]
+) -> set[str]:
+    """The kinds that had a good value to compare."""
+    n = 250 * seconds
+    # the stretches' own edges are cuts of the one too: a gap is always one
+    whole_rows = pieces(seconds, [], lost, unclean)
+    found = pieces(seconds, [*range(0, n, stride + 4), *cuts], lost, unclean)
+    assert len(found) == len(whole_rows)
+    seen_good = np.zeros(len(found[0].columns), dtype=bool)
+    for a, b in zip(whole_rows, found, strict=True):
+        np.testing.assert_array_equal(a.grades, b.grades)
+        assert a.reasons == b.reasons
+        np.testing.assert_allclose(b.values, a.values, rtol=1e-7, atol=1e-9)
+        np.testing.assert_array_equal(np.isnan(b.values), b.grades == Grade.INVALID)
+        seen_good |= a.grades == Grade.GOOD
+    return {c.name.split(".")[0] for c, good in zip(found[0].columns, seen_good, strict=True) if good}
+
+
+FEW = settings(
     max_examples=2,
     deadline=None,
     phases=[Phase.explicit, Phase.generate],
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-@given(st.integers(1, 400), st.lists(st.integers(1, 18_749), max_size=200))
-def test_no_biomarker_depends_on_cuts(stride: int, cuts: list[int]) -> None:
-    found = pieces([*range(0, 18_750, stride + 4), *cuts])
-    assert len(found) == len(uncut())
-    seen_good = np.zeros(len(found[0].columns), dtype=bool)
-    for a, b in zip(uncut(), found, strict=True):
-        np.testing.assert_array_equal(a.grades, b.grades)
-        assert a.reasons == b.reasons
-        np.testing.assert_allclose(b.values, a.values, rtol=1e-7, atol=1e-9)
-        seen_good |= a.grades == Grade.GOOD
-    good_kinds = {c.name.split(".")[0] for c, good in zip(found[0].columns, seen_good, strict=True) if good}
-    # Connectivity needs a minute that is whole; the others were compared on good values.
-    assert good_kinds >= set(KINDS) - {"plv", "wpli", "debiased_wpli", "imaginary_coherence"}
+SHORT, LONG = 60, 240
+LOST = [1, 8, 12, 13, 40, 400, 2000]  # up to 12 are bridged at 250 Hz
+
+
+@FEW
+@given(
+    st.integers(1, 400),
+    st.lists(st.integers(1, 250 * SHORT - 1), max_size=200),
+    stretches(250 * SHORT, LOST),
+    stretches(250 * SHORT, [1, 30, 500]),
+)
+def test_no_biomarker_depends_on_cuts(
+    stride: int, cuts: list[int], lost: list[tuple[int, int]], unclean: list[tuple[int, int]]
+) -> None:
+    """Gaps and stretches of stimulation anywhere: compared are values, grades and reasons of every biomarker there is."""
+    assert assert_same_whatever_the_cuts(SHORT, stride, cuts, lost, unclean) <= set(KINDS)
+
+
+@pytest.mark.long
+@settings(FEW, max_examples=8)
+@given(
+    st.integers(1, 400),
+    st.lists(st.integers(1, 250 * LONG - 1), max_size=200),
+    stretches(25_000, LOST),
+    stretches(25_000, [1, 30, 500]),
+)
+def test_every_good_value_is_the_same_whatever_the_cuts(
+    stride: int, cuts: list[int], lost: list[tuple[int, int]], unclean: list[tuple[int, int]]
+) -> None:
+    """Four minutes, disturbed in the first of them only: no biomarker is left that had nothing good to compare."""
+    assert assert_same_whatever_the_cuts(LONG, stride, cuts, lost, unclean) == set(KINDS)
+
+
+def test_every_biomarker_has_good_values_to_compare_in_an_undisturbed_minute_and_a_half() -> None:
+    assert assert_same_whatever_the_cuts(75, 25, [], [], []) == set(KINDS)
 
 
 def power_of(name: str, scale: float) -> tuple[float, float]:
@@ -124,8 +176,15 @@ def power_of(name: str, scale: float) -> tuple[float, float]:
 
 @pytest.mark.parametrize("scale", [4.0, -0.5])
 def test_scale_and_sign_laws(scale: float) -> None:
-    """Powers go with the square, amplitudes with the size; shares, phases, indices and entropies do not change."""
-    row = whole(eeg(250.0, 75, len(CAP)) * scale)[-1]
+    """Powers go with the square, amplitudes with the size; shares, phases, indices and entropies do not change.
+
+    What counts as an artifact is so many µV, and goes with the size too.
+    """
+    limits = ("flat_uv", "amplitude_uv", "gradient_uv", "step_uv", "drift_uv_per_s", "blink_uv", "eye_uv", "muscle_uv")
+    quality = QualitySettings(**{name: abs(scale) * getattr(LINE.quality, name) for name in limits})
+    x = (eeg(250.0, 75, len(CAP)) * scale).astype(np.float32)
+    row = line_of(250.0, CAP, line=LINE.model_copy(update={"quality": quality})).push(Chunk(x, 0, 0.0, 0.0))[-1]
+    np.testing.assert_array_equal(row.grades, plain().grades)
     compared = 0
     for column, a, b in zip(row.columns, plain().values, row.values, strict=True):
         factor, shift = power_of(column.name, scale)
@@ -139,15 +198,17 @@ def test_scale_and_sign_laws(scale: float) -> None:
 
 
 def test_permuted_channels_give_permuted_values() -> None:
+    """Every biomarker, none left out."""
     order = np.random.default_rng(3).permutation(len(CAP))
-    row = whole(eeg(250.0, 75, len(CAP))[:, order], tuple(CAP[i] for i in order))[-1]
-    for column, value in zip(plain().columns, plain().values, strict=True):
-        # Sites take turns in the montage's order, so their newest values are of other hops.
-        if column.name in ("lempel_ziv", "permutation_entropy", "spectral_entropy", "theta_beta_ratio"):
-            continue
-        np.testing.assert_allclose(
-            row.values[row.find(column.name, column.channel)], value, rtol=1e-7, atol=1e-9, err_msg=str(column)
-        )
+    x = eeg(250.0, 75, len(CAP)).astype(np.float32)
+    one = line_of(250.0, CAP, every_hop=True).push(Chunk(x, 0, 0.0, 0.0))[-1]
+    moved = line_of(250.0, tuple(CAP[i] for i in order), every_hop=True)
+    other = moved.push(Chunk(np.ascontiguousarray(x[:, order]), 0, 0.0, 0.0))[-1]
+    assert {column.name.split(".")[0] for column in one.columns} >= set(KINDS)
+    for i, column in enumerate(one.columns):
+        j = other.find(column.name, column.channel)
+        assert one.grades[i] == other.grades[j], column
+        np.testing.assert_allclose(other.values[j], one.values[i], rtol=1e-7, atol=1e-9, err_msg=str(column))
 
 
 @pytest.mark.parametrize("rate", [125.0, 128.0, 200.0, 512.0, 1000.0, 2000.0])
@@ -188,6 +249,82 @@ def test_every_biomarker_runs_on_1_to_256_channels(n_channels: int) -> None:
     assert names >= set(KINDS) - {"faa"}
     powers = [g for c, g in zip(found[-1].columns, found[-1].grades, strict=True) if c.name.startswith("band_power")]
     assert len(powers) == 5 * n_channels and set(powers) == {Grade.GOOD}
+
+
+def spoiled(kind: str) -> np.ndarray:
+    """20 s of a whole cap with something in it that no head makes."""
+    x = eeg(250.0, 20, len(CAP)).copy()
+    if kind == "offsets of 180 mV":
+        x += np.where(np.arange(len(CAP)) % 2, 180_000.0, -180_000.0)
+    elif kind == "a channel that never was":
+        x[:, 3] = np.nan
+    elif kind == "a channel that dies":
+        x[2500:, 3] = np.nan
+    elif kind == "all die":
+        x[2500:] = np.nan
+    elif kind == "every seventh sample missing":
+        x[::7, 4] = np.nan
+    elif kind == "numbers beyond all":
+        x[2000:2100], x[3000, 2], x[3500, 5] = np.inf, -3e38, 1e30
+    elif kind == "volts taken for microvolts":
+        x *= 1e-6
+    elif kind == "one signal everywhere":
+        x[:] = x[:, :1]
+    elif kind == "mains of 5 mV":
+        x += 5000 * np.sin(2 * np.pi * 60 * np.arange(len(x))[:, np.newaxis] / 250)
+    else:
+        assert kind == "a first sample at the rail"
+        x[0] = 187_500.0
+    return x
+
+
+SPOILED = {  # and whether anything good may be told at the end
+    "offsets of 180 mV": True,
+    "a channel that never was": True,
+    "a channel that dies": True,
+    "all die": False,
+    "every seventh sample missing": True,
+    "numbers beyond all": True,
+    "volts taken for microvolts": False,
+    "one signal everywhere": False,
+    "mains of 5 mV": False,
+    "a first sample at the rail": True,
+}
+
+
+@pytest.mark.parametrize("kind", SPOILED)
+def test_every_biomarker_survives_what_no_head_makes(kind: str) -> None:
+    found = whole(spoiled(kind))
+    for row in found:
+        np.testing.assert_array_equal(np.isnan(row.values), row.grades == Grade.INVALID)
+        assert not np.isinf(row.values).any()
+        assert all((reason == "") == (grade == Grade.GOOD) for grade, reason in zip(row.grades, row.reasons, strict=True))
+    good = (found[-1].grades == Grade.GOOD).mean()
+    assert (good > 0.5) == SPOILED[kind], good
+    assert SPOILED[kind] or good == 0
+    if "channel that" in kind:
+        dead = [g for c, g in zip(found[-1].columns, found[-1].grades, strict=True) if CAP[3] in c.channel.split("-")]
+        assert dead
+        assert set(dead) == {Grade.INVALID}
+
+
+def test_every_biomarker_says_what_it_needs_where_there_is_no_eeg() -> None:
+    info = StreamInfo("t", "t", 250.0, ("HEOG", "acc", "trigger"), ("eog", "misc", "misc"))
+    marks = [(kind, importlib.import_module(f"dsp.biomarkers.{kind}").Settings()) for kind in KINDS]
+    rows = Pipeline(info, LINE, marks).push(Chunk(eeg(250.0, 12, 3).astype(np.float32), 0, 0.0, 0.0))
+    assert len(rows) == 24
+    for column, grade, reason in zip(rows[-1].columns, rows[-1].grades, rows[-1].reasons, strict=True):
+        assert grade == Grade.INVALID or column.channel == "HEOG"
+        assert grade == Grade.GOOD or reason
+
+
+def test_older_names_of_electrodes_are_the_same_places() -> None:
+    """T3, T4, T5, T6 are T7, T8, P7, P8: every value is the same, whatever the montage calls them."""
+    older = {new: old for old, new in OLDER.items()}
+    labels = tuple(older.get(label, label) for label in CAP)
+    renamed = whole(eeg(250.0, 75, len(CAP)), labels)[-1]
+    for column, value, other in zip(plain().columns, plain().values, renamed.values, strict=True):
+        np.testing.assert_array_equal(value, other, err_msg=str(column))
 
 
 @pytest.mark.long

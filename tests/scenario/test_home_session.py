@@ -14,7 +14,7 @@ import httpx
 import numpy as np
 import pytest
 from broker import Broker, needs_broker
-from home_rig import UNIT
+from home_way import UNIT
 from interlock_bench import write_keys, write_start_code
 from running_service import PageClient, RunningService, Script, check_parity, running, seat_config, until, write_config
 
@@ -96,7 +96,8 @@ def record(service: RunningService) -> np.ndarray:
 
 
 def ask(page: PageClient, name: str) -> None:
-    assert page.ask(type="command", seat=SEAT, name=name)["ok"] is True
+    answer = page.ask(type="command", seat=SEAT, name=name)
+    assert answer["ok"] is True, answer
 
 
 def in_phase(page: PageClient, *phases: str) -> bool:

@@ -87,6 +87,7 @@ def test_pulses_may_be_signed_for_the_clinic_only() -> None:
     }
     program |= {"burst_millihz": 0, "train_millihz": 10_000, "train_pulses": 20, "trains": 30, "interval_ms": 5_000}
     program |= {"session_pulses": 600, "day_pulses": 600, "week_pulses": 3_000, "course_pulses": 20_000}
+    program |= {"waveform": "monophasic", "current": "reverse"}
     body = {**json.loads(demo().to_bytes()), "modality": "tms", "amplitude_ua": 0, "start_ua": 0, "pulses": program}
     signed = parse_yaml(yaml.safe_dump(body))
     assert signed.pulses is not None and json.loads(signed.to_bytes())["pulses"] == program

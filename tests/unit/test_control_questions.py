@@ -122,6 +122,7 @@ def test_the_lockout_is_said_and_holds_but_not_for_what_goes_on() -> None:
 PROGRAM = PulseProgram(
     protocol="table", threshold="rmt", intensity_percent=90, motor_threshold_percent=50, burst_pulses=1, burst_millihz=0,
     train_millihz=1_000, train_pulses=4, trains=2, interval_ms=5_000, session_pulses=6, day_pulses=6, week_pulses=60, course_pulses=60,
+    waveform="biphasic", current="normal",
 )  # fmt: skip
 
 

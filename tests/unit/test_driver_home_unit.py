@@ -217,13 +217,43 @@ def test_faults(way: Way, fault: str) -> None:
         report = way.driver.poll()
         named.add(report.fault.partition(":")[0])
         assert way.unit.output_ma <= (0.76 if fault == "lies" else 0.51)
-    assert named - {""} <= {"unit_fault"}
+    assert named - {""} <= ({"unit_fault", "pads_loosening"} if fault == "dry" else {"unit_fault"})
     if fault in ("coil_hot", "charging", "dry"):
         assert named >= {"unit_fault"} and not way.unit.output_on
+    if fault == "dry":
+        assert "pads_loosening" in named, "told before the unit ends it by itself"
     if fault == "disarms":
         assert not way.unit.output_on and not way.driver.poll().armed
     if fault == "lies":
         assert abs((way.driver.poll().output_ma or 0.0) - 0.75) < 0.02, "what is measured tells"
+
+
+def readings(*rows: tuple[float, float | None, float | None], armed: bool = True) -> list[str]:
+    """What is said of (s, kΩ, V) in turn, at a compliance of 24 V."""
+    pads = mqtt.PadWatch()
+    return [pads.look(round(s * 1e9) + MS, kohm, volts, 24.0, armed).partition(":")[0] for s, kohm, volts in rows]
+
+
+def test_contact_is_judged_as_a_trend() -> None:
+    falls = [(i / 10, 9.0 - i / 20, 5.0) for i in range(60)]  # as skin does under current
+    assert set(readings(*falls)) == {""}
+    assert readings((0, 5.0, 5.0), (9.9, 7.49, 7.0), (10.0, 7.5, 7.0)) == ["", "", "pads_loosening"]
+    assert readings((0, 5.0, 5.0), (10.1, 7.6, 7.0), (20.0, 11.4, 7.0)) == ["", "", "pads_loosening"], (
+        "what is older does not count"
+    )
+    assert readings((0, 5.0, 5.0), (5, None, None), (6, 8.0, 5.0)) == ["", "", ""], "after a pause it begins anew"
+    assert readings((0, 40.0, 5.0), (1, 40.1, 5.0)) == ["", "pads_dry"]
+    assert readings((0, 5.0, 22.8), (0.49, 5.0, 24.0), (0.5, 5.0, 22.8)) == ["", "", "voltage_limit"]
+    assert readings((0, 5.0, 22.8), (0.4, 5.0, 22.7), (0.6, 5.0, 24.0), (1.0, 5.0, 24.0)) == [""] * 4
+    assert readings((0, None, None), (1, None, 24.0), (2, 5.0, None)) == [""] * 3
+    assert readings((0, 50.0, 5.0), armed=False) == ["pads_dry"]
+
+
+def test_what_was_found_stands_until_the_unit_has_disarmed() -> None:
+    pads = mqtt.PadWatch()
+    assert pads.look(MS, 41.0, 5.0, 24.0, armed=True).startswith("pads_dry: 41 kΩ: the pads are dry")
+    assert pads.look(2 * MS, 5.0, 5.0, 24.0, armed=True).startswith("pads_dry")
+    assert pads.look(3 * MS, None, None, 24.0, armed=False) == ""
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stimulator_rig import VirtualLine, fuzz, run, until
 
-from drivers.stimulators.magstim import FIRE_S, MODELS, Magstim
+from drivers.stimulators.magstim import FIRE_S, MODELS, PULSE, Magstim
 from drivers.stimulators.magventure import MagVenture
 from drivers.stimulators.pulse_port import PulsePort
-from eegloop.stim import DeviceReport
+from eegloop.stim import CURRENTS, WAVEFORMS, DeviceReport
 from simulators.stimulators import magstim as magstim_emulator
 from simulators.stimulators import magventure as magventure_emulator
 from simulators.stimulators.wire import EmulatedDevice
@@ -23,12 +25,13 @@ THETA = {"burst_pulses": 3, "burst_millihz": 50_000, "train_millihz": 5_000, "tr
 
 
 def rig(
-    kind: str, prescribed: bool = True, device: EmulatedDevice | None = None, **program: int
+    kind: str, prescribed: bool = True, device: EmulatedDevice | None = None, **program: Any
 ) -> tuple[PulsePort, VirtualLine]:
     line = VirtualLine(device or (magstim_emulator.Magstim() if kind == "magstim" else magventure_emulator.MagVenture()))
     if kind == "magstim":
         magstim = Magstim("virtual", getattr(device, "model", "200"), line=line, clock=line.clock)
         port = PulsePort(magstim, lambda: magstim.power_percent, magstim.set_power, FIRE_S)
+        program = {"waveform": PULSE[magstim.model], **program}
     else:
         magventure = MagVenture("virtual", line=line, clock=line.clock)
         port = PulsePort(magventure, lambda: magventure.amplitude_percent, magventure.set_amplitude, 0.002)
@@ -107,8 +110,8 @@ def test_without_a_program_it_is_never_armed(kind: str) -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_a_magstim_gives_no_bursts(model: str) -> None:
-    port, line = rig("magstim", device=magstim_emulator.Magstim(model), **THETA)
-    assert port.poll().fault.startswith("no_bursts: magstim: 3 pulses a shot")
+    port, line = rig("magstim", device=magstim_emulator.Magstim(model), **THETA, waveform="biphasic")
+    assert port.poll().fault.startswith("cannot_give: magstim: 3 pulses a shot")
     port.arm()
     held(port, line, 1.0)
     assert not line.device.output_on
@@ -144,6 +147,82 @@ def set_otherwise(how: str) -> magstim_emulator.Magstim | magventure_emulator.Ma
     return magventure
 
 
+@pytest.mark.parametrize("left_in", ["monophasic", "half_sine", "reverse"])
+def test_a_magventure_is_brought_to_the_signed_waveform_and_direction(left_in: str) -> None:
+    device = magventure_emulator.MagVenture()
+    device.waveform = {"monophasic": 0, "half_sine": 2}.get(left_in, 1)
+    device.direction = int(left_in == "reverse")
+    port, line = rig("magventure", device=device)
+    assert (device.waveform, device.direction) == (1, 0) and not port.poll().fault
+    assert port.poll().shot == make_program().shot
+    port.arm()
+    held(port, line, 1.0)
+    port.fire()
+    held(port, line, 0.5)
+    assert len(line.pulses()) == 1
+
+
+@pytest.mark.parametrize("waveform", ["monophasic", "half_sine", "biphasic"])
+@pytest.mark.parametrize("current", ["normal", "reverse"])
+def test_a_magventure_is_set_to_whatever_was_signed(waveform: str, current: str) -> None:
+    port, line = rig("magventure", waveform=waveform, current=current)
+    device = line.device
+    assert isinstance(device, magventure_emulator.MagVenture)
+    assert (device.waveform, device.direction) == (WAVEFORMS.index(waveform), CURRENTS.index(current))
+    assert not port.poll().fault and port.poll().shot == make_program(waveform=waveform, current=current).shot
+
+
+@pytest.mark.parametrize("change", ["waveform", "direction", "mode"])
+def test_another_waveform_direction_or_mode_is_refused_by_name_and_never_fired(change: str) -> None:
+    """A device that cannot be set otherwise (its settings are dropped), and one changed at its panel while armed."""
+    device = magventure_emulator.MagVenture()
+    setattr(device, change, 0 if change == "waveform" else 1)
+    configure = device._configure
+    device._configure = lambda data: configure(data) if data[0] == 0 else None  # type: ignore[method-assign]
+    port, line = rig("magventure", device=device)
+    named = {"waveform": "1 monophasic pulse", "direction": "current reverse", "mode": "2 biphasic pulse"}[change]
+    assert port.poll().fault.startswith("not_as_signed") and named in port.poll().fault
+    port.arm()
+    held(port, line, 1.0)
+    assert not device.enabled
+    setattr(device, change, 1 if change == "waveform" else 0)
+    run(port, line, 3.0)
+    port.arm()
+    held(port, line, 1.0)
+    assert not port.poll().fault and device.enabled
+    setattr(device, change, 0 if change == "waveform" else 1)
+    held(port, line, 0.5)
+    assert port.poll().fault.startswith("not_as_signed") and named in port.poll().fault
+    port.fire()
+    held(port, line, 0.3)
+    assert not line.pulses()
+
+
+def test_a_configuration_that_contradicts_the_frames_is_not_believed() -> None:
+    port, line = rig("magventure")
+    line.device._configure = lambda data: line.device.say(  # type: ignore[attr-defined]
+        magventure_emulator.frame(bytes([9, 0, 3, 0, 0, 0, 2, 80, 0, 80]))
+    )
+    run(port, line, 3.0)
+    assert port.poll().shot is None
+    port.arm()
+    held(port, line, 1.0)
+    port.fire()
+    held(port, line, 0.3)
+    assert not line.pulses()
+
+
+@pytest.mark.parametrize(("model", "waveform"), [("200", "biphasic"), ("bistim", "half_sine"), ("rapid", "monophasic")])
+def test_a_waveform_that_a_magstim_has_not_is_refused_by_name(model: str, waveform: str) -> None:
+    port, line = rig("magstim", device=magstim_emulator.Magstim(model), waveform=waveform)
+    assert port.poll().fault.startswith(
+        f"cannot_give: magstim: {waveform}, current normal: this model gives {PULSE[model]} pulses"
+    )
+    port.arm()
+    held(port, line, 1.5)
+    assert not line.device.output_on
+
+
 def test_theta_bursts_of_a_magventure_are_three_pulses_an_order_every_200_ms() -> None:
     port, line = rig("magventure", **THETA)
     assert not port.poll().fault
@@ -170,7 +249,9 @@ def test_another_burst_set_at_the_panel_is_brought_back_once_and_never_fired() -
     assert device.burst_pulses == 3 and not port.poll().fault
     device.burst_pulses = 5  # who sets it again means it: no fight over the panel
     run(port, line, 3.0)
-    assert port.poll().fault.startswith("not_as_signed: one shot gives 5 pulse(s) at 50 Hz, signed is 3 at 50 Hz")
+    assert port.poll().fault.startswith(
+        "not_as_signed: one shot gives 5 biphasic pulse(s) at 50 Hz, current normal, signed is 3 "
+    )
     port.arm()
     held(port, line, 1.0)
     port.fire()
@@ -188,7 +269,7 @@ def test_a_burst_changed_at_the_panel_just_before_the_arm_is_never_fired(since_r
     held(port, line, 1.0)
     port.fire()
     held(port, line, 0.5)
-    assert not line.pulses() and "5 pulse(s)" in port.poll().fault
+    assert not line.pulses() and "5 biphasic pulse(s)" in port.poll().fault
 
 
 def test_nothing_is_fired_before_the_burst_was_read_again_after_the_arm() -> None:
@@ -224,6 +305,27 @@ def test_a_magventure_that_stops_telling_its_burst_while_armed_is_disabled() -> 
     line.device._configure = lambda data: None  # type: ignore[attr-defined]
     held(port, line, 1.0)
     assert port.poll().fault and not line.device.output_on
+
+
+@pytest.mark.parametrize("mode", [b"1", b"3", b"Q", b"R", b"S", b"T", b"?"])
+@pytest.mark.parametrize("when", ["at rest", "before", "armed"])
+def test_a_bistim_that_discharges_both_at_once_or_waits_for_another_is_never_fired(mode: bytes, when: str) -> None:
+    """At the same setting its output is another: it is set at its screen only, so it is refused until somebody sets it back."""
+    device = magstim_emulator.Magstim("bistim")
+    device.system_mode = mode if when == "at rest" else b"2"
+    port, line = rig("magstim", device=device)
+    run(port, line, 2.0)
+    device.system_mode = mode if when == "before" else device.system_mode
+    port.arm()
+    held(port, line, 2.0)
+    if when == "armed":
+        assert port.poll().armed and not port.poll().fault and port.coil.ready  # type: ignore[attr-defined]
+        device.system_mode = mode
+        held(port, line, 0.7)
+    assert port.poll().fault.startswith("not_as_signed: one shot gives 0 monophasic")
+    port.fire()
+    held(port, line, 1.0)
+    assert not line.pulses()
 
 
 @pytest.mark.parametrize("when", ["before", "armed"])

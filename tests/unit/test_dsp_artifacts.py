@@ -107,6 +107,46 @@ def test_a_movement_of_all_is_no_blink() -> None:
     assert set(named(rows, "movement")) == set(MONTAGE)
 
 
+MUSE = ("TP9", "AF7", "AF8", "TP10")
+# What a blink of 100 µV leaves of itself at the electrodes against one on the forehead, in its middle.
+MUSE_BLINK = np.array([-100.0, -15.0, -15.0, -100.0])
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_blink_in_the_reference_is_found_at_the_ears(sign: int) -> None:
+    x = head(labels=MUSE)
+    peaks = [7.0, 9.5, 12.2]
+    for at in peaks:
+        x += sign * MUSE_BLINK * bump(len(x), at, 0.3)[:, np.newaxis]
+    pipeline, rows = run(x, MUSE)
+    blinks = [event.sample / RATE for event in pipeline.artifact_events if event.kind == "blink"]
+    assert blinks == pytest.approx(peaks, abs=0.03)
+    assert len(pipeline.artifact_events) == len(peaks)
+    assert {"TP9", "TP10"} <= set(named(rows, "blink", MUSE))
+    last = next(row for row in rows if abs(row.end_sample / RATE - 13.0) < 0.06)
+    assert last.reasons[last.find("band_power.delta", "TP9")] == "blink"
+
+
+def test_front_and_ears_apart_is_a_blink_and_together_a_movement() -> None:
+    """Three blinks with the reference between the two, then the whole band knocked: three events of one kind, one of the other."""
+    x = head(24, labels=MUSE)
+    for at in (7.0, 9.5, 12.2):
+        x += np.array([-180.0, 90.0, 110.0, -180.0]) * bump(len(x), at, 0.3)[:, np.newaxis]
+    x += np.array([150.0, 140.0, 150.0, 160.0]) * bump(len(x), 18.0, 0.3)[:, np.newaxis]
+    pipeline, _ = run(x, MUSE)
+    assert [event.kind for event in pipeline.artifact_events] == ["blink"] * 3 + ["movement"]
+
+
+@pytest.mark.parametrize("where", [0, 3])
+def test_one_ears_own_trouble_is_no_blink(where: int) -> None:
+    x = head(24, labels=MUSE)
+    for at in (7.0, 9.5, 12.2):
+        x += MUSE_BLINK * bump(len(x), at, 0.3)[:, np.newaxis]
+    x[:, where] -= 200 * bump(len(x), 18.0, 0.3)
+    pipeline, _ = run(x, MUSE)
+    assert [round(event.sample / RATE) for event in pipeline.artifact_events] == [7, 10, 12]
+
+
 def test_a_gaze_step_moves_the_sides_apart() -> None:
     x = head()
     at = round(10.0 * RATE)
@@ -170,6 +210,27 @@ def test_all_channels_alike_is_a_fault_of_the_reference() -> None:
     _, rows = run(x)
     assert set(named(rows, "reference_fault")) == set(MONTAGE)
     assert not named(rows, "bridged")
+
+
+def test_a_reference_off_the_head_is_named_however_loud_it_is() -> None:
+    """100 µV in every channel look like blinks all the time; what never stops is none."""
+    x = head(24)
+    rng = np.random.default_rng(4)
+    common = np.fft.irfft(np.fft.rfft(rng.standard_normal(len(x))) * (np.fft.rfftfreq(len(x), 1 / RATE) < 20), len(x))
+    x[8 * 250 :] += (100 * common / common.std())[8 * 250 :, np.newaxis]
+    _, rows = run(x)
+    where = named(rows, "reference_fault")
+    assert set(where) == set(MONTAGE)
+    assert max(min(times) for times in where.values()) <= 18.0
+
+
+def test_a_loose_electrode_is_the_worst_contact_though_it_looks_like_muscle_all_the_time() -> None:
+    x = head(30)
+    x[8 * 250 :, 5] += 80 * np.random.default_rng(4).standard_normal(len(x) - 8 * 250)
+    _, rows = run(x)
+    assert set(named(rows, "contact")) == {"C4"}
+    assert min(named(rows, "contact")["C4"]) <= 18.0
+    assert rows[-1].quality.worst == 5
 
 
 def test_a_channel_that_its_neighbors_do_not_know() -> None:

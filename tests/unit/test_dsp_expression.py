@@ -207,7 +207,7 @@ def test_a_value_is_as_good_as_its_worst_term() -> None:
     ("text", "says"),
     [
         ("alpha@X9", "has no 'X9'; there are: F3, F4, O1, O2, Pz"),
-        ("iaf.pek", "'iaf.pek' is not computed here; there are: iaf.cog, iaf.peak"),
+        ("iaf.pek", "'iaf.pek' is not computed here; there are: iaf.cog, iaf.maximum, iaf.peak"),
         ("alpha", "many values; say which: alpha@F3"),
     ],
 )

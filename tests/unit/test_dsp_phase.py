@@ -237,13 +237,13 @@ def test_error_bars_equal_drawn_ones(median: float, m: float) -> None:
     intercept, slope = error_bar_lines(np.array([median]))
     at = m / STEP_M
     stated = np.degrees(intercept[0, int(at)] + slope[0, int(at)] * at)
-    assert stated == pytest.approx(max(10.5, expected), abs=0.3)
+    assert stated == pytest.approx(max(7.5, expected), abs=0.3)
 
 
 def test_error_bars_have_a_floor_and_end_at_a_half_turn() -> None:
     intercept, slope = error_bar_lines(np.array([0.0, 3.0, 99.0]))
     assert (intercept[:, 0] == np.pi).all()
-    assert np.degrees(intercept[:, -1]) == pytest.approx([10.5] * 3)
+    assert np.degrees(intercept[:, -1]) == pytest.approx([7.5] * 3)
     assert (slope[:, -1] == 0).all() and (slope <= 1e-12).all()
 
 

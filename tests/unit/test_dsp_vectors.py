@@ -7,12 +7,12 @@ import pytest
 
 from dsp.biomarkers import aperiodic, band_power, faa, iaf, relative_power, theta_beta_ratio
 from dsp.biomarkers.faa import asymmetry
-from dsp.biomarkers.iaf import center_of_gravity
+from dsp.biomarkers.iaf import alpha_peaks, center_of_gravity, interpolated_maximum
 from dsp.pipeline import Pipeline
 from dsp.spectrum import SpectrumNeed, band_weights, bin_frequencies, psd
 from eegloop.closed import Closed
 from eegloop.line import LineSettings
-from eegloop.signal import Biomarkers, Chunk, StreamInfo
+from eegloop.signal import Biomarkers, Chunk, Grade, StreamInfo
 
 RATE = 250.0
 UNFILTERED = LineSettings(high_pass_hz=None, low_pass_hz=None, notch_hz=None, window_s=2, hop_s=1)
@@ -24,11 +24,15 @@ def tone(*parts: tuple[float, float], seconds: float = 60) -> np.ndarray:
     return np.sum([a * np.sin(2 * np.pi * f * t + f) for a, f in parts], axis=0)
 
 
-def last_row(signals: dict[str, np.ndarray], marks: list[tuple[str, Closed]], line: LineSettings = UNFILTERED) -> Biomarkers:
+def rows_of(signals: dict[str, np.ndarray], marks: list[tuple[str, Closed]], line: LineSettings = UNFILTERED) -> list[Biomarkers]:
     info = StreamInfo("vector", "vector", RATE, tuple(signals), ("eeg",) * len(signals))
     pipeline = Pipeline(info, line, marks)
     data = np.column_stack(list(signals.values())).astype(np.float32)
-    return pipeline.push(Chunk(data, 0, 0.0, 0.0))[-1]
+    return pipeline.push(Chunk(data, 0, 0.0, 0.0))
+
+
+def last_row(signals: dict[str, np.ndarray], marks: list[tuple[str, Closed]], line: LineSettings = UNFILTERED) -> Biomarkers:
+    return rows_of(signals, marks, line)[-1]
 
 
 def value(row: Biomarkers, name: str, channel: str = "n/a") -> float:
@@ -101,6 +105,89 @@ def test_center_of_gravity_and_peak() -> None:
     assert center_of_gravity(frequency, density, 7, 13) == pytest.approx(10.600, abs=1e-3)
     assert frequency[density.argmax()] == 11.0
     assert np.isnan(center_of_gravity(frequency, np.zeros_like(density), 7, 13))
+
+
+def test_a_parabola_through_log_power_moves_the_maximum() -> None:
+    """A sine at 10.2 Hz in bins of 0.5 Hz: 10.206."""
+    need = SpectrumNeed(500, 45.0)
+    density = psd(tone((10, 10.2))[np.newaxis, :500], need, RATE)[0]
+    assert interpolated_maximum(bin_frequencies(need, RATE), density, (7.0, 13.0)) == pytest.approx(10.206, abs=2e-3)
+
+
+def test_the_edge_of_the_range_is_no_maximum() -> None:
+    f = np.arange(0, 45, 0.25)
+    assert np.isnan(interpolated_maximum(f, 1 / np.maximum(f, 0.5), (7.0, 13.0)))
+    assert np.isnan(interpolated_maximum(f, np.zeros_like(f), (7.0, 13.0)))
+    assert np.isnan(interpolated_maximum(f[:2], np.ones(2), (7.0, 13.0)))
+
+
+def hills(*parts: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
+    """1/f with a hill of each (height in times of 1/f there, Hz), half a hertz wide."""
+    f = np.arange(0, 45, 0.25)
+    density = 1 / np.maximum(f, 0.5)
+    return f, density + sum(h / hz * np.exp(-(((f - hz) / 0.7) ** 2)) for h, hz in parts)
+
+
+def test_corcorans_rule_on_known_spectra() -> None:
+    settings = iaf.Settings()
+    f, one = hills((6.0, 10.0))
+    peak = alpha_peaks(f, one[np.newaxis], settings)[0]
+    assert peak is not None
+    assert peak.peak_hz == pytest.approx(10.0, abs=0.26)
+    assert peak.low_hz < 9.0 < 11.0 < peak.high_hz
+    f, alike = hills((6.0, 8.5), (7.2, 11.0))
+    split = alpha_peaks(f, alike[np.newaxis], settings)[0]
+    assert split is not None
+    assert np.isnan(split.peak_hz), "two alike: none of them is the person's"
+    assert split.low_hz < 8.5 < 11.0 < split.high_hz
+    f, unlike = hills((3.0, 8.5), (8.0, 11.5))
+    main = alpha_peaks(f, unlike[np.newaxis], settings)[0]
+    assert main is not None
+    assert main.peak_hz == pytest.approx(11.5, abs=0.26)
+    assert main.low_hz < 8.5, "the smaller one is more than half as high: it belongs to the same alpha"
+    f, none = hills()
+    assert alpha_peaks(f, none[np.newaxis], settings) == [None]
+    f, slight = hills((0.2, 10.0))
+    assert alpha_peaks(f, slight[np.newaxis], settings) == [None]
+
+
+def test_two_alike_peaks_have_a_center_and_an_unclear_maximum() -> None:
+    """A person with two rhythms: no peak is claimed, the center lies between them, the maximum is told as suspect."""
+    rng = np.random.default_rng(5)
+    n = 40_000
+
+    def narrow(hz: float) -> np.ndarray:
+        f = np.fft.rfftfreq(n, 1 / RATE)
+        noise = np.fft.rfft(rng.standard_normal((3, n))) * np.exp(-(((f - hz) / 0.5) ** 2))
+        made = np.fft.irfft(noise, n)
+        return 8 * made / made.std(1, keepdims=True)
+
+    pink = np.fft.irfft(np.fft.rfft(rng.standard_normal((3, n))) / np.sqrt(np.maximum(np.fft.rfftfreq(n, 1 / RATE), 0.5)), n)
+    x = 6 * pink / pink.std(1, keepdims=True) + narrow(9.0) + 1.05 * narrow(11.5)
+    row = last_row(dict(zip(("O1", "O2", "Pz"), x, strict=True)), [("iaf", iaf.Settings())])
+    peak, center, maximum = (row.find(f"iaf.{part}") for part in ("peak", "cog", "maximum"))
+    assert np.isnan(row.values[peak])
+    assert row.reasons[peak] == "no_peak"
+    assert row.values[center] == pytest.approx(10.3, abs=0.5)
+    assert row.grades[center] == Grade.GOOD
+    assert row.reasons[maximum] == "unclear_peak"
+    assert row.grades[maximum] == Grade.SUSPECT
+
+
+def test_iaf_comes_early_and_goes_on_averaging() -> None:
+    """A first value once half of `least_s` is clean, and later ones over all of `window_s`: they scatter less."""
+    rng = np.random.default_rng(6)
+    n = 50_000
+    f = np.fft.rfftfreq(n, 1 / RATE)
+    shape = 1 / np.sqrt(np.maximum(f, 0.5)) + 1.5 * np.exp(-(((f - 10.0) / 1.2) ** 2))
+    x = np.fft.irfft(np.fft.rfft(rng.standard_normal((3, n))) * shape, n)
+    found = rows_of(dict(zip(("O1", "O2", "Pz"), 10 * x / x.std(1, keepdims=True), strict=True)), [("iaf", iaf.Settings())])
+    column = found[0].find("iaf.maximum", "Pz")
+    times = np.array([row.end_sample / RATE for row in found])
+    values = np.array([row.values[column] for row in found])
+    assert times[np.isfinite(values)][0] < 30.0
+    assert values[times > 150].std() < 0.5 * values[(times > 20) & (times < 60)].std() + 0.05
+    assert found[0].columns[column].window_s == pytest.approx(120.0)
 
 
 def test_iaf_finds_a_peak_and_says_so_when_there_is_none() -> None:

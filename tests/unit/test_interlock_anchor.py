@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from eegloop.kept import state_folder
 from eegloop.launch import interlock_argv
 from interlock import __main__ as process
-from interlock.anchor import Anchor, state_folder
+from interlock.anchor import Anchor
 from interlock.ledger import Book, load
 from interlock.limits import rules
 from interlock.log import Chain, LogWriter
@@ -32,16 +33,15 @@ def course_of(prescription: Any) -> str:
 class Machine:
     """One user's state directory and a data directory; `start` is what the interlock's process does before it judges."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, folder: Path) -> None:
         self.state, self.data = folder / "state", folder / "data"
         self.data.mkdir()
-        monkeypatch.setattr(process, "state_folder", lambda: self.state)
 
     def start(self, prescription: Any = OLD, data: Path | None = None) -> Book:
         """The book as the interlock would have it; one session is given if the book allows it, and everything is closed."""
         folder = data or self.data
         book = process._book(folder)
-        anchor = process._anchor(prescription, folder / "ledger.log", course_of(prescription), book)
+        anchor = process._anchor(prescription, folder / "ledger.log", course_of(prescription), book, self.state)
         ledger = LogWriter(folder / "ledger.log", anchor.move if anchor is not None else None)
         lines: list[tuple[str, dict[str, Any]]] = []
         if not book.fault:
@@ -64,8 +64,8 @@ class Machine:
 
 
 @pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    return Machine(tmp_path, monkeypatch)
+def machine(tmp_path: Path) -> Machine:
+    return Machine(tmp_path)
 
 
 def test_a_ledger_that_is_left_alone_goes_on(machine: Machine) -> None:
@@ -249,7 +249,7 @@ def test_its_folder_is_the_users_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """No environment variable moves it: a fresh folder would forget what was counted."""
     monkeypatch.setenv("XDG_STATE_HOME", "/there")
     monkeypatch.setenv("HOME", "/elsewhere")
-    own = state_folder()
+    own = state_folder("ledgers")
     assert own == Path(pwd.getpwuid(os.getuid()).pw_dir) / ".local" / "state" / "eegloop" / "ledgers"
 
 
@@ -287,7 +287,7 @@ def test_power_loss_at_any_instant_frees_no_dose(machine: Machine, zeros: bool, 
             if old_head is not None:
                 head.write_bytes(old_head)
             book = process._book(machine.data)
-            tied = process._anchor(OLD, path, course_of(OLD), book)
+            tied = process._anchor(OLD, path, course_of(OLD), book, machine.state)
             if book.fault == "":
                 assert tied is not None and book.given(course_of(OLD))[1] >= 100 * acknowledged
                 tied.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -69,6 +69,7 @@ def test_a_program_inside_the_table_may_be_signed() -> None:
         ({"day_pulses": 3_001}, "pulses.day_pulses"),
         ({"session_pulses": 3_001}, "pulses.session_pulses"),
         ({"protocol": "unheard of"}, "pulses.protocol"),
+        ({"waveform": "monophasic", "current": "reverse"}, ""),
         ({"motor_threshold_percent": 91}, "pulses.intensity_percent"),
         ({"motor_threshold_percent": 90}, ""),
     ],
@@ -107,6 +108,7 @@ def test_a_whitelisted_protocol_goes_by_exact_match(name: str) -> None:
         for step in (-1, 1):
             assert breach({**mine, field: mine[field] + step}) == f"pulses.{field}", (field, step)
     assert breach({**mine, "threshold": "amt" if mine["threshold"] == "rmt" else "rmt"}) == "pulses.threshold"
+    assert breach({**mine, "waveform": "half_sine"}) == "pulses.waveform"
     for field in ("day_pulses", "week_pulses", "course_pulses"):
         assert breach({**mine, field: mine[field] + 1}) == f"pulses.{field}"
         assert breach({**mine, field: mine[field] - 1}) == ""
@@ -142,6 +144,13 @@ def test_a_prescription_with_pulses_comes_back_from_its_bytes_and_one_without_is
         ({"pulses": {"protocol": ""}}, "pulses.protocol"),
         ({"pulses": {"protocol": 3}}, "pulses.protocol"),
         ({"pulses": {"threshold": "mt"}}, "pulses.threshold"),
+        (
+            {"pulses": {"waveform": "biphasic_burst"}},
+            "pulses.waveform: 'biphasic_burst' must be one of monophasic, biphasic, half_sine",
+        ),
+        ({"pulses": {"waveform": 1}}, "pulses.waveform"),
+        ({"pulses": {"current": "left"}}, "pulses.current: 'left' must be one of normal, reverse"),
+        ({"pulses": {"burst_pulses": 2, "burst_millihz": 50_000, "waveform": "monophasic"}}, "'biphasic' in a burst"),
         ({"pulses": {"burst_millihz": 50_000}}, "pulses.burst_millihz"),
         ({"pulses": {"burst_pulses": 3, "burst_millihz": 50_000}}, "whole bursts"),
         ({"pulses": {"train_millihz": 25_001}}, "pulses.train_millihz"),
@@ -219,6 +228,60 @@ def test_a_pulse_is_written_at_its_deadline() -> None:
     deadline_ns = coil.now_ns + 123 * MS
     assert coil.at(deadline_ns)["outcome"] == "fired" and coil.replies[-1]["error_us"] == 0
     assert coil.fires_ns == [deadline_ns] and coil.judge.triggers is not None and coil.judge.triggers.given == 1
+
+
+SHOT = make_program().shot
+OTHER = {"burst_pulses": 3, "burst_millihz": 20_000, "waveform": "monophasic", "current": "reverse"}
+
+
+@pytest.mark.parametrize("field", OTHER)
+def test_a_stimulator_that_is_set_otherwise_is_not_armed_and_while_armed_it_trips(field: str) -> None:
+    """The judge's own comparison, whatever the driver makes of it."""
+    coil = Coil()
+    coil.shot = replace(SHOT, **{field: OTHER[field]})
+    coil.report()
+    refused = coil.send("arm")
+    assert refused is not None and refused["type"] == "refused" and refused["field"] == f"prescription.pulses.{field}"
+    assert (refused["value"], refused["limit"]) == (OTHER[field], getattr(SHOT, field)) and f"{field} {OTHER[field]}" in refused[
+        "reason"
+    ]
+    coil.shot = SHOT
+    coil.report()
+    coil.ready()
+    assert coil.ask(coil.now_ns + 30 * MS) is None
+    coil.shot = replace(SHOT, **{field: OTHER[field]})
+    coil.report()
+    assert coil.mode == "stopped" and coil.judge.reason.startswith(
+        f"prescription.pulses.{field}: the stimulator is set to {field}"
+    )
+    coil.pass_ms(100, heartbeats=False)
+    assert coil.fires_ns == []
+
+
+def test_of_a_real_stimulator_nothing_is_fired_that_it_has_not_told() -> None:
+    """Nor is it armed; while armed it is read again, and a pulse meanwhile is skipped. The simulated one is worn by nobody."""
+    coil = Coil(**WORN)
+    refused = coil.send("arm")
+    assert refused is not None and refused["field"] == "prescription.pulses.burst_pulses" and "has not said" in refused["reason"]
+    assert (refused["value"], refused["limit"], refused["set_by"]) == (None, 1, "device")
+    coil.shot = SHOT
+    coil.report()
+    coil.ready()
+    assert coil.at(coil.now_ns + 120 * MS)["outcome"] == "fired"
+    coil.shot = None
+    coil.report()
+    assert coil.at(coil.now_ns + 120 * MS)["outcome"] == "skipped" and coil.mode == "armed"
+    coil.shot = SHOT
+    coil.report()
+    coil.report(connected=False)
+    assert coil.judge.device.shot is None
+
+
+def test_what_a_stimulator_of_current_says_of_shots_concerns_nobody() -> None:
+    seat = Seat()
+    seat.shot = SHOT
+    seat.run_at(1.0)
+    assert seat.mode == "armed"
 
 
 def test_wire_time_counts() -> None:

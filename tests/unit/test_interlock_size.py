@@ -7,12 +7,12 @@ from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parents[2] / "interlock"
 APART = {"limits.py", "pulses.py", "ed25519.py", "signed.py", "keys.py", "strict.py"}
-CARRIES = {"__main__.py", "launch.py", "log.py", "loop.py", "effects.py", "told.py"}  # sockets, files, signals, start and end
+CARRIES = {"__main__.py", "launch.py", "log.py", "loop.py", "told.py"}  # sockets, files, signals, start and end
 DECLARES = {"__init__"}
 
 
 def logic_lines(path: Path) -> int:
-    """Statements inside functions, without docstrings and constructors' first values: what decides or acts."""
+    """Statements inside functions and single checks of `first(...)`, without docstrings and constructors' first values."""
     count = 0
     for function in ast.walk(ast.parse(path.read_text())):
         if isinstance(function, ast.FunctionDef) and function.name not in DECLARES:
@@ -20,13 +20,15 @@ def logic_lines(path: Path) -> int:
                 docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
                 if isinstance(node, ast.stmt) and node is not function and not docstring:
                     count += 1
+                elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "first":
+                    count += len(node.args)
     return count
 
 
 def test_how_much_there_is_to_read() -> None:
-    """The specification hopes for 600 lines of logic in all. What decides comes near it; what carries is as much again."""
+    """What decides is under the specification's 600; what carries (sockets, files, start and end) is two thirds of that again."""
     counts = {path.name: logic_lines(path) for path in sorted(FOLDER.glob("*.py")) if path.name not in APART}
     decides = sum(count for name, count in counts.items() if name not in CARRIES)
-    assert decides < 680, counts
-    assert sum(counts.values()) < 1100, counts
+    assert decides < 600, counts
+    assert sum(counts.values()) < 1030, counts
     assert set(counts) >= CARRIES and set(APART) <= {path.name for path in FOLDER.glob("*.py")}

@@ -22,6 +22,7 @@ PROGRAM = PulseProgram(
     protocol="table", threshold="rmt", intensity_percent=90, motor_threshold_percent=50, burst_pulses=1, burst_millihz=0,
     train_millihz=500, train_pulses=100, trains=2, interval_ms=5_000, session_pulses=10, day_pulses=10, week_pulses=1_000,
     course_pulses=1_000,
+    waveform="biphasic", current="normal",
 )  # fmt: skip
 SETTINGS: dict[str, int | str] = {
     "biomarker": "relative_power.alpha", "channel": "O1", "phase_channel": "O1", "unit": "milli", "low_milli": 1, "high_milli": 999,
