@@ -1,9 +1,10 @@
 """Phase-locked trigger: a pulse at a signed phase of the ongoing rhythm, only while that phase is known; power control otherwise.
 
-Each usable row says phase, frequency, amplitude, signal-to-noise ratio and the expected error at the end of its window. From them
-the time at which the signed phase comes next is foretold. How well that works is *measured*: each row's phase is compared with
-what the row before foretold. When that error and the stimulator's own jitter together make the phase meaningless, this
-controller no longer triggers but keeps the biomarker in its band by power, as `dual_threshold` does.
+Each usable row says phase, frequency, amplitude, signal-to-noise ratio and the expected error at the end of its window. From the
+phase and the pace (the median frequency of the newest rows) the time at which the signed phase comes next is foretold. How well
+that works is *measured*: each row's phase is compared with what the row before foretold. When that error and the stimulator's own
+jitter together make the phase meaningless, this controller no longer triggers but keeps the biomarker in its band by power, as
+`dual_threshold` does.
 `trigger_s` is a wish: the session keeps it to the signed program (`control/pulse_plan.py`), the interlock to its deadline; how far off
 pulses really were is measured, too, and three late ones in a row end phase-locking until a person re-arms.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import cmath
 import math
+import statistics
 from dataclasses import dataclass, field, replace
 from typing import Annotated
 
@@ -32,6 +34,9 @@ from eegloop.stim import Authority, Prescription, StimRequest, finite
 
 LEARN_N = 8  # forecasts that were checked before one is trusted
 KEPT_N = 30
+PACE_N = (
+    15  # rows whose median frequency is the pace to foretell with: one row's own frequency is noisier than the rhythm is unsteady
+)
 LONGEST_GAP_S = 0.25  # two rows further apart say nothing about a forecast
 GIVE_UP_N = 40  # rows without a checked forecast: the rows come too seldom for phases
 BACK_SHARE = 0.8  # phase-locking resumes only when the error is this far below the limit
@@ -100,12 +105,13 @@ class Seen:
 @dataclass(frozen=True, slots=True)
 class State:
     """What it remembers: power control's state, one watch a phase column, the last rhythm, errors of the newest forecasts
-    (degrees), rows looked at since one could be checked, whether power control is in charge, and the last trigger's time."""
+    (degrees), the newest frequencies, rows looked at since one could be checked, whether power control is in charge, and the last trigger's time."""
 
     program: Program
     power: PowerState
     watches: tuple[Watch, ...] = field(default_factory=lambda: (Watch(),) * len(PARTS))
     last: Seen | None = None
+    frequencies_hz: tuple[float, ...] = ()
     errors_deg: tuple[float, ...] = ()
     unchecked_n: int = 0
     by_power: bool = False
@@ -209,9 +215,10 @@ def _rhythm(state: State, snapshot: Snapshot) -> tuple[State, Seen | None, str]:
         objection = "the newest phase is too old"
     if objection:
         return state, None, objection
-    rhythm = Seen(t_s, values["angle"], values["frequency"])
-    if not 2.0 <= rhythm.frequency_hz <= 45.0:
-        return state, None, f"{rhythm.frequency_hz:.1f} Hz is no rhythm to lock to"
+    if not 2.0 <= values["frequency"] <= 45.0:
+        return state, None, f"{values['frequency']:.1f} Hz is no rhythm to lock to"
+    state = replace(state, frequencies_hz=(*state.frequencies_hz, values["frequency"])[-PACE_N:])
+    rhythm = Seen(t_s, values["angle"], statistics.median(state.frequencies_hz))
     if state.last is not None and 0.0 < t_s - state.last.t_s <= LONGEST_GAP_S:
         foretold_deg = state.last.angle_deg + 360.0 * state.last.frequency_hz * (t_s - state.last.t_s)
         error_deg = math.degrees(cmath.phase(cmath.exp(1j * math.radians(rhythm.angle_deg - foretold_deg))))

@@ -30,8 +30,8 @@ PROGRAM = PulseProgram(
 )  # fmt: skip
 SETTINGS = {
     "biomarker": "relative_power.alpha", "channel": "O1", "phase_channel": "O1", "unit": "milli", "low_milli": 1, "high_milli": 999,
-    "phase_deg": PHASE_DEG, "lead_ms": 80, "interval_ms": 2_100, "amplitude_nv": 8_000, "snr_millidb": 3_000, "sd_deg": 35,
-    "jitter_deg": 90, "refractory_ms": 20_000,
+    "phase_deg": PHASE_DEG, "lead_ms": 80, "interval_ms": 2_100, "amplitude_nv": 8_000, "snr_millidb": 3_000, "sd_deg": 20,
+    "jitter_deg": 60, "refractory_ms": 20_000,
 }  # fmt: skip
 RULES = {
     "modality": "tms", "amplitude_ua": 0, "start_ua": 0, "authority": "lower_only", "controller": "phase_locked", "baseline_ms": 1_000,
