@@ -97,8 +97,8 @@ def brain(seed: int, seconds: int = 300, montage: tuple[str, ...] | None = None,
     for _ in range(seconds):
         pieces.append(plant.advance(int(plant.settings.sample_rate_hz)))
         peaks += [event.peak_s for event in plant.truth().events if event.kind == "blink"]
-    montage = plant.settings.montage
-    info = StreamInfo("brain", "brain", plant.settings.sample_rate_hz, montage, ("eeg",) * len(montage), 187_500.0)
+    labels = plant.settings.montage
+    info = StreamInfo("brain", "brain", plant.settings.sample_rate_hz, labels, ("eeg",) * len(labels), 187_500.0)
     times, polarity = detected(np.vstack(pieces).astype(np.float64), info)
     listed = np.array([peak for peak in peaks if peak < seconds - 1.0])
     return Count(

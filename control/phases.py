@@ -11,7 +11,7 @@ from control.pulse_plan import Pulses, used_up
 from control.screening import LOCKOUT, Level
 from control.state import Effects, SessionState
 from control.tick import Tick, budget, ceiling_now_ma, target_of
-from control.transitions import ALLOWED, CONTACT_S, LIVE
+from control.transitions import ALLOWED, CONTACT_S, FALLBACK, LIVE, RAMP_DOWN, STOPPED
 from eegloop.revised import replace
 from eegloop.stim import Block, InterlockMode, Phase, Prescription, within
 
@@ -121,9 +121,9 @@ def person_stops(state: SessionState, tick: Tick) -> Result | None:
 def guard(state: SessionState, tick: Tick) -> Result | None:
     """What ends or forbids stimulation whatever the phase does (S1, S4, S6, S13)."""
     inputs, stim = tick.inputs, tick.stim
-    if state.phase == Phase.STOPPED:
+    if state.phase == STOPPED:
         return None
-    if state.phase == Phase.FALLBACK:  # on its way down already; what is reported now may still need zero at once, latched
+    if state.phase == FALLBACK:  # on its way down already; what is reported now may still need zero at once, latched
         return _report_stops(state, tick)
     if state.phase not in LIVE or tick.observe:
         if stim is not None and stim.mode != InterlockMode.STOPPED:
@@ -146,13 +146,14 @@ def guard(state: SessionState, tick: Tick) -> Result | None:
             return stop(state, "interlock", f"The interlock stopped: {stim.reason}.")
     if (stopped := _report_stops(state, tick)) is not None:
         return stopped
-    gravest = max((finding.level for finding in inputs.findings), default=Level.BLOCK)
-    if state.phase == Phase.RAMP_DOWN:
+    if state.phase == RAMP_DOWN:
         return None
-    if gravest == Level.PAUSE:
-        return _fall(state, tick, f"{inputs.findings[0].text} The output ramps to zero.")
-    if gravest == Level.HOLD:
-        return _enter_ramp_down(state, tick, inputs.findings[0].text)
+    if inputs.findings:
+        gravest = max(finding.level for finding in inputs.findings)
+        if gravest == Level.PAUSE:
+            return _fall(state, tick, f"{inputs.findings[0].text} The output ramps to zero.")
+        if gravest == Level.HOLD:
+            return _enter_ramp_down(state, tick, inputs.findings[0].text)
     if not within(inputs.supervised_age_s, tick.prescription.supervision_ms / 1000):
         return _fall(state, tick, "No page is watching, so the output ramps to zero.")
     if not within(inputs.sample_age_s, tick.prescription.stale_ms / 1000):
@@ -162,6 +163,8 @@ def guard(state: SessionState, tick: Tick) -> Result | None:
 
 def _report_stops(state: SessionState, tick: Tick) -> Result | None:
     """A grave report (a seizure, a burn) is a STOP whatever the output does (S12)."""
+    if not tick.inputs.findings:
+        return None
     grave = [finding for finding in tick.inputs.findings if finding.level == Level.STOP]
     return stop(state, "report", f"Stopped: {grave[0].text}") if grave else None
 
@@ -422,7 +425,7 @@ def _fallback(state: SessionState, tick: Tick) -> Result:
     return state, Effects()
 
 
-PHASES: dict[Phase, Callable[[SessionState, Tick], Result]] = {
+PHASES: dict[str, Callable[[SessionState, Tick], Result]] = {
     Phase.STOPPED: _stopped,
     Phase.OFF: _off,
     Phase.SCREEN: _screen,

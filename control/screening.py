@@ -203,7 +203,7 @@ def _findings(answer: Answer, phq9: Sequence[Answer]) -> Iterator[Finding]:
             yield Finding(Level.HOLD, "after", "lesion", "A skin lesion after a session.", "same day")
         if value_of(answer, "pain") >= PAIN_STOP:
             yield Finding(Level.HOLD, "after", "pain", f"Pain {value_of(answer, 'pain')} of 10 after a session.", "same day")
-    elif answer.form == "during":
+    else:  # "during": there is no other form
         yield from _during(answer)
 
 

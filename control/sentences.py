@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from control.state import Alarm, Inputs, SessionState
-from eegloop.stim import Block, Phase, Prescription, StimState, within
+from control.transitions import BASELINE, CONTACT, FALLBACK, OFF, ON, POST, RAMP_DOWN, SCREEN, STOPPED
+from eegloop.stim import Block, Prescription, StimState, within
 
 SWITCH_OFF = "Take the headset off or switch the stimulator off."
 
@@ -34,26 +35,26 @@ def sentence(
     """
     if refused:
         return f"Cannot {refused}: {obstacle}."
-    if state.phase == Phase.OFF:
+    if state.phase == OFF:
         return "No session is running."
-    if state.phase == Phase.SCREEN:
+    if state.phase == SCREEN:
         return f"The screening questions come first: {obstacle}." if obstacle else "The screening questions come first."
-    if state.phase == Phase.CONTACT:
+    if state.phase == CONTACT:
         return _contact(left_s, bad, obstacle)
-    if state.phase == Phase.BASELINE:
+    if state.phase == BASELINE:
         if state.baseline_done:
             return f"The baseline is taken; waiting, because {obstacle}."
         waiting = f" (waiting: {doubt})" if doubt else ""
         return f"Taking the baseline, {left_s or 0.0:.0f} s of clean signal to go{waiting}."
-    if state.phase == Phase.ON:
+    if state.phase == ON:
         return _on(state, left_s, doubt, observe)
-    if state.phase == Phase.RAMP_DOWN:
+    if state.phase == RAMP_DOWN:
         return f"{state.reason} Ramping down to zero."
-    if state.phase == Phase.POST:
+    if state.phase == POST:
         return f"{state.reason} The session is over after {state.decisions} decisions."
-    if state.phase == Phase.FALLBACK:
+    if state.phase == FALLBACK:
         return f"{state.reason} A person must re-arm; {'a second one' if state.fallbacks < 2 else 'this second one'} ends the session."
-    if state.phase == Phase.STOPPED and state.latched_by != "restart":
+    if state.phase == STOPPED and state.latched_by != "restart":
         return f"{state.reason} A person must re-arm."
     return state.reason
 
@@ -82,15 +83,15 @@ def _on(state: SessionState, left_s: float | None, doubt: str, observe: bool) ->
 
 def alarms(state: SessionState, inputs: Inputs, prescription: Prescription, stim: StimState | None) -> tuple[Alarm, ...]:
     """Every alarm that stands now, most urgent first. `stim` = the interlock's news if fresh, else None."""
-    live = state.armed or state.phase == Phase.FALLBACK
+    live = state.armed or state.phase == FALLBACK
     found: list[Alarm] = []
-    if stim is None and (live or (state.phase == Phase.STOPPED and inputs.stim is not None)):
+    if stim is None and (live or (state.phase == STOPPED and inputs.stim is not None)):
         found.append(Alarm("output_unknown", "high", "The output is unknown: the interlock does not answer.", SWITCH_OFF))
-    if state.phase == Phase.STOPPED and state.latched_by not in ("restart", "person"):
+    if state.phase == STOPPED and state.latched_by not in ("restart", "person"):
         found.append(Alarm("stopped", "high", state.reason, "Find the cause, then re-arm."))
-    if state.phase == Phase.STOPPED and stim is not None and stim.zero_since_ns == 0:
+    if state.phase == STOPPED and stim is not None and stim.zero_since_ns == 0:
         found.append(Alarm("zero_unconfirmed", "high", "The stimulator has not confirmed zero output.", SWITCH_OFF))
-    if state.phase == Phase.FALLBACK:
+    if state.phase == FALLBACK:
         found.append(Alarm("fallback", "medium", state.reason, "Clear the cause and check the contact, then re-arm."))
     if not inputs.recording_ok:
         found.append(Alarm("recording", "medium", "Nothing is being recorded, so nothing is delivered.", "Check the disk."))

@@ -36,11 +36,11 @@ from control.screening import Level
 from control.sentences import alarms, sentence
 from control.state import Alarm, Effects, Inputs, OperatorEvent, SessionState, changed
 from control.tick import Tick, bad_channels, bookkeeping, budget, ceiling_now_ma, target_of
-from control.transitions import CONTACT_S, LIVE, TRANSITIONS
+from control.transitions import BASELINE, CONTACT, CONTACT_S, FALLBACK, LIVE, OFF, ON, POST, RAMP_UP, SCREEN, STOPPED, TRANSITIONS
 from control.watch import look
 from eegloop.ports import Snapshot
 from eegloop.revised import replace
-from eegloop.stim import Authority, Block, Limit, Phase, Prescription, Verdict, within
+from eegloop.stim import Authority, Block, Limit, Prescription, Verdict, within
 
 __all__ = [
     "TRANSITIONS",
@@ -76,7 +76,7 @@ def step(state: SessionState, inputs: Inputs, prescription: Prescription) -> tup
     tick = Tick(inputs, prescription, reading, stim, bad_channels(inputs))
     if math.isfinite(inputs.t_s) and inputs.t_s >= state.t_s:
         state = bookkeeping(changed(state, t_s=inputs.t_s, watch=watch), tick)
-        result = person_stops(state, tick) or guard(state, tick) or PHASES[Phase(state.phase)](state, tick)
+        result = person_stops(state, tick) or guard(state, tick) or PHASES[state.phase](state, tick)
     else:
         result = stop(state, "clock", "Stopped: the sample clock ran backwards or is not a number.")
     state, effects = result
@@ -120,7 +120,7 @@ def permit(state: SessionState, verdict: Verdict, inputs: Inputs, prescription: 
     Held instead: outside a sense block, and on a biomarker that may not move a dose. A hold never raises, and no
     verdict passes the prescription or the ceiling, whatever it says.
     """
-    if state.phase != Phase.ON or state.block != Block.SENSE:
+    if state.phase != ON or state.block != Block.SENSE:
         return replace(state, holds=state.holds + 1)
     usable = state.watch.usable or target_of(prescription)[0] == ""
     hold = verdict.request.hold or not usable
@@ -163,7 +163,7 @@ def trigger(
     if at_s is None or program is None or prescription.authority == Authority.OBSERVE:
         return state, None, verdict
     why = pulse_plan.objection(state.pulses, at_s, program)
-    if not (state.phase == Phase.ON and state.block == Block.SENSE and state.armed and state.quiet_since_s is not None):
+    if not (state.phase == ON and state.block == Block.SENSE and state.armed and state.quiet_since_s is not None):
         why = "the stimulator is not armed in confirmed zero"
     elif not why and not at_s - t_s >= LEAST_AHEAD_S:
         why = "its time had come before it could be sent"
@@ -182,7 +182,7 @@ def heard_pulses(state: SessionState, news: tuple[PulseNews, ...]) -> SessionSta
 
 def _complete(state: SessionState, effects: Effects, tick: Tick) -> Effects:
     """Add what every tick says: whether the lease may be renewed, the sentence, the time left, the alarms."""
-    heartbeat = state.armed and state.phase in (*LIVE, Phase.FALLBACK)
+    heartbeat = state.armed and state.phase in (*LIVE, FALLBACK)
     left_s = _left_s(state, tick)
     obstacle = _obstacle(state, tick)
     return changed(
@@ -204,13 +204,13 @@ def _complete(state: SessionState, effects: Effects, tick: Tick) -> Effects:
 
 def _obstacle(state: SessionState, tick: Tick) -> str:
     """What people are told is in the way of the next step, "" if nothing is or nobody asks."""
-    if state.phase == Phase.STOPPED:
+    if state.phase == STOPPED:
         return obstacles(tick, Level.HOLD)
-    if state.phase in (Phase.FALLBACK, Phase.CONTACT, Phase.BASELINE):
+    if state.phase in (FALLBACK, CONTACT, BASELINE):
         return obstacles(tick)
-    if state.phase in (Phase.OFF, Phase.POST):
+    if state.phase in (OFF, POST):
         return no_start(tick).rstrip(".")
-    if state.phase == Phase.SCREEN and tick.inputs.findings:
+    if state.phase == SCREEN and tick.inputs.findings:
         return tick.inputs.findings[0].text.rstrip(".")
     return ""
 
@@ -219,23 +219,23 @@ def _in_vain(state: SessionState, tick: Tick, obstacle: str) -> str:
     """What a person has just asked for although it cannot be."""
     if not obstacle:
         return ""
-    if state.phase in (Phase.OFF, Phase.POST) and tick.who("start"):
+    if state.phase in (OFF, POST) and tick.who("start"):
         return "start"
-    return "re-arm" if state.phase in (Phase.STOPPED, Phase.FALLBACK) and tick.who("rearm") else ""
+    return "re-arm" if state.phase in (STOPPED, FALLBACK) and tick.who("rearm") else ""
 
 
 def _left_s(state: SessionState, tick: Tick) -> float | None:
     """Seconds left of what is going on now, None where nobody can know."""
     prescription, here_s = tick.prescription, state.t_s - state.since_s
-    if state.phase == Phase.CONTACT and state.contact_since_s is not None:
+    if state.phase == CONTACT and state.contact_since_s is not None:
         return max(0.0, CONTACT_S - min(here_s, state.t_s - state.contact_since_s))
-    if state.phase == Phase.BASELINE:
+    if state.phase == BASELINE:
         taken_s = float(len(state.baseline_values)) if target_of(prescription)[0] else here_s
         return 0.0 if state.baseline_done else max(0.0, prescription.baseline_ms / 1000 - taken_s)
-    if state.phase == Phase.RAMP_UP:
+    if state.phase == RAMP_UP:
         return max(0.0, ramp_s(0.0, state.present_ma, prescription.ramp_ua_per_s) - here_s)
-    if state.phase == Phase.ON and state.block == Block.STIMULATE:
+    if state.phase == ON and state.block == Block.STIMULATE:
         return max(0.0, prescription.stimulate_ms / 1000 - (state.t_s - state.block_since_s))
-    if state.phase == Phase.ON and state.quiet_since_s is not None:
+    if state.phase == ON and state.quiet_since_s is not None:
         return max(0.0, prescription.sense_ms / 1000 - (state.t_s - max(state.quiet_since_s, state.block_since_s)))
     return None

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from eegloop.stim import Phase
 
+# An enum's member costs a function call each time it is named, and these are named some thirty times a tick.
+OFF, SCREEN, CONTACT, BASELINE, RAMP_UP = Phase.OFF, Phase.SCREEN, Phase.CONTACT, Phase.BASELINE, Phase.RAMP_UP
+ON, RAMP_DOWN, POST, FALLBACK, STOPPED = Phase.ON, Phase.RAMP_DOWN, Phase.POST, Phase.FALLBACK, Phase.STOPPED
+
 CONTACT_S = 5.0  # every channel good for this long before the session goes on
 LIVE = (Phase.RAMP_UP, Phase.ON, Phase.RAMP_DOWN)
 BEFORE = (Phase.SCREEN, Phase.CONTACT, Phase.BASELINE)

@@ -220,7 +220,7 @@ class AuditTrail:
 
     def _first_waiting_s(self) -> float:
         try:
-            return self._queue[0][4]
+            return self._queue[0][4] if self._queue else math.inf  # another thread may empty it between the two
         except IndexError:
             return math.inf
 

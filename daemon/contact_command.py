@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -75,11 +76,12 @@ def contact(config: Path, data: Path, seat: str | None, seconds: float, json_out
 def _show(settings: BoardSettings, seconds: float, json_output: bool) -> Mapping[str, float]:
     stop, until_s = threading.Event(), time.monotonic() + seconds
     last: Mapping[str, float] = {}
-    for last in measure(settings, stop):
-        if time.monotonic() >= until_s:
-            stop.set()
-        if not json_output:
-            print("   ".join(f"{name} {_number(kohm)}" for name, kohm in last.items()), flush=True)
+    with contextlib.closing(measure(settings, stop)) as measured:  # also a signal brings the board back
+        for last in measured:
+            if time.monotonic() >= until_s:
+                stop.set()
+            if not json_output:
+                print("   ".join(f"{name} {_number(kohm)}" for name, kohm in last.items()), flush=True)
     if json_output:
         print(json.dumps({name: None if math.isnan(kohm) else round(kohm, 2) for name, kohm in last.items()}))
     else:

@@ -30,19 +30,25 @@ BLINK_BEFORE_S, BLINK_AFTER_S = 0.15, 0.25
 # way: then the reference lies in the eyes' field (a Muse's on Fpz), and what is behind shows the reference's own part of the blink.
 EVERYWHERE = 0.8
 APART_S = 0.3
+EARS_PERHAPS = 1.5  # alpha there is larger than in front
 _OF_THE_PERSON = OF_THE_BODY | {Code.MOVEMENT}
 _COVARIANCE_RATE_HZ = 125.0
 _LOGGED = 4096
 
 
 class Finding(NamedTuple):
-    """Blocks `first` to `last` of these channels are an artifact; with `spoils`, so is every window that holds one of them."""
+    """Blocks `first` to `last` of these channels are an artifact; with `spoils`, so is every window that holds one of them.
+
+    `only` "perhaps": it may be one, the look at the eyes will tell when it has seen what follows; "slow": what there is of it lies
+    below `EYES_HZ`.
+    """
 
     code: Code
     first: int
     last: int
     channels: Bool
     spoils: bool
+    only: Literal["", "perhaps", "slow"] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +76,7 @@ class Artifacts:
         self._beside: Bool = self._near_eyes & (np.abs(at[:, 0]) > 0.25)
         self._neck: Bool = (at[:, 1] < -0.75) & (at[:, 1] > -1.5) & (at[:, 2] < 0.25)
         self._front = self.eyes.front
+        self._front_and_ears = np.concatenate([self.eyes.front, self.eyes.ears])
         self._per_stretch = max(1, round(STRETCH_S * rate / float(grid.block_length)))
         self._depth = self._per_stretch + 4
         self._steepness: F64 = np.zeros((self._depth, c))
@@ -146,7 +153,7 @@ class Artifacts:
         thinned = filtered[:, :: self._stride]
         if not self._zero_mean:
             thinned = thinned - thinned.mean(1, keepdims=True)
-        if found and any(finding.code in _OF_THE_PERSON for finding in found):
+        if found and any(finding.code in _OF_THE_PERSON and not finding.only for finding in found):
             self._disturbed += thinned @ thinned.T  # a blink makes all frontal channels alike for a moment
         else:
             self._covariance += thinned @ thinned.T
@@ -184,10 +191,16 @@ class Artifacts:
     def _look_at_eyes(self, block: int, first: int, raw: F64, extreme: F64, found: list[Finding]) -> None:
         blink_uv = self._settings.blink_uv
         if blink_uv is not None and self._front.size:
-            front = extreme[self._front].tolist()
+            heights = extreme[self._front_and_ears].tolist()
+            front, ears = heights[: self._front.size], heights[self._front.size :]
             if min(front) > blink_uv and max(front) > 2 * blink_uv:
                 # too early to say what it is, but no window may use it as brain
                 found.append(Finding(Code.BLINK, block, block, self._near_eyes & (extreme > blink_uv / 2), spoils=False))
+            # without a high pass an offset is no height
+            if self._zero_mean and (min(front) > blink_uv or (ears and min(ears) > EARS_PERHAPS * blink_uv)):
+                near = self._near_eyes.copy()
+                near[self.eyes.ears] = True
+                found.append(Finding(Code.BLINK, block, block, near & (extreme > blink_uv / 2), spoils=False, only="perhaps"))
         for event in self.eyes.take(block, first, raw):
             self._eye_event(event, block, found)
 
@@ -214,8 +227,9 @@ class Artifacts:
         floor = (self._settings.blink_uv if event.kind == "blink" else self._settings.eye_uv) or 0.0
         if moved is not None:
             # the reference lies in the eyes' field: whatever it has moved shows a blink too
-            near = near | (self._eeg & (np.abs(moved) > floor / 2))
+            near = near | (self._eeg & (np.abs(moved) > floor / 3))
         touched = near & (own > floor / 2)
+        found.append(Finding(code, from_block, to_block, near, spoils=False, only="slow"))
         found.append(Finding(code, from_block, to_block, touched, spoils=False))
         ruled = touched & (own > 2 * floor)
         if ruled.any():

@@ -52,6 +52,8 @@ GRADES: U8 = np.array(
     [Grade.GOOD if i == 0 else Grade.INVALID if i >= Code.SETTLING else Grade.SUSPECT for i in range(max(Code) + 1)],
     dtype=np.uint8,
 )
+# What eyes do lies below this (Hz): a value made of higher frequencies alone stays good if the blink was a small one.
+EYES_HZ = 8.0
 # The person does these; the electrodes are as good as before.
 OF_THE_BODY = frozenset({Code.BLINK, Code.EYE_MOVEMENT, Code.JAW_MUSCLE, Code.NECK_MUSCLE, Code.PULSE, Code.CORRECTED})
 # The link does these.

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsp.artifacts import Finding
+from dsp.codes import EYES_HZ, OF_THE_BODY, OF_THE_LINK
 from dsp.codes import GRADES as GRADES
-from dsp.codes import OF_THE_BODY, OF_THE_LINK
 from dsp.codes import REASONS as REASONS
 from dsp.codes import Code as Code
 from dsp.contact import Contact
@@ -59,6 +59,7 @@ _BAD_ROWS = [i for i, code in enumerate(_LISTED) if code not in OF_THE_BODY | OF
 PACKET_LOSS_S = 10.0
 PACKET_LOSS = 0.02  # share of the samples of the last 10 s that were missing or bridged
 _KEPT_NAMES = 64  # the same few combinations come again and again
+EYES_KNOWN_S = 0.7  # after this a blink has been told
 MAINS_TIMES, MAINS_S = 4.0, 3  # one of 50 and 60 Hz this much stronger for this long is the mains
 
 
@@ -135,7 +136,11 @@ class ChannelQuality:
         self._mark_code = np.zeros(c, dtype=np.uint8)
         self._spoiled_at = np.full(c, -NEVER, dtype=np.int64)
         self._spoil_code = np.zeros(c, dtype=np.uint8)
-        self._last_mark = self._last_spoil = self._last_bridge = -NEVER
+        self._eyed_at = np.full(c, -NEVER, dtype=np.int64)  # the newest block with a blink or gaze step, however small
+        self._eyed_code = np.zeros(c, dtype=np.uint8)
+        self._perhaps_at = np.full(c, -NEVER, dtype=np.int64)
+        self._undecided = math.ceil(EYES_KNOWN_S * grid.rate_hz / float(grid.block_length))
+        self._last_mark = self._last_spoil = self._last_bridge = self._last_eyed = self._last_perhaps = -NEVER
         self.valid_from = np.full(c, NEVER, dtype=np.int64)
         self._why = np.full(c, Code.SETTLING, dtype=np.uint8)
         self._valid_from_all = NEVER
@@ -256,8 +261,16 @@ class ChannelQuality:
         """Marks, also on blocks that are past: what is told late counts for every window that still holds them."""
         oldest = self._grid.block_of(0) if not findings else max(f.last for f in findings) - self._depth + 1
         gone = self.valid_from == NEVER if self._valid_from_all == NEVER else None
-        for code, first, last, seen, spoils in findings:
+        for code, first, last, seen, spoils, only in findings:
             channels = seen if gone is None else seen & ~gone  # a channel without signal has no artifact either
+            if only == "perhaps":
+                self._perhaps_at[channels] = self._last_perhaps = last
+                continue
+            if only == "slow":
+                self._eyed_at[channels] = np.maximum(self._eyed_at[channels], last)
+                self._eyed_code[channels] = code
+                self._last_eyed = max(self._last_eyed, last)
+                continue
             for block in range(max(first, oldest), last + 1):
                 self._mark(block, self._grid.block_end(block) - self._grid.block_end(block - 1), channels, code)
             if spoils:
@@ -405,15 +418,20 @@ class ChannelQuality:
         for code, channels in self._faults:
             self._fault_code[channels] = code
 
-    def codes(self, n_samples: int, block: int, end_sample: int) -> U8:
-        """`Code` of each channel for the window of `n_samples` that ends with `block` at `end_sample`."""
+    def codes(self, n_samples: int, block: int, end_sample: int, lowest_hz: float = 0.0) -> U8:
+        """`Code` of each channel for the window of `n_samples` that ends with `block` at `end_sample`.
+
+        A window that holds any blink or gaze step at all is no good for what is made of frequencies below `EYES_HZ`.
+        """
         start = end_sample - n_samples
+        slow = lowest_hz < EYES_HZ
         first = self._grid.block_of(start)
         if (
             start >= self._valid_from_all
             and first > self._last_mark
             and first > self._last_spoil
             and first > self._last_bridge
+            and not (slow and (first <= self._last_eyed or block - self._last_perhaps <= self._undecided))
             and not self._any_leaky
             and not self._faults
             and self.lacking is None
@@ -423,6 +441,10 @@ class ChannelQuality:
         if self.lacking is not None:
             code[self.lacking & (code == 0)] = Code.REFERENCE_FAULT
         rows = np.arange(max(first, block - self._depth + 1), block + 1) % self._depth
+        if slow:
+            code[(block - self._perhaps_at <= self._undecided) & (code == 0)] = Code.BLINK
+            eyed = (self._eyed_at >= first) & (code == 0)
+            code[eyed] = self._eyed_code[eyed]
         if self._any_leaky:
             code[self._leaky] = Code.LINE_NOISE
         if first <= self._last_mark:

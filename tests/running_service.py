@@ -311,11 +311,13 @@ class PageClient:
         self._thread.join(2.0)
 
 
-# For stimulators that are worn: their ledger's anchor in the test's own folder, not in the home of who runs the tests.
+# For stimulators that are worn: the anchors of ledger and answers in the test's own folder, not in the home of who runs the tests.
 STATE_ELSEWHERE = """
 import functools, pathlib, runpy, sys
-from eegloop import launch
-launch.interlock_argv = functools.partial(launch.interlock_argv, state=pathlib.Path(sys.argv.pop(1)))
+from eegloop import kept, launch
+state = pathlib.Path(sys.argv.pop(1))
+kept.state_folder = lambda name: state / name
+launch.interlock_argv = functools.partial(launch.interlock_argv, state=state)
 runpy.run_module("daemon", run_name="__main__", alter_sys=True)
 """
 

@@ -12,7 +12,7 @@ import contextlib
 import math
 import re
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,7 +61,7 @@ def contact_rows(said: Mapping[str, Any], electrodes: Sequence[str]) -> dict[int
     return {row: own[row] for row in rows if row in own} | dict(zip(rest, REFERENCES, strict=False))
 
 
-def measure(settings: BoardSettings, stop: threading.Event) -> Iterator[dict[str, float]]:
+def measure(settings: BoardSettings, stop: threading.Event) -> Generator[dict[str, float]]:
     """Electrode resistances, kΩ by name, NaN = nothing measured yet; about twice a second until `stop`, then EEG mode again.
 
     Raises

@@ -7,8 +7,10 @@ stalls), so the grid is a straight line under the stamps: the earliest stamp of 
 from __future__ import annotations
 
 import math
+import operator
 from collections import deque
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -301,13 +303,16 @@ class SampleClock:
         recent = self._recent
         if self.counter is not None or len(recent) < recent.maxlen or self._age_s < SETTLE_S:  # type: ignore[operator]
             return
-        late = np.array(recent)
+        late = list(recent)  # so few numbers are quicker by themselves than as arrays
         half = len(late) // 2
-        rise = float(late[half:].mean() - late[:half].mean())
-        noise = median(np.abs(np.diff(late))) * 1.05  # 1.4826 / sqrt(2): of one block
+        before, after = late[:half], late[half:]
+        rise = (sum(after) - sum(before)) / half
+        distances = sorted([abs(b - a) for a, b in pairwise(late)])
+        noise = distances[len(distances) // 2] * 1.05  # 1.4826 / sqrt(2): of one block
         # A floor that slopes on either side is the beat of bursts against samples, not a loss.
-        slope = np.arange(half) - (half - 1) / 2
-        trend = max(abs(float(slope @ part)) for part in (late[:half], late[half:])) / float(slope @ slope) * half
+        slope = [i - (half - 1) / 2 for i in range(half)]
+        steepest = max(abs(sum(map(operator.mul, slope, part))) for part in (before, after))
+        trend = steepest / sum(x * x for x in slope) * half
         if trend > 0.25 * self._period + 0.5 * noise:
             return
         missing = round(rise / self._period)

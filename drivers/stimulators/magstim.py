@@ -56,6 +56,10 @@ TEMPERATURE_NS = 2_000 * MS
 SETTINGS_FRESH_NS = 1_000 * MS  # while armed, settings that were asked for longer ago are not believed
 FRESH_NS = 350 * MS
 ENHANCED, SINGLE_PULSE, SUPPLY, COIL_READY = 0x01, 0x08, 0x10, 0x20  # bits of the Rapid's status
+MODE_ARMED_NS = 400 * MS
+ONE_AT_A_TIME = (
+    "024"  # system modes of a BiStim: single, master; the others discharge both at once, or wait for another's trigger
+)
 ZERO_AGAIN_NS = 100 * MS
 HOT_C = 40.0
 
@@ -114,6 +118,7 @@ class Magstim:
         self.version = 0 if model == "rapid" else 9
         self.power_percent: int | None = None
         self.power_b_percent: int | None = None
+        self.mode: str | None = None  # a BiStim's system mode, as last asked for
         self.rapid: int | None = None  # a Rapid's own status byte, as last asked for
         self.error_code = ""  # a Rapid's own, source letter and two digits, "" = not told
         self.temperature_c: float | None = None
@@ -130,7 +135,9 @@ class Magstim:
         self._todo: deque[bytes] = deque()
         self._silent_until_ns = 0
         self._heard_ns = self._asked_ns = self._warm_ns = 0
-        self._wanted_ns = self._settings_ns = 0  # when it was last told to arm; when the newest settings were asked for
+        self._wanted_ns = self._settings_ns = self._mode_ns = self._mode_asked_ns = (
+            0  # when it was told to arm; what is known was asked for
+        )
         self._armed_ns: int | None = None  # when "arm" was last sent; None = not since the device said standby
         self._settled_ns = self._recovered_ns = self._lease_ns = self._zeroed_ns = 0
         self._wanted_armed = False
@@ -166,7 +173,7 @@ class Magstim:
         if self.status is None or not self.status.remote:
             return
         self._armed_ns, self._wanted_armed = now_ns, True
-        self._wanted_ns = now_ns
+        self._wanted_ns, self._mode_asked_ns = now_ns, 0
         self.trouble = ""
         self._lease_ns = now_ns + LONGEST_LEASE_MS * MS
         self._send(frame("EB"))
@@ -288,12 +295,15 @@ class Magstim:
 
         While armed, only settings that were asked for since, and at most 1 s ago, are known: the screen stays live.
         """
-        stale = self._settings_ns < self._wanted_ns or self._clock() - self._settings_ns > SETTINGS_FRESH_NS
+        read_ns = min(self._settings_ns, self._mode_ns) if self.model == "bistim" else self._settings_ns
+        stale = read_ns < self._wanted_ns or self._clock() - read_ns > SETTINGS_FRESH_NS
         if self.power_percent is None or (self._wanted_armed and stale):
             return None
         n_pulses: int | None = 1
         if self.model == "bistim":
-            n_pulses = None if self.power_b_percent is None else 1 if self.power_b_percent == 0 else 2
+            if self.mode is None or self.power_b_percent is None:
+                return None
+            n_pulses = 0 if self.mode not in ONE_AT_A_TIME else 1 if self.power_b_percent == 0 else 2
         elif self.model == "rapid":
             n_pulses = None if self.rapid is None else int(self.rapid & (SINGLE_PULSE | ENHANCED) == SINGLE_PULSE)
         return None if n_pulses is None else Shot(n_pulses, 0, PULSE[self.model], "normal")
@@ -387,7 +397,7 @@ class Magstim:
         self._silent_until_ns = 0
         self._wanted_armed = False
         self.status = None
-        self.power_percent = self.power_b_percent = self.rapid = self.temperature_c = None
+        self.power_percent = self.power_b_percent = self.rapid = self.temperature_c = self.mode = None
 
     def _start(self) -> None:
         self._send(frame("EA"))
@@ -396,13 +406,19 @@ class Magstim:
             self._todo.append(frame("ND"))
         self._todo.append(frame("F@"))
         self._todo.append(frame("\\@" if self.model == "rapid" else "J@"))
+        self._mode_asked_ns = 0
 
     def _ask(self) -> None:
         """A Rapid from 9 on tells its own status too, once it is ours; to a host that has no control it tells nothing at all."""
         ours = self.status is not None and self.status.remote
         if self._clock() < self._silent_until_ns:
             return
-        if self._wanted_armed:  # the settings tell the state too
+        if self.model == "bistim" and self._clock() - self._mode_asked_ns >= (
+            MODE_ARMED_NS if self._wanted_armed else TEMPERATURE_NS
+        ):
+            self._mode_asked_ns = self._clock()
+            self._send(frame("X@"))
+        elif self._wanted_armed:  # the settings tell the state too
             self._send(frame("\\@" if self.model == "rapid" else "J@"))
         else:
             self._send(frame("x@") if self.model == "rapid" and self.version >= 9 and ours else frame("Q@"))
@@ -466,13 +482,15 @@ class Magstim:
             self.power_percent = int(reply.text[:3])
             self.power_b_percent = int(reply.text[3:6]) if reply.letter == "J" else None
             self._settings_ns = sent_ns
+        if reply.letter == "X":
+            self.mode, self._mode_ns = reply.text, sent_ns
         if reply.letter in "\\x":
             self.rapid = reply.rapid
         if reply.letter == "I":
             self.error_code = reply.text
         if reply.letter == "F":
             self.temperature_c = max(int(reply.text[:3]), int(reply.text[3:6])) / 10
-        if reply.status is not None and reply.letter in "QxJF\\":  # the others tell the state before themselves
+        if reply.status is not None and reply.letter in "QxJFX\\":  # the others tell the state before themselves
             self._take_status(reply.status, sent_ns)
 
     def _take_version(self, text: str) -> None:

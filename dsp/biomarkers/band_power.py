@@ -80,6 +80,7 @@ class BandPower:
         self._pick = slice(None) if len(channels) == info.n_channels else np.array(channels, dtype=np.intp)
         self._bands = Bands(info, settings.bands, settings.window_s, line)
         self._n_bands = len(settings.bands)
+        self._lows_hz = [low for low, _ in settings.bands.values()]
         self.needs = (self._bands.need,)
         self.columns = tuple(
             BiomarkerColumn(f"band_power.{band}", info.channels[i], "uV2", self._bands.window_s)
@@ -95,10 +96,11 @@ class BandPower:
             self._weights = self._bands.weights(hop.frequencies(self._bands.need))
         need = self._bands.need
         np.matmul(self._weights, hop.density(need)[self._pick].T, out=values.reshape(self._n_bands, -1))
-        codes = hop.codes(need.n_samples)
-        if codes is hop.all_good:
+        slow = hop.codes(need.n_samples)
+        if slow is hop.all_good:
             return self._no_reasons
-        return self._graded.give(codes[self._pick], values, grades)
+        by_band = [hop.codes(need.n_samples, low)[self._pick] for low in self._lows_hz]
+        return self._graded.give(np.concatenate(by_band), values, grades)
 
 
 def build(info: StreamInfo, settings: Settings, line: LineSettings) -> BandPower:

@@ -42,6 +42,7 @@ def asymmetry(left_uv2: float, right_uv2: float) -> float:
 
 class FrontalAlphaAsymmetry:
     def __init__(self, info: StreamInfo, settings: Settings, line: LineSettings) -> None:
+        self._low_hz = settings.band_hz[0]
         self._bands = Bands(info, {"band": settings.band_hz}, settings.window_s, line)
         name, pair = "faa", FRONTAL
         self._sites: tuple[int, int] | None = _find(info, FRONTAL)
@@ -63,19 +64,19 @@ class FrontalAlphaAsymmetry:
             values[0], grades[0] = np.nan, Grade.INVALID
             return (self._missing,)
         need = self._bands.need
-        codes = hop.codes(need.n_samples)
+        codes = hop.codes(need.n_samples, self._low_hz)
         left, right = self._sites
-        code = max(int(codes[left]), int(codes[right]))
+        code = 0 if codes is hop.all_good else max(int(codes[left]), int(codes[right]))
+        value = math.nan
         if code < Code.SETTLING:
             if self._weights is None:
                 self._weights = self._bands.weights(hop.frequencies(need))[0]
             density = hop.density(need)
-            values[0] = asymmetry(float(density[left] @ self._weights), float(density[right] @ self._weights))
-            if math.isnan(values[0]):
+            value = asymmetry(float(density[left] @ self._weights), float(density[right] @ self._weights))
+            if math.isnan(value):
                 code = Code.NO_POWER
-        grades[0] = GRADES[code]
-        if grades[0] == Grade.INVALID:
-            values[0] = np.nan
+        grade = grades[0] = GRADES[code]
+        values[0] = math.nan if grade == Grade.INVALID else value
         return (REASONS[code],)
 
 

@@ -59,6 +59,7 @@ class PairMeasure:
             raise ConfigError(
                 f"biomarkers: {name}: a band up to {highest:g} Hz needs at least {2 * highest:g} samples per second, not {rate:g}"
             )
+        self._low_hz = min(low for low, _ in settings.bands.values())
         labels = _pairs(name, info, settings)
         self._a = np.array([electrode(info, a) for a, _ in labels], dtype=np.intp)
         self._b = np.array([electrode(info, b) for _, b in labels], dtype=np.intp)
@@ -93,7 +94,7 @@ class PairMeasure:
 
     def _take(self, hop: Hop) -> None:
         self._epochs = [epoch for epoch in self._epochs if hop.number - epoch[0] < self._most * self._step]
-        codes = hop.codes(self._need.n_samples)
+        codes = hop.codes(self._need.n_samples, self._low_hz)
         pair_codes = np.maximum(codes[self._a], codes[self._b])
         bins = hop.transform(self._need)[:, self._bins]
         a, b = bins[self._a], bins[self._b]

@@ -81,6 +81,7 @@ class Magstim(EmulatedDevice):
         self.interval = 10
         self.high_resolution = False
         self.temperature_tenths = [240, 240]
+        self.system_mode = b""  # of a BiStim, as set at its screen; empty = what interval and resolution make of it
         self.train_mode = False
         self.enhanced = False
         self.rate_tenths = self.duration_tenths = 0
@@ -297,7 +298,7 @@ class Magstim(EmulatedDevice):
         return before
 
     def _do_mode(self, _data: bytes, before: bytes, _now_ns: int) -> bytes:
-        return before + (b"1" if self.interval == 0 else b"4" if self.high_resolution else b"2")
+        return before + (self.system_mode or (b"1" if self.interval == 0 else b"4" if self.high_resolution else b"2"))
 
     def _do_trigger(self, data: bytes, before: bytes, now_ns: int) -> bytes | str:
         """`E`: A disarm, B arm, H fire."""

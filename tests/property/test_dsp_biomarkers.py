@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from dsp.electrodes import OLDER, POSITIONS
 from dsp.pipeline import Pipeline
 from eegloop import plugins
-from eegloop.line import LineSettings
+from eegloop.line import LineSettings, QualitySettings
 from eegloop.signal import Biomarkers, Chunk, Grade, StreamInfo
 
 KINDS = plugins.kinds("biomarker")
@@ -52,7 +52,9 @@ def eeg(rate: float, seconds: float, n_channels: int, seed: int = 0) -> np.ndarr
     return x
 
 
-def line_of(rate: float, channels: tuple[str, ...], kinds: tuple[str, ...] = KINDS, every_hop: bool = False) -> Pipeline:
+def line_of(
+    rate: float, channels: tuple[str, ...], kinds: tuple[str, ...] = KINDS, every_hop: bool = False, line: LineSettings = LINE
+) -> Pipeline:
     """`every_hop`: what is renewed site by site in turn is renewed for all at every hop."""
     info = StreamInfo("t", "t", rate, channels, ("eeg",) * len(channels))
     own: dict[str, dict[str, float]] = {"alpha_bursts": {"window_s": 60.0}}
@@ -61,7 +63,7 @@ def line_of(rate: float, channels: tuple[str, ...], kinds: tuple[str, ...] = KIN
             if "every_s" in importlib.import_module(f"dsp.biomarkers.{kind}").Settings.model_fields:
                 own.setdefault(kind, {})["every_s"] = LINE.hop_s
     marks = [(kind, importlib.import_module(f"dsp.biomarkers.{kind}").Settings(**own.get(kind, {}))) for kind in kinds]
-    return Pipeline(info, LINE, marks)
+    return Pipeline(info, line, marks)
 
 
 def whole(x: np.ndarray, channels: tuple[str, ...] = CAP, rate: float = 250.0) -> list[Biomarkers]:
@@ -174,8 +176,15 @@ def power_of(name: str, scale: float) -> tuple[float, float]:
 
 @pytest.mark.parametrize("scale", [4.0, -0.5])
 def test_scale_and_sign_laws(scale: float) -> None:
-    """Powers go with the square, amplitudes with the size; shares, phases, indices and entropies do not change."""
-    row = whole(eeg(250.0, 75, len(CAP)) * scale)[-1]
+    """Powers go with the square, amplitudes with the size; shares, phases, indices and entropies do not change.
+
+    What counts as an artifact is so many µV, and goes with the size too.
+    """
+    limits = ("flat_uv", "amplitude_uv", "gradient_uv", "step_uv", "drift_uv_per_s", "blink_uv", "eye_uv", "muscle_uv")
+    quality = QualitySettings(**{name: abs(scale) * getattr(LINE.quality, name) for name in limits})
+    x = (eeg(250.0, 75, len(CAP)) * scale).astype(np.float32)
+    row = line_of(250.0, CAP, line=LINE.model_copy(update={"quality": quality})).push(Chunk(x, 0, 0.0, 0.0))[-1]
+    np.testing.assert_array_equal(row.grades, plain().grades)
     compared = 0
     for column, a, b in zip(row.columns, plain().values, row.values, strict=True):
         factor, shift = power_of(column.name, scale)

@@ -96,7 +96,8 @@ def record(service: RunningService) -> np.ndarray:
 
 
 def ask(page: PageClient, name: str) -> None:
-    assert page.ask(type="command", seat=SEAT, name=name)["ok"] is True
+    answer = page.ask(type="command", seat=SEAT, name=name)
+    assert answer["ok"] is True, answer
 
 
 def in_phase(page: PageClient, *phases: str) -> bool:

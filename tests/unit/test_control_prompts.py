@@ -52,6 +52,10 @@ def test_two_sessions_without_a_report_hold() -> None:
     assert missed_reports([NOW_S - 3600.0], [], NOW_S) == 0, "there is a day to give it"
     assert missed_reports([NOW_S - 3600.0], [], math.nan) == 1
     assert missed_reports(ends, [answer("during", 1 * DAY_S)], NOW_S) == 3
+    soon = [*ends[:2], NOW_S - 0.5 * DAY_S]
+    assert missed_since_s(soon, [], NOW_S) == ends[1] + DAY_S, "a session went on without the report on the one before"
+    assert missed_since_s([*ends[:2], ends[1] + 0.5 * DAY_S], [], ends[1] + 0.6 * DAY_S) == ends[1] + 0.5 * DAY_S
+    assert missed_since_s(soon[1:], [], NOW_S) is None
     held = assess(fine(), (), NOW_S, missed_since_s(ends, [], NOW_S))
     assert [f.level for f in held] == [Level.HOLD]
 

@@ -256,6 +256,13 @@ def test_without_a_proven_amplitude_it_lowers_to_nothing_step_by_step_and_stays_
     assert session.present_ma == 0.0 and session.requests[-1].hold
 
 
+def test_a_session_after_the_last_trial_says_so_at_once_and_tries_nothing() -> None:
+    session = Session(hill, most_n=1, history="400:250")
+    assert session.state.done == ""
+    session.block()
+    assert session.state.done == "all 1 trials are done" and session.state.trying_ua is None and len(session.state.trials) == 1
+
+
 def test_a_broken_present_amplitude_moves_nothing() -> None:
     session = Session(hill)
     session.block()

@@ -15,7 +15,7 @@ from control.phases import BASELINE_N
 from control.session import OperatorEvent
 from control.transitions import ALLOWED, TRANSITIONS, markdown
 from eegloop.signal import Grade
-from eegloop.stim import StimRequest, Verdict
+from eegloop.stim import Phase, StimRequest, Verdict
 from tests.unit.test_control_seat import Seat, demo_prescription, rows, state_of
 
 ROOT = Path(__file__).parents[2]
@@ -570,7 +570,7 @@ def test_no_way_is_made_that_the_table_does_not_have() -> None:
     from control.phases import _go
 
     with pytest.raises(ValueError, match="no way"):
-        _go(session.initial(0.0), session.Phase.ON, "no")
+        _go(session.initial(0.0), Phase.ON, "no")
     assert len(ALLOWED) == len({(a, b) for a, b, _ in TRANSITIONS})
 
 

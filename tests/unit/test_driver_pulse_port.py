@@ -307,6 +307,27 @@ def test_a_magventure_that_stops_telling_its_burst_while_armed_is_disabled() -> 
     assert port.poll().fault and not line.device.output_on
 
 
+@pytest.mark.parametrize("mode", [b"1", b"3", b"Q", b"R", b"S", b"T", b"?"])
+@pytest.mark.parametrize("when", ["at rest", "before", "armed"])
+def test_a_bistim_that_discharges_both_at_once_or_waits_for_another_is_never_fired(mode: bytes, when: str) -> None:
+    """At the same setting its output is another: it is set at its screen only, so it is refused until somebody sets it back."""
+    device = magstim_emulator.Magstim("bistim")
+    device.system_mode = mode if when == "at rest" else b"2"
+    port, line = rig("magstim", device=device)
+    run(port, line, 2.0)
+    device.system_mode = mode if when == "before" else device.system_mode
+    port.arm()
+    held(port, line, 2.0)
+    if when == "armed":
+        assert port.poll().armed and not port.poll().fault and port.coil.ready  # type: ignore[attr-defined]
+        device.system_mode = mode
+        held(port, line, 0.7)
+    assert port.poll().fault.startswith("not_as_signed: one shot gives 0 monophasic")
+    port.fire()
+    held(port, line, 1.0)
+    assert not line.pulses()
+
+
 @pytest.mark.parametrize("when", ["before", "armed"])
 @pytest.mark.parametrize("model", ["bistim", "rapid"])
 def test_what_is_changed_at_a_magstims_screen_around_the_arm_is_never_fired(model: str, when: str) -> None:
