@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from control.program import Target
 from control.watch import Watch, look
@@ -39,7 +39,6 @@ class Estimate:
 def estimate(memory: Memory, target: Target, snapshot: Snapshot) -> tuple[Memory, Estimate]:
     """Look at the newest row; a row that may not move a dose leaves `recent` as it was."""
     watch, reading = look(memory.watch, snapshot.biomarkers, target.biomarker, target.channel)
-    memory = replace(memory, watch=watch, used=None, used_n=0)
     band = target.band(snapshot)
     age_s = snapshot.t_s - reading.t_s
     doubt = ""
@@ -52,10 +51,10 @@ def estimate(memory: Memory, target: Target, snapshot: Snapshot) -> tuple[Memory
     elif band is None:
         doubt = "there is no baseline"
     if doubt or reading.value is None or band is None:
-        return memory, Estimate(0.0, 0.0, 0.0, reading.t_s, doubt)
+        return Memory(watch, memory.recent), Estimate(0.0, 0.0, 0.0, reading.t_s, doubt)
     recent = (*memory.recent, reading.value)[-target.average_n :]
     value = statistics.median(recent)
-    return replace(memory, recent=recent, used=value, used_n=len(recent)), Estimate(value, *band, reading.t_s, "")
+    return Memory(watch, recent, value, len(recent)), Estimate(value, *band, reading.t_s, "")
 
 
 def spread(recent: tuple[float, ...]) -> float | None:

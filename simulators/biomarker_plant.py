@@ -215,6 +215,7 @@ class BiomarkerPlant:
                 bad |= _touched(fault, t_s, profile.window_s + settle_s)[:, None]
         self._noise = profile.residual[order].tolist()
         self._bad = bad.tolist()
+        self._nothing = (math.nan,) * len(profile.channels), (False,) * len(profile.channels)
         self._rows = rows
         self._row = 0
         hop_s = profile.hop_s
@@ -260,13 +261,15 @@ class BiomarkerPlant:
         self._alternating_ma = swinging + (alternating - swinging) * keep
         self._quiet_rows = 0 if amplitude_ma != 0 else self._quiet_rows + 1
 
+        t_s, bad = (row + 1) * self._profile.hop_s, self._bad[row]
+        if self._quiet_rows < self._settle_rows:
+            return Reading(t_s, self._nothing[0], self._nothing[1], self._direct_ma)
+        good = tuple([not wrong for wrong in bad])
         expected = self._expected(seen_direct, seen_alternating, row)
-        clean = self._quiet_rows >= self._settle_rows
-        good = tuple(clean and not wrong for wrong in self._bad[row])
         values = tuple(
-            mean + residual if ok else math.nan for mean, residual, ok in zip(expected, self._noise[row], good, strict=True)
+            [mean + residual if ok else math.nan for mean, residual, ok in zip(expected, self._noise[row], good, strict=True)]
         )
-        return Reading((row + 1) * self._profile.hop_s, values, good, self._direct_ma)
+        return Reading(t_s, values, good, self._direct_ma)
 
     def _table(self, kind: int) -> list[list[list[float]]]:
         made = self._tables[kind]

@@ -20,6 +20,8 @@ RAMP_STEP_NS = 50_000_000
 """The judge's longest step of a ramp: while output changes it is asked this often."""
 PLATEAU_STEP_NS = 250_000_000
 """While output stays it is asked this often: below its 300 ms for a silent device and its 400 ms lease."""
+EXPIRES_NS = 300_000_000
+"""How long a command is valid."""
 TOLD_NS = 200_000_000
 """Reports and heartbeats are at least this far apart."""
 
@@ -77,12 +79,13 @@ class JudgedOutput:
             given += self.output_ma * step_ns
             self._now_ns = now_ns = self._now_ns + step_ns
             if fine or now_ns == until_ns:
-                self._handle(judge.tick(now_ns, self._wall_ns + now_ns - BOOT_NS, now_ns))
+                if effects := judge.tick(now_ns, self._wall_ns + now_ns - BOOT_NS, now_ns):
+                    self._handle(effects)
             if now_ns - self._told_ns >= TOLD_NS or now_ns == until_ns:
                 self._told_ns = now_ns
                 self._poll()
                 if heartbeats:
-                    self.send("heartbeat")
+                    self._heartbeat()
         return given / (until_ns - begin_ns) if until_ns > begin_ns else self.output_ma
 
     def _ends_soon(self) -> bool:
@@ -103,11 +106,21 @@ class JudgedOutput:
         if kind == "arm":
             self._session, self._nonce = "study", ""
         now_ns = self._now_ns
-        tick_ns = now_ns - 1_000 if kind == "heartbeat" else now_ns  # a `set` at the same time belongs to a newer tick
         command = StimCommand(
-            kind, self._sequence, self._session, self._nonce, now_ns + 300_000_000, self._tick, tick_ns, **parts  # type: ignore[arg-type]
+            kind, self._sequence, self._session, self._nonce, now_ns + EXPIRES_NS, self._tick, now_ns, **parts  # type: ignore[arg-type]
         )  # fmt: skip
         self._handle(self.judge.command(command, f"nonce{self._sequence}", now_ns))
+
+    def _heartbeat(self) -> None:
+        """What is sent most often. Its tick is just before now: a `set` at the same time belongs to a newer one."""
+        self._sequence = number = self._sequence + 1
+        self._tick += 1
+        now_ns = self._now_ns
+        command = StimCommand(
+            "heartbeat", number, self._session, self._nonce, now_ns + EXPIRES_NS, self._tick, now_ns - 1_000
+        )  # fmt: skip
+        if effects := self.judge.command(command, "", now_ns):
+            self._handle(effects)
 
     def state(self) -> StimState:
         """What the daemon hears."""
@@ -118,13 +131,16 @@ class JudgedOutput:
         return self.oracle.end(self.t_s)
 
     def _poll(self) -> None:
-        self._handle(self.judge.report(DeviceReport(self.output_ma, self._now_ns, True, self.armed), self._now_ns))
+        now_ns = self._now_ns
+        if effects := self.judge.report(DeviceReport(self.output_ma, now_ns, True, self.armed), now_ns):
+            self._handle(effects)
 
     def _set(self, ma: float) -> None:
         if ma != self.output_ma:
             self.output_ma = ma
-            self.record.append((self.t_s, ma))
-            self.oracle.sample(self.t_s, ma)
+            t_s = self.t_s
+            self.record.append((t_s, ma))
+            self.oracle.sample(t_s, ma)
 
     def _handle(self, effects: list[Effect]) -> None:
         for effect in effects:

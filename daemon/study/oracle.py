@@ -49,6 +49,16 @@ class Oracle:
     _first_s: float | None = None
     _block_ma: float = 0.0
     _ceiling_ma: float = math.inf
+    _most_ma: float = field(init=False)
+    _allowed_ma: float = field(init=False)
+    _most_uc: float = field(init=False)
+    _most_s: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        p = self.prescription
+        self._most_ma = min(p.amplitude_ua / 1000, self.device_ma, HARD_MA.get((p.modality, p.profile), 0.0))
+        self._allowed_ma = p.ramp_ua_per_s / 1000 * self.step_s
+        self._most_uc, self._most_s = min(float(p.session_uc), HARD_UC), min(p.session_ms / 1000, HARD_S)
 
     def debit(self, uc: float) -> None:
         """The ledger on the disk now allows this much charge for the session."""
@@ -60,17 +70,14 @@ class Oracle:
 
     def sample(self, t_s: float, ma: float) -> None:
         """From `t_s` on the output is `ma`."""
-        p = self.prescription
         if not t_s >= self._at_s:
             self._say(t_s, "S1", f"the record runs backwards from {self._at_s}")
         self._give(t_s)
-        most_ma = min(p.amplitude_ua / 1000, self.device_ma, HARD_MA.get((p.modality, p.profile), 0.0))
-        if not 0.0 <= ma <= most_ma + _SLACK_MA:
-            self._say(t_s, "S1", f"{ma} mA is not from 0 to {most_ma} mA")
+        if not 0.0 <= ma <= self._most_ma + _SLACK_MA:
+            self._say(t_s, "S1", f"{ma} mA is not from 0 to {self._most_ma} mA")
         rise_ma = ma - self._ma
-        allowed_ma = p.ramp_ua_per_s / 1000 * self.step_s
-        if not rise_ma <= allowed_ma + _SLACK_MA:
-            self._say(t_s, "S1", f"a rise of {rise_ma} mA; at most {allowed_ma} mA in {self.step_s} s")
+        if not rise_ma <= self._allowed_ma + _SLACK_MA:
+            self._say(t_s, "S1", f"a rise of {rise_ma} mA; at most {self._allowed_ma} mA in {self.step_s} s")
         self._authority(t_s, ma)
         self.largest_ma, self.largest_rise_ma = max(self.largest_ma, ma), max(self.largest_rise_ma, rise_ma)
         self._ma = ma
@@ -91,11 +98,11 @@ class Oracle:
             seconds = t_s - self._at_s
             effective = math.sqrt(0.5) if p.frequency_millihz else 1.0
             self.charge_uc += self._ma * effective * seconds * 1000.0
-            if not self.charge_uc <= min(float(p.session_uc), HARD_UC) + _SLACK_UC:
+            if not self.charge_uc <= self._most_uc + _SLACK_UC:
                 self._say(t_s, "S5", f"{self.charge_uc:.0f} µC given; {p.session_uc} signed")
             if not self.charge_uc <= self.debited_uc + _SLACK_UC:
                 self._say(t_s, "S5", f"{self.charge_uc:.0f} µC given, {self.debited_uc:.0f} debited")
-            if not t_s - self._first_s <= min(p.session_ms / 1000, HARD_S) + 1e-6:
+            if not t_s - self._first_s <= self._most_s + 1e-6:
                 self._say(t_s, "S5", f"output {t_s - self._first_s:.2f} s after the first; {p.session_ms / 1000:g} s signed")
         self._at_s = t_s
 
