@@ -78,9 +78,8 @@ class JudgedOutput:
             step_ns = min(RAMP_STEP_NS if fine else PLATEAU_STEP_NS, due_ns, until_ns - self._now_ns)
             given += self.output_ma * step_ns
             self._now_ns = now_ns = self._now_ns + step_ns
-            if fine or now_ns == until_ns:
-                if effects := judge.tick(now_ns, self._wall_ns + now_ns - BOOT_NS, now_ns):
-                    self._handle(effects)
+            if (fine or now_ns == until_ns) and (effects := judge.tick(now_ns, self._wall_ns + now_ns - BOOT_NS, now_ns)):
+                self._handle(effects)
             if now_ns - self._told_ns >= TOLD_NS or now_ns == until_ns:
                 self._told_ns = now_ns
                 self._poll()
