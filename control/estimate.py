@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from control.program import Target
 from control.watch import Watch, look
 from eegloop.ports import Snapshot
+from eegloop.revised import replace
 
 STALE_S = 2.0  # an estimate whose window ended longer ago than this moves nothing
 
@@ -39,6 +40,7 @@ class Estimate:
 def estimate(memory: Memory, target: Target, snapshot: Snapshot) -> tuple[Memory, Estimate]:
     """Look at the newest row; a row that may not move a dose leaves `recent` as it was."""
     watch, reading = look(memory.watch, snapshot.biomarkers, target.biomarker, target.channel)
+    memory = replace(memory, watch=watch, used=None, used_n=0)
     band = target.band(snapshot)
     age_s = snapshot.t_s - reading.t_s
     doubt = ""
@@ -51,10 +53,10 @@ def estimate(memory: Memory, target: Target, snapshot: Snapshot) -> tuple[Memory
     elif band is None:
         doubt = "there is no baseline"
     if doubt or reading.value is None or band is None:
-        return Memory(watch, memory.recent), Estimate(0.0, 0.0, 0.0, reading.t_s, doubt)
+        return memory, Estimate(0.0, 0.0, 0.0, reading.t_s, doubt)
     recent = (*memory.recent, reading.value)[-target.average_n :]
     value = statistics.median(recent)
-    return Memory(watch, recent, value, len(recent)), Estimate(value, *band, reading.t_s, "")
+    return replace(memory, recent=recent, used=value, used_n=len(recent)), Estimate(value, *band, reading.t_s, "")
 
 
 def spread(recent: tuple[float, ...]) -> float | None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from eegloop.signal import F64, Bool
 from simulators.brain import Brain, BrainSettings
-from simulators.faults import Gone, parse
+from simulators.faults import Faults, Gone, Loss, Packet, parse
 from simulators.head import load_head
 from simulators.ongoing import vigilance, wandering
 from simulators.patients import Patient
@@ -27,6 +28,9 @@ ALPHA_HZ = (8.0, 13.0)
 STRETCH_ROWS = 120
 """Rows of measured noise that stay together, so that its memory over seconds is kept."""
 KEPT_WINDOWS = 300
+SETTLE_S = 3.5
+"""How long after a current or a gap the line's filters are not to be trusted: measured on the sample level (seed 100,001)."""
+PACKET_S = 0.1
 _CURRENT_MA = np.linspace(-4.0, 4.0, 33)
 _CURRENT_FIRST_MA, _CURRENT_STEP_MA = -4.0, 0.25
 _LN_SCALE = np.linspace(-2.5, 1.5, 9)
@@ -42,7 +46,8 @@ class Profile:
     ----------
     channels : tuple of str
     residual : (n_rows, n_channels) float64
-        ln alpha power less its mean over good windows.
+        ln alpha power less its mean over the windows kept below: with `ln_alpha`, which stands on those few, it gives what is
+        measured, whatever their own mean is by chance.
     bad : (n_rows, n_channels) bool
         More than 30 % of the window beyond `amplitude_uv` after a 1 Hz high pass or at the rail, or mains above `line_ratio`
         times the power in 1-45 Hz: the line's own rules by default.
@@ -151,6 +156,7 @@ def measure(
     bad: list[Bool] = []
     sources: list[Complex] = []
     rest: list[Complex] = []
+    kept: list[int] = []
     keep_every = max(1, round(seconds / hop_s / KEPT_WINDOWS))
     samples, moments = np.empty((0, len(settings.montage))), np.empty((0, len(brain.regions)))
     while len(ln_power) < seconds / hop_s:
@@ -172,6 +178,7 @@ def measure(
             bad.append((wrong[piece].mean(axis=0) > 0.3) | mains)
             if len(ln_power) % keep_every == 0 and not bad[-1].any():
                 region = scale * np.fft.rfft(moments[piece] * taper[:, None], axis=0)[inside]
+                kept.append(len(ln_power) - 1)
                 sources.append(region)
                 rest.append(seen - region @ mixing)
             start += hop
@@ -179,7 +186,7 @@ def measure(
     if not sources:
         raise ValueError("measure: every window is bad; there is nothing to measure")
     powers, dirty = np.array(ln_power), np.array(bad)
-    mean = np.where(dirty, 0.0, powers).sum(axis=0) / np.maximum((~dirty).sum(axis=0), 1)
+    mean = powers[kept].mean(axis=0)
     return Profile(window_s, hop_s, settings.montage, powers - mean, dirty, np.array(sources), np.array(rest), mixing)
 
 
@@ -196,8 +203,8 @@ class Reading:
 class BiomarkerPlant:
     """One session of one patient; `step` is one decision period of `profile.hop_s`."""
 
-    def __init__(self, patient: Patient, profile: Profile, *, seed: int, settle_s: float = 3.0, rows: int = 3600) -> None:
-        """`settle_s`: how long after the last current a window may begin; `rows`: the longest session in decisions."""
+    def __init__(self, patient: Patient, profile: Profile, *, seed: int, settle_s: float = SETTLE_S, rows: int = 3600) -> None:
+        """`settle_s`: how long after the last current or gap a window may begin; `rows`: the longest session in decisions."""
         settings = patient.settings(montage=profile.channels)
         self._settings = settings
         self._profile = profile
@@ -210,14 +217,14 @@ class BiomarkerPlant:
         ln_scale = wandering(settings, center_s, draw.uniform(0.0, 2 * np.pi, 3)) + np.log(vigilance(settings, center_s))
         self._scales = _places(ln_scale, _LN_SCALE)
         bad = profile.bad[order]
-        for fault in map(parse, patient.faults):
-            if isinstance(fault, Gone):
-                bad |= _touched(fault, t_s, profile.window_s + settle_s)[:, None]
+        if patient.faults:
+            bad |= _touched(patient.faults, t_s, profile.window_s + settle_s)[:, None]
         self._noise = profile.residual[order].tolist()
         self._bad = bad.tolist()
-        self._nothing = (math.nan,) * len(profile.channels), (False,) * len(profile.channels)
         self._rows = rows
         self._row = 0
+        n_channels = len(profile.channels)
+        self._nothing = (math.nan,) * n_channels, (False,) * n_channels
         hop_s = profile.hop_s
         self._onset, self._washout = math.exp(-hop_s / settings.onset_s), math.exp(-hop_s / settings.washout_s)
         self._direct_ma = self._alternating_ma = 0.0
@@ -261,15 +268,13 @@ class BiomarkerPlant:
         self._alternating_ma = swinging + (alternating - swinging) * keep
         self._quiet_rows = 0 if amplitude_ma != 0 else self._quiet_rows + 1
 
-        t_s, bad = (row + 1) * self._profile.hop_s, self._bad[row]
+        t_s = (row + 1) * self._profile.hop_s
         if self._quiet_rows < self._settle_rows:
-            return Reading(t_s, self._nothing[0], self._nothing[1], self._direct_ma)
-        good = tuple([not wrong for wrong in bad])
-        expected = self._expected(seen_direct, seen_alternating, row)
-        values = tuple(
-            [mean + residual if ok else math.nan for mean, residual, ok in zip(expected, self._noise[row], good, strict=True)]
-        )
-        return Reading(t_s, values, good, self._direct_ma)
+            return Reading(t_s, *self._nothing, self._direct_ma)
+        good = [not wrong for wrong in self._bad[row]]
+        seen = zip(self._expected(seen_direct, seen_alternating, row), self._noise[row], good, strict=True)
+        values = [mean + residual if ok else math.nan for mean, residual, ok in seen]
+        return Reading(t_s, tuple(values), tuple(good), self._direct_ma)
 
     def _table(self, kind: int) -> list[list[list[float]]]:
         made = self._tables[kind]
@@ -312,15 +317,22 @@ def asymmetry(reading: Reading, left: int, right: int) -> float:
     return reading.ln_alpha[right] - reading.ln_alpha[left]
 
 
-def _touched(fault: Gone, t_s: F64, reach_s: float) -> Bool:
-    """Rows whose window, or the settling before it, overlaps a lost link."""
-    fine_s = np.arange(0.0, float(t_s[-1]), 0.1)
-    since_s = fine_s - fault.at_s
-    inside = np.where(since_s >= 0, np.mod(since_s, fault.every_s) if fault.every_s > 0 else since_s, np.inf) < fault.for_s
-    away = np.concatenate(((0,), np.cumsum(inside)))
-    end = np.minimum(np.round(t_s * 10).astype(int), len(inside))
-    begin = np.maximum(end - round(reach_s * 10), 0)
-    return np.asarray(away[end] > away[begin])
+@cache
+def _lost(faults: tuple[str, ...], n_packets: int) -> Bool:
+    """Which packets never arrive, as the headset's own faults say."""
+    headset = Faults([fault for fault in map(parse, faults) if isinstance(fault, Gone | Loss)], ())
+    nothing = np.empty((0, 0), dtype=np.float32)
+    times_s = [number * PACKET_S for number in range(n_packets)]
+    return np.array([not headset.deliver(Packet(t_s, nothing, t_s, t_s, ())) for t_s in times_s])
+
+
+def _touched(faults: tuple[str, ...], t_s: F64, reach_s: float) -> Bool:
+    """Rows whose window, or the settling before it, has a lost packet in it."""
+    lost = _lost(faults, round(float(t_s[-1]) / PACKET_S))
+    before = np.concatenate(((0,), np.cumsum(lost)))
+    end = np.minimum(np.round(t_s / PACKET_S).astype(int), len(lost))
+    begin = np.maximum(end - round(reach_s / PACKET_S), 0)
+    return np.asarray(before[end] > before[begin])
 
 
 def _places(values: F64, grid: F64) -> list[tuple[int, float]]:

@@ -97,7 +97,11 @@ def saturated(drive: F64) -> F64:
 
 def alpha_factor(settings: BrainSettings, drive: F64) -> F64:
     """Alpha amplitude over that of the unstimulated brain."""
-    return np.asarray(np.maximum(1.0 + settings.response_gain * settings.alpha_gain * saturated(drive), 0.05))
+    return _alpha_factor(settings, saturated(drive))
+
+
+def _alpha_factor(settings: BrainSettings, excitability: F64) -> F64:
+    return np.asarray(np.maximum(1.0 + settings.response_gain * settings.alpha_gain * excitability, 0.05))
 
 
 class Response:
@@ -164,15 +168,21 @@ class Response:
 
         if fired or (stimulation.frequency_hz > 0 and stimulation.amplitude_ma != 0):
             turned = self._turn(ongoing.alpha_phase_rad[rows], start, stimulation, fired)
-            cosine, sine = np.cos(turned), np.sin(turned)
         else:
-            turned = np.broadcast_to(self._turned_rad, (n, len(self._turned_rad)))
-            cosine, sine = np.cos(self._turned_rad), np.sin(self._turned_rad)
+            turned = self._turned_rad
+        phase, swing = ongoing.alpha_phase_rad[rows], ongoing.cos_phase[rows]
+        if turned.any():
+            phase = phase + turned
+            swing = swing * np.cos(turned) - ongoing.sin_phase[rows] * np.sin(turned)
 
-        drive = direct[:, None] * self._direct + alternating[:, None] * self._alternating + pulsed[:, None] * self._site
+        drive = direct[:, None] * self._direct
+        if alternating.any():
+            drive += alternating[:, None] * self._alternating
+        if pulsed.any():
+            drive += pulsed[:, None] * self._site
         excitability = saturated(drive)
-        alpha = ongoing.alpha_nam[rows] * alpha_factor(self._settings, drive)
-        moment = alpha * (ongoing.cos_phase[rows] * cosine - ongoing.sin_phase[rows] * sine)
+        alpha = ongoing.alpha_nam[rows] * _alpha_factor(self._settings, excitability)
+        moment = alpha * swing
         for band in range(len(BANDS)):
             if self._gains[band] != 0.0:
                 moment += ongoing.bands_nam[rows, band] * np.maximum(self._gains[band] * excitability, -0.95)
@@ -181,7 +191,7 @@ class Response:
         for pulse in self._pulses:
             _add_at(moment, self._evoked, pulse - start, self._site)
         artifact = self._artifact(current, polar, heart[rows], start, n)
-        return Answer(moment, excitability, alpha, ongoing.alpha_phase_rad[rows] + turned, direct, current, artifact)
+        return Answer(moment, excitability, alpha, phase, direct, current, artifact)
 
     def _currents(self, start: int, n: int, stimulation: Stimulation, fired: list[int]) -> tuple[F64, F64, F64, F64, F64]:
         """(n,) each: current now, its slow direct and alternating effect, the pulses' effect, electrode charge in mA."""
@@ -193,6 +203,8 @@ class Response:
         detuned = (frequency_hz - settings.individual_alpha_hz) / 1.5
         steady = amplitude if frequency_hz == 0 else 0.0
         swinging = settings.alternating_effect * abs(amplitude) * math.exp(-0.5 * detuned**2) if frequency_hz > 0 else 0.0
+        if frequency_hz == 0 and self._alternating_ma == self._pulsed == 0.0 and not fired:
+            return self._direct_currents(n, amplitude)
         pulses = set(fired)
         out = np.empty((5, n))
         direct, alternating, pulsed, polar = self._direct_ma, self._alternating_ma, self._pulsed, self._polar_ma
@@ -208,6 +220,20 @@ class Response:
             out[0, i], out[1, i], out[2, i], out[3, i], out[4, i] = current, direct, alternating, pulsed, polar
         self._direct_ma, self._alternating_ma, self._pulsed, self._polar_ma = direct, alternating, pulsed, polar
         return out[0], out[1], out[2], out[3], out[4]
+
+    def _direct_currents(self, n: int, steady: float) -> tuple[F64, F64, F64, F64, F64]:
+        """The same for a direct current alone, after which nothing else lingers: most of a session's samples."""
+        direct, polar, charging = self._direct_ma, self._polar_ma, self._charging
+        directs, polars = [], []
+        for _ in range(n):
+            keep = self._onset if steady * direct >= 0 and abs(steady) > abs(direct) else self._washout
+            direct = steady + (direct - steady) * keep
+            polar = steady + (polar - steady) * charging
+            directs.append(direct)
+            polars.append(polar)
+        self._direct_ma, self._polar_ma = direct, polar
+        nothing = np.zeros(n)
+        return np.full(n, steady), np.array(directs), nothing, nothing, np.array(polars)
 
     def _turn(self, free_rad: F64, start: int, stimulation: Stimulation, fired: list[int]) -> F64:
         """(n, n_regions) rad added to the free-running phase: Adler's equation, one explicit step a sample, and resets."""

@@ -20,8 +20,6 @@ RAMP_STEP_NS = 50_000_000
 """The judge's longest step of a ramp: while output changes it is asked this often."""
 PLATEAU_STEP_NS = 250_000_000
 """While output stays it is asked this often: below its 300 ms for a silent device and its 400 ms lease."""
-EXPIRES_NS = 300_000_000
-"""How long a command is valid."""
 TOLD_NS = 200_000_000
 """Reports and heartbeats are at least this far apart."""
 
@@ -49,7 +47,8 @@ class JudgedOutput:
         self.refusals: list[dict[str, object]] = []
         self.trips: list[str] = []
         self._wall_ns = round(wall_s * 1e9)
-        self._prescription = prescription
+        self._session_s, self._session_uc = prescription.session_ms / 1000, prescription.session_uc
+        self._ramp_ua_per_s = prescription.ramp_ua_per_s
         self._now_ns = self._told_ns = BOOT_NS
         self._sequence = 0
         self._session = ""
@@ -70,33 +69,34 @@ class JudgedOutput:
         """
         judge = self.judge
         until_ns = BOOT_NS + round(until_s * 1e9)
-        begin_ns, given = self._now_ns, 0.0
-        while self._now_ns < until_ns:
-            moving = judge.level_ma != judge.target_ma or self.output_ma != judge.level_ma
-            fine = moving or (self.output_ma > 0.0 and self._ends_soon())
-            due_ns = self._told_ns + PLATEAU_STEP_NS - self._now_ns
-            step_ns = min(RAMP_STEP_NS if fine else PLATEAU_STEP_NS, due_ns, until_ns - self._now_ns)
-            given += self.output_ma * step_ns
-            self._now_ns = now_ns = self._now_ns + step_ns
-            if (fine or now_ns == until_ns) and (effects := judge.tick(now_ns, self._wall_ns + now_ns - BOOT_NS, now_ns)):
-                self._handle(effects)
+        begin_ns, given, now_ns = self._now_ns, 0.0, self._now_ns
+        while now_ns < until_ns:
+            level_ma, output_ma = judge.level_ma, self.output_ma
+            moving = level_ma != judge.target_ma or output_ma != level_ma
+            fine = moving or (output_ma > 0.0 and self._ends_soon())
+            step_ns = min(RAMP_STEP_NS if fine else PLATEAU_STEP_NS, self._told_ns + PLATEAU_STEP_NS - now_ns, until_ns - now_ns)
+            given += output_ma * step_ns
+            self._now_ns = now_ns = now_ns + step_ns
+            if fine or now_ns == until_ns:
+                self._handle(judge.tick(now_ns, self._wall_ns + now_ns - BOOT_NS, now_ns))
             if now_ns - self._told_ns >= TOLD_NS or now_ns == until_ns:
                 self._told_ns = now_ns
                 self._poll()
                 if heartbeats:
-                    self._heartbeat()
+                    self.send("heartbeat")
         return given / (until_ns - begin_ns) if until_ns > begin_ns else self.output_ma
 
     def _ends_soon(self) -> bool:
         """Within two seconds of the planned ramp down that the judge begins by itself."""
-        judge = self.judge
-        first_ns, signed = judge.account.first_ns, self._prescription
-        if first_ns is None:
+        account = self.judge.account
+        if account.first_ns is None:
             return False
-        down_s = self.output_ma * 1000.0 / signed.ramp_ua_per_s + 2.0
-        left_s = signed.session_ms / 1000 - (self._now_ns - first_ns) * 1e-9
-        left_uc = signed.session_uc - judge.account.charge_uc
-        return left_s < down_s or left_uc < self.output_ma * down_s * 1000.0
+        output_ma = self.output_ma
+        down_s = output_ma * 1000.0 / self._ramp_ua_per_s + 2.0
+        return (
+            self._session_s - (self._now_ns - account.first_ns) * 1e-9 < down_s
+            or self._session_uc - account.charge_uc < output_ma * down_s * 1000.0
+        )
 
     def send(self, kind: str, **parts: object) -> None:
         """A command of the daemon, now."""
@@ -105,21 +105,11 @@ class JudgedOutput:
         if kind == "arm":
             self._session, self._nonce = "study", ""
         now_ns = self._now_ns
+        tick_ns = now_ns - 1_000 if kind == "heartbeat" else now_ns  # a `set` at the same time belongs to a newer tick
         command = StimCommand(
-            kind, self._sequence, self._session, self._nonce, now_ns + EXPIRES_NS, self._tick, now_ns, **parts  # type: ignore[arg-type]
+            kind, self._sequence, self._session, self._nonce, now_ns + 300_000_000, self._tick, tick_ns, **parts  # type: ignore[arg-type]
         )  # fmt: skip
-        self._handle(self.judge.command(command, f"nonce{self._sequence}", now_ns))
-
-    def _heartbeat(self) -> None:
-        """What is sent most often. Its tick is just before now: a `set` at the same time belongs to a newer one."""
-        self._sequence = number = self._sequence + 1
-        self._tick += 1
-        now_ns = self._now_ns
-        command = StimCommand(
-            "heartbeat", number, self._session, self._nonce, now_ns + EXPIRES_NS, self._tick, now_ns - 1_000
-        )  # fmt: skip
-        if effects := self.judge.command(command, "", now_ns):
-            self._handle(effects)
+        self._handle(self.judge.command(command, f"nonce{self._sequence}" if kind == "arm" else "", now_ns))
 
     def state(self) -> StimState:
         """What the daemon hears."""
@@ -130,16 +120,13 @@ class JudgedOutput:
         return self.oracle.end(self.t_s)
 
     def _poll(self) -> None:
-        now_ns = self._now_ns
-        if effects := self.judge.report(DeviceReport(self.output_ma, now_ns, True, self.armed), now_ns):
-            self._handle(effects)
+        self._handle(self.judge.report(DeviceReport(self.output_ma, self._now_ns, True, self.armed), self._now_ns))
 
     def _set(self, ma: float) -> None:
         if ma != self.output_ma:
             self.output_ma = ma
-            t_s = self.t_s
-            self.record.append((t_s, ma))
-            self.oracle.sample(t_s, ma)
+            self.record.append((self.t_s, ma))
+            self.oracle.sample(self.t_s, ma)
 
     def _handle(self, effects: list[Effect]) -> None:
         for effect in effects:

@@ -44,21 +44,24 @@ class Oracle:
     debited_uc: float = 0.0
     largest_ma: float = 0.0
     largest_rise_ma: float = 0.0
+    _most_ma: float = field(init=False)
+    _most_rise_ma: float = field(init=False)
+    _most_uc: float = field(init=False)
+    _most_s: float = field(init=False)
+    _effective: float = field(init=False)
     _at_s: float = -math.inf
     _ma: float = 0.0
     _first_s: float | None = None
     _block_ma: float = 0.0
     _ceiling_ma: float = math.inf
-    _most_ma: float = field(init=False)
-    _allowed_ma: float = field(init=False)
-    _most_uc: float = field(init=False)
-    _most_s: float = field(init=False)
 
     def __post_init__(self) -> None:
         p = self.prescription
         self._most_ma = min(p.amplitude_ua / 1000, self.device_ma, HARD_MA.get((p.modality, p.profile), 0.0))
-        self._allowed_ma = p.ramp_ua_per_s / 1000 * self.step_s
-        self._most_uc, self._most_s = min(float(p.session_uc), HARD_UC), min(p.session_ms / 1000, HARD_S)
+        self._most_rise_ma = p.ramp_ua_per_s / 1000 * self.step_s
+        self._most_uc = min(float(p.session_uc), HARD_UC)
+        self._most_s = min(p.session_ms / 1000, HARD_S)
+        self._effective = math.sqrt(0.5) if p.frequency_millihz else 1.0
 
     def debit(self, uc: float) -> None:
         """The ledger on the disk now allows this much charge for the session."""
@@ -76,8 +79,8 @@ class Oracle:
         if not 0.0 <= ma <= self._most_ma + _SLACK_MA:
             self._say(t_s, "S1", f"{ma} mA is not from 0 to {self._most_ma} mA")
         rise_ma = ma - self._ma
-        if not rise_ma <= self._allowed_ma + _SLACK_MA:
-            self._say(t_s, "S1", f"a rise of {rise_ma} mA; at most {self._allowed_ma} mA in {self.step_s} s")
+        if not rise_ma <= self._most_rise_ma + _SLACK_MA:
+            self._say(t_s, "S1", f"a rise of {rise_ma} mA; at most {self._most_rise_ma} mA in {self.step_s} s")
         self._authority(t_s, ma)
         self.largest_ma, self.largest_rise_ma = max(self.largest_ma, ma), max(self.largest_rise_ma, rise_ma)
         self._ma = ma
@@ -93,17 +96,14 @@ class Oracle:
 
     def _give(self, t_s: float) -> None:
         """What flowed since the last sample."""
-        p = self.prescription
         if self._ma > 0.0 and self._first_s is not None:
-            seconds = t_s - self._at_s
-            effective = math.sqrt(0.5) if p.frequency_millihz else 1.0
-            self.charge_uc += self._ma * effective * seconds * 1000.0
+            self.charge_uc += self._ma * self._effective * (t_s - self._at_s) * 1000.0
             if not self.charge_uc <= self._most_uc + _SLACK_UC:
-                self._say(t_s, "S5", f"{self.charge_uc:.0f} µC given; {p.session_uc} signed")
+                self._say(t_s, "S5", f"{self.charge_uc:.0f} µC given; {self._most_uc:.0f} allowed")
             if not self.charge_uc <= self.debited_uc + _SLACK_UC:
                 self._say(t_s, "S5", f"{self.charge_uc:.0f} µC given, {self.debited_uc:.0f} debited")
             if not t_s - self._first_s <= self._most_s + 1e-6:
-                self._say(t_s, "S5", f"output {t_s - self._first_s:.2f} s after the first; {p.session_ms / 1000:g} s signed")
+                self._say(t_s, "S5", f"output {t_s - self._first_s:.2f} s after the first; {self._most_s:g} s allowed")
         self._at_s = t_s
 
     def _authority(self, t_s: float, ma: float) -> None:

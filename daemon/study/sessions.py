@@ -20,6 +20,7 @@ from daemon.study.metrics import Collector, Job, Result, largest_step, limit_cyc
 from dsp.pipeline import Pipeline
 from eegloop import plugins
 from eegloop.line import LineSettings
+from eegloop.revised import replace
 from eegloop.signal import BiomarkerColumn, Biomarkers, Chunk, Grade, Quality, StreamInfo
 from eegloop.stim import Block, Phase, Prescription
 from simulators.biomarker_plant import BiomarkerPlant, Profile, asymmetry_table
@@ -113,7 +114,7 @@ def biomarker_level(job: Job, profile: Profile, signed: Prescription) -> tuple[J
             (_COLUMN,), np.array([value]), np.array([Grade.GOOD if good else Grade.INVALID], dtype=np.uint8),
             ("" if good else "artifact",), hop, hop * 250, t_s, Quality(_GOOD, ((), ()), 1.0, _GOOD),
         )  # fmt: skip
-        inputs = _inputs(t_s, row, output)
+        inputs = Inputs(t_s, row, output.state(), 0.0, 0.0, 0.0, "live", True, True, True, MONTAGE)
         before = state
         state, effects = session.step(state, inputs, signed)
         if effects.decide:
@@ -128,15 +129,11 @@ def biomarker_level(job: Job, profile: Profile, signed: Prescription) -> tuple[J
         _note(collected, before, state)
         if effects.command == "arm" or state.phase == Phase.RAMP_UP:
             # What the interlock answers at once is taken in at once, as live.
-            state, effects = session.step(state, _inputs(t_s, row, output), signed)
+            state, effects = session.step(state, replace(inputs, stim=output.state()), signed)
             _obey(output, effects, state.halts_seen)
         if state.phase in (Phase.FALLBACK, Phase.STOPPED) and output.output_ma == 0.0 and begun:
             break
     return output, collected, t_s
-
-
-def _inputs(t_s: float, row: Biomarkers, output: JudgedOutput) -> Inputs:
-    return Inputs(t_s, row, output.state(), 0.0, 0.0, 0.0, "live", True, True, True, MONTAGE)
 
 
 def _note(collected: Collector, before: session.SessionState, state: session.SessionState) -> None:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from simulators.biomarker_plant import BiomarkerPlant, Profile, asymmetry, measure
+from simulators.biomarker_plant import BiomarkerPlant, Profile, asymmetry, measure, stationary
 from simulators.brain import Brain, Stimulation
-from simulators.patients import PATIENTS
+from simulators.faults import Packet, parse
+from simulators.patients import PATIENTS, Patient
 
 MONTAGE = ("F3", "F4", "P3", "O1")
 RESPONDER = PATIENTS["responder"]
@@ -96,11 +98,42 @@ def test_nothing_is_good_that_current_could_have_touched(profile: Profile) -> No
     assert all(math.isnan(reading.ln_alpha[0]) != reading.good[0] for reading in stimulated + after)
 
 
+def lost_rows(profile: Profile, *faults: str) -> list[float]:
+    session = BiomarkerPlant(Patient("a headset", faults=faults), profile, seed=1, settle_s=1.0)
+    return [reading.t_s for reading in (session.step(0.0) for _ in range(90)) if not any(reading.good)]
+
+
 def test_a_lost_link_loses_its_windows(profile: Profile) -> None:
-    session = plant(profile, "dropouts", settle_s=1.0)
-    lost = [reading.t_s for reading in (session.step(0.0) for _ in range(90)) if not any(reading.good)]
     # gone from 20 to 24 s and from 65 to 69 s; a window reaches 2 s back, and begins at least 1 s after
-    assert lost == [*range(21, 28), *range(66, 72)] or lost == [*range(21, 27), *range(66, 72)]
+    assert lost_rows(profile, "gone:at_s=20,for_s=4,every_s=45") == [*range(21, 27), *range(66, 72)]
+
+
+def test_a_lost_packet_loses_the_windows_and_the_settling_around_it(profile: Profile) -> None:
+    """Those packets that the headset's own fault loses on the sample level, no others."""
+    fault, nothing = parse("loss:share=0.02"), np.empty((0, 0), dtype=np.float32)
+    gone = [0.1 * i for i in range(36_000) if not fault.deliver(Packet(0.1 * i, nothing, 0.0, 0.0, ()))]
+    expected = [t for t in range(1, 91) if any(t - 3.0 - 1e-6 <= at_s < t - 1e-6 for at_s in gone)]
+    assert 10 < len(expected) < 80
+    assert lost_rows(profile, "loss:share=0.02") == expected
+    assert lost_rows(profile) == []
+
+
+def test_what_is_measured_does_not_depend_on_which_windows_were_kept() -> None:
+    """The expected power stands on a few hundred windows, whose own mean is off by chance: the noise makes up for it."""
+    settings = RESPONDER.settings(montage=MONTAGE)
+    few = measure(settings, seconds=600)
+    half = replace(few, sources=few.sources[::2], rest=few.rest[::2])
+    rest = np.ones((1, few.mixing.shape[0]))
+    mean = (few.ln_alpha(rest)[0] + few.residual.mean(axis=0))[:2]
+    brain = Brain(stationary(settings))
+    samples = brain.advance(600 * 250).astype(float)
+    f_hz = np.fft.rfftfreq(500, 1 / 250)
+    taper = np.hanning(501)[:-1]
+    windows = np.stack([samples[i : i + 500] for i in range(0, len(samples) - 499, 250)])
+    spectra = np.fft.rfft((windows - windows.mean(axis=1, keepdims=True)) * taper[:, None], axis=1)
+    power = 2.0 / (500 * (taper**2).sum()) * (np.abs(spectra[:, (f_hz >= 8) & (f_hz < 13)]) ** 2).sum(axis=1)
+    assert mean == pytest.approx(np.log(power).mean(axis=0)[:2], abs=0.01)
+    assert half.ln_alpha(rest)[0, :2] != pytest.approx(few.ln_alpha(rest)[0, :2], abs=0.001), "they do differ by chance"
 
 
 def test_noisy_electrodes_lose_windows_of_their_own() -> None:
