@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from dsp.biomarkers.segments import Held, MeanDensity
+from dsp.codes import EYES_HZ
 from dsp.hop import Hop, electrode
 from dsp.quality import Code
 from dsp.sections import savitzky_golay
@@ -190,8 +191,18 @@ class IndividualAlphaFrequency:
         self._settings = settings
         self._picked = _channels(info, settings)
         n_fft = 1 << (round(settings.segment_s * info.sample_rate_hz) - 1).bit_length()
+        # a small blink raises what lies beside alpha, not where alpha is
         self._mean = MeanDensity(
-            info, line, settings.segment_s, settings.window_s, _RANGE_HZ[1], "hamming", n_fft, self._picked, settings.least_s
+            info,
+            line,
+            settings.segment_s,
+            settings.window_s,
+            _RANGE_HZ[1],
+            "hamming",
+            n_fft,
+            self._picked,
+            settings.least_s,
+            EYES_HZ,
         )
         self.needs = (self._mean.need,) if self._picked else ()
         window_s = self._mean.window_s

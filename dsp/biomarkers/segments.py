@@ -37,6 +37,7 @@ class MeanDensity:
         n_fft: int = 0,
         channels: Sequence[int] | None = None,
         least_s: float | None = None,
+        lowest_hz: float = 0.0,
     ) -> None:
         grid = Grid.of(info.sample_rate_hz, line.hop_s)
         n = grid.window_samples(segment_s)
@@ -50,13 +51,14 @@ class MeanDensity:
         self.need = SpectrumNeed(n, f_max_hz, taper, "constant", self._every, n_fft)
         self._n_window = n + round((self.n_segments - 1) * step_s * info.sample_rate_hz)
         self._kept: list[tuple[int, F64, U8]] = []
+        self._lowest_hz = lowest_hz
         self._channels = np.arange(info.n_channels) if channels is None else np.array(channels, dtype=np.intp)
 
     def update(self, hop: Hop) -> bool:
         """Take a segment if one ends at this hop; True when the mean has changed."""
         if hop.number % self._every:
             return False
-        codes = hop.codes(self.need.n_samples)[self._channels]
+        codes = hop.codes(self.need.n_samples, self._lowest_hz)[self._channels]
         self._kept = [kept for kept in self._kept if hop.number - kept[0] < self.n_segments * self._every]
         density = hop.density(self.need) if (GRADES[codes] != Grade.INVALID).any() else None
         n_bins = len(hop.frequencies(self.need))

@@ -168,10 +168,12 @@ export function placeWord(label: string): string {
   return number === 'Z' ? `${area}, middle` : `${area}, ${Number(number) % 2 === 1 ? 'left' : 'right'}`;
 }
 
-export function blockWord(block: string): string {
+/** The block in words; that the output is off is said only when the device has confirmed it (null = it has not said). */
+export function blockWord(block: string, confirmedMa: number | null): string {
   if (block === 'stimulate') return 'Stimulating';
-  if (block === 'sense') return 'Sensing (output off)';
-  return '';
+  if (block !== 'sense') return '';
+  if (confirmedMa === null) return 'Sensing';
+  return Math.abs(confirmedMa) < 0.005 ? 'Sensing (output off)' : 'Going to zero, then sensing';
 }
 
 export function plural(n: number, one: string, many: string): string {

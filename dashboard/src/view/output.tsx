@@ -43,7 +43,7 @@ export function OutputPanel() {
         <h2 id="output-title">Output</h2>
         {block !== '' && (
           <span class={`tag tag-${block}`}>
-            <Shape mark={block === 'stimulate' ? 'stimulate' : 'sense'} /> {blockWord(block)}
+            <Shape mark={block === 'stimulate' ? 'stimulate' : 'sense'} /> {blockWord(block, known ? confirmed : null)}
           </span>
         )}
       </header>
