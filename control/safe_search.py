@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import label
 
 from control.gaussian_process import Kernel, Posterior, fitted_length
 from eegloop.signal import F64, Bool
@@ -110,13 +111,10 @@ class Domain:
 
     def connected(self, allowed: Bool) -> Bool:
         """(m,) those of `allowed` that neighbors join to the start."""
-        reached = np.zeros(len(allowed), dtype=bool)
-        reached[self.start] = allowed[self.start]
-        while True:
-            more = self.grown(reached) & allowed
-            if (more == reached).all():
-                return reached
-            reached = more
+        if not allowed[self.start]:
+            return np.zeros(len(allowed), dtype=bool)
+        parts = label(allowed.reshape(self.shape))[0].ravel()
+        return np.asarray(parts == parts[self.start])
 
 
 def posterior(search: Search, domain: Domain, trials: Sequence[Trial]) -> Posterior:

@@ -36,6 +36,30 @@ def test_the_posterior_grown_row_by_row_is_the_textbooks() -> None:
     assert grown.sd == pytest.approx(np.sqrt(np.maximum(variance, 0.0)), abs=1e-4)
 
 
+@pytest.mark.parametrize("dimensions", [1, 2, 3, 4])
+def test_what_is_joined_to_the_start_is_what_a_flood_over_neighbors_reaches(dimensions: int) -> None:
+    domain = Domain(Search(dimensions, (0.4,) * dimensions, FLOOR, KERNEL), points_a_side=7)
+    random = np.random.default_rng(dimensions)
+    for share in (0.3, 0.6, 0.9):
+        allowed = random.uniform(size=len(domain.points)) < share
+        allowed[domain.start] = True
+        flooded = np.zeros(len(allowed), dtype=bool)
+        flooded[domain.start] = True
+        while (more := domain.grown(flooded) & allowed).sum() > flooded.sum():
+            flooded = more
+        assert (domain.connected(allowed) == flooded).all()
+
+
+@pytest.mark.parametrize("dimensions", [1, 2, 3, 4])
+def test_a_persons_truth_on_a_grid_is_the_truth_at_each_point(dimensions: int) -> None:
+    points = Domain(Search(dimensions, (0.5,) * dimensions, FLOOR, KERNEL), points_a_side=6).points
+    surface = draw(dimensions, 3, points)
+    scattered = np.concatenate([surface.truth(point[None]) for point in points])
+    plain = math.sqrt(2.0 / len(surface.weights)) * np.cos(points @ surface.frequencies + surface.phases) @ surface.weights
+    assert surface.truth(points) == pytest.approx(plain, abs=1e-12)
+    assert scattered == pytest.approx(plain, abs=1e-12)
+
+
 def test_likelihood_and_the_careful_choice_of_a_length() -> None:
     points = np.array([[0.0], [0.4]])
     values = np.array([1.0, -0.5])
