@@ -61,6 +61,11 @@ class JudgedOutput:
     def t_s(self) -> float:
         return (self._now_ns - BOOT_NS) * 1e-9
 
+    @property
+    def goes_on(self) -> bool:
+        """Armed, and neither tripped nor on its way down: the session would hear nothing new."""
+        return self.armed and not self.trips and not self.judge.ending
+
     def advance(self, until_s: float, heartbeats: bool) -> float:
         """Let time pass up to `until_s`; the mean output, mA.
 

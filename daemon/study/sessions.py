@@ -105,7 +105,7 @@ def biomarker_level(job: Job, profile: Profile, signed: Prescription) -> tuple[J
         begun = begun or mean_ma > 0.0 or state.phase == Phase.ON
         if begun:
             collected.true.append(_between(reading.effect_ma, at_ma, means))
-        steady = state.phase == Phase.ON and state.block == Block.STIMULATE and not output.trips
+        steady = state.phase == Phase.ON and state.block == Block.STIMULATE and output.goes_on
         if steady and t_s - state.block_since_s < signed.stimulate_ms / 1000 - 0.5:
             continue
         value = reading.ln_alpha[right] - reading.ln_alpha[left]

@@ -91,6 +91,12 @@ def test_every_arm_runs_at_biomarker_level_and_passes_no_limit(profile: Profile,
     assert result.on_s <= SESSION_S
 
 
+def test_the_session_hears_at_once_that_the_interlock_ends_it(profile: Profile) -> None:
+    """A block in which nothing more is given is not waited out, and counts for nobody's time in range."""
+    result = run_job(Job("biomarker", "responder", "schedule", 3, 600), profile)
+    assert 600.0 < result.seconds < 630.0, "the session's ten minutes, and getting ready before and after"
+
+
 def test_both_levels_deliver_the_same_schedule(profile: Profile) -> None:
     fast, whole = (run_job(Job(level, "responder", "schedule", 3, 60), profile) for level in ("biomarker", "sample"))
     assert whole.violations == () and whole.trips == ()
