@@ -330,7 +330,7 @@ def test_long_bodies_and_headers_are_refused(web: WebProcess) -> None:
         try:
             assert httpx.get(web.url, headers={"x-long": "y" * n_bytes}).status_code in (400, 431)
         except httpx.TransportError:
-            assert n_bytes > 100_000  # closed before the client had sent it all
+            assert n_bytes >= 100_000  # closed before the client had sent it all
     assert health(web)["status"] == "ok"
 
 
