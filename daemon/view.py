@@ -174,9 +174,19 @@ def standing_alarms(seat: SeatLoop, status: str, now_s: float) -> list[dict[str,
         found.append(
             _alarm("recording_failed", "high", seat.recorder.status.message, "Stimulation stays off until the recording works.")
         )
+    if seat.line is not None and seat.line.row is not None:
+        found += wrong_mains(seat.line.row.quality.mains_hz, seat.line.pipeline.settings.notch_hz)
     seat.vitals.alarm_board = alarm_board.follow(seat.vitals.alarm_board, [alarm["id"] for alarm in found], now_s)
     in_session = seat.line is not None and seat.line.session.phase not in (Phase.OFF, Phase.STOPPED, Phase.POST)
     return alarm_board.shown(seat.vitals.alarm_board, found, now_s, in_session)
+
+
+def wrong_mains(found_hz: float, notch_hz: int | None) -> list[dict[str, Any]]:
+    """What says why nothing is good where the mains are another frequency than the one that is filtered out; NaN = none was found."""
+    if notch_hz is None or not math.isfinite(found_hz) or found_hz == notch_hz:
+        return []
+    text = f"The mains in this signal are {found_hz:.0f} Hz, but {notch_hz} Hz is filtered out, so the signal may be refused."
+    return [_alarm("mains", "technical", text, f"Ask for `notch_hz: {found_hz:.0f}` in config.yaml, under line.")]
 
 
 def _alarm(name: str, priority: str, text: str, advice: str) -> dict[str, Any]:
