@@ -17,6 +17,20 @@ from tests.interlock_bench import make_program, make_pulses, valid_now
 from tests.interlock_rig import SEAT, Daemon, Rig, boot_ns, wait_for
 
 MS = 1_000_000
+# What any program can have on this machine (a guest's processor is taken away now and then): the same waits, nothing else.
+PLAIN_WAITER = """
+import contextlib, os, signal, sys, time
+with contextlib.suppress(PermissionError):
+    os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+waits = missed = 0
+signal.signal(signal.SIGTERM, lambda *_: (print(waits, missed, flush=True), os._exit(0)))
+while True:
+    at = time.monotonic() + 0.1
+    time.sleep(0.098)
+    while (now := time.monotonic()) < at:
+        pass
+    waits, missed = waits + 1, missed + (now > at + 0.001)
+"""
 
 
 def rig(folder: Path, **program: Any) -> Rig:
@@ -117,6 +131,7 @@ def test_sooner_than_signed_trips(tmp_path: Path) -> None:
 def test_trigger_jitter(tmp_path: Path, hogs: int) -> None:
     """Printed for the record; on an idle machine at least 99 % of the offered triggers are fired."""
     burner = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(hogs * (os.cpu_count() or 1))]
+    plain = subprocess.Popen([sys.executable, "-c", PLAIN_WAITER], stdout=subprocess.PIPE, text=True)
     try:
         with rig(tmp_path, train_millihz=5_000, train_pulses=37, trains=40, session_pulses=1480, day_pulses=1480) as machine:
             coil = Coil(machine).ready()
@@ -135,10 +150,13 @@ def test_trigger_jitter(tmp_path: Path, hogs: int) -> None:
             )
             for outcome in fired:
                 assert outcome["error_us"] <= 1_000
-            if hogs == 0 and os.getloadavg()[0] < 1.5:
+            plain.terminate()
+            waits, missed = map(int, plain.communicate(timeout=10)[0].split())
+            print(f"TRIGGERS the machine itself, meanwhile: {missed} of {waits} plain waits ended more than 1 ms late")
+            if hogs == 0 and os.getloadavg()[0] < 1.5 and missed < 0.005 * waits:
                 assert len(fired) >= 0.99 * len(outcomes)
             coil.close()
     finally:
-        for process in burner:
+        for process in [*burner, plain]:
             process.kill()
             process.wait(5)
