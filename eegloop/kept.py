@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pwd
 from pathlib import Path
@@ -17,7 +18,8 @@ def replace_file(path: Path, content: bytes) -> None:
     new = path.with_suffix(".new")
     file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     try:
-        os.write(file, content)
+        if os.write(file, content) != len(content):
+            raise OSError(errno.ENOSPC, "the disk took only part of it", str(new))
         os.fsync(file)
     finally:
         os.close(file)

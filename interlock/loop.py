@@ -32,6 +32,7 @@ ALONE_NS = 10_000 * MS
 FIRST_DAEMON_NS = 30_000 * MS
 SPIN_NS = 2 * MS
 QUIET_NS = 8 * MS
+OVERDUE_NS = 20 * MS
 PACKETS_A_TURN = 16
 STOPPERS = 64
 REASON_WITHIN_S = 0.002
@@ -159,7 +160,7 @@ class Loop:
             self._hear_device()
         near = self._fire_on_time()
         now_ns = boot_ns()
-        if now_ns >= self.next_tick_ns and not near:
+        if now_ns >= self.next_tick_ns + (OVERDUE_NS if near else 0):
             self._tick(now_ns)
         if self.client is not None and self.client in ready:
             self._hear_daemon()

@@ -70,7 +70,7 @@ PROTOCOLS = {
 }
 _EXACT = (
     "threshold", "intensity_percent", "burst_pulses", "burst_millihz", "train_millihz", "train_pulses", "trains", "interval_ms",
-    "session_pulses", "waveform",
+    "session_pulses", "waveform", "current",
 )  # fmt: skip
 _AT_MOST = ("day_pulses", "week_pulses", "course_pulses")
 

@@ -306,6 +306,8 @@ class Magstim:
             n_pulses = 0 if self.mode not in ONE_AT_A_TIME else 1 if self.power_b_percent == 0 else 2
         elif self.model == "rapid":
             n_pulses = None if self.rapid is None else int(self.rapid & (SINGLE_PULSE | ENHANCED) == SINGLE_PULSE)
+        elif self.power_b_percent:
+            n_pulses = 0  # a 200 has no second unit: this is a BiStim under the wrong name
         return None if n_pulses is None else Shot(n_pulses, 0, PULSE[self.model], "normal")
 
     def set_shape(self, shot: Shot) -> None:

@@ -280,3 +280,14 @@ def test_the_parser_takes_any_bytes(data: bytes, command: bytes, version: int) -
 
 def test_silence_after_doubt_outlasts_the_device_s_keep_alive() -> None:
     assert SILENCE_NS > emulator.KEEP_ALIVE_NS + ANSWER_NS - 1 and len(ERRORS) >= 10
+
+
+def test_a_bistim_under_the_name_of_a_200_is_another_shot() -> None:
+    device = emulator.Magstim(model="bistim")
+    line = VirtualLine(device, "", 0.0)
+    driver = Magstim("virtual", "200", line=line, clock=line.clock)
+    driver.connect()
+    until(driver, line, lambda: driver.power_percent is not None, 2.0)
+    assert device.power_b > 0 and driver.shape is not None and driver.shape.burst_pulses == 0
+    device.power_b = 0
+    until(driver, line, lambda: driver.shape is not None and driver.shape.burst_pulses == 1, 3.0)

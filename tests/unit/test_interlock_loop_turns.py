@@ -21,6 +21,7 @@ from interlock.loop import (
     CONFIRM_WITHIN_NS,
     FIRST_DAEMON_NS,
     INTERNAL_ERROR,
+    OVERDUE_NS,
     PACKETS_A_TURN,
     QUIET_NS,
     RECONNECT_NS,
@@ -219,6 +220,20 @@ def test_a_pulse_is_waited_for_in_quiet(pulsing: Still) -> None:
         loop._turn()
         assert pulsing.selected.waits_s.pop() == wait_ns / 1e9
         assert triggers.waiting is not None
+
+
+def test_a_tick_long_overdue_is_made_also_near_a_pulse(pulsing: Still) -> None:
+    """Pulses that follow each other within the quiet and are all skipped must not keep the log's fault or the clocks unseen."""
+    triggers = Triggers(make_program(), 0, 0, 10)
+    pulsing.judge.triggers = triggers
+    loop = pulsing.loop
+    triggers.take(1, pulsing.now_ns + QUIET_NS)
+    due_ns = loop.next_tick_ns = pulsing.now_ns - OVERDUE_NS + 1
+    loop._turn()
+    assert loop.next_tick_ns == due_ns and triggers.waiting is not None
+    loop.next_tick_ns = pulsing.now_ns - OVERDUE_NS
+    loop._turn()
+    assert loop.next_tick_ns > pulsing.now_ns and triggers.waiting is not None
 
 
 def test_near_a_pulse_is_from_exactly_the_quiet_on_and_spun_for_at_the_end(pulsing: Still) -> None:

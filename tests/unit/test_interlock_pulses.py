@@ -109,6 +109,7 @@ def test_a_whitelisted_protocol_goes_by_exact_match(name: str) -> None:
             assert breach({**mine, field: mine[field] + step}) == f"pulses.{field}", (field, step)
     assert breach({**mine, "threshold": "amt" if mine["threshold"] == "rmt" else "rmt"}) == "pulses.threshold"
     assert breach({**mine, "waveform": "half_sine"}) == "pulses.waveform"
+    assert breach({**mine, "current": "reverse"}) == "pulses.current"
     for field in ("day_pulses", "week_pulses", "course_pulses"):
         assert breach({**mine, field: mine[field] + 1}) == f"pulses.{field}"
         assert breach({**mine, field: mine[field] - 1}) == ""
