@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ from interlock.effects import Refusal
 from interlock.limits import rules
 from interlock.loop import ALONE_NS, INTERNAL_ERROR, PACKETS_A_TURN, STOPPERS, Loop, boot_ns
 from interlock.refusals import MS
+from interlock.triggers import Triggers
 from simulators.stimulators.simulated import Process
 from tests.interlock_bench import Signer, make_program, make_pulses, valid_now, wait_until, write_signed
 from tests.interlock_rig import SEAT
@@ -232,15 +234,25 @@ def test_a_log_that_fails_stops_and_a_ledger_that_fails_is_named(bench: Bench, m
     client.close()
 
 
-def test_pulses_are_written_at_their_time(tmp_path: Path) -> None:
+@contextmanager
+def paid_for(folder: Path) -> Iterator[tuple[Bench, Client, Triggers]]:
+    """An armed pulse program whose first pulses the ledger has on the disk."""
     now = valid_now()
-    bench = Bench(tmp_path, make_pulses(make_program(), valid_from_s=now.valid_from_s, valid_until_s=now.valid_until_s))
+    bench = Bench(folder, make_pulses(make_program(), valid_from_s=now.valid_from_s, valid_until_s=now.valid_until_s))
     try:
         client = Client(bench)
         client.arm()
         triggers = bench.judge.triggers
         assert triggers is not None
         client.until(lambda: triggers.paid > 0)
+        yield bench, client, triggers
+        client.close()
+    finally:
+        bench.close()
+
+
+def test_pulses_are_written_at_their_time(tmp_path: Path) -> None:
+    with paid_for(tmp_path) as (bench, client, triggers):
         for _ in range(5):
             client.answers.clear()
             deadline_ns = max(boot_ns() + 30 * MS, (triggers.last_ns or 0) + 100 * MS, triggers.free_ns)
@@ -249,20 +261,10 @@ def test_pulses_are_written_at_their_time(tmp_path: Path) -> None:
         assert triggers.fired + triggers.skipped == 5 or client.answers[0]["type"] == "refused"
         record = bench.folder / "stimulator" / "pulses.bin"
         wait_until(lambda: record.stat().st_size == 8 * triggers.fired)
-        client.close()
-    finally:
-        bench.close()
 
 
 def test_near_a_pulse_everybody_is_heard_and_nothing_else_is_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = valid_now()
-    bench = Bench(tmp_path, make_pulses(make_program(), valid_from_s=now.valid_from_s, valid_until_s=now.valid_until_s))
-    try:
-        client = Client(bench)
-        client.arm()
-        triggers = bench.judge.triggers
-        assert triggers is not None
-        client.until(lambda: triggers.paid > 0)
+    with paid_for(tmp_path) as (bench, client, triggers):
         client.send("pulse", deadline_ns=boot_ns() + 300 * MS)
         bench.turn(lambda: triggers.waiting)
         monkeypatch.setattr(loop, "QUIET_NS", 1_000 * MS)
@@ -276,9 +278,6 @@ def test_near_a_pulse_everybody_is_heard_and_nothing_else_is_begun(tmp_path: Pat
         bench.turn(lambda: not bench.loop.stoppers and bench.judge.mode == "stopped")
         assert triggers.fired == 0 and b"stopping" in presser.recv(4096)
         assert bench.loop.next_tick_ns > 0 and bench.loop.next_state_ns > 0
-        client.close()
-    finally:
-        bench.close()
 
 
 # ---- how it ends ------------------------------------------------------------------------------------------------------
