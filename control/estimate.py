@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import statistics
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from control.program import Target
 from control.watch import Watch, look
 from eegloop.ports import Snapshot
-from eegloop.revised import replace
 
 STALE_S = 2.0  # an estimate whose window ended longer ago than this moves nothing
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable
+from dataclasses import replace
 
 from control.dose import charge_uc, ramp_s, ramp_uc
 from control.pulse_plan import Pulses, used_up
@@ -12,7 +13,6 @@ from control.screening import LOCKOUT, Level
 from control.state import Effects, SessionState
 from control.tick import Tick, budget, ceiling_now_ma, target_of
 from control.transitions import ALLOWED, CONTACT_S, FALLBACK, LIVE, RAMP_DOWN, STOPPED
-from eegloop.revised import replace
 from eegloop.stim import Block, InterlockMode, Phase, Prescription, within
 
 # How long things may take before the session gives up on them, s.

@@ -18,6 +18,7 @@ A decision moves `present_ma`, the amplitude of the *next* stimulate block; it r
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 from control import pulse_plan
 from control.dose import ramp_s
@@ -39,7 +40,6 @@ from control.tick import Tick, bad_channels, bookkeeping, budget, ceiling_now_ma
 from control.transitions import BASELINE, CONTACT, CONTACT_S, FALLBACK, LIVE, OFF, ON, POST, RAMP_UP, SCREEN, STOPPED, TRANSITIONS
 from control.watch import look
 from eegloop.ports import Snapshot
-from eegloop.revised import replace
 from eegloop.stim import Authority, Block, Limit, Prescription, Verdict, within
 
 __all__ = [

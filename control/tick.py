@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from control.dose import left
 from control.state import Inputs, SessionState
 from control.watch import Reading
-from eegloop.revised import replace
 from eegloop.stim import Authority, InterlockMode, Prescription, StimState, within
 
 

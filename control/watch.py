@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from eegloop.revised import replace
 from eegloop.signal import Biomarkers, Grade
 
 # Two hops of real EEG never give the same float64 power; a peak frequency on a grid of bins may repeat for long.

@@ -7,7 +7,7 @@ in `replay` and in `study`, and gives the same decisions for the same ticks.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from control import envelope, exposure, session
 from control.exposure import Exposure
@@ -16,7 +16,6 @@ from control.screening import Finding
 from control.session import Effects, Inputs, OperatorEvent, SessionState
 from dsp.pipeline import Pipeline
 from eegloop.ports import Controller, Snapshot
-from eegloop.revised import replace
 from eegloop.signal import Biomarkers, Chunk, StreamInfo
 from eegloop.stim import Authority, Block, Limit, Prescription, StimState, Verdict
 

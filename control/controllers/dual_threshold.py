@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from pydantic import Field
@@ -14,7 +14,6 @@ from control.program import STRICT, Paced, read_program
 from control.steps import go_to
 from eegloop.closed import Closed
 from eegloop.ports import Snapshot
-from eegloop.revised import replace
 from eegloop.stim import Prescription, StimRequest
 
 

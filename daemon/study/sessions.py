@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -20,7 +21,6 @@ from daemon.study.metrics import Collector, Job, Result, largest_step, limit_cyc
 from dsp.pipeline import Pipeline
 from eegloop import plugins
 from eegloop.line import LineSettings
-from eegloop.revised import replace
 from eegloop.signal import BiomarkerColumn, Biomarkers, Chunk, Grade, Quality, StreamInfo
 from eegloop.stim import Block, Phase, Prescription
 from simulators.biomarker_plant import BiomarkerPlant, Profile, asymmetry_table
