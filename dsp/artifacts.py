@@ -95,8 +95,9 @@ class Artifacts:
         self._steep_at: int | None = None
         self._steep: Bool = np.zeros(c, dtype=np.bool_)
         self._stride = max(1, int(rate / _COVARIANCE_RATE_HZ))
-        self._covariance: F64 = np.zeros((c, c))  # of the stretch's blocks without an artifact of the body, and of the others
-        self._disturbed: F64 = np.zeros((c, c))
+        # of the stretch's blocks, thinned samples, and which of them hold an artifact of the body
+        self._thinned: F64 = np.zeros((c, self._per_stretch, -(-longest // self._stride)))
+        self._disturbed: Bool = np.zeros(self._per_stretch, dtype=np.bool_)
         self._calm_blocks = 0
         self._zero_mean = has_high_pass
         self._since = 0  # blocks in a row
@@ -130,8 +131,8 @@ class Artifacts:
         self._last[:] = filtered[:, -1]
         slot = block % self._depth
         steepness = self._steepness[slot]
-        np.einsum("ij,ij->i", steps, steps, out=steepness)
-        steepness *= self._per_sample_uv**2 / n
+        np.vecdot(steps, steps, out=steepness)
+        np.multiply(steepness, self._per_sample_uv**2 / n, out=steepness)
         self._levels[slot] = level
         self._extremes[slot] = extreme
         self._since += 1
@@ -153,12 +154,22 @@ class Artifacts:
         thinned = filtered[:, :: self._stride]
         if not self._zero_mean:
             thinned = thinned - thinned.mean(1, keepdims=True)
+        place = block % self._per_stretch
+        self._thinned[:, place, : thinned.shape[1]] = thinned
         if found and any(finding.code in _OF_THE_PERSON and not finding.only for finding in found):
-            self._disturbed += thinned @ thinned.T  # a blink makes all frontal channels alike for a moment
+            self._disturbed[place] = True
         else:
-            self._covariance += thinned @ thinned.T
             self._calm_blocks += 1
         return found
+
+    def _covariance(self) -> F64:
+        """Sums of products of the stretch's samples without those of blocks with an artifact of the body, if half of it is left."""
+        samples = self._thinned
+        # What never stops is no blink and no clench: a bad electrode or reference looks like them all the time.
+        if self._calm_blocks < self._per_stretch and 2 * self._calm_blocks >= self._per_stretch:
+            samples = samples[:, ~self._disturbed]  # a blink makes all frontal channels alike for a moment
+        samples = samples.reshape(len(samples), -1)
+        return np.asarray(samples @ samples.T, dtype=np.float64)
 
     # -- muscle, steps -------------------------------------------------------------------------
 
@@ -265,10 +276,7 @@ class Artifacts:
             rows = np.arange(block - self._per_stretch + 1, block + 1) % self._depth
             noise = self._steepness[rows].mean(0)
             shift = (self._levels[rows[-1]] - self._levels[rows[0]]) / 2
-            # What never stops is no blink and no clench: a bad electrode or reference looks like them all the time.
-            calm = 2 * self._calm_blocks >= self._per_stretch
-            covariance = self._covariance if calm else self._covariance + self._disturbed
-            self.contact.stretch(covariance, noise, shift, dead, line_uv2, impedance_kohm)
+            self.contact.stretch(self._covariance(), noise, shift, dead, line_uv2, impedance_kohm)
             self._own.append(noise)
             self._since_refresh += 1
             if self._since_refresh >= _REFRESH and len(self._own) >= _BASELINE_LEAST:
@@ -276,7 +284,7 @@ class Artifacts:
                 own = np.median(self._own, axis=0)
                 self._muscle_limit = np.maximum(self._muscle_uv2, MUSCLE_TIMES**2 * own)
                 self._least_muscle_limit = float(self._muscle_limit.min())
-        self._covariance[:] = 0.0
-        self._disturbed[:] = 0.0
+        self._thinned[:] = 0.0
+        self._disturbed[:] = False
         self._calm_blocks = 0
         return whole
