@@ -16,7 +16,7 @@ from dsp.codes import OF_THE_BODY, Code
 from dsp.contact import STRETCH_S, Contact
 from dsp.electrodes import direction
 from dsp.eyes import EyeEvent, Eyes
-from dsp.window import Grid
+from dsp.window import Grid, Ranges
 from eegloop.line import QualitySettings
 from eegloop.signal import F64, Bool, StreamInfo
 
@@ -80,7 +80,7 @@ class Artifacts:
         self._per_stretch = max(1, round(STRETCH_S * rate / float(grid.block_length)))
         self._depth = self._per_stretch + 4
         self._steepness: F64 = np.zeros((self._depth, c))
-        self._levels: F64 = np.zeros((self._depth, c))
+        self._levels: F64 = np.zeros((self._depth, c))  # twice the middle of a block's range
         self._extremes: F64 = np.zeros((self._depth, c))
         self._last: F64 = np.zeros(c)  # of the block before
         self._steps: F64 = np.zeros((c, longest))
@@ -110,7 +110,7 @@ class Artifacts:
         if self.eyes.active:
             self.eyes.restart()
 
-    def block(self, block: int, first: int, raw: F64, level: F64, filtered: F64, extreme: F64) -> list[Finding]:
+    def block(self, block: int, first: int, raw: F64, filtered: F64, ranges: Ranges) -> list[Finding]:
         """Look at a block.
 
         Parameters
@@ -118,10 +118,8 @@ class Artifacts:
         block, first : int
             Its number and the absolute index of its first sample.
         raw, filtered : (n_channels, n) float64
-        level : (n_channels,) float64
-            Twice the middle of the raw block's range.
-        extreme : (n_channels,) float64
-            Largest absolute filtered value.
+        ranges : Ranges
+            Theirs.
         """
         n = filtered.shape[1]
         found: list[Finding] = []
@@ -133,8 +131,8 @@ class Artifacts:
         steepness = self._steepness[slot]
         np.vecdot(steps, steps, out=steepness)
         np.multiply(steepness, self._per_sample_uv**2 / n, out=steepness)
-        self._levels[slot] = level
-        self._extremes[slot] = extreme
+        np.add(ranges.low, ranges.high, out=self._levels[slot])
+        self._extremes[slot] = extreme = ranges.extreme
         self._since += 1
         steepest = float(np.maximum.reduce(steepness))
         if steepest > self._least_muscle_limit:

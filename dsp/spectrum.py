@@ -8,7 +8,7 @@ and the taper, a cosine sum, is applied to the bins. Otherwise one real FFT a ho
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Literal, Protocol
 
@@ -44,6 +44,8 @@ class SpectrumNeed:
         Transform length, >= n_samples (zeros are appended); 0 = n_samples.
     complex_bins : bool
         Asks for `Hop.transform`, the complex bins, as well as the density.
+    key : tuple
+        What needs that are computed together have in common.
     """
 
     n_samples: int
@@ -53,10 +55,10 @@ class SpectrumNeed:
     every_hops: int = 1
     n_fft: int = 0
     complex_bins: bool = False
+    key: tuple[int, str, str, int] = field(init=False, repr=False, compare=False)
 
-    @property
-    def key(self) -> tuple[int, str, str, int]:
-        return (self.n_samples, self.taper, self.detrend, self.n_fft or self.n_samples)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", (self.n_samples, self.taper, self.detrend, self.n_fft or self.n_samples))
 
     def joined(self, other: SpectrumNeed) -> SpectrumNeed:
         """One need that serves both (same key)."""
