@@ -16,7 +16,7 @@ from dsp.codes import Code as Code
 from dsp.contact import Contact
 from dsp.window import Grid, Ranges
 from eegloop.line import QualitySettings
-from eegloop.signal import F64, U8, Bool, Grade, Quality
+from eegloop.signal import F64, U8, Bool, Quality
 
 NEVER = 2**62
 
