@@ -258,10 +258,15 @@ class Pipeline:
         if chunk.impedance_kohm is not None:
             self._quality.impedance_kohm = chunk.impedance_kohm
         data = chunk.data_uv.T
-        runs = ((0, n, True),) if clean is None or clean.all() else _runs(clean)
-        if chunk.first_sample != self._end or chunk.segment != self._segment:
-            self._join(chunk, data[:, 0], runs[0][2], rows)
-        for start, stop, is_clean in runs:
+        goes_on = chunk.first_sample == self._end and chunk.segment == self._segment
+        if clean is None or clean.all():
+            if not goes_on:
+                self._join(chunk, data[:, 0], True, rows)
+            self._feed(data, chunk, rows)
+            return rows
+        if not goes_on:
+            self._join(chunk, data[:, 0], bool(clean[0]), rows)
+        for start, stop, is_clean in _runs(clean):
             if is_clean:
                 self._feed(data[:, start:stop], chunk, rows)
             else:
@@ -322,7 +327,7 @@ class Pipeline:
                 self._break()
             fill = self._end - self._block_start
             take = min(n - done, self._block_end - self._end)
-            block_in[:, fill : fill + take] = data[:, done : done + take]
+            block_in[:, fill : fill + take] = data if take == n else data[:, done : done + take]
             done += take
             self._end += take
             if not self._unbroken:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsp.artifacts import Finding
-from dsp.codes import EYES_HZ, OF_THE_BODY, OF_THE_LINK
+from dsp.codes import EYES_HZ, NO_VALUE, OF_THE_BODY, OF_THE_LINK
 from dsp.codes import GRADES as GRADES
 from dsp.codes import REASONS as REASONS
 from dsp.codes import Code as Code
@@ -339,7 +339,7 @@ class ChannelQuality:
         """A new second of line noise, (n_lines, n_channels), against the 1-45 Hz power of the newest window."""
         usable = total_uv2 > 0
         if codes is not self.all_good:
-            usable &= codes < Code.SETTLING
+            usable &= codes < NO_VALUE
         ratio = power_uv2 / np.where(usable, total_uv2, np.nan)
         self.line_ratio = np.fmax.reduce(ratio, axis=0) if len(ratio) else np.full(len(codes), np.nan)
         limit = self._settings.line_ratio

@@ -192,7 +192,10 @@ class BlockSpectrum:
         self._so_far: F64 = np.zeros(shape)
         self._total: F64 = np.zeros(shape)
         self._bins: C128 = self._total.view(np.complex128)
+        self._bins_so_far: C128 = self._so_far.view(np.complex128)
+        self._below, self._here, self._above = self._total[:, :-4], self._total[:, 2:-2], self._total[:, 4:]
         self._mixed: F64 = np.zeros((n_channels, 2 * n_bins))
+        self._squares = self._mixed[:, 0::2], self._mixed[:, 1::2]
 
     @staticmethod
     def fits(need: SpectrumNeed, grid: Grid) -> bool:
@@ -227,21 +230,20 @@ class BlockSpectrum:
             so_far[:] = part
 
     def density(self, block: int, end_sample: int, window: F64 | None) -> F64:
-        after = (block + 1) % self._round
-        total, mixed = self._so_far, self._mixed
+        after, mixed = (block + 1) % self._round, self._mixed
+        bins = self._bins_so_far
         if after:
-            total = np.add(total, self._parts[after], out=self._total)
+            bins = np.add(bins, self._part_bins[after], out=self._bins)
+        # as seen from the window's first sample, the taper is real
+        np.multiply(bins, self._window_phases[after], out=self._bins)
         if self._neighbors:
-            # as seen from the window's first sample, the taper is real
-            np.multiply(total.view(np.complex128), self._window_phases[after], out=self._bins)
-            turned = self._total
-            np.add(turned[:, :-4], turned[:, 4:], out=mixed)
-            mixed *= self._neighbors
-            np.subtract(turned[:, 2:-2], mixed, out=mixed)
+            np.add(self._below, self._above, out=mixed)
+            np.multiply(mixed, self._neighbors, out=mixed)
+            np.subtract(self._here, mixed, out=mixed)
             np.multiply(mixed, mixed, out=mixed)
         else:
-            np.multiply(total[:, 2:-2], total[:, 2:-2], out=mixed)
-        density: F64 = mixed[:, 0::2] + mixed[:, 1::2]
+            np.multiply(self._here, self._here, out=mixed)
+        density: F64 = np.add(*self._squares)
         for k in self._half:
             density[:, k] *= 0.5
         return density

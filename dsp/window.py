@@ -95,7 +95,8 @@ class Ranges:
         """Raw samples (n_channels, n)."""
         np.minimum.reduce(raw, axis=1, out=self.low)
         np.maximum.reduce(raw, axis=1, out=self.high)
-        np.subtract(self.high, self.low, out=self.span)
+        with np.errstate(invalid="ignore"):  # two infinities
+            np.subtract(self.high, self.low, out=self.span)
         self.lowest, _, self.narrowest = np.minimum.reduce(self._raw, axis=1).tolist()
         _, self.highest, self.widest = np.maximum.reduce(self._raw, axis=1).tolist()
 

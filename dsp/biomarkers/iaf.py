@@ -109,7 +109,7 @@ def _design(first: int, n: int, spacing: float, bins: int, order: int) -> _Desig
     square = float(away @ away)
     made = _Design(
         np.hstack([savitzky_golay(n, bins, order, derivative, spacing) for derivative in range(3)]),
-        away,
+        np.asarray(away, dtype=np.float64),
         square,
         np.sqrt(1 + 1 / n + away**2 / square),
     )

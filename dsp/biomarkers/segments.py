@@ -8,15 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from dsp.codes import NO_VALUE, Code
 from dsp.hop import Graded, Hop
-from dsp.quality import GRADES, Code
 from dsp.spectrum import SpectrumNeed, Taper, bin_frequencies
 from dsp.window import Grid, exact
 from eegloop.line import LineSettings
-from eegloop.signal import F64, U8, Grade, StreamInfo
+from eegloop.signal import F64, U8, StreamInfo
 
 _NEVER = -(2**62)
-_GOOD, _NO_VALUE = int(Code.GOOD), int(Code.SETTLING)
 
 
 class MeanDensity:
@@ -70,7 +69,7 @@ class MeanDensity:
         codes = hop.codes(self.need.n_samples, self._lowest_hz)[self._channels]
         self._newest = place = hop.number // self._every % self.n_segments
         self._ended_at[place], self._codes[place] = hop.number, codes
-        if np.minimum.reduce(codes, initial=_NO_VALUE) < _NO_VALUE:
+        if np.minimum.reduce(codes, initial=NO_VALUE) < NO_VALUE:
             # another biomarker may have asked for bins beyond these
             self._densities[:, place] = hop.density(self.need)[self._channels, : self._densities.shape[2]]
         else:
@@ -82,17 +81,17 @@ class MeanDensity:
         codes, newest = self._codes, self._codes[self._newest]
         kept = self._ended_at > max(_NEVER, int(self._ended_at[self._newest]) - self.n_segments * self._every)
         n_kept = int(np.count_nonzero(kept))
-        good = (codes == _GOOD) & kept[:, np.newaxis]
-        usable = (codes < _NO_VALUE) & kept[:, np.newaxis]
+        good = (codes == 0) & kept[:, np.newaxis]
+        usable = (codes < NO_VALUE) & kept[:, np.newaxis]
         needed = max(self._least_segments, n_kept)
         enough = 2 * np.add.reduce(good, axis=0, dtype=np.int64) >= needed
         weight = np.where(enough, good, usable).astype(np.float64)
         count = np.maximum(np.add.reduce(weight, axis=0), 1.0)
         mean = np.matmul((weight / count).T[:, np.newaxis], self._densities)[:, 0]
         worst = np.max(codes, axis=0, initial=0, where=usable)
-        code: NDArray[np.uint8] = np.where(enough, np.uint8(_GOOD), worst).astype(np.uint8)
+        code: NDArray[np.uint8] = np.where(enough, np.uint8(0), worst).astype(np.uint8)
         short = 2 * np.add.reduce(usable, axis=0, dtype=np.int64) < needed
-        code[short] = np.maximum(newest[short], np.uint8(_NO_VALUE))
+        code[short] = np.maximum(newest[short], np.uint8(NO_VALUE))
         return np.asarray(mean, dtype=np.float64), code
 
 
@@ -121,7 +120,7 @@ class Held:
         """Fill this hop's slots. While a value's channels are interrupted or settling, it is not there."""
         codes = self.codes
         present = hop.codes(1)
-        if present is not hop.all_good and (GRADES[present] == Grade.INVALID).any():
+        if present is not hop.all_good and int(np.maximum.reduce(present)) >= NO_VALUE:
             codes = codes.copy()
             for i, channels in enumerate(self._channels):
                 now = (
@@ -129,7 +128,7 @@ class Held:
                     if len(channels) > 2
                     else max(int(present[c]) for c in channels)
                 )
-                if GRADES[now] == Grade.INVALID:
+                if now >= NO_VALUE:
                     codes[i] = now
         values[:] = self.values
         return self._graded.give(codes, values, grades)
