@@ -272,15 +272,16 @@ class Artifacts:
         whole = self._since >= self._per_stretch
         if whole:
             rows = np.arange(block - self._per_stretch + 1, block + 1) % self._depth
-            noise = self._steepness[rows].mean(0)
+            noise = np.add.reduce(self._steepness[rows], axis=0) / len(rows)
             shift = (self._levels[rows[-1]] - self._levels[rows[0]]) / 2
             self.contact.stretch(self._covariance(), noise, shift, dead, line_uv2, impedance_kohm)
             self._own.append(noise)
             self._since_refresh += 1
             if self._since_refresh >= _REFRESH and len(self._own) >= _BASELINE_LEAST:
                 self._since_refresh = 0
-                own = np.median(self._own, axis=0)
-                self._muscle_limit = np.maximum(self._muscle_uv2, MUSCLE_TIMES**2 * own)
+                own = np.sort(self._own, axis=0)
+                middle = (own[(len(own) - 1) // 2] + own[len(own) // 2]) / 2
+                self._muscle_limit = np.maximum(self._muscle_uv2, MUSCLE_TIMES**2 * middle)
                 self._least_muscle_limit = float(self._muscle_limit.min())
         self._thinned[:] = 0.0
         self._disturbed[:] = False

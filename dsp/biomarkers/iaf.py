@@ -206,9 +206,15 @@ def _inflection(bend: list[float], top: int, step: int) -> int:
 
 def center_of_gravity(frequency_hz: F64, density: F64, low_hz: float, high_hz: float) -> float:
     """sum(f P) / sum(P) over [low, high] Hz; NaN without power."""
+    return centers_of_gravity(frequency_hz, density[np.newaxis], low_hz, high_hz)[0]
+
+
+def centers_of_gravity(frequency_hz: F64, densities: F64, low_hz: float, high_hz: float) -> list[float]:
+    """`center_of_gravity` of each row of (n, n_bins) densities."""
     bins = _within(frequency_hz, low_hz - 1e-9, high_hz + 1e-9)
-    power = float(np.add.reduce(density[bins]))
-    return float(frequency_hz[bins] @ density[bins]) / power if power > 0 else float("nan")
+    inside = densities[:, bins]
+    moments, powers = (inside @ frequency_hz[bins]).tolist(), np.add.reduce(inside, axis=1).tolist()
+    return [moment / power if power > 0 else math.nan for moment, power in zip(moments, powers, strict=True)]
 
 
 def interpolated_maximum(frequency_hz: F64, density: F64, search_hz: tuple[float, float]) -> float:
@@ -216,17 +222,26 @@ def interpolated_maximum(frequency_hz: F64, density: F64, search_hz: tuple[float
 
     NaN if the largest is at an edge of the range: that is a slope, no maximum.
     """
+    return interpolated_maxima(frequency_hz, density[np.newaxis], search_hz)[0]
+
+
+def interpolated_maxima(frequency_hz: F64, densities: F64, search_hz: tuple[float, float]) -> list[float]:
+    """`interpolated_maximum` of each row of (n, n_bins) densities."""
     bins = _within(frequency_hz, search_hz[0] - 1e-9, search_hz[1] + 1e-9)
-    if bins.stop - bins.start < 3:
-        return float("nan")
-    top = bins.start + int(density[bins].argmax())
-    around = density[top - 1 : top + 2].tolist()
-    if top in (bins.start, bins.stop - 1) or not min(around) > 0:
-        return float("nan")
-    below, here, above = map(math.log, around)
-    bend = below - 2 * here + above
-    shift = 0.5 * (below - above) / bend if bend < 0 else 0.0
-    return float(frequency_hz[top]) + shift * float(frequency_hz[1] - frequency_hz[0])
+    curves = densities[:, bins]
+    if curves.shape[1] < 3:
+        return [math.nan] * len(curves)
+    spacing = float(frequency_hz[1] - frequency_hz[0])
+    found: list[float] = []
+    for top, curve in zip(np.argmax(curves, axis=1).tolist(), curves.tolist(), strict=True):
+        if not 0 < top < len(curve) - 1 or not min(curve[top - 1 : top + 2]) > 0:
+            found.append(math.nan)
+            continue
+        below, here, above = map(math.log, curve[top - 1 : top + 2])
+        bend = below - 2 * here + above
+        shift = 0.5 * (below - above) / bend if bend < 0 else 0.0
+        found.append(float(frequency_hz[bins.start + top]) + shift * spacing)
+    return found
 
 
 class IndividualAlphaFrequency:
@@ -301,9 +316,9 @@ class IndividualAlphaFrequency:
         if len(bounds) < self._least(len(values) - 1):
             codes[[1 + j for j in found]] = Code.NO_PEAK
             return
-        low, high = (float(np.mean([bound[side] for bound in bounds])) for side in (1, 2))
-        for j in found:
-            values[1 + j] = center = center_of_gravity(frequency, density[j], low, high)
+        low, high = (sum(bound[side] for bound in bounds) / len(bounds) for side in (1, 2))
+        for j, center in zip(found, centers_of_gravity(frequency, density[list(found)], low, high), strict=True):
+            values[1 + j] = center
             if math.isnan(center):
                 codes[1 + j] = Code.NO_POWER
         values[0] = float(np.nanmean(values[1:]))
@@ -313,8 +328,9 @@ class IndividualAlphaFrequency:
         shown = density[usable]
         level = shown[:, _within(frequency, *_RANGE_HZ)].mean(1, keepdims=True)
         alike = np.divide(shown, level, out=np.zeros_like(shown), where=level > 0).mean(0)
-        for slot, curve in ((0, alike), *zip((1 + usable).tolist(), shown, strict=True)):
-            values[slot] = maximum = interpolated_maximum(frequency, curve, self._settings.search_hz)
+        maxima = interpolated_maxima(frequency, np.vstack([alike, shown]), self._settings.search_hz)
+        for slot, maximum in zip((0, *(1 + usable).tolist()), maxima, strict=True):
+            values[slot] = maximum
             if math.isnan(maximum):
                 codes[slot] = Code.NO_PEAK
             elif codes[slot] == Code.GOOD and math.isnan(peaks[slot]):
