@@ -44,6 +44,8 @@ class SpectrumNeed:
         Transform length, >= n_samples (zeros are appended); 0 = n_samples.
     complex_bins : bool
         Asks for `Hop.transform`, the complex bins, as well as the density.
+    channels : frozenset of int, or None
+        Whose densities are asked for; None = all. The others' may be zeros.
     key : tuple
         What needs that are computed together have in common.
     """
@@ -55,6 +57,7 @@ class SpectrumNeed:
     every_hops: int = 1
     n_fft: int = 0
     complex_bins: bool = False
+    channels: frozenset[int] | None = None
     key: tuple[int, str, str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -64,7 +67,9 @@ class SpectrumNeed:
         """One need that serves both (same key)."""
         every = self.every_hops if self.every_hops == other.every_hops else int(np.gcd(self.every_hops, other.every_hops))
         complex_bins = self.complex_bins or other.complex_bins
-        return replace(self, f_max_hz=max(self.f_max_hz, other.f_max_hz), every_hops=every, complex_bins=complex_bins)
+        channels = None if self.channels is None or other.channels is None else self.channels | other.channels
+        highest = max(self.f_max_hz, other.f_max_hz)
+        return replace(self, f_max_hz=highest, every_hops=every, complex_bins=complex_bins, channels=channels)
 
 
 def taper_weights(taper: Taper, n: int) -> F64:
@@ -258,12 +263,20 @@ class DirectSpectrum:
         self.frequency_hz = bin_frequencies(need, rate_hz)
         self._weights = taper_weights(need.taper, need.n_samples)
         self._scale = density_scale(need, rate_hz, len(self.frequency_hz))
+        self._channels = None if need.channels is None else np.array(sorted(need.channels), dtype=np.intp)
 
     def add(self, block: int, first_sample: int, samples_uv: F64) -> None:
         """Nothing to prepare: the window brings its samples."""
 
     def density(self, block: int, end_sample: int, window: F64 | None) -> F64:
         assert window is not None
+        if self._channels is not None and len(self._channels) < len(window):
+            density = np.zeros((len(window), len(self._scale)))
+            density[self._channels] = self._densities(window[self._channels])
+            return density
+        return self._densities(window)
+
+    def _densities(self, window: F64) -> F64:
         x = window - window.mean(-1, keepdims=True) if self._need.detrend == "constant" else window
         spectrum = np.fft.rfft(x * self._weights, self._need.n_fft or self._need.n_samples, axis=-1)[:, : len(self._scale)]
         density = spectrum.real**2

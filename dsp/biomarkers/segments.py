@@ -50,7 +50,8 @@ class MeanDensity:
         if least_s is not None:
             self._least_segments = min(self.n_segments, max(1, 1 + math.floor((least_s - segment_s) / step_s + 1e-9)))
         self.window_s = segment_s + (self.n_segments - 1) * step_s
-        self.need = SpectrumNeed(n, f_max_hz, taper, "constant", self._every, n_fft)
+        asked = None if channels is None else frozenset(channels)
+        self.need = SpectrumNeed(n, f_max_hz, taper, "constant", self._every, n_fft, channels=asked)
         self._n_window = n + round((self.n_segments - 1) * step_s * info.sample_rate_hz)
         self._lowest_hz = lowest_hz
         self._channels = np.arange(info.n_channels) if channels is None else np.array(channels, dtype=np.intp)
