@@ -217,6 +217,10 @@ class Artifacts:
         before, after = round(BLINK_BEFORE_S * self._rate_hz), round(BLINK_AFTER_S * self._rate_hz)
         from_block = max(self._grid.block_of(event.sample - before), block - self._depth + 1, block - self._since + 1)
         to_block = min(self._grid.block_of(event.sample + after), block)
+        if event.perhaps:
+            if from_block <= to_block:
+                found.append(Finding(Code.BLINK, from_block, to_block, self._near_eyes, spoils=False, only="slow"))
+            return
         if from_block > to_block:
             self.log.append(ArtifactEvent(event.kind, event.sample, event.height_uv))
             return

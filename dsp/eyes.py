@@ -31,6 +31,10 @@ SHARED = 0.2
 # Low and lateral: what an electrode "by an ear" is. Parietal, occipital and central ones carry too much alpha to compare with.
 EAR_HEIGHT = -0.85
 SAME_S = 0.1  # the two looks at one blink differ by less
+# From this share of the limit on, a peak against the ears may be a small blink. The electrodes taken for ears see some of it, and the
+# frontmost of a small montage less than the forehead does, so what is left of one may stay below the limit. It is no blink that anybody
+# is told of, but what is made of slow frequencies does not lean on it either.
+PERHAPS_SMALL = 0.7
 # Evidence of polarity: squared heights, capped, of the newest candidates; one clear blink decides.
 _EVIDENCE = 40
 _CAP_UV = 150.0
@@ -45,12 +49,16 @@ Polarity = Literal["auto", "positive", "negative"]
 
 @dataclass(frozen=True, slots=True)
 class EyeEvent:
-    """One blink or gaze step: its peak's absolute sample and its height, µV, signed as at the electrode."""
+    """One blink or gaze step: its peak's absolute sample and its height, µV, signed as at the electrode.
+
+    `perhaps`: lower than a blink that counts as one.
+    """
 
     kind: Kind
     sample: int
     height_uv: float
     against_ears: bool = False
+    perhaps: bool = False
 
 
 def frontal(info: StreamInfo) -> tuple[int, ...]:
@@ -205,6 +213,7 @@ class Eyes:
         self._traces: F64 = np.zeros((n_traces, most))
         self._plain = (_Peaks(blink_uv or 0.0), _Peaks(blink_uv or 0.0))
         self._derived = (_Peaks(blink_uv or 0.0), _Peaks(blink_uv or 0.0))
+        self._small = (_Peaks(PERHAPS_SMALL * (blink_uv or 0.0)), _Peaks(PERHAPS_SMALL * (blink_uv or 0.0)))
         self._steps = (_Peaks(self._eye_uv), _Peaks(self._eye_uv))
         self._plain_sign = _Polarity({"auto": 0, "positive": 1, "negative": -1}[polarity], rate)
         self._derived_sign = _Polarity(0, rate)
@@ -221,7 +230,7 @@ class Eyes:
     def restart(self) -> None:
         """The samples that follow do not go on from the last ones."""
         self._fresh = True
-        for peaks in (*self._plain, *self._derived, *self._steps):
+        for peaks in (*self._plain, *self._derived, *self._small, *self._steps):
             peaks.restart()
 
     def take(self, block: int, first: int, raw: F64) -> list[EyeEvent]:
@@ -257,13 +266,14 @@ class Eyes:
         # most looks end here: nothing has changed that a peak is made of
         tops, bottoms = np.maximum.reduce(traces, axis=1).tolist(), np.minimum.reduce(traces, axis=1).tolist()
         found: list[EyeEvent] = []
+        perhaps: list[EyeEvent] = []
         if self._n_front:
-            found = self._blinks(rows, traces, tops, bottoms, samples)
+            found, perhaps = self._blinks(rows, traces, tops, bottoms, samples)
         if self._has_pair:
             found += self._movements(rows[-2:], traces[-1], tops[-1], bottoms[-1], samples)
         if found:
             self.log.extend(found)
-        return found
+        return [*perhaps, *found] if perhaps else found
 
     def _traced(self, start: int, count: int) -> tuple[F64, F64]:
         """The filtered rows, (n_rows, count), and what peaks are looked for in: the frontal electrodes' largest and least value, both
@@ -289,11 +299,15 @@ class Eyes:
         bands = _bands(kernel, self._stride, count)
         np.matmul(self._ring[row : row + len(out), start : start + len(bands)], bands, out=out)
 
-    def _blinks(self, rows: F64, traces: F64, tops: list[float], bottoms: list[float], samples: range) -> list[EyeEvent]:
+    def _blinks(
+        self, rows: F64, traces: F64, tops: list[float], bottoms: list[float], samples: range
+    ) -> tuple[list[EyeEvent], list[EyeEvent]]:
+        """Blinks, and what may be one: too small, or of a sign of which nobody knows yet whether it is the blinks'."""
         looks = [(0, self._plain, self._plain_sign)]
         if self._n_ears:
             looks.append((2, self._derived, self._derived_sign))
         found: list[EyeEvent] = []
+        perhaps: list[EyeEvent] = self._smaller(rows, traces, tops, bottoms, samples) if self._n_ears else []
         for at, both, polarity in looks:
             up_idle, down_idle = both[0].idle(tops[at], bottoms[at]), both[1].idle(-bottoms[at + 1], -tops[at + 1])
             if up_idle and down_idle:
@@ -305,14 +319,16 @@ class Eyes:
                 candidates += self._candidates(-1, both[1], rows, -traces[at + 1], against_ears=at > 0, samples=samples)
             for sample, sign, height in sorted(candidates):
                 found += [EyeEvent("blink", when, high, at > 0) for when, high in polarity.take(sample, sign, height)]
+                if not polarity.sign:
+                    perhaps.append(EyeEvent("blink", sample, sign * height, at > 0, perhaps=True))
         if not found:
-            return found
+            return found, perhaps
         told = []
         for event in sorted(found, key=lambda e: (e.sample, e.against_ears)):
             if all(abs(event.sample - at) > self._same or look == event.against_ears for at, look in self._told):
                 told.append(event)
             self._told.append((event.sample, event.against_ears))
-        return told
+        return told, perhaps
 
     def _candidates(
         self, sign: int, peaks: _Peaks, rows: F64, top: F64, against_ears: bool, samples: range
@@ -324,6 +340,23 @@ class Eyes:
             signed = signed - (np.maximum if sign > 0 else np.minimum).reduce(by_ear, axis=0)
         second = np.sort(sign * signed, axis=0)[-2] if len(signed) > 1 else top
         return [(at, sign, height) for at, height in peaks.take(top, samples, second >= SHARED * top)]
+
+    def _smaller(self, rows: F64, traces: F64, tops: list[float], bottoms: list[float], samples: range) -> list[EyeEvent]:
+        """Peaks against the ears that are high enough for a small blink, of the sign that this person's blinks have or may have."""
+        up, down = self._small
+        candidates: list[tuple[int, int, float]] = []
+        if not up.idle(tops[2], bottoms[2]):
+            candidates += self._candidates(1, up, rows, traces[2], against_ears=True, samples=samples)
+        if not down.idle(-bottoms[3], -tops[3]):
+            candidates += self._candidates(-1, down, rows, -traces[3], against_ears=True, samples=samples)
+        if not candidates:
+            return []
+        known = self._derived_sign.sign or self._plain_sign.sign
+        return [
+            EyeEvent("blink", at, sign * height, True, perhaps=True)
+            for at, sign, height in candidates
+            if sign == known or not known
+        ]
 
     def _movements(self, pair: F64, difference: F64, top: float, bottom: float, samples: range) -> list[EyeEvent]:
         """Gaze steps: the electrodes beside the two eyes move apart, in opposite directions."""
