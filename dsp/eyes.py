@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dsp.electrodes import direction
 from eegloop.signal import F64, StreamInfo
@@ -154,21 +154,29 @@ class _Peaks:
             return top <= self._high and bottom > self._high - self._least
         return bottom >= self._low and top < self._low + self._least
 
-    def take(self, y: F64, samples: range, shared: NDArray[np.bool_]) -> list[tuple[int, float]]:
-        """(sample, height) of the peaks that these values complete; `shared` says which a second electrode sees as well."""
+    def take(self, y: F64, samples: range, shared: Callable[[int], bool]) -> list[tuple[int, float]]:
+        """(sample, height) of the peaks that these values complete.
+
+        `shared(i)` says whether a second electrode sees the i-th value as well. It is asked of tops only.
+        """
         found: list[tuple[int, float]] = []
-        for value, sample, with_others in zip(y.tolist(), samples, shared.tolist(), strict=True):
+        top: int | None = None  # of these values, if it is one of them
+        for i, value in enumerate(y.tolist()):
             if self._rising:
                 if value > self._high:
-                    self._high, self._at, self._shared = value, sample, with_others
+                    self._high, top = value, i
                 elif value <= self._high - self._least:
+                    if top is not None:
+                        self._at, self._shared = samples[top], shared(top)
                     if self._high >= self._least and self._shared:
                         found.append((self._at, self._high))
-                    self._rising, self._low = False, value
+                    self._rising, self._low, top = False, value, None
             elif value < self._low:
                 self._low = value
             elif value >= self._low + self._least:
-                self._rising, self._high, self._at, self._shared = True, value, sample, with_others
+                self._rising, self._high, top = True, value, i
+        if top is not None:
+            self._at, self._shared = samples[top], shared(top)
         return found
 
 
@@ -334,12 +342,15 @@ class Eyes:
         self, sign: int, peaks: _Peaks, rows: F64, top: F64, against_ears: bool, samples: range
     ) -> list[tuple[int, int, float]]:
         """(sample, sign, height) of the peaks of one sign that these values complete."""
-        signed = rows[: self._n_front]
-        if against_ears:
-            by_ear = rows[self._n_front : self._n_front + self._n_ears]
-            signed = signed - (np.maximum if sign > 0 else np.minimum).reduce(by_ear, axis=0)
-        second = np.sort(sign * signed, axis=0)[-2] if len(signed) > 1 else top
-        return [(at, sign, height) for at, height in peaks.take(top, samples, second >= SHARED * top)]
+
+        def shared(i: int) -> bool:
+            values = rows[: self._n_front + self._n_ears, i].tolist()
+            front, by_ear = values[: self._n_front], values[self._n_front :]
+            ear = (max(by_ear) if sign > 0 else min(by_ear)) if against_ears else 0.0
+            heights = sorted(sign * (value - ear) for value in front)
+            return len(heights) < 2 or heights[-2] >= SHARED * heights[-1]
+
+        return [(at, sign, height) for at, height in peaks.take(top, samples, shared)]
 
     def _smaller(self, rows: F64, traces: F64, tops: list[float], bottoms: list[float], samples: range) -> list[EyeEvent]:
         """Peaks against the ears that are high enough for a small blink, of the sign that this person's blinks have or may have."""
@@ -360,12 +371,15 @@ class Eyes:
 
     def _movements(self, pair: F64, difference: F64, top: float, bottom: float, samples: range) -> list[EyeEvent]:
         """Gaze steps: the electrodes beside the two eyes move apart, in opposite directions."""
-        left, right = pair
+
+        def opposed(i: int) -> bool:
+            left, right = pair[:, i].tolist()
+            return bool(left * right < 0 and min(abs(left), abs(right)) >= SHARED * abs(left - right))
+
         found: list[EyeEvent] = []
         for sign, peaks, high, low in ((1, self._steps[0], top, bottom), (-1, self._steps[1], -bottom, -top)):
             if not peaks.idle(high, low):
                 apart = sign * difference
-                opposed = (left * right < 0) & (np.minimum(np.abs(left), np.abs(right)) >= SHARED * np.abs(apart))
                 found += [EyeEvent("eye_movement", at, sign * height) for at, height in peaks.take(apart, samples, opposed)]
         return found
 
