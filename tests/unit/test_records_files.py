@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import math
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import pandas as pd
 import pytest
 
 from eegloop.errors import RecordingError
+from eegloop.signal import BiomarkerColumn, Grade
 from records import append, bids, tables
 from records.append import PAGE_BYTES, AppendFile, MarkerFile, RowFile, read_rows, seal_of
 from records.derivatives import hop_dtype
@@ -201,3 +204,17 @@ def test_header_and_sidecar_follow_the_stream() -> None:
     sidecar = bids.eeg_json(info, "rest", 60.0, {}, 0.0)
     assert {"TaskName", "EEGReference", "SamplingFrequency", "PowerLineFrequency", "SoftwareFilters"} <= set(sidecar)
     assert sidecar["SoftwareFilters"] == "n/a" and sidecar["EEGChannelCount"] == 3
+
+
+def test_a_row_of_any_values_and_names_is_what_its_cells_say_one_by_one() -> None:
+    """A percent sign in a name is no form, and a state that changes from row to row is written anew."""
+    columns = tuple(BiomarkerColumn(f"share%s.{i}", f"{i}%", "%", 1.0) for i in range(6))
+    written = tables.BiomarkerLines(columns)
+    values = np.array([1 / 3, math.nan, -0.0, math.inf, 1e-12, 123456789.123])
+    for grades in ([0, 0, 0, 0, 0, 0], [0, 1, 1, 1, 2, 2], [0, 0, 0, 0, 0, 0], [2, 2, 2, 2, 2, 2]):
+        row = replace(hop(1, 250, 1.0), columns=columns, values=values, grades=np.array(grades, dtype=np.uint8))
+        lines = written.lines(1.0, row).splitlines()
+        for column, value, grade, line in zip(columns, values, grades, lines, strict=True):
+            known = math.isfinite(value) and grade != Grade.INVALID
+            text, quality = (f"{value:.9g}", tables.QUALITY[Grade(grade)]) if known else (tables.NA, "invalid")
+            assert line == f"1.000000\t{column.name}\t{column.channel}\t{text}\t%\t{quality}"
