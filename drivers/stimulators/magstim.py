@@ -32,7 +32,7 @@ from drivers.stimulators.magstim_frames import (
     read_reply,
 )
 from drivers.stimulators.pulse_port import LIMITS, PulsePort
-from drivers.stimulators.serial_line import Line, SerialLine, boot_ns
+from drivers.stimulators.serial_line import Line, SerialLine, TimedLine, boot_ns
 from eegloop.errors import DeviceError
 from eegloop.stim import DeviceReport, Shot
 
@@ -61,6 +61,10 @@ ONE_AT_A_TIME = (
     "024"  # system modes of a BiStim: single, master; the others discharge both at once, or wait for another's trigger
 )
 ZERO_AGAIN_NS = 100 * MS
+QUESTION_BYTES = 3 + 24  # the longest, a Rapid's settings, with its answer
+PASSING = frozenset(
+    ("no_answer", "out_of_step", "not_understood", "bad_data", "conflict", "disarmed_itself")
+)  # over once it is off
 HOT_C = 40.0
 
 
@@ -112,12 +116,13 @@ class Magstim:
         line: Line | None = None,
         clock: Callable[[], int] = boot_ns,
     ) -> None:
-        self.readback, self.stops_alone_s, self.limits = READBACK, STOPS_ALONE_S, LIMITS
+        self.readback, self.stops_alone_s, self.limits, self.passing = READBACK, STOPS_ALONE_S, LIMITS, PASSING
         self.serial = ""
         self.model = model
         self.version = 0 if model == "rapid" else 9
         self.power_percent: int | None = None
         self.power_b_percent: int | None = None
+        self.interval: int | None = None  # of a pair, ms or 0.1 ms; 0 = both at once; a 200 tells 0
         self.mode: str | None = None  # a BiStim's system mode, as last asked for
         self.rapid: int | None = None  # a Rapid's own status byte, as last asked for
         self.error_code = ""  # a Rapid's own, source letter and two digits, "" = not told
@@ -126,9 +131,8 @@ class Magstim:
         self.trouble = ""
         self._unlock = unlock
         self._table = (mains_v, rapid_type)
-        self._line = line or SerialLine(
-            path, BAUD, "name the port of the stimulator's main unit and check its cable and your permission"
-        )
+        own = SerialLine(path, BAUD, "name the port of the stimulator's main unit and check its cable and your permission")
+        self.line = TimedLine(line or own, BAUD, clock)
         self._clock = clock
         self._buffer = bytearray()
         self._pending: deque[tuple[bytes, int]] = deque()
@@ -156,19 +160,19 @@ class Magstim:
         """
         if self.model not in MODELS:
             raise DeviceError(f"magstim: model {self.model!r}; must be one of {', '.join(MODELS)}")
-        self._line.open()
+        self.line.open()
         self._forget()
         self.trouble = ""
         self._armed_ns = self._clock()  # it may be armed, by whoever was here before
         self._start()
 
     def fileno(self) -> int:
-        return self._line.fileno()
+        return self.line.fileno()
 
     def arm(self) -> None:
         """Ask the device to arm; nothing happens without `hold` after it. Ready about 1 s later."""
         now_ns = self._clock()
-        if self._wanted_armed or self._line.fileno() < 0 or now_ns < self._silent_until_ns:
+        if self._wanted_armed or self.line.fileno() < 0 or now_ns < self._silent_until_ns:
             return
         if self.status is None or not self.status.remote:
             return
@@ -187,7 +191,7 @@ class Magstim:
         self._wanted_armed = False
         self._lease_ns = 0
         self._todo.clear()
-        if self._line.fileno() >= 0 and (now_ns - self._zeroed_ns >= ZERO_AGAIN_NS or (self._armed_ns or 0) >= self._zeroed_ns):
+        if self.line.fileno() >= 0 and (now_ns - self._zeroed_ns >= ZERO_AGAIN_NS or (self._armed_ns or 0) >= self._zeroed_ns):
             self._send(frame("EA"), awaited=now_ns >= self._silent_until_ns)
             self._zeroed_ns = now_ns
             self._ask()
@@ -195,7 +199,7 @@ class Magstim:
     def poll(self) -> DeviceReport:
         """Read what has arrived, ask what is due. Never waits, never sends a keep-alive that no lease covers."""
         now_ns = self._clock()
-        data = self._line.read()
+        data = self.line.read()
         if data is None:
             return self._lost()
         if now_ns < self._silent_until_ns:
@@ -219,10 +223,10 @@ class Magstim:
 
     def close(self) -> None:
         """Disarm, give remote control back, close. Never raises."""
-        if self._line.fileno() >= 0:
-            self._line.write(frame("EA"))
-            self._line.write(frame("R@"))
-        self._line.close()
+        if self.line.fileno() >= 0:
+            self.line.write(frame("EA"))
+            self.line.write(frame("R@"))
+        self.line.close()
         self._forget()
 
     # ---- what TMS has instead of `output` -----------------------------------------------------------------------
@@ -236,7 +240,7 @@ class Magstim:
             self.zero()
             return
         self._lease_ns = now_ns + min(max(lease_ms, 0), LONGEST_LEASE_MS) * MS
-        if now_ns - self._asked_ns >= POLL_ARMED_NS and not self._pending:
+        if now_ns - self._asked_ns >= POLL_ARMED_NS and not self._pending and self.line.clear_for(QUESTION_BYTES):
             self._ask()
 
     def set_power(self, power_percent: int) -> None:
@@ -303,11 +307,11 @@ class Magstim:
         if self.model == "bistim":
             if self.mode is None or self.power_b_percent is None:
                 return None
-            n_pulses = 0 if self.mode not in ONE_AT_A_TIME else 1 if self.power_b_percent == 0 else 2
+            n_pulses = 0 if self.mode not in ONE_AT_A_TIME or self.interval == 0 else 1 if self.power_b_percent == 0 else 2
         elif self.model == "rapid":
             n_pulses = None if self.rapid is None else int(self.rapid & (SINGLE_PULSE | ENHANCED) == SINGLE_PULSE)
-        elif self.power_b_percent:
-            n_pulses = 0  # a 200 has no second unit: this is a BiStim under the wrong name
+        elif self.power_b_percent or self.interval:
+            n_pulses = 0  # a 200 has no second unit and no interval: this is a BiStim under the wrong name
         return None if n_pulses is None else Shot(n_pulses, 0, PULSE[self.model], "normal")
 
     def set_shape(self, shot: Shot) -> None:
@@ -399,7 +403,7 @@ class Magstim:
         self._silent_until_ns = 0
         self._wanted_armed = False
         self.status = None
-        self.power_percent = self.power_b_percent = self.rapid = self.temperature_c = self.mode = None
+        self.power_percent = self.power_b_percent = self.interval = self.rapid = self.temperature_c = self.mode = None
 
     def _start(self) -> None:
         self._send(frame("EA"))
@@ -427,14 +431,14 @@ class Magstim:
 
     def _send(self, command: bytes, awaited: bool = True) -> None:
         now_ns = self._clock()
-        if not self._line.write(command):
+        if not self.line.write(command):
             return  # gone or blocked: poll finds out; a device that hears nothing disarms by itself
         if awaited:
             self._pending.append((command, now_ns))
         self._asked_ns = now_ns
 
     def _ask_what_is_due(self, now_ns: int) -> None:
-        if self._pending or now_ns < self._silent_until_ns or self._line.fileno() < 0:
+        if self._pending or now_ns < self._silent_until_ns or self.line.fileno() < 0 or not self.line.clear_for(QUESTION_BYTES):
             return
         if self._todo:
             if self._wanted_armed and now_ns >= self._lease_ns:
@@ -466,8 +470,8 @@ class Magstim:
         self._todo.clear()
         self._wanted_armed = False
         self.status = None
-        self.power_percent = self.power_b_percent = self.rapid = None
-        self._line.write(frame("EA"))
+        self.power_percent = self.power_b_percent = self.interval = self.rapid = None
+        self.line.write(frame("EA"))
         self._armed_ns = now_ns
         self._silent_until_ns = now_ns + SILENCE_NS
 
@@ -482,7 +486,9 @@ class Magstim:
             self._take_version(reply.text)
         elif reply.letter in "J\\":
             self.power_percent = int(reply.text[:3])
-            self.power_b_percent = int(reply.text[3:6]) if reply.letter == "J" else None
+            self.power_b_percent, self.interval = (
+                (int(reply.text[3:6]), int(reply.text[6:9])) if reply.letter == "J" else (None, None)
+            )
             self._settings_ns = sent_ns
         if reply.letter == "X":
             self.mode, self._mode_ns = reply.text, sent_ns
@@ -516,6 +522,7 @@ class Magstim:
             "coil_missing": not status.coil_present,
             "coil_hot": self.temperature_c is not None and self.temperature_c > HOT_C,
             "coil_replace": status.replace_coil,
+            "other_model": self.model == "200" and bool(self.power_b_percent or self.interval),
             "device_error": status.error,
             "control_lost": not status.remote,
             "supply_missing": self.rapid is not None and not self.rapid & SUPPLY,
@@ -536,13 +543,13 @@ class Magstim:
 
     def _lost(self) -> DeviceReport:
         self._forget()
-        self._line.close()
+        self.line.close()
         self._fail("unplugged")
         return DeviceReport(None, self._clock(), connected=False, armed=False, fault=self.trouble)
 
     def _report(self, now_ns: int) -> DeviceReport:
         """`output_ma` is 0 once the device has said standby since it was last told to arm, else unknown."""
-        if self._line.fileno() < 0:
+        if self.line.fileno() < 0:
             return DeviceReport(None, self._heard_ns, connected=False, armed=False, fault=self.trouble)
         off = self._armed_ns is None and self.status is not None and now_ns >= self._silent_until_ns
         return DeviceReport(0.0 if off else None, self._heard_ns, connected=True, armed=not off, fault=self.trouble)

@@ -67,6 +67,7 @@ ERRORS = {
     "coil_hot": "the coil is above 40 °C; let it cool",
     "coil_missing": "no coil is plugged in; switch off, plug it in, switch on",
     "coil_replace": "the stimulator asks for another coil; replace it",
+    "other_model": "it tells of a second unit or an interval, so it is a BiStim, not a 200; set `model: bistim` and have the program signed for it",
     "device_error": "the stimulator reports an error; read its screen",
     "supply_missing": "the Rapid's high-voltage supply is not connected; switch off, check its cable, switch on",
     "coil_not_ready": "the Rapid says its coil is not ready; check the coil's plug and its safety switch",
