@@ -9,18 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stimulator_rig import VirtualLine, fuzz, pull_cable, run, through_faults, until
 
-from drivers.stimulators.magstim import ANSWER_NS, SILENCE_NS, Magstim
-from drivers.stimulators.magstim_frames import (
-    ERRORS,
-    TRAIN_HZ,
-    OutOfStep,
-    frame,
-    least_wait_s,
-    most_on_time_s,
-    most_train_hz,
-    pulse_energy_j,
-    read_reply,
-)
+from drivers.stimulators.magstim import Magstim
+from drivers.stimulators.magstim_frames import ERRORS, OutOfStep, frame, read_reply
+from drivers.stimulators.magstim_talk import ANSWER_NS, SILENCE_NS
+from drivers.stimulators.magstim_trains import TRAIN_HZ, least_wait_s, most_on_time_s, most_train_hz, pulse_energy_j
 from eegloop.errors import DeviceError
 from simulators.stimulators import magstim as emulator
 from simulators.stimulators.wire import FAULTS, MS
