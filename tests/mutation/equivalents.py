@@ -18,7 +18,7 @@ EQUIVALENT: dict[str, str] = {
     "interlock.anchor:Anchor.move: `0`: 0 -> 1": "the wall clock is past the first second of 1970",
     "interlock.log:LogWriter._run: `0.2 if self._error else None`: condition True": "the thread looks again five times a second: more work, no other result",
     "interlock.loop:Loop._drain_signals: `4096`: 4096 -> 4097": "there are not so many signals, and what is left wakes the next turn",
-    "interlock.loop:Loop._fire_on_time: `boot_ns() < fire_ns`: Lt -> LtE": "it looks at the clock once more in the very nanosecond of the pulse",
+    "interlock.loop:Loop._fire_on_time: `boot_ns() < max(fire_ns, min(self.driver.free_ns, fire_ns + SPIN_NS))`: Lt -> LtE": "it looks at the clock once more in the very nanosecond of the pulse",
     "interlock.loop:Loop._tick: `if fault != self.judge.log_fault:`: condition True": "the same fault said again finds the judge stopped already",
     "interlock.loop:_listen: `512`: 512 -> 513": "one more may wait to be accepted",
     "control.prescription:_scalar: `loader.dispose()`: statement removed": "a loader that nobody holds is freed anyway",
