@@ -27,6 +27,7 @@ from drivers.sources.lsl_network import configure
 from eegloop.config import Config, Seat, load
 from eegloop.errors import ConfigError, EegloopError
 from eegloop.layout import Layout
+from eegloop.real_time import share_is_bounded
 from eegloop.stim import PrescriptionError
 
 LIBRARIES = ("numpy", "scipy.signal", "mne", "pylsl", "brainflow", "serial", "cryptography", "fastapi")
@@ -145,6 +146,13 @@ def _processors() -> Iterator[Finding]:
 
 
 def _priorities() -> Iterator[Finding]:
+    if not share_is_bounded():
+        yield Finding(
+            "environment", NOTE,
+            "the kernel would not take the processor back from a real-time program, so the interlock does without that priority: "
+            "under load a lease may lapse (to zero) or a pulse be skipped",
+            "set the kernel's own values again: sysctl kernel.sched_rt_period_us=1000000 kernel.sched_rt_runtime_us=950000",
+        )  # fmt: skip
     if os.geteuid() == 0:
         return
     missing = []

@@ -22,8 +22,7 @@ from interlock.device import Device
 from interlock.effects import Changed, Effect, Entry, Event, Order, Refusal, Reply
 from interlock.ledger import Book
 from interlock.limits import Rules
-from interlock.pulses import another_shot
-from interlock.refusals import LEASE_NS, MS, SILENT_NS, beyond, may_not_arm, out_of_order
+from interlock.refusals import LEASE_NS, MS, SILENT_NS, another_shot, beyond, may_not_arm, out_of_order
 from interlock.triggers import LATE_IN_A_ROW, Triggers, told
 from interlock.wire import PacketError
 

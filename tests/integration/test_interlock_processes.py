@@ -600,6 +600,7 @@ ALLOWED_OWN = {
     "eegloop.errors",
     "eegloop.kept",
     "eegloop.layout",
+    "eegloop.real_time",
     "eegloop.single",
     "eegloop.stim",
     "interlock",
