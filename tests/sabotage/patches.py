@@ -18,11 +18,14 @@ class Patch(NamedTuple):
 JUDGE = "interlock/judge.py"
 REFUSALS = "interlock/refusals.py"
 LIMITS = "interlock/limits.py"
+LOOP = "interlock/loop.py"
 LEDGER = "interlock/ledger.py"
 SCREENING = "control/screening.py"
 PHASES = "control/phases.py"
 TICK = "control/tick.py"
 ENVELOPE = "control/envelope.py"
+SET_OTHERWISE = "PULSES::test_a_stimulator_that_is_set_otherwise_is_not_armed_and_while_armed_it_trips"
+QUIET = "        quiet = near and now_ns < self.next_tick_ns + OVERDUE_NS"
 _YES_BLOCKS = (
     "            if value and item.highest == 1:\n",
     "            if value > 1 and item.highest == 1:\n",
@@ -37,26 +40,39 @@ _FREED_BY_WALL = (
 PATCHES = (
     Patch("S1", REFUSALS, "if not within(c.amplitude_ma, limit.value):", "if c.amplitude_ma > 1e9:", "JUDGE::test_a_set_above_a_limit_is_refused_and_trips"),
     Patch("S1.prescription", LIMITS, "        if not 0 <= value <= limit:\n", "        if not 0 <= value:\n", "LIMITS::test_each_hard_limit"),
-    Patch("S1.down", JUDGE, 'self._settle(f"STOP: {reason}")', "self._go_down(reason, self.rules.ramp_ma_per_s)", "JUDGE::test_stop_is_zero_at_once_and_latches"),
-    Patch("S1.ramp", JUDGE, "self._ramp(since_ns if since_ns < LONGEST_STEP_NS else LONGEST_STEP_NS)", "self._ramp(since_ns)", "JUDGE::test_a_stalled_loop_does_not_jump_up_the_ramp"),
+    Patch("S1.down", JUDGE, 'self._settle(f"STOP: {reason}")', "self._go_down(reason, self.rules.ramp_ma_per_s)", "TRIPS::test_stop_is_zero_at_once_and_latches"),
+    Patch("S1.ramp", JUDGE, "self._ramp(since_ns if since_ns < LONGEST_STEP_NS else LONGEST_STEP_NS)", "self._ramp(since_ns)", "OUTPUT::test_a_stalled_loop_does_not_jump_up_the_ramp"),
     Patch("S1.envelope", ENVELOPE, "_whole_ua(min(wanted_ma, caps[0][0]))", "_whole_ua(wanted_ma)", "ENVELOPE::test_never_above_any_limit"),
-    Patch("S2", "interlock/loop.py", 'self._do(self.judge.stop(reason or "STOP", at_ns))', "pass", "PROCESS::test_stop_socket_is_fast_and_says_what_the_device_confirmed"),
+    Patch("S2", LOOP, 'self._do(self.judge.stop(reason or "STOP", at_ns))', "pass", "PROCESS::test_stop_socket_is_fast_and_says_what_the_device_confirmed"),
     Patch("S2.packet", "interlock/wire.py", "        if b'\"stop\"' in packet:\n", "        if False:\n", "WIRE::test_a_stop_is_understood_however_broken"),
     Patch("S2.disk", "interlock/log.py", "        self._wake.set()\n\n    def fault", "        self._wake.set()\n        while self._waiting:\n            time.sleep(0.001)\n\n    def fault", "LOG::test_a_stalled_fsync_delays_nobody_and_is_a_fault_after_a_second"),
-    Patch("S3", JUDGE, "if now_ns >= self.lease_end_ns:", "if now_ns < 0:", "JUDGE::test_the_lease_ends_400_ms_after_the_newest_tick"),
-    Patch("S3.clocks", JUDGE, "> CLOCKS_PART_NS:", "> CLOCKS_PART_NS * 10**6:", "JUDGE::test_clocks_parting_trip"),
-    Patch("S3.device", "interlock/device.py", "elif self.report_ns - self.mismatch_since_ns >= MISMATCH_NS:", "elif self.report_ns < 0:", "JUDGE::test_wrong_readback_trips_after_half_a_second"),
+    Patch("S3", JUDGE, "if now_ns >= self.lease_end_ns:", "if now_ns < 0:", "TRIPS::test_the_lease_ends_400_ms_after_the_newest_tick"),
+    Patch("S3.clocks", JUDGE, "> CLOCKS_PART_NS:", "> CLOCKS_PART_NS * 10**6:", "TRIPS::test_clocks_parting_trip"),
+    Patch("S3.device", "interlock/device.py", "elif self.report_ns - self.mismatch_since_ns >= MISMATCH_NS:", "elif self.report_ns < 0:", "TRIPS::test_wrong_readback_trips_after_half_a_second"),
     Patch("S3.alone", "simulators/stimulators/simulated.py", "if self.armed and now_ns >= self.lease_end_ns:", "if False:", "DEVICE::test_its_own_lease_ends_and_disarms"),
     Patch("S3.service", "daemon/seat.py", "DEADLINE_S = 0.25", "DEADLINE_S = 1e9", "LATE::test_a_late_tick_renews_no_lease"),
     Patch("S4", "control/watch.py", "if int(biomarkers.grades[column]) != Grade.GOOD:", "if False:", "WATCH::test_only_good_moves_a_dose"),
     Patch("S5", JUDGE, "self.level_ma == 0.0 and not self.account.paid_for(self.rules, self.target_ma, SLICE_LEFT_MS / 2)", "False", "LEDGER::test_nothing_is_given_before_its_debit_is_on_the_disk"),
     Patch("S5.counts", LEDGER, "sum(ago_s < DAY_S for ago_s in begun)", "0", "LEDGER::test_sessions_a_day_are_counted_over_rolling_24_hours"),
-    Patch("S5.session", "interlock/account.py", "if time_left_ms - LONGEST_STEP_NS / MS <= down_s * 1000:", "if False:", "JUDGE::test_session_time_ends_with_the_planned_ramp_inside_it"),
+    Patch("S5.session", "interlock/account.py", "if time_left_ms - LONGEST_STEP_NS / MS <= down_s * 1000:", "if False:", "OUTPUT::test_session_time_ends_with_the_planned_ramp_inside_it"),
     Patch("S5.damage", LEDGER, "        book.fault = str(error) or type(error).__name__\n", "        pass\n", "LEDGER::test_a_damaged_ledger_is_found"),
     Patch("S5.anchor", "interlock/anchor.py", 'return here and', 'return True or', "ANCHOR::test_a_ledger_restored_from_a_copy_is_refused"),
     Patch("S5.code", REFUSALS, "(number == given + 1, ", "(True, ", "CODE::test_a_code_for_another_session_or_another_dose"),
-    Patch("S11", "interlock/pulses.py", "        if not value <= limit:\n", "        if False:\n", "PULSES::test_what_is_above_the_table_is_refused_whole"),
-    Patch("H21", "interlock/triggers.py", "        if not since_ns >= self.period_ns:\n", "        if False:\n", "PULSES::test_sooner_than_the_rate_is_a_trip"),
+    Patch("S5.code", REFUSALS, "(dose_uc == given_uc, ", "(True, ", "CODE::test_a_code_for_another_session_or_another_dose"),
+    Patch("S11", "interlock/pulses.py", "        if not value <= limit:\n", "        if False:\n", "SIGNABLE::test_what_is_above_the_table_is_refused_whole"),
+    Patch("S11.shot", REFUSALS, "        or another_shot(rules.pulses, device.shot, rules.worn)\n", "", SET_OTHERWISE),
+    Patch("S11.shot", JUDGE, "if (other := another_shot(self.rules.pulses, device.shot)) is not None:", "if False and (other := another_shot(self.rules.pulses, device.shot)) is not None:", SET_OTHERWISE),
+    Patch("S11.shot", REFUSALS, 'in ("burst_pulses", "burst_millihz", "waveform", "current"):', 'in ("burst_pulses", "burst_millihz", "waveform"):', SET_OTHERWISE),
+    Patch("S11.shot", REFUSALS, 'in ("burst_pulses", "burst_millihz", "waveform", "current"):', 'in ("burst_pulses", "burst_millihz", "current"):', SET_OTHERWISE),
+    Patch("S11.shot", REFUSALS, "another_shot(rules.pulses, device.shot, rules.worn)", "another_shot(rules.pulses, device.shot)", "PULSES::test_of_a_real_stimulator_nothing_is_fired_that_it_has_not_told"),
+    Patch("S11.shot", JUDGE, " and (self.device.shot is not None or not self.rules.worn)\n", "\n", "PULSES::test_of_a_real_stimulator_nothing_is_fired_that_it_has_not_told"),
+    Patch("S11.shot", "interlock/pulses.py", '"session_pulses", "waveform", "current",', '"session_pulses",', "SIGNABLE::test_a_whitelisted_protocol_goes_by_exact_match"),
+    Patch("S11.quiet", LOOP, QUIET, "        quiet = near", "QUIET::test_the_quiet_ends_whatever_pulses_are_asked_for"),
+    Patch("S11.quiet", LOOP, QUIET, "        quiet = near", "TURNS::test_a_tick_long_overdue_is_made_also_near_a_pulse"),
+    Patch("S11.quiet", LOOP, QUIET, "        quiet = False", "LOOP::test_near_a_pulse_everybody_is_heard_and_nothing_else_is_begun"),
+    Patch("S11.quiet", LOOP, "min(due_ns, fire_ns - QUIET_NS)", "due_ns", "TURNS::test_a_pulse_is_waited_for_in_quiet"),
+    Patch("S11.quiet", LOOP, "            while boot_ns() < fire_ns:\n                pass\n", "", "TURNS::test_near_a_pulse_is_from_exactly_the_quiet_on_and_spun_for_at_the_end"),
+    Patch("H21", "interlock/triggers.py", "(begins or since_ns >= self.period_ns,", "(True,", "PULSES::test_sooner_than_the_rate_is_a_trip"),
     Patch("H22", "interlock/triggers.py", "ready and now_ns - at_ns <= ON_TIME_NS and", "ready and", "PULSES::test_within_a_millisecond_or_skipped_and_counted"),
     Patch("S6", REFUSALS, "(not judge.log_fault, ", "(True, ", "JUDGE::test_arm_needs_the_audit_log"),
     Patch("S6.recording", PHASES, "    if not inputs.recording_ok:\n        return stop(", "    if False:\n        return stop(", "SESSION::test_no_record_no_stimulation"),
@@ -72,7 +88,7 @@ PATCHES = (
     Patch("D4.signature", "interlock/signed.py", "if not verify(public_key, message, signature):", "if False:", "SIGNED::test_altered_after_signing"),
     Patch("D4.certificate", "interlock/keys.py", 'own = {key: {**entry, "scope": SIMULATED} for', "own = {key: entry for", "CERTIFIED::test_a_key_that_nobody_certified_signs_for_the_simulated_one_only"),
     Patch("D4.certificate", "interlock/keys.py", "if not verify(pinned, DOMAIN + payload,", "if False and not verify(pinned, DOMAIN + payload,", "CERTIFIED::test_another_sites_list_is_refused"),
-    Patch("D2.closure", "interlock/wire.py", "import json\n", "import http.client\nimport json\n", "PROCESS::test_import_closure_is_the_allow_list"),
+    Patch("D2.closure", "interlock/wire.py", "import json\n", "import http.client\nimport json\n", "PROGRAM::test_import_closure_is_the_allow_list"),
     Patch("H1", REFUSALS, "if not within(c.amplitude_ma, limit.value):", "if c.amplitude_ma / 1000 > limit.value:", "JUDGE::test_a_set_above_a_limit_is_refused_and_trips"),
     Patch("H2", "drivers/stimulators/amplitude.py", "Peak.of_peak(value, unit).value / 2", "Peak.of_peak(value, unit).value", "P24::test_amplitudes_are_peaks_and_pulses_are_balanced"),
     Patch("H3", LEDGER, *_FREED_BY_WALL),
@@ -92,7 +108,7 @@ PATCHES = (
     Patch("H18", SCREENING, "        if score(answer) >= MANIA_POSITIVE:\n", "        if False:\n", "SCREENING::test_scores_that_hold"),
     Patch("H19", "control/questions.py", "return Alert(finding, escalated(finding, raised_s, taken_s, now_s),", "return Alert(finding, 0,", "ANSWERS::test_an_alert_that_nobody_takes_goes_on_to_the_next_contact_and_says_so"),
     Patch("H20", SCREENING, '        if value_of(answer, "lesion"):\n', "        if False:\n", "SCREENING::test_scores_that_hold"),
-    Patch("H23", JUDGE, "        if report.fault:\n            self._trip", "        if False:\n            self._trip", "JUDGE::test_device_fault_trips"),
+    Patch("H23", JUDGE, "        if report.fault:\n            self._trip", "        if False:\n            self._trip", "TRIPS::test_device_fault_trips"),
     Patch("H24", "dsp/pipeline.py", "elif gap > self._longest_bridge or self._restart or not first_is_clean:", "elif self._restart or not first_is_clean:", "PIPELINE::test_a_long_gap_or_a_new_segment_starts_the_filters_anew"),
     Patch("H26", "daemon/mqtt.py", '    if name.strip().lower() != "stop":\n', "    if False:\n", "MQTT::test_what_does_not"),
     Patch("H27", "daemon/web/access.py", 'if not hmac.compare_digest(proof, self._proof(f"{kind}.{issued_s}.{number}")):', "if False:", "ACCESS::test_no_single_changed_character_passes"),
@@ -101,7 +117,7 @@ PATCHES = (
     Patch("H31", SCREENING, *_YES_BLOCKS),
     Patch("H33", SCREENING, *_YES_BLOCKS),
     Patch("H14", "dsp/signature.py", "    clear = (better >= BETTER) &", "    clear = (better < 0) &", "SIGNATURE::test_swapped_channels_are_refused_until_they_are_put_right"),
-    Patch("H25", "control/questions.py", "    if not before or before[-1].digest == now.digest:\n", "    if True:\n", "ANSWERS::test_an_update_in_the_middle_of_a_course_waits_for_a_clinician"),
+    Patch("H25", "control/questions.py", "    if not before or before[-1].digest == now.digest:\n", "    if True:\n", "COURSE::test_an_update_in_the_middle_of_a_course_waits_for_a_clinician"),
     Patch("H29", "control/wording.py", "    return WITHHELD if claims(text) else text\n", "    return text\n", "WORDING::test_what_would_be_too_much_is_found_and_withheld"),
     Patch("H32", "control/alarm_board.py", "if now_s - one.last_s <= FLICKER_S}", "if now_s - one.last_s < 0.5}", "BOARD::test_what_flickers_is_one_alarm_that_says_how_often_it_came_back"),
     Patch("H34", "dsp/pipeline.py", "                self._skip(stop - start, Code.STIMULATION, chunk, rows)\n", "                self._feed(data[:, start:stop], chunk, rows)\n", "PIPELINE::test_unclean_samples_are_never_looked_at"),
