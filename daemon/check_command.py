@@ -21,6 +21,7 @@ from daemon.certify import certify
 from daemon.findings import MEND, NOTE, OK, Finding
 from daemon.installation import check_names
 from daemon.processes import NICE_INTERLOCK
+from daemon.pulse_spacing import too_often
 from daemon.serial_ports import SYS, SerialPort, bluetooth_adapters, describe, serial_ports
 from drivers.sources.brainflow import boards
 from drivers.sources.lsl_network import configure
@@ -362,3 +363,6 @@ def _prescription(seat: Seat, layout: Layout) -> Iterator[Finding]:
         yield Finding(
             "config", OK, f"seat {seat.id}: prescription {signed.id} ({signed.authority}) holds for {days:.1f} days more"
         )
+        why, what_to_do = too_often(signed, seat.line, {choice.kind: choice.settings for choice in seat.biomarkers})
+        if why:
+            yield Finding("config", NOTE, f"seat {seat.id}: prescription {signed.id}: {why}", what_to_do)

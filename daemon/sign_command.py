@@ -14,7 +14,9 @@ from control.prescription import parse_yaml, public_key, sign, signed_prescripti
 from control.schema import FIELDS
 from control.start_code import sign_start_code
 from daemon.build import write_private
+from daemon.pulse_spacing import too_often
 from eegloop.errors import SetupError
+from eegloop.line import LineSettings
 from eegloop.stim import Authority, Prescription, PrescriptionError
 
 
@@ -81,8 +83,9 @@ def sign_file(source: Path, keys: Sequence[Path], out: Path | None, passphrase_f
         prescription = parse_yaml(read_text(source))
     except PrescriptionError as error:
         raise SetupError(f"{source}: {error}") from None
+    told = "\n".join((summary(prescription), *_warnings(prescription)))
     if not keys:
-        return f"{summary(prescription)}\nValid. Not signed: name a private key with --key."
+        return f"{told}\nValid. Not signed: name a private key with --key."
     seeds = _seeds(keys, passphrase_files)
     _enough(prescription, seeds, [name_beside(path) for path in keys])
     target = out or source.with_suffix(".json")
@@ -90,7 +93,13 @@ def sign_file(source: Path, keys: Sequence[Path], out: Path | None, passphrase_f
         raise SetupError(f"{target}: would overwrite what was written by hand; name another file with --out")
     write_private(target, sign(prescription, seeds))
     signers = ", ".join(public_key(seed).hex()[:16] + "..." for seed in seeds)
-    return f"{summary(prescription)}\nSigned with {signers}: {target}"
+    return f"{told}\nSigned with {signers}: {target}"
+
+
+def _warnings(prescription: Prescription) -> list[str]:
+    """What may be signed and will not work as it is meant. Nothing that is unsafe: that is refused."""
+    why, what_to_do = too_often(prescription, LineSettings(), {})  # the seat's own line is not known here
+    return [f"Warning: {why}; {what_to_do}."] if why else []
 
 
 def start_code_file(
