@@ -172,6 +172,41 @@ def test_an_alert_that_nobody_takes_goes_on_to_the_next_contact_and_says_so(desk
     assert "alert" in events and "alert_escalated" in events
 
 
+def test_the_rest_of_a_form_that_was_cut_short_raises_no_second_alert(desk: Desk) -> None:
+    """Pain is sent at once and stops; the form is then filled in whole and says it again. Who was called is not called for it anew."""
+    items = FORMS["during"].item_ids
+
+    def during(*asked: str, **values: int) -> None:
+        desk.book.answer("during", [values.get(item, 0) if item in (asked or items) else None for item in items], "Ann")
+
+    def alerts() -> list[tuple[str, str, int]]:
+        desk.found("stopped")
+        return [(event, body["item"], body["step"]) for event, body in desk.said]
+
+    raised = [("alert", "pain", 0)]
+    during("pain", pain=8)
+    assert alerts() == raised
+    desk.clock.s += 20.0
+    during("pain", "tingling", pain=8, tingling=1)
+    assert alerts() == raised, "cut short again"
+    desk.clock.s += 20.0
+    during(pain=9, confusion=1)
+    assert alerts() == (raised := [*raised, ("alert", "confusion", 0)]), "what is new in it is"
+    assert [alert.finding.item for alert in desk.book.asked.alerts] == ["confusion", "pain"]
+    assert {(level, item) for level, form, item in desk.found("stopped") if form == "during"} >= {
+        (Level.STOP, "pain"),
+        (Level.HOLD, "pain"),
+    }, "each answer holds by itself"
+    desk.clock.s += ESCALATE_S["now"] - 40.0
+    assert alerts() == (raised := [*raised, ("alert_escalated", "pain", 1)]), "its time runs from when it was first said"
+    desk.note("seen", "during", "pain")
+    assert ("alert_taken", "pain", 0) in alerts() and alerts().count(("alert_taken", "pain", 0)) == 1
+    before = len(desk.said)
+    desk.clock.s += 60.0
+    during(pain=8)
+    assert ("alert", "pain", 0) in alerts()[before:], "said again after a whole form it is another report"
+
+
 def test_only_the_clinics_signed_note_for_this_person_releases(desk: Desk) -> None:
     desk.all_well()
     desk.book.answer("after", [0, 5, 1, 0, 0], "Ann")
