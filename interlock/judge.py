@@ -206,6 +206,7 @@ class Judge:
         done = self.triggers.done(now_ns) if self.triggers is not None else None
         if self.triggers is not None and done is not None:
             trigger, error_ns = done
+            self.last_pulse_ns = trigger.deadline_ns + max(0, error_ns)
             self._effects += told(trigger, "late" if self.triggers.late_in_a_row > 0 else "fired", error_ns // 1000)
             if self.triggers.late_in_a_row == LATE_IN_A_ROW:
                 self._effects.append(Event("phase_locking_ended", {"late": self.triggers.late}))

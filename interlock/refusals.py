@@ -138,17 +138,17 @@ def beyond(judge: Judge, c: StimCommand) -> Refusal | None:
         return _no_such_pulse(judge, c)
     if c.kind != "set":
         return None
-    if c.block == Block.SENSE and c.amplitude_ma != 0.0:
-        return Refusal("amplitude_ma", plain(c.amplitude_ma), 0.0, "interlock", "a sense block gives nothing")
-    limit = tightest(judge)
-    if not within(c.amplitude_ma, limit.value):
-        reason = f"amplitude_ma {c.amplitude_ma} is not from 0 to {limit.value} mA ({limit.set_by})"
-        return Refusal("amplitude_ma", plain(c.amplitude_ma), limit.value, limit.set_by, reason)
-    signed_hz = judge.rules.frequency_hz
-    if c.block == Block.STIMULATE and not abs(c.frequency_hz - signed_hz) <= FREQUENCY_TOLERANCE_HZ:
-        reason = f"frequency_hz {c.frequency_hz} is not the signed {signed_hz} Hz"
-        return Refusal("frequency_hz", plain(c.frequency_hz), signed_hz, "prescription", reason)
-    return None
+    limit, signed_hz = tightest(judge), judge.rules.frequency_hz
+    return first(
+        (c.block != Block.SENSE or c.amplitude_ma == 0.0,
+         "amplitude_ma", plain(c.amplitude_ma), 0.0, "interlock", "a sense block gives nothing"),
+        (within(c.amplitude_ma, limit.value),
+         "amplitude_ma", plain(c.amplitude_ma), limit.value, limit.set_by,
+         f"amplitude_ma {c.amplitude_ma} is not from 0 to {limit.value} mA ({limit.set_by})"),
+        (c.block != Block.STIMULATE or abs(c.frequency_hz - signed_hz) <= FREQUENCY_TOLERANCE_HZ,
+         "frequency_hz", plain(c.frequency_hz), signed_hz, "prescription",
+         f"frequency_hz {c.frequency_hz} is not the signed {signed_hz} Hz"),
+    )  # fmt: skip
 
 
 def _no_such_pulse(judge: Judge, c: StimCommand) -> Refusal | None:

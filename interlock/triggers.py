@@ -67,11 +67,14 @@ class Triggers:
     def period_ns(self) -> int:
         return 1_000_000 * MS // self.program.train_millihz
 
+    def _begins(self, deadline_ns: int) -> bool:
+        """A pulse at this time begins a train; otherwise it goes on with one."""
+        return self.last_ns is None or deadline_ns - self.last_ns >= self.program.interval_ms * MS
+
     def beyond(self, deadline_ns: int) -> Refusal | None:
         """The limit that a pulse at this time would break: whoever asks for it has lost count, which trips."""
         program, burst = self.program, self.program.burst_pulses
-        since_ns = deadline_ns - self.last_ns if self.last_ns is not None else program.interval_ms * MS
-        begins = since_ns >= program.interval_ms * MS  # a train; otherwise it goes on with one
+        begins, since_ns = self._begins(deadline_ns), deadline_ns - (self.last_ns or 0)
         train, lasts_ns = (self.in_train + 1) * burst, deadline_ns - self.train_ns + self.period_ns
         return first(
             (self.given + burst <= self.most,
@@ -87,12 +90,14 @@ class Triggers:
         )  # fmt: skip
 
     def untimely(self, deadline_ns: int, now_ns: int) -> Refusal | None:
-        """Why this one cannot be kept to its time; refused without a trip."""
+        """Why this one cannot be kept to its time; refused without a trip. After one that was late the pause begins when it was given."""
+        pauses = self.last_ns is not None and self._begins(deadline_ns)
+        free_ns = self.free_ns + (self.program.interval_ms * MS - self.period_ns if pauses else 0)
         return first(
             (self.late_in_a_row < LATE_IN_A_ROW,
              "deadline_ns", self.late_in_a_row, LATE_IN_A_ROW, "interlock", "three pulses in a row were late; arm again"),
-            (deadline_ns >= self.free_ns,
-             "deadline_ns", deadline_ns, self.free_ns, "interlock", "too soon after the last pulse; pause first"),
+            (deadline_ns >= free_ns,
+             "deadline_ns", deadline_ns, free_ns, "interlock", "too soon after the last pulse; pause first"),
             (self.waiting is None and self.written is None,
              "deadline_ns", deadline_ns, "one at a time", "interlock", "another pulse waits"),
             (deadline_ns <= now_ns + AHEAD_NS,
@@ -124,7 +129,7 @@ class Triggers:
     def _count(self, deadline_ns: int) -> None:
         """Counted before it is written: a crash in between has given it."""
         self.given += self.program.burst_pulses
-        if self.last_ns is None or deadline_ns - self.last_ns >= self.program.interval_ms * MS:
+        if self._begins(deadline_ns):
             self.trains += 1
             self.in_train = 0
             self.train_ns = deadline_ns

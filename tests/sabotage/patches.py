@@ -38,7 +38,7 @@ _FREED_BY_WALL = (
 )
 
 PATCHES = (
-    Patch("S1", REFUSALS, "if not within(c.amplitude_ma, limit.value):", "if c.amplitude_ma > 1e9:", "JUDGE::test_a_set_above_a_limit_is_refused_and_trips"),
+    Patch("S1", REFUSALS, "(within(c.amplitude_ma, limit.value),", "(c.amplitude_ma <= 1e9,", "JUDGE::test_a_set_above_a_limit_is_refused_and_trips"),
     Patch("S1.prescription", LIMITS, "        if not 0 <= value <= limit:\n", "        if not 0 <= value:\n", "LIMITS::test_each_hard_limit"),
     Patch("S1.down", JUDGE, 'self._settle(f"STOP: {reason}")', "self._go_down(reason, self.rules.ramp_ma_per_s)", "TRIPS::test_stop_is_zero_at_once_and_latches"),
     Patch("S1.ramp", JUDGE, "self._ramp(since_ns if since_ns < LONGEST_STEP_NS else LONGEST_STEP_NS)", "self._ramp(since_ns)", "OUTPUT::test_a_stalled_loop_does_not_jump_up_the_ramp"),
@@ -72,11 +72,13 @@ PATCHES = (
     Patch("S11.quiet", LOOP, QUIET, "        quiet = False", "LOOP::test_near_a_pulse_everybody_is_heard_and_nothing_else_is_begun"),
     Patch("S11.quiet", LOOP, "min(due_ns, fire_ns - QUIET_NS)", "due_ns", "TURNS::test_a_pulse_is_waited_for_in_quiet"),
     Patch("S11.quiet", LOOP, "            while boot_ns() < fire_ns:\n                pass\n", "", "TURNS::test_near_a_pulse_is_from_exactly_the_quiet_on_and_spun_for_at_the_end"),
+    Patch("S11", "interlock/triggers.py", "(self.program.interval_ms * MS - self.period_ns if pauses else 0)", "0", "TRAINS::test_the_pause_runs_from_when_a_late_pulse_was_given"),
+    Patch("S11", JUDGE, "            self.last_pulse_ns = trigger.deadline_ns + max(0, error_ns)\n", "", "TRAINS::test_arming_again_the_pause_runs_from_when_a_late_pulse_was_given"),
     Patch("H21", "interlock/triggers.py", "(begins or since_ns >= self.period_ns,", "(True,", "PULSES::test_sooner_than_the_rate_is_a_trip"),
     Patch("H22", "interlock/triggers.py", "ready and now_ns - at_ns <= ON_TIME_NS and", "ready and", "PULSES::test_within_a_millisecond_or_skipped_and_counted"),
     Patch("S6", REFUSALS, "(not judge.log_fault, ", "(True, ", "JUDGE::test_arm_needs_the_audit_log"),
     Patch("S6.recording", PHASES, "    if not inputs.recording_ok:\n        return stop(", "    if False:\n        return stop(", "SESSION::test_no_record_no_stimulation"),
-    Patch("S7", REFUSALS, "if c.block == Block.SENSE and c.amplitude_ma != 0.0:", "if False:", "JUDGE::test_sense_is_zero_and_leaves_the_ceiling_alone"),
+    Patch("S7", REFUSALS, "(c.block != Block.SENSE or c.amplitude_ma == 0.0,", "(True,", "JUDGE::test_sense_is_zero_and_leaves_the_ceiling_alone"),
     Patch("S7.windows", "control/exposure.py", "clean_from_s=math.inf, commanded_s=t_s)", "commanded_s=t_s)", "EXPOSURE::test_after_a_command_nothing_is_clean_until_zero_is_confirmed_after_it"),
     Patch("S8", JUDGE, "            self.ceiling_ma = c.amplitude_ma\n", "            pass\n", "JUDGE::test_lower_only_ceiling_only_falls_also_over_arming_again"),
     Patch("S8.session", TICK, "    if prescription.authority == Authority.LOWER_ONLY:\n", "    if False:\n", "SESSION::test_lower_only_never_rises_again"),
@@ -89,7 +91,7 @@ PATCHES = (
     Patch("D4.certificate", "interlock/keys.py", 'own = {key: {**entry, "scope": SIMULATED} for', "own = {key: entry for", "CERTIFIED::test_a_key_that_nobody_certified_signs_for_the_simulated_one_only"),
     Patch("D4.certificate", "interlock/keys.py", "if not verify(pinned, DOMAIN + payload,", "if False and not verify(pinned, DOMAIN + payload,", "CERTIFIED::test_another_sites_list_is_refused"),
     Patch("D2.closure", "interlock/wire.py", "import json\n", "import http.client\nimport json\n", "PROGRAM::test_import_closure_is_the_allow_list"),
-    Patch("H1", REFUSALS, "if not within(c.amplitude_ma, limit.value):", "if c.amplitude_ma / 1000 > limit.value:", "JUDGE::test_a_set_above_a_limit_is_refused_and_trips"),
+    Patch("H1", REFUSALS, "(within(c.amplitude_ma, limit.value),", "(c.amplitude_ma / 1000 <= limit.value,", "JUDGE::test_a_set_above_a_limit_is_refused_and_trips"),
     Patch("H2", "drivers/stimulators/amplitude.py", "Peak.of_peak(value, unit).value / 2", "Peak.of_peak(value, unit).value", "P24::test_amplitudes_are_peaks_and_pulses_are_balanced"),
     Patch("H3", LEDGER, *_FREED_BY_WALL),
     Patch("H4", "simulators/stimulators/simulated.py", "if self.armed and now_ns >= self.lease_end_ns:", "if False:", "DEVICE::test_its_own_lease_ends_and_disarms"),

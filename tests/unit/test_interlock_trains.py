@@ -33,6 +33,50 @@ def test_the_pause_is_the_signed_one() -> None:
     assert coil.at(last_ns + 5_000 * MS)["outcome"] == "fired" and triggers.trains == 2 and triggers.in_train == 1
 
 
+def test_the_pause_runs_from_when_a_late_pulse_was_given() -> None:
+    """A write that was held up for 700 ms: the pulses of the next train come no sooner after it than signed."""
+    coil = Coil({"train_pulses": 2}).ready()
+    start_ns = coil.now_ns + 10 * MS
+    coil.at(start_ns)
+    coil.write_takes_ns = 700 * MS
+    assert coil.at(start_ns + 100 * MS)["outcome"] == "late"
+    coil.write_takes_ns = 0
+    given_ns = start_ns + 800 * MS
+    coil.pass_ms(4_500)
+    triggers = coil.judge.triggers
+    assert triggers is not None and triggers.beyond(given_ns + 4_999 * MS) is None, "the count of it is kept"
+    for too_soon_ns in (start_ns + 5_100 * MS, given_ns + 5_000 * MS - 1):
+        refused = triggers.untimely(too_soon_ns, coil.now_ns + 1_000 * MS)
+        assert refused is not None and refused.limit == given_ns + 5_000 * MS and "pause first" in refused.reason
+    coil.pass_ms(700)
+    assert coil.at(given_ns + 5_000 * MS)["outcome"] == "fired" and triggers.trains == 2
+    assert triggers.untimely(given_ns + 5_100 * MS, coil.now_ns) is None, "within the train its rate is what counts"
+    assert triggers.untimely(given_ns + 10_000 * MS, given_ns + 9_000 * MS) is None, "and one on time begins its pause itself"
+
+
+def test_arming_again_the_pause_runs_from_when_a_late_pulse_was_given() -> None:
+    coil = Coil({"train_pulses": 2}).ready()
+    at_ns = coil.now_ns + 10 * MS
+    coil.write_takes_ns = 700 * MS
+    assert coil.at(at_ns)["outcome"] == "late"
+    coil.write_takes_ns = 0
+    coil.rearm_after(4_000)
+    given_ns = at_ns + 700 * MS
+    coil.pass_ms(500)
+    answer = coil.ask(given_ns + 5_000 * MS - 1)
+    assert answer is not None and answer["limit"] == given_ns + 5_000 * MS and "pause first" in answer["reason"]
+    assert coil.ask(given_ns + 5_000 * MS) is None and coil.mode == "armed"
+
+
+@pytest.mark.parametrize(("write_takes_us", "later_us"), [(-200, 0), (0, 0), (900, 900), (3_000, 3_000)])
+def test_a_pulse_counts_from_when_it_was_given_and_never_from_before_its_time(write_takes_us: int, later_us: int) -> None:
+    coil = Coil().ready()
+    coil.write_takes_ns = write_takes_us * 1000
+    deadline_ns = coil.now_ns + 10 * MS
+    coil.at(deadline_ns)
+    assert coil.judge.last_pulse_ns == deadline_ns + later_us * 1000
+
+
 def test_a_slow_train_is_no_longer_than_its_time() -> None:
     coil = Coil({"train_pulses": 20}).ready()  # 2 s
     start_ns = coil.now_ns + 10 * MS
