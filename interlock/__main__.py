@@ -71,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
     judge = Judge(limits, arguments.stimulator, driver.readback, book, boot_ns())
     judge.wire_ns = round(getattr(driver, "wire_s", 0.0) * 1e9)
     if limits.pulses is not None and hasattr(driver, "prescribe"):
-        driver.prescribe(limits.pulses)  # a pulse has the power that was set before it
+        driver.prescribe(limits.pulses, judge.write_at_ns)  # a pulse has the power that was set before it, and the wire to itself
     go_first()
     log = LogWriter(folder / "interlock.log")
     ledger = LogWriter(folder / "ledger.log", anchor.move if anchor is not None else None)

@@ -47,10 +47,12 @@ def boot_ns() -> int:
 class Driver(Protocol):
     """What the loop needs of a stimulator driver (eegloop.ports.Stimulator says more).
 
-    `fire` gives one pulse or burst; only drivers that state a limit `intensity_percent` have it, others are never told to.
+    `fire` gives one pulse or burst; only drivers that state a limit `intensity_percent` have it, others are never told to. They also
+    have `free_ns`: until when what they wrote before is on the wire, so that a pulse written now would begin then; 0 = at once.
     """
 
     serial: str
+    free_ns: int
     limits: tuple[Limit, ...]
 
     def connect(self) -> None: ...
@@ -178,7 +180,7 @@ class Loop:
         if fire_ns is None or fire_ns - boot_ns() > QUIET_NS:
             return False
         if fire_ns - boot_ns() <= SPIN_NS:
-            while boot_ns() < fire_ns:
+            while boot_ns() < max(fire_ns, min(self.driver.free_ns, fire_ns + SPIN_NS)):  # a busy wire makes it late: skipped
                 pass
             self._do(self.judge.shoot(boot_ns()))
         return True
@@ -300,8 +302,9 @@ class Loop:
         elif order.do == "disarm":
             self.driver.disarm()
         elif order.do == "fire":
+            free_ns = self.driver.free_ns
             self.driver.fire()
-            self._do(self.judge.fired(boot_ns()))
+            self._do(self.judge.fired(max(boot_ns(), free_ns)))
         else:
             self.driver.zero()
         if self.device_fd >= 0 and self.driver.fileno() < 0:

@@ -28,6 +28,7 @@ class Paper:
 
     def __init__(self) -> None:
         self.serial = ""
+        self.free_ns = 0
         self.limits: tuple[Limit, ...] = (*DEVICE, *PULSES)
         self.told: list[Any] = []
         self.said = DeviceReport(output_ma=0.0, t_ns=0, connected=True, armed=False, fault="")

@@ -550,7 +550,7 @@ def test_power_is_set_before_any_pulse(machine: Machine, monkeypatch: pytest.Mon
 
     def with_power(settings: Any, path: str) -> Any:
         driver = built(settings, path)
-        driver.prescribe = told.append  # type: ignore[attr-defined]
+        driver.prescribe = lambda *signed: told.extend(signed)  # type: ignore[attr-defined]
         driver.limits = (*driver.limits, Limit("intensity_percent", 100.0, "%", "device"))
         return driver
 
@@ -559,7 +559,8 @@ def test_power_is_set_before_any_pulse(machine: Machine, monkeypatch: pytest.Mon
     presser.start()
     assert process.main(machine.argv()) == 0
     presser.join()
-    assert told == [program]
+    signed, next_pulse_ns = told
+    assert signed == program and next_pulse_ns() is None
 
 
 def test_the_launcher_puts_our_directory_behind_the_standard_librarys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -249,6 +249,39 @@ def test_near_a_pulse_is_from_exactly_the_quiet_on_and_spun_for_at_the_end(pulsi
     assert pulsing.log.of("pulse")[0]["outcome"] == "fired"
 
 
+@pytest.mark.parametrize(("busy_ns", "late"), [(1, False), (MS - 1000, False), (MS + 1000, True), (9 * MS, True)])
+def test_a_pulse_waits_for_the_wire_and_is_skipped_when_that_makes_it_late(pulsing: Still, busy_ns: int, late: bool) -> None:
+    """A question of the driver is still on the wire: what waits behind it counts, and the wait for it has an end."""
+    pulsing.armed()
+    pulsing.judge.triggers = triggers = Triggers(make_program(), 0, 0, 10)
+    triggers.paid = 10
+    pulsing.driver.told.clear()
+    fire_ns = pulsing.now_ns + SPIN_NS
+    triggers.take(1, fire_ns)
+    pulsing.driver.free_ns = fire_ns + busy_ns
+    pulsing.look_ns = 100
+    assert pulsing.loop._fire_on_time() is True
+    pulsing.look_ns = 0
+    (said,) = pulsing.log.of("pulse")
+    if late:
+        assert pulsing.driver.told == [] and (said["outcome"], triggers.skipped) == ("skipped", 1)
+        assert pulsing.now_ns <= fire_ns + SPIN_NS + 1000
+    else:
+        assert pulsing.driver.told == ["fire"] and triggers.fired == 1
+        assert busy_ns // 1000 <= said["error_us"] <= busy_ns // 1000 + 1
+
+
+def test_a_pulse_ordered_behind_other_bytes_is_counted_from_when_they_are_through(pulsing: Still) -> None:
+    pulsing.armed()
+    pulsing.judge.triggers = triggers = Triggers(make_program(), 0, 0, 10)
+    triggers.paid = 10
+    triggers.take(1, pulsing.now_ns)
+    pulsing.driver.free_ns = pulsing.now_ns + 3 * MS
+    pulsing.loop._do(pulsing.judge.shoot(pulsing.now_ns))
+    (said,) = pulsing.log.of("pulse")
+    assert said == {"sequence": 1, "outcome": "late", "error_us": 3_000}
+
+
 def test_only_what_is_ready_is_heard(still: Still) -> None:
     still.device()
     still.loop.next_tick_ns = still.now_ns + 1

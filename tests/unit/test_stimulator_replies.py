@@ -121,7 +121,8 @@ CASES = [
     Case("magstim", "status bit 4", "coil_replace", be(replace_coil=True)),
     Case("magstim", "status bit 5 (bit 6: fatal)", "device_error", be(error=True, fatal=True)),
     Case("magstim", "status bit 5, and the answer to `I`", "device_error", be(error=True, error_code="C12"), "rapid"),
-    Case("magstim", "status bit 7 off", "control_lost", answer(checked("J", b"\x0a050000010"))),
+    Case("magstim", "status bit 7 off", "control_lost", answer(checked("J", b"\x0a050000000"))),
+    Case("magstim", "`J` with a second power or an interval from a 200", "other_model", answer(checked("J", b"\x8c030000010"))),
     Case("magstim", "Rapid status bit 4 off", "supply_missing", be(supply_connected=False), "rapid"),
     Case("magstim", "Rapid status bit 5 off", "coil_not_ready", be(coil_ready=False), "rapid"),
     Case("magstim", "temperature above 40.0 °C", "coil_hot", be(temperature_tenths=[412, 240])),
@@ -136,6 +137,8 @@ CASES = [
     Case(
         "magventure", "type 01 with another amplitude, unasked", "amplitude_changed", lambda _d, line: line.device.turn_knob(80)
     ),  # type: ignore[attr-defined]
+    Case("magventure", "status bits 0-3 with another mode or waveform while enabled", "settings_changed", be(waveform=0)),
+    Case("magventure", "no answer to `09 00`, but to others", "no_configuration", be(_configure=lambda _data: None)),
     Case("magventure", "the port is gone", "unplugged", fault("unplugged")),
     Case("pulse_pal", "no `01` or `4B` in time (also: halted by half a message)", "no_answer", fault("no_answer")),
     Case("pulse_pal", "another byte than the one awaited", "wrong_answer", answer(b"\x07")),
