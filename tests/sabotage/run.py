@@ -38,6 +38,7 @@ def main(rows: list[str], minutes: float) -> int:
     page = (ROOT / "docs" / "safety-case.md").read_text()
     short = dict(re.findall(r"\b([A-Z][A-Z0-9]+) = `([\w/]+\.py)`", page))
     patches = [patch for patch in PATCHES if not rows or patch.row in rows]
+    tests = ["tests/{}::{}".format(short[name], test) for name, _, test in (patch.test.partition("::") for patch in patches)]
     proven = set(PROVEN.read_text().split()) if PROVEN.is_file() and not rows else set()
     until_s = time.monotonic() + 60.0 * minutes
     bad = left = 0
@@ -45,9 +46,8 @@ def main(rows: list[str], minutes: float) -> int:
     with tempfile.TemporaryDirectory(prefix="sabotage-") as folder:
         tree = Path(folder) / "tree"
         shutil.copytree(ROOT, tree, ignore=LEFT_OUT)
-        for patch in patches:
-            test = "tests/{}::{}".format(short[patch.test.split("::")[0]], patch.test.split("::")[1])
-            digest = _digest(patch, test)
+        digests = [_digest(patch, test) for patch, test in zip(patches, tests, strict=True)]  # now: of what was copied
+        for patch, test, digest in zip(patches, tests, digests, strict=True):
             started_s = time.monotonic()
             if digest in proven:
                 said = "red (as before)"
