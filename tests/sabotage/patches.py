@@ -46,6 +46,8 @@ PATCHES = (
     Patch("S2", LOOP, 'self._do(self.judge.stop(reason or "STOP", at_ns))', "pass", "PROCESS::test_stop_socket_is_fast_and_says_what_the_device_confirmed"),
     Patch("S2.packet", "interlock/wire.py", "        if b'\"stop\"' in packet:\n", "        if False:\n", "WIRE::test_a_stop_is_understood_however_broken"),
     Patch("S2.disk", "interlock/log.py", "        self._wake.set()\n\n    def fault", "        self._wake.set()\n        while self._waiting:\n            time.sleep(0.001)\n\n    def fault", "LOG::test_a_stalled_fsync_delays_nobody_and_is_a_fault_after_a_second"),
+    Patch("S2.share", "interlock/__main__.py", "    if share_is_bounded():\n", "    if True:\n", "PRIORITY::test_where_nothing_bounds_its_share_it_is_not_asked_for"),
+    Patch("S2.share", "eegloop/real_time.py", "period_us <= 2 * runtime_us < 2 * period_us", "period_us <= 2 * runtime_us", "PRIORITY::test_a_share_is_bounded_by_less_than_the_period_and_no_less_than_half"),
     Patch("S3", JUDGE, "if now_ns >= self.lease_end_ns:", "if now_ns < 0:", "TRIPS::test_the_lease_ends_400_ms_after_the_newest_tick"),
     Patch("S3.clocks", JUDGE, "> CLOCKS_PART_NS:", "> CLOCKS_PART_NS * 10**6:", "TRIPS::test_clocks_parting_trip"),
     Patch("S3.device", "interlock/device.py", "elif self.report_ns - self.mismatch_since_ns >= MISMATCH_NS:", "elif self.report_ns < 0:", "TRIPS::test_wrong_readback_trips_after_half_a_second"),

@@ -38,7 +38,7 @@ def main(rows: list[str], minutes: float) -> int:
     page = (ROOT / "docs" / "safety-case.md").read_text()
     short = dict(re.findall(r"\b([A-Z][A-Z0-9]+) = `([\w/]+\.py)`", page))
     patches = [patch for patch in PATCHES if not rows or patch.row in rows]
-    tests = ["tests/{}::{}".format(short[name], test) for name, _, test in (patch.test.partition("::") for patch in patches)]
+    tests = [f"tests/{short[name]}::{test}" for name, _, test in (patch.test.partition("::") for patch in patches)]
     proven = set(PROVEN.read_text().split()) if PROVEN.is_file() and not rows else set()
     until_s = time.monotonic() + 60.0 * minutes
     bad = left = 0
