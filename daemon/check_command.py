@@ -349,6 +349,7 @@ def _prescription(seat: Seat, layout: Layout) -> Iterator[Finding]:
     try:
         trusted = parse_trusted((layout.keys / "trusted.json").read_bytes())
         signed = verify(Path(seat.prescription).read_bytes(), trusted, time.time(), seat.person, seat.stimulator.kind)
+        why, what_to_do = too_often(signed, seat.line, {choice.kind: choice.settings for choice in seat.biomarkers})
     except OSError as error:
         yield Finding(
             "config",
@@ -363,6 +364,5 @@ def _prescription(seat: Seat, layout: Layout) -> Iterator[Finding]:
         yield Finding(
             "config", OK, f"seat {seat.id}: prescription {signed.id} ({signed.authority}) holds for {days:.1f} days more"
         )
-        why, what_to_do = too_often(signed, seat.line, {choice.kind: choice.settings for choice in seat.biomarkers})
         if why:
             yield Finding("config", NOTE, f"seat {seat.id}: prescription {signed.id}: {why}", what_to_do)

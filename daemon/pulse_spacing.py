@@ -45,6 +45,11 @@ def too_often(prescription: Prescription, line: LineSettings, biomarkers: Mappin
         Of the seat, or the usual one where the seat is not known.
     biomarkers : mapping of str to Closed
         Settings by kind, as far as they differ from the usual ones.
+
+    Raises
+    ------
+    PrescriptionError
+        If the controller's own numbers cannot be read.
     """
     program, (name, channel) = prescription.pulses, target_of(prescription)
     if program is None or prescription.controller != "phase_locked" or prescription.authority == Authority.OBSERVE:

@@ -81,9 +81,9 @@ def sign_file(source: Path, keys: Sequence[Path], out: Path | None, passphrase_f
     """
     try:
         prescription = parse_yaml(read_text(source))
+        told = "\n".join((summary(prescription), *_warnings(prescription)))
     except PrescriptionError as error:
         raise SetupError(f"{source}: {error}") from None
-    told = "\n".join((summary(prescription), *_warnings(prescription)))
     if not keys:
         return f"{told}\nValid. Not signed: name a private key with --key."
     seeds = _seeds(keys, passphrase_files)

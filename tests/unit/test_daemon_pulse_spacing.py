@@ -20,6 +20,7 @@ from daemon.sign_command import sign_file
 from dsp.biomarkers import relative_power
 from dsp.pipeline import Pipeline
 from eegloop.config import load
+from eegloop.errors import SetupError
 from eegloop.layout import Layout
 from eegloop.line import LineSettings
 from eegloop.signal import Chunk, Grade
@@ -121,6 +122,13 @@ def test_signing_warns_and_signs_all_the_same(tmp_path: Path) -> None:
     )
     said = sign_file(often, [], None, [])
     assert "Warning: pulses may come every 1 s" in said and "interval_ms 6000 or more" in said and "Valid. Not signed" in said
+
+
+def test_numbers_that_the_controller_cannot_read_are_refused_and_not_signed(tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text((EXAMPLES / "pulse_pal_gated.yaml").read_text().replace("  phase_deg: 180 ", "  phase_deg: 400 "))
+    with pytest.raises(SetupError, match=r"wrong\.yaml: prescription\.settings\.phase_deg: 400"):
+        sign_file(wrong, [], None, [])
 
 
 @pytest.mark.parametrize(("window_s", "warned"), [(2.0, True), (1.0, False)])
