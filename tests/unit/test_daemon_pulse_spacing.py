@@ -14,13 +14,12 @@ import pytest
 from control.exposure import PULSE_AFTER_S, PULSE_BEFORE_S
 from control.prescription import demo_prescription
 from daemon.check_command import configuration
-from daemon.findings import NOTE, OK
+from daemon.findings import MEND, NOTE, OK, Finding
 from daemon.pulse_spacing import blind_s, too_often
 from daemon.sign_command import sign_file
 from dsp.biomarkers import relative_power
 from dsp.pipeline import Pipeline
 from eegloop.config import load
-from eegloop.errors import SetupError
 from eegloop.layout import Layout
 from eegloop.line import LineSettings
 from eegloop.signal import Chunk, Grade
@@ -33,6 +32,7 @@ from tests.virtual_loop import info_of
 EXAMPLES = Path(__file__).parents[2] / "control" / "examples"
 LINE = LineSettings()
 NEEDED_S = sum(blind_s(LINE, 2.0))
+VALID = {"valid_from_s": int(time.time()) - 100, "valid_until_s": int(time.time()) + 86_400}
 
 
 def make(every_ms: int = 1_000, train: int = 300, pause_ms: int = 5_000, millihz: int = 1_000, **changes: Any) -> Prescription:
@@ -124,25 +124,27 @@ def test_signing_warns_and_signs_all_the_same(tmp_path: Path) -> None:
     assert "Warning: pulses may come every 1 s" in said and "interval_ms 6000 or more" in said and "Valid. Not signed" in said
 
 
-def test_numbers_that_the_controller_cannot_read_are_refused_and_not_signed(tmp_path: Path) -> None:
-    wrong = tmp_path / "wrong.yaml"
-    wrong.write_text((EXAMPLES / "pulse_pal_gated.yaml").read_text().replace("  phase_deg: 180 ", "  phase_deg: 400 "))
-    with pytest.raises(SetupError, match=r"wrong\.yaml: prescription\.settings\.phase_deg: 400"):
-        sign_file(wrong, [], None, [])
+def checked(folder: Path, signed: Prescription, window_s: float) -> list[Finding]:
+    """What `check` finds of this prescription at a seat with this window."""
+    layout = Layout(folder / "data")
+    layout.create()
+    write_signed(folder, signed, [Signer()], layout.keys / "trusted.json")
+    seat = {
+        "id": "seat1", "label": "Ann", "person": "p1", "prescription": str(folder / "prescription.signed"), "source": {"kind": "lsl"},
+        "line": {"window_s": window_s}, "biomarkers": [{"kind": "relative_power"}], "controller": {"kind": "phase_locked"},
+        "stimulator": {"kind": "simulated"},
+    }  # fmt: skip
+    (folder / "config.yaml").write_text(json.dumps({"version": 1, "seats": [seat]}))
+    return [f for f in configuration(load(folder / "config.yaml"), layout.data) if "prescription" in f.text]
 
 
 @pytest.mark.parametrize(("window_s", "warned"), [(2.0, True), (1.0, False)])
 def test_check_goes_by_the_line_of_the_seat(tmp_path: Path, window_s: float, warned: bool) -> None:
-    layout, now_s = Layout(tmp_path / "data"), time.time()
-    layout.create()
-    valid = {"valid_from_s": int(now_s) - 100, "valid_until_s": int(now_s) + 86_400}
-    write_signed(tmp_path, make(5_500, **valid), [Signer()], layout.keys / "trusted.json")
-    seat = {
-        "id": "seat1", "label": "Ann", "person": "p1", "prescription": str(tmp_path / "prescription.signed"), "source": {"kind": "lsl"},
-        "line": {"window_s": window_s}, "biomarkers": [{"kind": "relative_power"}], "controller": {"kind": "phase_locked"},
-        "stimulator": {"kind": "simulated"},
-    }  # fmt: skip
-    (tmp_path / "config.yaml").write_text(json.dumps({"version": 1, "seats": [seat]}))
-    found = [f for f in configuration(load(tmp_path / "config.yaml"), layout.data) if "prescription" in f.text]
+    found = checked(tmp_path, make(5_500, **VALID), window_s)
     assert [f.level for f in found] == ([OK, NOTE] if warned else [OK]), found
     assert not warned or ("every 5.5 s" in found[1].text and "interval_ms 6000" in found[1].do)
+
+
+def test_numbers_that_the_controller_cannot_read_are_to_be_mended(tmp_path: Path) -> None:
+    (found,) = checked(tmp_path, make(settings={**make().settings, "phase_deg": 400}, **VALID), 2.0)
+    assert found.level == MEND and "prescription.settings.phase_deg: 400" in found.text
