@@ -10,6 +10,7 @@ EQUIVALENT: dict[str, str] = {
     "interlock.limits:device_amplitude_ma: `value >= 0.0`: GtE -> Gt": "a device that states zero gives zero, and so does one whose statement is refused",
     "eegloop.single:only_one: `time.sleep(0.02)`: statement removed": "it asks for the lock more often and gets it no sooner",
     "eegloop.single:only_one: `0.02`: 0.02 -> 1.02": "it asks for the lock less often within the same time",
+    "interlock.triggers:Triggers.beyond: `0`: 0 -> 1": "the first pulse begins a train, for which the time since the last one is not asked",
     "interlock.log:LogWriter._run: `self._wake.clear()`: statement removed": "the thread looks again at once: more work, no other result",
     "interlock.ed25519:_decode: `3`: 3 -> 4": "p + 3 is a multiple of 8, so p + 4 divided by 8 and rounded down is the same number",
     "interlock.ed25519:verify: `_P - key[3]`: Sub -> Add": "a sum computes its fourth coordinate anew and uses those it is given only squared or times zero",
