@@ -17,11 +17,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from drivers.stimulators.magstim_frames import (
+    COMPLAINTS,
     ERRORS,
     OutOfStep,
     Reply,
     Status,
+    complaints,
     frame,
+    shot_pulses,
 )
 from drivers.stimulators.magstim_talk import Talk
 from drivers.stimulators.magstim_trains import Trains, whole
@@ -47,11 +50,7 @@ POLL_STANDBY_NS = 150 * MS
 TEMPERATURE_NS = 2_000 * MS
 SETTINGS_FRESH_NS = 1_000 * MS  # while armed, settings that were asked for longer ago are not believed
 FRESH_NS = 350 * MS
-ENHANCED, SINGLE_PULSE, SUPPLY, COIL_READY = 0x01, 0x08, 0x10, 0x20  # bits of the Rapid's status
 MODE_ARMED_NS = 400 * MS
-ONE_AT_A_TIME = (
-    "024"  # system modes of a BiStim: single, master; the others discharge both at once, or wait for another's trigger
-)
 ZERO_AGAIN_NS = 100 * MS
 PASSING = frozenset(
     ("no_answer", "out_of_step", "not_understood", "bad_data", "conflict", "disarmed_itself")
@@ -83,19 +82,7 @@ class Settings:
 
 
 class Magstim:
-    """One stimulator; see the module's text for what of `eegloop.ports.Stimulator` it has.
-
-    Parameters
-    ----------
-    path : str
-        Serial port.
-    model : str
-        "200", "bistim" or "rapid".
-    unlock : str
-        A Rapid's own code from software 9 on, as Magstim gave it.
-    mains_v, rapid_type : int
-        Which power table holds for a Rapid.
-    """
+    """One stimulator; see the module's text for what of `eegloop.ports.Stimulator` it has, and `Settings` for what it is told."""
 
     def __init__(
         self,
@@ -277,15 +264,7 @@ class Magstim:
         stale = read_ns < self._wanted_ns or self._clock() - read_ns > SETTINGS_FRESH_NS
         if self.power_percent is None or (self._wanted_armed and stale):
             return None
-        n_pulses: int | None = 1
-        if self.model == "bistim":
-            if self.mode is None or self.power_b_percent is None:
-                return None
-            n_pulses = 0 if self.mode not in ONE_AT_A_TIME or self.interval == 0 else 1 if self.power_b_percent == 0 else 2
-        elif self.model == "rapid":
-            n_pulses = None if self.rapid is None else int(self.rapid & (SINGLE_PULSE | ENHANCED) == SINGLE_PULSE)
-        elif self.power_b_percent or self.interval:
-            n_pulses = 0  # a 200 has no second unit and no interval: this is a BiStim under the wrong name
+        n_pulses = shot_pulses(self.model, self.power_b_percent, self.interval, self.mode, self.rapid)
         return None if n_pulses is None else Shot(n_pulses, 0, PULSE[self.model], "normal")
 
     def set_shape(self, shot: Shot) -> None:
@@ -454,24 +433,15 @@ class Magstim:
             self._armed_ns = sent_ns  # somebody armed it at its screen
         self.status = status
         self.serial = self.serial or f"magstim-{self.model}"
-        complaints = {
-            "coil_missing": not status.coil_present,
-            "coil_hot": self.temperature_c is not None and self.temperature_c > HOT_C,
-            "coil_replace": status.replace_coil,
-            "other_model": self.model == "200" and bool(self.power_b_percent or self.interval),
-            "device_error": status.error,
-            "control_lost": not status.remote,
-            "supply_missing": self.rapid is not None and not self.rapid & SUPPLY,
-            "coil_not_ready": self.rapid is not None and not self.rapid & COIL_READY,
-        }
-        complaint = next((name for name, on in complaints.items() if on), "")
+        hot = self.temperature_c is not None and self.temperature_c > HOT_C
+        complaint = next(complaints(self.model, status, self.rapid, hot, bool(self.power_b_percent or self.interval)), "")
         if status.error and self.model == "rapid" and not self.error_code and frame("I@") not in self._talk.todo:
             self._talk.todo.append(frame("I@"))
         if complaint:
             self._fail(
                 complaint, f" ({'fatal ' if status.fatal else ''}error {self.error_code or 'not told'})" if status.error else ""
             )
-        elif self.trouble.partition(":")[0] in complaints:
+        elif self.trouble.partition(":")[0] in COMPLAINTS:
             self.trouble = ""
 
     def _fail(self, name: str, more: str = "") -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+ENHANCED, SINGLE_PULSE, SUPPLY, COIL_READY = 0x01, 0x08, 0x10, 0x20  # bits of the Rapid's status
+ONE_AT_A_TIME = "024"  # modes of a BiStim: single, master; the others discharge both at once, or wait for another's trigger
 
 
 def crc(data: bytes) -> int:
@@ -53,6 +57,33 @@ class Status:
         if state is None:
             return None
         return Status(state, bool(byte & 8), bool(byte & 16), bool(byte & 32), bool(byte & 64), bool(byte & 128))
+
+
+def shot_pulses(model: str, power_b_percent: int | None, interval: int | None, mode: str | None, rapid: int | None) -> int | None:
+    """How many pulses one shot gives by what the device has told; 0 = something else than pulses one by one, None = not told yet."""
+    if model == "rapid":
+        return None if rapid is None else int(rapid & (SINGLE_PULSE | ENHANCED) == SINGLE_PULSE)
+    if model == "bistim":
+        if mode is None or power_b_percent is None:
+            return None
+        return 0 if mode not in ONE_AT_A_TIME or interval == 0 else 1 if power_b_percent == 0 else 2
+    return (
+        0 if power_b_percent or interval else 1
+    )  # a 200 has no second unit and no interval: this is a BiStim under the wrong name
+
+
+COMPLAINTS = (
+    "coil_missing", "coil_hot", "coil_replace", "other_model", "device_error", "control_lost", "supply_missing", "coil_not_ready",
+)  # fmt: skip
+
+
+def complaints(model: str, status: Status, rapid: int | None, hot: bool, paired: bool) -> Iterator[str]:
+    """Names of what a status complains of, the most telling first; `paired` = it told of a second unit or an interval."""
+    wrong = (
+        not status.coil_present, hot, status.replace_coil, model == "200" and paired, status.error, not status.remote,
+        rapid is not None and not rapid & SUPPLY, rapid is not None and not rapid & COIL_READY,
+    )  # fmt: skip
+    return (name for name, on in zip(COMPLAINTS, wrong, strict=True) if on)
 
 
 @dataclass(frozen=True, slots=True)

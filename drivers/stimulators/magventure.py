@@ -70,6 +70,7 @@ ERRORS = {
     "disabled_itself": "the stimulator was disabled at its panel or by itself; look at its screen, then arm again",
     "coil_hot": "the coil is too hot; let it cool",
     "not_fired": "the stimulator answered a shot with 0 A/us: nothing was given; look at its screen, then arm again",
+    "shot_untold": "the stimulator did not answer a shot, so nobody knows whether it was given; look at its screen, then arm again",
     "amplitude_changed": "the amplitude was changed at the front panel; set it back there, then arm again",
     "settings_changed": "the waveform or mode was changed at the front panel; set it back there, then arm again",
     "no_configuration": "the stimulator answers, but not what its waveform, burst and current direction are set to, so nothing can be"
@@ -77,7 +78,7 @@ ERRORS = {
     "unplugged": "the serial port is gone; switch the stimulator off at its panel, plug the cable in, connect again",
 }
 PASSING = frozenset(
-    ("no_answer", "broken_frame", "refused_enable", "disabled_itself", "not_fired", "settings_changed")
+    ("no_answer", "broken_frame", "refused_enable", "disabled_itself", "not_fired", "shot_untold", "settings_changed")
 )  # over once it has said that it is off; what it still is, stays
 
 
@@ -114,6 +115,7 @@ class MagVenture:
         self._train: tuple[float, int] | None = None
         self._heard_ns = self._asked_ns = self._lease_ns = 0
         self._zeroed_ns = self._enabled_ns = self._recovered_ns = self._configuration_ns = self._fired_ns = 0
+        self._untold_ns = 0  # of a shot that is not answered yet
 
     # ---- the port -----------------------------------------------------------------------------------------------
 
@@ -174,6 +176,9 @@ class MagVenture:
             self._doubt("broken_frame", now_ns)
         elif self._asked and now_ns - self._asked[0][0] > ANSWER_NS:
             self._doubt("no_answer", now_ns)
+        elif self._untold_ns and now_ns - self._untold_ns > ANSWER_NS:
+            self._untold_ns = 0
+            self._fail("shot_untold")
         elif self._reads and now_ns - self._reads[0][0] > ANSWER_NS:
             self._untold()
         if self._wanted and now_ns >= self._lease_ns:
@@ -265,7 +270,7 @@ class MagVenture:
     def fire(self) -> None:
         """One pulse or burst, now; raises DeviceError if it would be late or is not allowed."""
         self._check()
-        self._fired_ns = self._clock()
+        self._fired_ns = self._untold_ns = self._clock()
         self._recovered_ns = self._fired_ns + round(1e9 / self._most_hz()) + WIRE_NS
         self._send(FIRE)
 
@@ -358,7 +363,7 @@ class MagVenture:
                 now_ns,
             )
             if kind == 2:
-                self.didt_a_per_us = payload[1]
+                self.didt_a_per_us, self._untold_ns = payload[1], 0
                 if payload[1] == 0 and now_ns - self._fired_ns <= ANSWER_NS and (self.amplitude_percent or 0) >= TOLD_PERCENT:
                     self._fail("not_fired")
         elif kind == 9:
@@ -402,6 +407,7 @@ class MagVenture:
         self._fail(name)
         self._asked.clear()
         self._reads.clear()
+        self._untold_ns = 0
         self._wanted = self._off = False
         self._enables += 1
         self.status = None
@@ -414,6 +420,7 @@ class MagVenture:
         self._ear.clear()
         self._asked.clear()
         self._reads.clear()
+        self._untold_ns = 0
         self._off = self._wanted = False
         self._wanted_percent = self.amplitude_percent = self.temperature_c = None
         self.status = None

@@ -25,6 +25,7 @@ NOTHING_SIGNED = "no_program: no pulses are signed for this stimulator; prescrib
 CANNOT = "cannot_give"
 NOT_GIVEN = "not_given"
 ON_TIME_NS = 1_000_000
+BROUGHT_NS = 3_000_000_000  # what is asked for is set and read back within this time, or never
 
 
 class Coil(Protocol):
@@ -83,7 +84,8 @@ class PulsePort:
         self._signed_percent: int | None = None
         self._signed_shape: Shot | None = None
         self._power_brought = self._shape_brought = False  # to what is signed, since it was connected to
-        self._power_met = False  # and it has said since that it has the signed power
+        self._power_met = False  # it has said since that it has the signed power, or has had the time to
+        self._brought_ns = 0
         self._fault = NOTHING_SIGNED
         self._said = ("", "")  # what was told last, the coil's and its own
         self._wanted = self._armed = False
@@ -170,7 +172,8 @@ class PulsePort:
         self._told |= self._armed and shape == self._signed_shape
         self._power_met |= power_percent is not None and power_percent == self._signed_percent
         if not self._armed and self._signed_percent is not None and self.coil.serial:
-            self._bring(power_percent, shape)
+            self._bring(power_percent, shape, report.t_ns)
+        self._power_met |= self._power_brought and report.t_ns - self._brought_ns > BROUGHT_NS
         self._arm()
         given_ma = 0.0 if self._wanted and self._armed and report.armed else report.output_ma
         fault = self._told_once(report) or self._differs(power_percent, shape)
@@ -186,10 +189,15 @@ class PulsePort:
         self._wanted = self._armed = False
         self._power_brought = self._shape_brought = self._power_met = False
 
-    def _bring(self, power_percent: int | None, shape: Shot | None) -> None:
-        """Ask for what is signed, once each; what the stimulator then says of itself decides."""
-        if power_percent is not None and not self._power_brought:
-            self._power_brought = True
+    def _bring(self, power_percent: int | None, shape: Shot | None, now_ns: int) -> None:
+        """Ask for what is signed, once each; what the stimulator then says of itself decides.
+
+        A Magstim whose answers did not fit is asked all anew and has forgotten what waited to be sent: that is another beginning.
+        """
+        if power_percent is None:
+            self._power_brought = self._shape_brought = self._power_met = False
+        elif not self._power_brought:
+            self._power_brought, self._brought_ns = True, now_ns
             if power_percent != self._signed_percent:
                 self._set_power(self._signed_percent or 0)
         if shape is not None and self._signed_shape is not None and not self._shape_brought:

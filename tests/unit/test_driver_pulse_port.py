@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import tty
 from typing import Any
 
 import pytest
@@ -12,6 +15,7 @@ from stimulator_rig import VirtualLine, fuzz, run, until
 from drivers.stimulators.magstim import FIRE_S, MODELS, PULSE, Magstim
 from drivers.stimulators.magventure import MagVenture
 from drivers.stimulators.pulse_port import PulsePort
+from drivers.stimulators.serial_line import SerialLine, TimedLine, boot_ns
 from eegloop.stim import CURRENTS, WAVEFORMS, DeviceReport
 from simulators.stimulators import magstim as magstim_emulator
 from simulators.stimulators import magventure as magventure_emulator
@@ -101,8 +105,8 @@ def test_before_a_pulse_nothing_is_asked_and_it_reaches_the_coil_when_the_interl
     for i in range(40):
         write_ns = line.now_ns + (2_013 if kind == "magstim" else 113) * MS + i * 3 * MS + 7
         waits[0] = write_ns
-        while line.now_ns + MS < write_ns:  # the interlock asks it every millisecond, whatever is due
-            line.advance(MS)
+        while line.now_ns + MS < write_ns:  # towards the pulse the interlock asks it every millisecond, whatever is due
+            line.advance(MS if write_ns - line.now_ns < 200 * MS else 10 * MS)
             port.output(0.0, 0.0, 400)
             port.poll()
         line.advance(write_ns - line.now_ns)
@@ -524,3 +528,24 @@ def is_off(report: DeviceReport) -> bool:
 def test_any_bytes_never_crash_it_and_never_make_it_believe_off_while_on(data: st.DataObject, kind: str) -> None:
     port, line = rig(kind)
     fuzz(data, port, line, {"fire": port.fire}, lambda _action: port.output(0.0, 0.0, 400), is_off)
+
+
+def test_what_the_system_does_not_take_holds_a_shot_up_too() -> None:
+    """A port whose other end does not read: the bytes wait here, and count from now on, however long they have waited."""
+    far, near = pty.openpty()
+    try:
+        tty.setraw(near)
+        line = TimedLine(SerialLine(os.ttyname(near), 38400, "none"), 38400, boot_ns)
+        line.open()
+        assert line.behind_ns == 0 and line.unsent() == 0
+        while line.unsent() == 0:
+            assert line.write(bytes(1000))
+        waiting = line.unsent()
+        line._free_ns = 0  # long ago, as if the line had been stuck for a while
+        assert line.behind_ns == pytest.approx(waiting * 10 * 1e9 / 38400, rel=0.01)
+        line.shot_at_ns = lambda: boot_ns() + 10 * MS
+        assert not line.clear_for(10)
+        line.close()
+    finally:
+        os.close(far)
+        os.close(near)

@@ -111,6 +111,14 @@ def checked(letter: str, why: bytes) -> bytes:
     return frame(letter + why.decode("latin-1"))
 
 
+def leave_a_shot_unanswered(driver: Any, line: VirtualLine) -> None:
+    """It fires, and says nothing of it."""
+    device: Any = line.device
+    short = device._short
+    device._short = lambda kind, first, second: None if kind == 2 else short(kind, first, second)
+    driver.fire()
+
+
 CASES = [
     Case("magstim", "`3F` alone", "not_understood", answer(b"?")),
     Case("magstim", "`<cmd> 3F crc`", "bad_data", answer(checked("J", b"?"))),
@@ -134,6 +142,7 @@ CASES = [
     Case("magventure", "status bit 4 off while enabled", "disabled_itself", fault("disarms")),
     Case("magventure", "type 03 or 05 with 41 °C or more", "coil_hot", be(temperature_c=43)),
     Case("magventure", "type 02 with 0 A/µs after a shot", "not_fired", refuse_a_shot),
+    Case("magventure", "no type 02 within 0.3 s of a shot", "shot_untold", leave_a_shot_unanswered),
     Case(
         "magventure", "type 01 with another amplitude, unasked", "amplitude_changed", lambda _d, line: line.device.turn_knob(80)
     ),  # type: ignore[attr-defined]
