@@ -31,7 +31,9 @@ LEFT_OUT = shutil.ignore_patterns(
     ".git", ".venv", "node_modules", "data", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", "build"
 )
 LONGEST_S = 90
-WAITS = re.compile(r"\b(threading|subprocess|socket|asyncio|wait_until|sleep|monotonic|Bench|Rig|VirtualLoop|MachineClock|AuditTrail|running_service)\b")
+WAITS = re.compile(
+    r"\b(threading|subprocess|socket|asyncio|wait_until|sleep|monotonic|Bench|Rig|VirtualLoop|MachineClock|AuditTrail|running_service)\b"
+)
 RED, GREEN, COULD_NOT_RUN = 1, 0, 70
 
 
