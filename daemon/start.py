@@ -63,7 +63,8 @@ def web_child(layout: Layout) -> Child:
 async def _start(options: Options, layout: Layout) -> int:
     web = web_child(layout)
     await web.start()  # imports on one core while this process imports on another
-    from daemon.supervisor import Service, log_to
+    from daemon.service_log import log_to
+    from daemon.supervisor import Service
     from eegloop.config import load
 
     config = load(options.config)

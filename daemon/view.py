@@ -14,6 +14,11 @@ from eegloop.signal import Grade
 from eegloop.stim import LoopState, Phase
 from records.bids import Entities
 
+UNKNOWN_OUTPUT = {
+    "commanded_ma": None, "confirmed_ma": None, "granted_ma": None, "ceiling_ma": None, "limit_ma": None, "frequency_hz": None,
+    "mode": "unknown", "latched": True, "zero_confirmed": False, "readback": "none", "delivered_mc": None, "delivered_s": None,
+}  # fmt: skip
+
 
 def loop_state(seat: SeatLoop, clock: Clock) -> LoopState:
     """The state of one seat now; ages in seconds, unknown numbers None."""
@@ -44,6 +49,19 @@ def loop_state(seat: SeatLoop, clock: Clock) -> LoopState:
         alarms=standing_alarms(seat, status, now_s),
         forms=seat.asking.view(),
     )
+
+
+def left_out_state(seat: str, label: str, why: str, clock: Clock) -> LoopState:
+    """A seat that could not be begun: on the page like the others, with what is to be mended."""
+    advice = "Mend it and start eegloop again. The other seats go on without this one."
+    return LoopState(
+        seat=seat, label=label, t_s=clock.lsl_s(), wall_s=clock.wall_s(), phase="unknown", block="",
+        phase_reason=f"This seat is not running: {why}", phase_left_s=None, demo=False,
+        stream={"status": "lost", "age_s": None, "rate_hz": None, "lost_samples": 0, "segment": 0, "message": why, "channels": []},
+        quality=[], biomarkers=[], target={}, output={**UNKNOWN_OUTPUT, "reason": "This seat is not running.", "age_s": None},
+        decision={}, recording={"status": "off", "message": "Nothing is recorded here.", "seconds": 0.0, "session": ""},
+        alarms=[{**_alarm("left_out", "technical", f"This seat is not running: {why}", advice), "age_s": 0.0}], forms={},
+    )  # fmt: skip
 
 
 def _number(value: object) -> float | None:
@@ -124,12 +142,8 @@ def _output(seat: SeatLoop, now_s: float) -> dict[str, Any]:
     limit_ma = line.prescription.amplitude_ma if line is not None else None
     stim = link.state
     if stim is None or link.silent:
-        return {
-            "commanded_ma": None, "confirmed_ma": None, "granted_ma": None, "ceiling_ma": None, "limit_ma": limit_ma,
-            "frequency_hz": None, "mode": "unknown", "reason": "The interlock does not answer: switch the stimulator off.",
-            "age_s": _number(now_s - link.state_at_s), "latched": True, "zero_confirmed": False, "readback": "none",
-            "delivered_mc": None, "delivered_s": None,
-        }  # fmt: skip
+        reason = "The interlock does not answer: switch the stimulator off."
+        return {**UNKNOWN_OUTPUT, "limit_ma": limit_ma, "reason": reason, "age_s": _number(now_s - link.state_at_s)}
     return {
         "commanded_ma": stim.commanded_ma,
         "confirmed_ma": stim.confirmed_ma,
