@@ -181,7 +181,10 @@ def standing_alarms(seat: SeatLoop, status: str, now_s: float) -> list[dict[str,
     if seat.link.silent:
         found.append(_alarm("interlock_silent", "high", "The interlock does not answer; the output is unknown.",
                             "Take the headset off and switch the stimulator off."))  # fmt: skip
-    if status == "lost" and all(alarm["id"] != "stream" for alarm in found):
+    if status == "lost" and not math.isfinite(seat.vitals.sample_at_s):
+        found.append(_alarm("stream_lost", "technical", "No headset has been found yet.",
+                            "Switch it on and wait half a minute. If it stays: `eegloop devices` lists what this computer sees."))  # fmt: skip
+    elif status == "lost" and all(alarm["id"] != "stream" for alarm in found):
         found.append(_alarm("stream_lost", "technical", f"No data for more than {LOST_AFTER_S:g} s.",
                             "The headset stopped sending. Check that its light is on."))  # fmt: skip
     if seat.recorder is not None and seat.recorder.status.status == "failed":

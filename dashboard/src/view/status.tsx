@@ -19,7 +19,8 @@ function status(): Status {
     case 'delayed':
       return { mark: 'warn', word: 'Delayed', detail: formatAge(age) };
     case 'lost':
-      return { mark: 'bad', word: `No data ${formatAge(age)}`, detail: link.value === 'open' ? 'headset silent' : 'reconnecting' };
+      if (streamAgeS.value === null && link.value === 'open' && !reportUnknown.value) return { mark: 'bad', word: 'No headset yet', detail: '' };
+      return { mark: 'bad', word: `No data ${formatAge(age)}`, detail: link.value !== 'open' ? 'reconnecting' : reportUnknown.value ? 'service silent' : 'headset silent' };
     case 'waiting':
       return { mark: 'off', word: link.value === 'lost' ? 'Reconnecting' : 'Connecting', detail: '' };
   }
