@@ -37,17 +37,23 @@ class Signed:
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Write a file that only this user can read, whole or not at all; nobody can know or have made the file it is drafted in."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    part = Path(name)
+    """Write a file that only this user can read, whole or not at all; nobody can know or have made the file it is drafted in.
+
+    OSError names `path` itself, never the draft.
+    """
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        part = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def demo_public_key(layout: Layout) -> str:
@@ -101,7 +107,8 @@ def prescription(seat: Seat, layout: Layout, demo: bool, now_s: float) -> Signed
     except OSError as error:
         raise SetupError(f"seat {seat.id}: {error.filename}: {error.strerror}") from None
     except PrescriptionError as error:
-        raise SetupError(f"seat {seat.id}: {path}: {error}") from None
+        clock = "; if that is not today's date, set this computer's clock" if "it is " in str(error) else ""
+        raise SetupError(f"seat {seat.id}: {path}: {error}{clock}") from None
     if checked.controller != seat.controller.kind:
         raise SetupError(
             f"seat {seat.id}: controller.kind: found {seat.controller.kind!r}; the prescription {checked.id} is signed for {checked.controller!r}"

@@ -71,7 +71,7 @@ def pair(site_key: str, data: Path) -> str:
     """Pin the clinic's site key on this machine, once."""
     if not is_hex(site_key, 64):
         raise SetupError("site key: must be 64 hexadecimal digits, as `eegloop keys new` printed them")
-    layout = Layout(data.resolve())
+    layout = Layout.of(data)
     layout.create()
     path = layout.keys / "site.json"
     if path.exists() and _site(path)[0] != site_key:
@@ -83,7 +83,7 @@ def pair(site_key: str, data: Path) -> str:
 
 def trust(certified: Path, data: Path) -> str:
     """Install a certified list on this machine: as it came, for the interlock, which verifies it at every reading, and as trusted.json."""
-    layout = Layout(data.resolve())
+    layout = Layout.of(data)
     path, trusted_path = layout.keys / "site.json", layout.keys / "trusted.json"
     if not path.exists():
         raise SetupError(f"{path}: not paired yet; run `eegloop keys pair SITE_KEY` with the key the clinic gave you")

@@ -12,6 +12,13 @@ from daemon.trail_anchors import DIFFERS, outside
 from records import bids
 from records.append import seal_of
 
+TRAILS = (".jsonl", ".log")
+
+
+def dataset_of(path: Path) -> Path | None:
+    """The BIDS dataset that a file lies in."""
+    return next((folder for folder in path.parents if (folder / "dataset_description.json").exists()), None)
+
 
 def verify_dataset(path: Path, state: Path | None = None) -> list[Finding]:
     """Check a data directory (chains and recordings), a BIDS dataset of recordings, or a single chain file.
@@ -21,8 +28,17 @@ def verify_dataset(path: Path, state: Path | None = None) -> list[Finding]:
     Findings of level "error" mean that something was changed, cut, swapped or removed; "notice" that something cannot be
     vouched for (a recording that was never closed). None at all: everything is as it was written.
     """
-    if path.is_file():
+    if path.is_file() and path.suffix in TRAILS:
         return verify(path)
+    if (
+        path.is_file() and (root := dataset_of(path)) is not None
+    ):  # one recording: what is said of it, and of the chains that vouch for it
+        found = verify_dataset(root, state)
+        return [
+            f
+            for f in found
+            if not Path(f.path).is_relative_to(root) or Path(f.path).name.startswith(path.name.rpartition("_")[0])
+        ]
     if not path.is_dir():
         return [Finding("error", str(path), None, "there is no such file or directory")]
     root = path if (path / "dataset_description.json").exists() else path / "recordings"
