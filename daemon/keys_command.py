@@ -51,6 +51,9 @@ def certify_keys(
     seed = unlocked(site, passphrase_file)
     try:
         number = 1 + (read_list(read_text(out).encode(), public_key(seed).hex(), 1).number if out.exists() else 0)
+    except PrescriptionError as error:
+        raise SetupError(f"{out}: the list that is there is not this site's ({error}); name another --out") from None
+    try:
         write_private(out, certify(entries, number, seed))
     except PrescriptionError as error:
         raise SetupError(f"{out}: {error}") from None
