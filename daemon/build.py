@@ -18,7 +18,7 @@ from daemon.record import RecordWriter, SessionRecorder
 from dsp.pipeline import Pipeline
 from eegloop import __version__, launch
 from eegloop.config import Config, Seat
-from eegloop.errors import ConfigError, SetupError, SourceError
+from eegloop.errors import ConfigError, SetupError, SourceError, plain
 from eegloop.kept import state_folder
 from eegloop.layout import Layout
 from eegloop.ports import Clock, EegSource
@@ -101,11 +101,19 @@ def prescription(seat: Seat, layout: Layout, demo: bool, now_s: float) -> Signed
         path = made
     else:
         path = Path(seat.prescription).expanduser()
+    trusted_path = layout.keys / "trusted.json"
+    if not trusted_path.exists():
+        raise SetupError(
+            f"seat {seat.id}: this machine trusts nobody's signature yet ({trusted_path} is missing); "
+            "take the clinic's list with `eegloop keys trust` (docs/prescriptions.md)"
+        )
     try:
-        trusted = parse_trusted((layout.keys / "trusted.json").read_bytes())
+        trusted = parse_trusted(trusted_path.read_bytes())
         checked = verify(path.read_bytes(), trusted, now_s, seat.person, seat.stimulator.kind)
     except OSError as error:
-        raise SetupError(f"seat {seat.id}: {error.filename}: {error.strerror}") from None
+        raise SetupError(
+            f"seat {seat.id}: {error.filename}: {plain(error)}; correct `prescription` in config.yaml, or put the file there"
+        ) from None
     except PrescriptionError as error:
         clock = "; if that is not today's date, set this computer's clock" if "it is " in str(error) else ""
         raise SetupError(f"seat {seat.id}: {path}: {error}{clock}") from None

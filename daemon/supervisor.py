@@ -43,7 +43,7 @@ from eegloop.config import Config, Seat
 from eegloop.errors import EegloopError, SetupError
 from eegloop.layout import Layout
 from eegloop.signal import StreamInfo
-from eegloop.stim import Authority, InterlockMode
+from eegloop.stim import Authority, InterlockMode, LoopState
 from eegloop.stop import stop as stop_now
 
 log = structlog.get_logger()
@@ -71,7 +71,7 @@ class Service:
         self._web = web
         self._books: dict[str, AnswerBook] = {}
         self._may_deliver: dict[str, bool] = {}
-        self._left_out: dict[str, tuple[str, str]] = {}  # seats that could not be begun: what each is called, and why
+        self._left_out: dict[str, str] = {}  # seats that could not be begun, and why
         self._writer = RecordWriter()
 
     async def main(self) -> int:
@@ -124,7 +124,7 @@ class Service:
                 if seat.id in begun:
                     with self._or_without(seat, begun):
                         self._seats.append(await self._seat(index, seat, signed[seat.id], audit, live))
-            for name, (_, why) in self._left_out.items():
+            for name, why in self._left_out.items():
                 audit.append("left_out", {"seat": name, "error": why[:300]})
             try:
                 if lsl_ready is not None:
@@ -164,16 +164,12 @@ class Service:
         try:
             yield
         except (EegloopError, OSError) as error:
-            if len(begun) == 1:
-                raise
+            why = str(error) if isinstance(error, EegloopError) else f"{error.filename or seat.label}: {error.strerror or error}"
             del begun[seat.id]
-            why = str(error) if isinstance(error, EegloopError) else f"{error.filename or 'the seat'}: {error.strerror or error}"
-            self._left_out[seat.id] = (seat.label, why)
+            self._left_out[seat.id] = why
+            if not begun:
+                raise SetupError("\n".join(self._left_out.values())) from None
             log.error("seat left out", seat=seat.id, error=why)
-            print(
-                f"{seat.label} ({seat.id}) is NOT running: {why}\nThe other seats are. Mend this one, and start eegloop again.",
-                file=sys.stderr,
-            )
 
     async def _anchor(self, anchors: TrailAnchors) -> None:
         """Every few seconds, so that little is left to believe after a `kill -9`."""
@@ -316,13 +312,15 @@ class Service:
                 known = len(infos)
                 live.publish_seats(infos, self._options.demo)
             if live.n_connections:
-                live.publish_state(
-                    [
-                        *(loop_state(loop, self._clock) for loop in self._seats),
-                        *(left_out_state(name, label, why, self._clock) for name, (label, why) in self._left_out.items()),
-                    ]
-                )
+                live.publish_state([self._state_of(seat) for seat in self._config.seats])
             await asyncio.sleep(STATE_EVERY_S)
+
+    def _state_of(self, seat: Seat) -> LoopState:
+        """Seats are shown in the order of config.yaml, those that could not be begun among them."""
+        for loop in self._seats:
+            if loop.seat == seat.id:
+                return loop_state(loop, self._clock)
+        return left_out_state(seat.id, seat.label, self._clock)
 
     async def _sound(self, sound: AlarmSound) -> None:
         """The machine sounds while an alarm stands, whether or not a page shows it (S13); the log says it once."""
@@ -430,6 +428,11 @@ class Service:
             print(f"Port {wanted} is taken; using {port}.")
         address = f"http://127.0.0.1:{port}"
         build.write_private(address_file(self._layout), address.encode())
+        for seat in self._config.seats:
+            if seat.id in self._left_out:
+                print(f"NOT running: {seat.label} ({seat.id}): {self._left_out[seat.id]}", file=sys.stderr)
+        if self._left_out:
+            print("The other seats go on. Mend what is named, and start eegloop again.", file=sys.stderr)
         print(f"eegloop is live: {address}", flush=True)
         if not self._options.demo:
             address = sign_in_link(self._layout)

@@ -51,16 +51,17 @@ def loop_state(seat: SeatLoop, clock: Clock) -> LoopState:
     )
 
 
-def left_out_state(seat: str, label: str, why: str, clock: Clock) -> LoopState:
-    """A seat that could not be begun: on the page like the others, with what is to be mended."""
-    advice = "Mend it and start eegloop again. The other seats go on without this one."
+def left_out_state(seat: str, label: str, clock: Clock) -> LoopState:
+    """A seat that could not be begun: on the page like the others. Why stands in the log: a path or a signed field may name the person."""
+    text = "This seat is not running: one of its files cannot be used."
+    advice = "The window that eegloop was started in and eegloop.log say which. Mend it and start eegloop again; the other seats go on."
     return LoopState(
-        seat=seat, label=label, t_s=clock.lsl_s(), wall_s=clock.wall_s(), phase="unknown", block="",
-        phase_reason=f"This seat is not running: {why}", phase_left_s=None, demo=False,
-        stream={"status": "lost", "age_s": None, "rate_hz": None, "lost_samples": 0, "segment": 0, "message": why, "channels": []},
-        quality=[], biomarkers=[], target={}, output={**UNKNOWN_OUTPUT, "reason": "This seat is not running.", "age_s": None},
-        decision={}, recording={"status": "off", "message": "Nothing is recorded here.", "seconds": 0.0, "session": ""},
-        alarms=[{**_alarm("left_out", "technical", f"This seat is not running: {why}", advice), "age_s": 0.0}], forms={},
+        seat=seat, label=label, t_s=clock.lsl_s(), wall_s=clock.wall_s(), phase="unknown", block="", phase_reason=text,
+        phase_left_s=None, demo=False,
+        stream={"status": "lost", "age_s": None, "rate_hz": None, "lost_samples": 0, "segment": 0, "message": "", "channels": []},
+        quality=[], biomarkers=[], target={}, output={**UNKNOWN_OUTPUT, "reason": text, "age_s": None}, decision={},
+        recording={"status": "off", "message": "Nothing is recorded here.", "seconds": 0.0, "session": ""},
+        alarms=[{**_alarm("left_out", "technical", text, advice), "age_s": 0.0}], forms={},
     )  # fmt: skip
 
 

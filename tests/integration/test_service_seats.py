@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -49,9 +50,10 @@ def test_one_persons_bad_files_keep_nobody_else_from_a_session(tmp_path: Path) -
         until(lambda: page.seat("closed"), 10, "a state of every seat")
         for name, why in (("unsigned", "unsigned.json"), ("closed", "answers.jsonl")):
             alarm = page.seat(name)["alarms"][0]
-            assert alarm["id"] == "left_out" and why in alarm["text"], alarm
-            assert f"Seat {name} ({name}) is NOT running" in service.output() and why in service.output()
+            assert alarm["id"] == "left_out" and why not in json.dumps(page.seat(name)), "a path names the person"
+            assert f"NOT running: Seat {name} ({name})" in service.output() and why in service.output()
             assert any(line["event"] == "left_out" and line["data"]["seat"] == name for line in service.audit())
+        assert [seat["seat"] for seat in page.states[-1]["seats"]] == ["unsigned", "closed", "good"]
         assert page.seat("good")["output"]["age_s"] < 2.0, "its interlock answers"
         assert not any(alarm["id"] == "left_out" for alarm in page.seat("good")["alarms"])
         page.close()

@@ -98,7 +98,7 @@ export function OutputPanel() {
       </dl>
       <p class="foot">
         {reason !== '' && <span id="output-reason" title={reason}>{plainReason(reason)} · </span>}
-        {(known && READBACK[output.readback ?? '']) || 'the device reports nothing'} · <Age ageS={age} />
+        {known ? (READBACK[output.readback ?? ''] ?? 'the device reports nothing') : stale ? 'last heard' : 'the device has not said'} · <Age ageS={age} />
       </p>
     </section>
   );

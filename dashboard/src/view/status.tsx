@@ -95,7 +95,7 @@ export function Notices() {
         {recording?.status === 'failed' && !reportUnknown.value && <b>{recording.message}</b>}
       </li>
       {message !== '' && !reportUnknown.value && (
-        <li>
+        <li class="fact-message" title={message}>
           <b>{message}</b>
         </li>
       )}
