@@ -34,7 +34,7 @@ from typing import Annotated
 
 import typer
 
-from eegloop.errors import EegloopError, SetupError, remedy
+from eegloop.errors import EegloopError, SetupError, plain, remedy
 
 app = typer.Typer(
     name="eegloop",
@@ -385,7 +385,7 @@ def main() -> None:
         if error.filename is None and error.errno != errno.ENOSPC:
             raise
         where = f"{error.filename}: " if error.filename is not None else ""
-        typer.echo(f"eegloop: {where}{error.strerror}; {remedy(error)}", err=True)
+        typer.echo(f"eegloop: {where}{plain(error)}; {remedy(error)}", err=True)
         sys.exit(1)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from daemon.processes import NICE_VIEW, Child, python
-from eegloop.errors import SetupError, remedy
+from eegloop.errors import SetupError, plain, remedy
 from eegloop.layout import Layout
 
 
@@ -51,7 +51,7 @@ def run(options: Options) -> int:
                     layout.run.rmdir()  # nothing of ours is left in it; a simulator that a person started may be
     except OSError as error:
         where = error.filename or layout.data
-        raise SetupError(f"{where}: {error.strerror or error}; {remedy(error)} (--data)") from None
+        raise SetupError(f"{where}: {plain(error)}; {remedy(error)} (--data)") from None
 
 
 def web_child(layout: Layout) -> Child:

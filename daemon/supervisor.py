@@ -40,7 +40,7 @@ from daemon.web.access import address_file, sign_in_link
 from drivers.sources.lsl_network import configure as configure_lsl
 from drivers.sources.lsl_network import widest
 from eegloop.config import Config, Seat
-from eegloop.errors import EegloopError, SetupError
+from eegloop.errors import EegloopError, SetupError, plain
 from eegloop.layout import Layout
 from eegloop.signal import StreamInfo
 from eegloop.stim import Authority, InterlockMode, LoopState
@@ -164,7 +164,7 @@ class Service:
         try:
             yield
         except (EegloopError, OSError) as error:
-            why = str(error) if isinstance(error, EegloopError) else f"{error.filename or seat.label}: {error.strerror or error}"
+            why = str(error) if isinstance(error, EegloopError) else f"{error.filename or seat.label}: {plain(error)}"
             del begun[seat.id]
             self._left_out[seat.id] = why
             if not begun:

@@ -53,8 +53,10 @@ def loop_state(seat: SeatLoop, clock: Clock) -> LoopState:
 
 def left_out_state(seat: str, label: str, clock: Clock) -> LoopState:
     """A seat that could not be begun: on the page like the others. Why stands in the log: a path or a signed field may name the person."""
-    text = "This seat is not running: one of its files cannot be used."
-    advice = "The window that eegloop was started in and eegloop.log say which. Mend it and start eegloop again; the other seats go on."
+    text = "This seat is not running: something it needs cannot be used."
+    advice = (
+        "The window that eegloop was started in and eegloop.log say what. Mend it and start eegloop again; the other seats go on."
+    )
     return LoopState(
         seat=seat, label=label, t_s=clock.lsl_s(), wall_s=clock.wall_s(), phase="unknown", block="", phase_reason=text,
         phase_left_s=None, demo=False,

@@ -50,6 +50,8 @@ def plain(error: OSError | UnicodeDecodeError) -> str:
     """What went wrong with a file, as people say it: "is a directory", "permission denied", "not a text file"."""
     if isinstance(error, UnicodeDecodeError):
         return "not a text file"
+    if error.errno == errno.EEXIST:
+        return "a file lies where a folder must be"
     return (error.strerror or str(error)).lower()
 
 
