@@ -153,6 +153,11 @@ export function plainReason(text: string): string {
   return text;
 }
 
+/** What to do about an alarm; where the cause is known here, in words that can be followed. */
+export function plainAdvice(text: string, advice: string): string {
+  return /lease over/.test(text) ? 'This computer was too busy or stood still: close other programs, then re-arm.' : advice;
+}
+
 const AREAS: [RegExp, string][] = [
   [/^FP/, 'forehead'],
   [/^(AF|F\d|FZ)/, 'front of the head'],
