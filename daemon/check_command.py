@@ -36,6 +36,7 @@ FREE_BYTES = 1 << 30  # an evening of 32 channels at 500 Hz is about 0.7 GB
 LATENCY_MS = 1
 SLOW_CLOCKS = ("hpet", "acpi_pm", "jiffies")
 TIME_ERROR = 5  # adjtimex: the clock is not synchronized
+WRITTEN_S = 1_735_689_600  # 1 January 2025: no clock that is right says less
 CLOCKS_APART_S = 1e-3
 SLEEPS = 40
 
@@ -175,8 +176,10 @@ def _user() -> str:
 
 def data_directory(data: Path) -> Iterator[Finding]:
     """Where the service writes: is it ours, private, and is there room?"""
-    folder = data.resolve()
-    at = folder
+    folder = at = Path(os.path.realpath(data))
+    if folder.is_symlink():
+        yield Finding("data", MEND, f"{folder} is a link that leads nowhere", "remove it, or choose another --data")
+        return
     while not at.exists():
         at = at.parent
     if not at.is_dir():
@@ -212,6 +215,11 @@ def clocks(sys_folder: Path = SYS) -> Iterator[Finding]:
     source = _text(sys_folder / "devices/system/clocksource/clocksource0/current_clocksource")
     if source in SLOW_CLOCKS:
         yield Finding("clock", NOTE, f"the kernel reads time from {source}, which is slow", "update the firmware; tsc is better")
+    if time.time() < WRITTEN_S:
+        yield Finding(
+            "clock", MEND, f"this computer's clock says {time.strftime('%d %B %Y')}, which is before eegloop was written",
+            "set the date; else no prescription is valid and every dose is counted on the wrong day",
+        )  # fmt: skip
     if not synchronized():
         yield Finding(
             "clock", NOTE, "the wall clock is not synchronized: times of day in recordings and the dose's days may be wrong",
@@ -291,7 +299,7 @@ def configuration(config: Config, data: Path) -> Iterator[Finding]:
         look: dict[str, Callable[[Seat], Iterator[Finding]]] = {"lsl": _lsl, "brainflow": _brainflow, "playback": _playback}
         if seat.source.kind in look:
             yield from look[seat.source.kind](seat)
-        yield from _prescription(seat, Layout(data.resolve()))
+        yield from _prescription(seat, Layout.of(data))
 
 
 def _lsl(seat: Seat) -> Iterator[Finding]:

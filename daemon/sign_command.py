@@ -15,7 +15,7 @@ from control.schema import FIELDS
 from control.start_code import sign_start_code
 from daemon.build import write_private
 from daemon.pulse_spacing import too_often
-from eegloop.errors import SetupError
+from eegloop.errors import SetupError, plain
 from eegloop.line import LineSettings
 from eegloop.stim import Authority, Prescription, PrescriptionError
 
@@ -25,7 +25,7 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise SetupError(f"{path}: cannot be read ({error})") from None
+        raise SetupError(f"{path}: cannot be read ({plain(error)}); name another file") from None
 
 
 def read_json(path: Path) -> object:
@@ -53,7 +53,7 @@ def unlocked(path: Path, passphrase_file: Path | None) -> bytes:
     try:
         pem = path.read_bytes()
     except OSError as error:
-        raise SetupError(f"{path}: cannot be read ({error.strerror})") from None
+        raise SetupError(f"{path}: cannot be read ({plain(error)}); name another file") from None
     try:
         return unlock_key(pem, passphrase(passphrase_file, str(path)))
     except PrescriptionError as error:
@@ -176,7 +176,9 @@ def _enough(prescription: Prescription, seeds: Sequence[bytes], names: Sequence[
     if all(names):
         for signer in prescription.signers:
             if signer not in names:
-                raise SetupError(f"signers: {signer!r} is named in the prescription, but the keys are of {', '.join(names)}")
+                raise SetupError(
+                    f"signers: {signer!r} is named in the prescription, but the keys are of {', '.join(names)}; sign with that person's key, or correct `signers`"
+                )
 
 
 def summary(prescription: Prescription) -> str:

@@ -128,6 +128,7 @@ def test_a_file_that_was_removed_or_put_back_holds(desk: Desk) -> None:
 
 
 def test_answers_count_as_kept_only_once_their_anchor_is(desk: Desk) -> None:
+    assert desk.book.trail.flush(5.0)
     state, moved = desk.folder / "state", desk.folder / "moved"
     state.rename(moved)
     state.write_text("not a folder")
