@@ -24,6 +24,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -334,6 +335,13 @@ def read_chain(path: Path) -> Iterator[dict[str, Any]]:
             if body is None:
                 return
             yield body
+
+
+def hash_at(path: Path, number: int) -> str:
+    """The hash of one line, counted from 0; "" where it is missing or not sound. Years of lines before it are only passed over."""
+    with path.open("rb") as file:
+        body = _decode(next(islice(file, number, None), b"")[:-1])
+    return str(body["hash"]) if body is not None else ""
 
 
 def sound_lines(path: Path) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from daemon.audit import Head
@@ -33,8 +33,11 @@ class ChainAnchor:
         self._path = folder / f"{name}.json"
         self._chain = str(chain.resolve())
 
-    def objection(self, digests: Sequence[str]) -> str:
-        """Why a chain of lines with these hashes is not the one that was written last, "" = it is, or none was."""
+    def objection(self, lines: int, hash_at: Callable[[int], str]) -> str:
+        """Why a chain of so many lines is not the one that was written last, "" = it is, or none was.
+
+        `hash_at`: the hash of a line, counted from 0; asked for one line at most.
+        """
         try:
             found = json.loads(self._path.read_bytes())
             chain, count, digest = str(found["chain"]), int(found["count"]), str(found["hash"])
@@ -44,9 +47,9 @@ class ChainAnchor:
             return f"what it is compared with ({self._path}) cannot be read"
         if chain != self._chain:
             return f"they were kept in {chain} before, not here"
-        if not 0 < count <= len(digests):
-            return f"{count} lines were written, {len(digests)} are here: the file was removed, cut or restored"
-        return "" if digests[count - 1] == digest else f"line {count} is another one than was written: the file was replaced"
+        if not 0 < count <= lines:
+            return f"{count} lines were written, {lines} are here: the file was removed, cut or restored"
+        return "" if hash_at(count - 1) == digest else f"line {count} is another one than was written: the file was replaced"
 
     def move(self, head: Head) -> None:
         """The line `head` is on the disk: from now on it must be there. OSError if that cannot be kept."""

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
-from daemon.audit import AuditTrail, Head, read_head, sound_lines
+from daemon.audit import AuditTrail, Head, hash_at, read_head
 from daemon.chain_anchor import ChainAnchor
 from eegloop.kept import state_folder
 
@@ -41,7 +42,7 @@ class TrailAnchors:
         """Before the first `write`: is this the trail that was written last? What is wrong is in the trail from here on; "" = nothing."""
         if self._own is None:
             return ""
-        objection = self._own.objection([str(line["hash"]) for line in sound_lines(self._audit.path)])
+        objection = self._own.objection(self._audit.head.count, partial(hash_at, self._audit.path))
         if objection:
             self._audit.append(DIFFERS, {"text": objection})
         return objection

@@ -64,7 +64,7 @@ def _verify_trail(path: Path, state: Path | None) -> list[Finding]:
         if line["event"] == DIFFERS:
             text = f"the trail before this line is not the one that was written last ({line['data'].get('text')})"
             findings.append(Finding("notice", str(path), number, text))
-    if objection := outside(path, state).objection(digests):
+    if objection := outside(path, state).objection(len(digests), digests.__getitem__):
         findings.append(Finding("error", str(path), None, objection))
     return findings
 
