@@ -17,8 +17,8 @@ SECONDS ?= 10
 
 # Of what decides about stimulation every branch is taken by tests that need no process, device or data.
 COVERED := control interlock eegloop.single eegloop.kept eegloop.real_time
-COVERING := tests/unit/test_control_* tests/unit/test_interlock_* tests/unit/test_daemon_answers* tests/unit/test_sign_command.py \
-  tests/property/test_control_* tests/property/test_interlock_* tests/contract/test_controllers.py
+COVERING := tests/unit/test_control_* tests/unit/test_interlock_* tests/unit/test_daemon_answers* tests/unit/test_eegloop_kept.py tests/unit/test_sign_command.py \
+  tests/unit/test_line_phase_locked.py tests/unit/test_wording.py tests/property/test_control_* tests/property/test_interlock_* tests/contract/test_controllers.py
 
 .PHONY: help run setup test lint clients fuzz bench bench-peers test-long faults sabotage mutation coverage lock clean system-parts
 
