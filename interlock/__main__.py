@@ -20,6 +20,7 @@ from typing import Any
 
 from eegloop.kept import state_folder
 from eegloop.layout import Layout
+from eegloop.real_time import share_is_bounded
 from eegloop.single import only_one
 from eegloop.stim import Prescription, PrescriptionError
 from interlock.anchor import Anchor
@@ -112,11 +113,13 @@ def go_first() -> None:
     """Real-time priority where the user may have it, so that no other program keeps a STOP or a pulse waiting.
 
     The threads that write to the disk are begun after this and have it too: one of them put off while it holds the interpreter
-    would keep the loop waiting. All of them sleep between events; the kernel leaves others 5 % of the time whatever happens.
+    would keep the loop waiting. All of them sleep between events. Only where the kernel leaves others a share whatever happens:
+    elsewhere a fault in here would shut the daemon, the page and every other STOP out of the processor. A start goes on without.
     """
     sys.setswitchinterval(SWITCH_S)
-    with contextlib.suppress(PermissionError):
-        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+    if share_is_bounded():
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:

@@ -162,11 +162,12 @@ class Loop:
             self._hear_device()
         near = self._fire_on_time()
         now_ns = boot_ns()
-        if now_ns >= self.next_tick_ns + (OVERDUE_NS if near else 0):
+        quiet = near and now_ns < self.next_tick_ns + OVERDUE_NS  # no longer: one pulse after the other may be skipped
+        if now_ns >= self.next_tick_ns and not quiet:
             self._tick(now_ns)
         if self.client is not None and self.client in ready:
             self._hear_daemon()
-        if near:
+        if quiet:
             return  # so near a pulse it listens to everybody and speaks to nobody
         if self.control_listener in ready:
             self._accept_daemon()

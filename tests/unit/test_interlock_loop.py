@@ -396,24 +396,6 @@ def test_the_process_is_ready_and_ends_by_sigterm(machine: Machine, capsys: pyte
     assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN == signal.getsignal(signal.SIGHUP)
 
 
-@pytest.mark.parametrize("may", [True, False])
-def test_real_time_priority_is_asked_for_and_done_without(
-    quiet_signals: None, monkeypatch: pytest.MonkeyPatch, may: bool
-) -> None:
-    asked: list[tuple[int, int, int]] = []
-
-    def schedule(pid: int, policy: int, priority: os.sched_param) -> None:
-        asked.append((pid, policy, priority.sched_priority))
-        if not may:
-            raise PermissionError
-
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "sched_setscheduler", schedule)
-        process.go_first()
-    assert asked == [(0, os.SCHED_RR, 1)]
-    assert sys.getswitchinterval() == process.SWITCH_S
-
-
 def test_a_seat_has_one_interlock(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
     path = machine.layout.seat(SEAT) / "interlock.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
