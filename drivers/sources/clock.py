@@ -129,6 +129,11 @@ class SampleClock:
     def uncertainty_s(self) -> float:
         return self._wander + (self._spread if len(self._block_k) < 2 * SMOOTH else 0.0) + self.offset_uncertainty_s
 
+    @property
+    def next_sample(self) -> int:
+        """Index of the sample that will be placed next."""
+        return self._next
+
     def time_of(self, sample: int) -> float:
         """LSL seconds of a sample by the present line."""
         return self._t0 + (sample - self._k0) * self._period
