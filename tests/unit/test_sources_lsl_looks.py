@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from drivers.sources.lsl_looks import BEAT_S, CROWD, DENSE, MANY, MOMENT_S, Wakeups, step_s
@@ -72,7 +74,7 @@ def test_an_inlet_that_gives_nothing_is_looked_into_at_every_moment() -> None:
     for _ in range(20):
         at_s.append(wakeups.next_s(at_s[-1], MANY))
     assert at_s[1] == pytest.approx(0.2)
-    assert all(later - earlier == pytest.approx(MOMENT_S) for earlier, later in zip(at_s[1:], at_s[2:], strict=False))
+    assert all(later - earlier == pytest.approx(MOMENT_S) for earlier, later in pairwise(at_s[1:]))
 
 
 def test_a_timer_that_is_early_does_not_look_twice() -> None:
