@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
+from daemon.clock import MachineClock
+from drivers.sources.clock import SampleClock
+from drivers.sources.lsl import LslSource, Settings
+from drivers.sources.lsl_inlet import StreamHeader
 from drivers.sources.lsl_looks import BEAT_S, CROWD, DENSE, MANY, MOMENT_S, Wakeups, step_s
+from eegloop.signal import StreamInfo
 
 RATE_HZ = 250.0
 
@@ -83,3 +89,24 @@ def test_a_timer_that_is_early_does_not_look_twice() -> None:
     assert wakeups.next_s(0.0995, MANY) == pytest.approx(0.2)
     wakeups.heard(0.1995, 0.19, 50)
     assert wakeups.next_s(0.1995, CROWD) == pytest.approx(0.22)
+
+
+@pytest.mark.parametrize("stamp", [np.nan, np.inf, -np.inf, 1e308])
+def test_stamps_that_are_no_times_are_those_of_arrival(stamp: float) -> None:
+    """A broken sender's: else the next look is never, the chunk is at no time, and a quarter million samples are called lost."""
+    info = StreamInfo("n", "id", 250.0, ("Cz",), ("eeg",), 0.0, "n/a", "n/a", "host")
+    source = LslSource(Settings(), MachineClock())
+    source._header = StreamHeader(info, "EEG", "uid", ("µV",), (1.0,), True, {})
+    samples, wakeups, now_s, chunks = SampleClock(250.0), Wakeups(100.0, 250.0), 100.0, []
+    for turn in range(60):
+        now_s += 0.02
+        stamps_s = now_s - 0.004 * np.arange(4, -1, -1)
+        if 20 <= turn < 30:
+            stamps_s[turn % 5 :] = stamp
+        data = np.full((5, 1), turn, np.float32)
+        stamps_s = source._times(stamps_s, 0.0, now_s)
+        wakeups.heard(now_s, float(stamps_s[-1]), samples.next_sample)
+        assert now_s < wakeups.next_s(now_s, 1) < now_s + 0.2
+        chunks += source._place(data, stamps_s, 0.0, now_s, samples)
+    assert [chunk.t0_s for chunk in chunks] == pytest.approx([100.004 + 0.02 * i for i in range(60)], abs=0.002)
+    assert sum(chunk.lost_samples for chunk in chunks) == 0 and chunks[-1].first_sample == 295
