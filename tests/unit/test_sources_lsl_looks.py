@@ -11,7 +11,7 @@ from daemon.clock import MachineClock
 from drivers.sources.clock import SampleClock
 from drivers.sources.lsl import LslSource, Settings
 from drivers.sources.lsl_inlet import StreamHeader
-from drivers.sources.lsl_looks import BEAT_S, CROWD, DENSE, MANY, MOMENT_S, Wakeups, step_s
+from drivers.sources.lsl_looks import BEAT_S, CROWD, DENSE, HALF_S, MANY, Wakeups, step_s
 from eegloop.signal import StreamInfo
 
 RATE_HZ = 250.0
@@ -67,8 +67,8 @@ def test_among_many_a_hop_is_taken_up_soon_after_its_last_sample(
     open_sources: int, chunk: int, phase_s: float, drift: float
 ) -> None:
     n, waited_s, hop_waited_s = looks(open_sources, chunk, phase_s=phase_s, drift=drift)
-    assert waited_s <= BEAT_S + 2 * MOMENT_S
-    assert hop_waited_s <= Wakeups.BEHIND * BEAT_S + MOMENT_S
+    assert waited_s <= BEAT_S + HALF_S
+    assert hop_waited_s <= HALF_S + chunk / RATE_HZ
     assert n <= 4.0 / BEAT_S * 1.4 + 5
 
 
@@ -80,7 +80,7 @@ def test_an_inlet_that_gives_nothing_is_looked_into_at_every_moment() -> None:
     for _ in range(20):
         at_s.append(wakeups.next_s(at_s[-1], MANY))
     assert at_s[1] == pytest.approx(0.2)
-    assert all(later - earlier == pytest.approx(MOMENT_S) for earlier, later in pairwise(at_s[1:]))
+    assert all(later - earlier == pytest.approx(HALF_S) for earlier, later in pairwise(at_s[1:]))
 
 
 def test_a_timer_that_is_early_does_not_look_twice() -> None:
