@@ -129,6 +129,11 @@ class SampleClock:
     def uncertainty_s(self) -> float:
         return self._wander + (self._spread if len(self._block_k) < 2 * SMOOTH else 0.0) + self.offset_uncertainty_s
 
+    @property
+    def next_sample(self) -> int:
+        """Index of the sample that will be placed next."""
+        return self._next
+
     def time_of(self, sample: int) -> float:
         """LSL seconds of a sample by the present line."""
         return self._t0 + (sample - self._k0) * self._period
@@ -248,6 +253,8 @@ class SampleClock:
             return self._release(unit)
         if late < -self._back():
             return self._restart(piece, "the sender's clock went backwards")
+        if not self._held:
+            return [self._emit(piece, False)]
         self._held.append(piece)
         return self._release(0)
 
@@ -270,16 +277,18 @@ class SampleClock:
                 lates.append(piece.last_s - self.time_of(index))
             held[0].lost += unit * max(round(_floor(lates) / (unit * self._period)), 0)
             stalled = False
-        out = []
-        for piece in held:
-            lost, self._missing = piece.lost + self._missing, 0
-            first = self._next + lost
-            out.append(Chunk(piece.data_uv, first, self._out(first), piece.arrival_s, lost, self.segment))
-            self.lost_samples += lost
-            self._next = first + len(piece.data_uv)
-            self._last_s = piece.last_s
-            self._learn(self._next - 1, piece.last_s, stalled and piece is not held[-1])
-        return out
+        return [self._emit(piece, stalled and piece is not held[-1]) for piece in held]
+
+    def _emit(self, piece: _Piece, stalled: bool) -> Chunk:
+        """Place a piece for good; what `stalled` says nothing about the line."""
+        lost, self._missing = piece.lost + self._missing, 0
+        first = self._next + lost
+        chunk = Chunk(piece.data_uv, first, self._out(first), piece.arrival_s, lost, self.segment)
+        self.lost_samples += lost
+        self._next = first + len(piece.data_uv)
+        self._last_s = piece.last_s
+        self._learn(self._next - 1, piece.last_s, stalled)
+        return chunk
 
     def _restart(self, piece: _Piece, reason: str) -> list[Chunk]:
         out = self._release(0)

@@ -1,19 +1,16 @@
 """A headset that speaks LSL: the stream is chosen exactly, never silently replaced, and every hole is explicit.
 
 How it costs little: liblsl receives into its own bounded buffer, and the event loop empties that buffer with a
-call that does not wait, at the moment the next delivery is expected (`_Wakeups`). So one delivery costs one wake-up
-and no hand-over between threads. With many inlets in the process those moments are moved to a common grid, 1 ms an inlet and
-at most 60 ms, and what one look finds goes on as one chunk: a hundred inlets wake the process seventeen times a second, and
-their samples wait for it 30 ms on average, 60 ms at most. Up to seven inlets wait for nothing. What can wait (finding, connecting,
-clock offset, closing) runs in one thread per source.
+call that does not wait, at the moment the next delivery is expected (`lsl_looks`). So one delivery costs one wake-up
+and no hand-over between threads. Up to seven inlets wait for nothing; with more in the process they are looked into at common
+moments, and what one look finds goes on as one chunk. What can wait (finding, connecting, clock offset, closing) runs in one
+thread per source.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -25,6 +22,7 @@ from pydantic import Field, field_validator
 
 from drivers.sources.clock import FUTURE_S, ClockState, SampleClock
 from drivers.sources.lsl_inlet import Inlet, StreamHeader, StreamLost, Wanted, find_stream
+from drivers.sources.lsl_looks import Wakeups, step_s
 from drivers.sources.lsl_markers import MarkerStream
 from drivers.sources.repeats import Repeats, rising
 from drivers.sources.units import microvolts_per
@@ -34,12 +32,10 @@ from eegloop.ports import Clock
 from eegloop.signal import F32, F64, Chunk, SourceNews, StreamInfo
 
 OPEN_S = 5.0
-OFFSET_EVERY_S = 5.0
+OFFSET_EVERY_S = 2.5  # liblsl measures every 5 s: what is used is 7.5 s old at most
 GIVE_UP_S = 5.0  # a connection that stays silent this long after "lost" is dropped and looked for anew
 BACK_OFF_S = (0.1, 0.5, 1.0, 2.0, 4.0)
 CHUNK_S = 0.02
-CROWD = 8  # from so many inlets in the process on, their looks lie on a common grid
-GRID_S, COARSEST_S = 0.001, 0.060  # its step: so much an inlet, at most so much
 NO_TIME_S = 1e13  # a delivery's stamps together; 512 of a Unix clock are 1e12
 FOREIGN_S = 60.0  # a stamp this much older than its arrival is of another clock (liblsl keeps 30 s)
 
@@ -166,7 +162,7 @@ class LslSource:
         offset: asyncio.Future[tuple[float, float] | None] | None = None
         samples.offset_uncertainty_s = inlet.offset_uncertainty_s
         segment = samples.segment
-        wakeups = _Wakeups(now)
+        wakeups = Wakeups(now, samples.nominal_hz)
         while not self._closing:
             due = wakeups.next_s(now, LslSource._open_sources)
             await asyncio.sleep(due - self._clock.lsl_s())
@@ -188,8 +184,9 @@ class LslSource:
                     silent = False
                     yield SourceNews("connected", f"LSL stream {self.info.name!r} sends again", now)
                 heard_s = now
-                wakeups.heard(now, float(pulled[1][-1]) + inlet.offset_s)
-                for chunk in self._place(*pulled, inlet.offset_s, now, samples):
+                placed = self._place(*pulled, inlet.offset_s, now, samples)
+                wakeups.heard(now, float(pulled[1][-1]) + inlet.offset_s, samples.next_sample)
+                for chunk in placed:
                     if chunk.segment != segment:
                         segment = chunk.segment
                         yield SourceNews("restarted", f"new segment: {samples.restart_reason}", chunk.t0_s)
@@ -224,7 +221,7 @@ class LslSource:
         n = len(stamps_s)
         if n == 0:
             return []
-        most = max(1, round(max(CHUNK_S, _grid_s(LslSource._open_sources)) * samples.nominal_hz))
+        most = max(1, round(max(CHUNK_S, step_s(LslSource._open_sources)) * samples.nominal_hz))
         if 2 * n <= 3 * most and self._agrees(stamps_s, now_s):
             return samples.feed(data_uv, stamps_s + self._shift_s if self._shift_s else stamps_s, now_s)
         out: list[Chunk] = []
@@ -334,54 +331,6 @@ class LslSource:
     async def _in_thread(self, call: Callable[[], T]) -> T:
         assert self._thread is not None
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)
-
-
-class _Wakeups:
-    """When to look into an inlet's buffer next: just after the next delivery should be there.
-
-    The expected moment is the newest stamp, plus the distance of deliveries, plus how long deliveries lag behind
-    their stamps; that lag is tracked so that about nine of ten first looks find something.
-    """
-
-    MIN_S, MAX_S = 0.008, 0.100  # deliveries closer together are collected
-    RETRY_S = (0.002, 0.002, 0.004, 0.008, 0.020)
-    STEP_S = 0.0001
-
-    def __init__(self, now_s: float) -> None:
-        self._stamp_s = now_s
-        self._lag_s = 0.0
-        self._known = False
-        self._looks = 0  # since the last delivery
-        self._distances: deque[float] = deque([self.MIN_S], maxlen=8)
-
-    def heard(self, now_s: float, stamp_s: float) -> None:
-        """A look found samples, the newest stamped `stamp_s`."""
-        late = now_s - stamp_s
-        if not self._known or not -0.1 < late - self._lag_s < 0.1:
-            self._lag_s, self._known = late, True
-        elif self._looks <= 1:
-            self._lag_s -= self.STEP_S
-        else:
-            self._lag_s += min(9 * self.STEP_S, max(late - self._lag_s, 0.0))
-        self._distances.append(stamp_s - self._stamp_s)
-        self._stamp_s = stamp_s
-        self._looks = 0
-
-    def next_s(self, now_s: float, open_sources: int) -> float:
-        """When to look next; moved up to a common grid when many inlets are open."""
-        if self._looks == 0 and self._known:
-            distance = min(max(min(self._distances), self.MIN_S), self.MAX_S)
-            due = min(max(self._stamp_s + distance + self._lag_s, now_s + self.RETRY_S[0]), now_s + self.MAX_S)
-        else:
-            due = now_s + self.RETRY_S[min(max(self._looks - 1, 0), len(self.RETRY_S) - 1)]
-        self._looks += 1
-        grid_s = _grid_s(open_sources)
-        return math.ceil(due / grid_s) * grid_s if grid_s else due
-
-
-def _grid_s(open_sources: int) -> float:
-    """Distance of the common moments at which this many inlets are looked into; 0 = each at its own best moment."""
-    return min(GRID_S * open_sources, COARSEST_S) if open_sources >= CROWD else 0.0
 
 
 def _shape(header: StreamHeader) -> str:

@@ -9,7 +9,8 @@ import numpy as np
 
 from eegloop.signal import F32, F64, Bool
 
-REMEMBERED = 64  # deliveries; a second of 16 ms ones
+REMEMBERED = 64  # deliveries at most; a second of 16 ms ones
+REMEMBERED_S, LEAST = 1.0, 8  # older ones go, but for the newest few: what many headsets keep, the processor must fetch anew
 
 
 class Repeats:
@@ -39,7 +40,10 @@ class Repeats:
                 stamps = stamps_s.tolist()
             newest_s = max(stamps, default=-np.inf)
         if stamps:
-            self._recent.append((newest_s, stamps, data))
+            recent = self._recent
+            recent.append((newest_s, stamps, data))
+            while len(recent) > LEAST and recent[0][0] < newest_s - REMEMBERED_S:
+                recent.popleft()
             self._newest_s = max(self._newest_s, newest_s)
         return data, stamps_s
 
