@@ -15,7 +15,12 @@ CLIENTS := .venv-clients
 FUZZ := .venv-fuzz
 SECONDS ?= 10
 
-.PHONY: help run setup test lint clients fuzz bench bench-peers test-long faults sabotage mutation lock clean system-parts
+# Of what decides about stimulation every branch is taken by tests that need no process, device or data.
+COVERED := control interlock eegloop.single eegloop.kept eegloop.real_time
+COVERING := tests/unit/test_control_* tests/unit/test_interlock_* tests/unit/test_daemon_answers* tests/unit/test_eegloop_kept.py tests/unit/test_sign_command.py \
+  tests/unit/test_line_phase_locked.py tests/unit/test_wording.py tests/property/test_control_* tests/property/test_interlock_* tests/contract/test_controllers.py
+
+.PHONY: help run setup test lint clients fuzz bench bench-peers test-long faults sabotage mutation coverage lock clean system-parts
 
 help:
 	@echo "make run        start the service on a virtual person and open its page"
@@ -27,6 +32,7 @@ help:
 	@echo "make clients    public clients of the stimulators (make test does it too), in an environment of their own"
 	@echo "make fuzz       arbitrary bytes, guided by coverage, into every parser of device bytes: make fuzz SECONDS=60"
 	@echo "make sabotage   disables each safety control in a copy and sees its test turn red;  make mutation: mutants of the safety logic"
+	@echo "make coverage   every branch of control/ and interlock/, or it fails"
 	@echo "make test-long  whole recordings and soaks;  make faults: each fault 20 times"
 
 $(VENV)/.uv: requirements/uv.txt
@@ -129,6 +135,10 @@ faults: $(VENV)/.dev system-parts
 
 sabotage: $(VENV)/.dev
 	@$(BIN)/python -m tests.sabotage.run
+
+coverage: $(VENV)/.dev
+	@$(BIN)/python -m pytest -q -m "not long and not faults" $(addprefix --cov=,$(COVERED)) --cov-branch --cov-fail-under=100 \
+	  --cov-report=term-missing:skip-covered $(COVERING)
 
 mutation: $(VENV)/.dev
 	@$(BIN)/python -m tests.mutation.run

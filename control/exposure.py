@@ -20,7 +20,7 @@ ZERO_MA = 0.005  # what the interlock, too, takes for a measured zero
 SILENT_AFTER_S = 0.3  # no state for this long: the output is unknown
 PULSE_BEFORE_S = 0.01  # a pulse may be this early by the headset's clock
 PULSE_AFTER_S = 0.3  # an amplifier's recovery from a magnetic pulse, and the headset's own delay
-PULSES_KEPT_N = 8
+PULSES_KEPT_N = 32  # at most ten a second are asked for, at most 2 s ahead, and samples come up to 1 s late
 
 
 @dataclass(frozen=True, slots=True)

@@ -222,9 +222,24 @@ def asked(kept: Kept, moment: Moment, prescription: Prescription, next_text: str
         tuple(sorted(set(due), key=order.index)),
         tuple(sorted(set(may) - set(due), key=order.index)),
         tuple(sorted(findings, key=lambda f: -f.level)),
-        tuple(_alert(finding, kept.seen, now_s) for finding in findings if finding.alert),
+        tuple(
+            _alert(finding, kept.seen, now_s)
+            for finding in findings
+            if finding.alert and not _again(finding, findings, kept.answers)
+        ),
         next_s,
     )
+
+
+def _again(finding: Finding, findings: Sequence[Finding], answers: Sequence[Answer]) -> bool:
+    """Whether this only repeats, in the rest of a form that was cut short for it, what its first part said: one alert, raised then."""
+    given = sorted(
+        (a for a in answers if a.form == finding.form == DURING.id and a.t_s <= finding.t_s), key=lambda a: (a.t_s, a.place)
+    )
+    if len(given) < 2 or given[-1].place != finding.place or not _cut_short(given[:-1], finding.t_s):
+        return False
+    first = given[-2]
+    return any((f.form, f.item, f.t_s, f.place) == (finding.form, finding.item, first.t_s, first.place) for f in findings)
 
 
 def _cut_short(answers: Sequence[Answer], now_s: float) -> bool:

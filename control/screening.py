@@ -172,7 +172,7 @@ def _findings(answer: Answer, phq9: Sequence[Answer]) -> Iterator[Finding]:
     if answer.form in ("screening", "pads"):
         for item, value in zip(FORMS[answer.form].items, answer.values, strict=True):
             if value and item.highest == 1:
-                yield Finding(Level.BLOCK, answer.form, item.id, f"No session: yes to {item.text!r}")
+                yield Finding(Level.BLOCK, answer.form, item.id, f'No session: you answered yes to "{item.text}"')
     elif answer.form == "pain_before":
         pain = value_of(answer, "pain")
         if pain >= PAIN_STOP:

@@ -25,6 +25,7 @@ if __name__ == "__main__" or sys.argv[0].endswith("eegloop"):
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import difflib
+import errno
 import importlib
 import json
 import pkgutil
@@ -33,7 +34,7 @@ from typing import Annotated
 
 import typer
 
-from eegloop.errors import EegloopError, SetupError
+from eegloop.errors import EegloopError, SetupError, plain, remedy
 
 app = typer.Typer(
     name="eegloop",
@@ -164,7 +165,7 @@ def link(data: Data = Path("data")) -> None:
     from daemon.web.access import sign_in_link
     from eegloop.layout import Layout
 
-    typer.echo(sign_in_link(Layout(data.resolve())))
+    typer.echo(sign_in_link(Layout.of(data)))
 
 
 @app.command(epilog="Example: eegloop verify data/recordings")
@@ -356,6 +357,11 @@ def simulate_stimulator(
     parts = {"wire", "home_unit"}  # what the emulators share
     folder = importlib.import_module("simulators.stimulators").__path__
     known = sorted(m.name for m in pkgutil.iter_modules(folder) if m.name not in parts)
+    if kind in ("--help", "-h"):
+        typer.echo(
+            f"Usage: eegloop simulate stimulator KIND [OPTIONS]\n\nKIND: {', '.join(known)}. `KIND --help` lists its options."
+        )
+        return
     if kind not in known:
         near = difflib.get_close_matches(kind, known, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
@@ -374,9 +380,12 @@ def main() -> None:
         typer.echo(f"eegloop: {error}", err=True)
         sys.exit(1)
     except OSError as error:  # of a path that somebody gave: every other one is caught where it is used
-        if error.filename is None:
+        if isinstance(error, BrokenPipeError):  # whoever read what was printed has gone, as `| head` does
+            os._exit(128 + signal.SIGPIPE)
+        if error.filename is None and error.errno != errno.ENOSPC:
             raise
-        typer.echo(f"eegloop: {error.filename}: {error.strerror}; name another path", err=True)
+        where = f"{error.filename}: " if error.filename is not None else ""
+        typer.echo(f"eegloop: {where}{plain(error)}; {remedy(error)}", err=True)
         sys.exit(1)
 
 

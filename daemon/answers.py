@@ -33,7 +33,8 @@ from control.questions import (
     standing,
 )
 from control.screening import Finding, Release
-from daemon.answer_anchor import AnswerAnchor, open_answers
+from daemon.answer_anchor import open_answers
+from daemon.chain_anchor import ChainAnchor
 from daemon.placement import kept_pattern, read_pattern
 from daemon.trusted_keys import trusted_now
 from dsp.signature import F64
@@ -62,7 +63,7 @@ class AnswerBook:
     measure : (str, str)
         Digest and version of what makes the numbers (`daemon/measure.py`).
     state : Path, optional
-        Where the anchor of these answers is (`daemon/answer_anchor.py`); without one a file that was restored or removed is not noticed.
+        Where the anchor of these answers is (`daemon/chain_anchor.py`); without one a file that was restored or removed is not noticed.
 
     Raises
     ------
@@ -84,7 +85,7 @@ class AnswerBook:
         make_folder(folder / "notes")
         path = folder / "answers.jsonl"
         self.person = person
-        anchor = AnswerAnchor(state, person, path) if state is not None else None
+        anchor = ChainAnchor(state, person, path) if state is not None else None
         self.trail, known, wrong = open_answers(path, anchor, clock)
         self._folder = folder
         self._keys = keys

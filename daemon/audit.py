@@ -24,6 +24,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -327,13 +328,20 @@ def _decode(line: bytes) -> dict[str, Any] | None:
 
 
 def read_chain(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a chain as far as they are sound."""
-    with path.open("rb") as file:
+    """The lines of a chain as far as they are sound and can be read; `verify_chain` says what is wrong with the rest."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
         for raw in file:
             body = _decode(raw[:-1]) if raw.endswith(b"\n") else None
             if body is None:
                 return
             yield body
+
+
+def hash_at(path: Path, number: int) -> str:
+    """The hash of one line, counted from 0; "" where it is missing or not sound. Years of lines before it are only passed over."""
+    with path.open("rb") as file:
+        body = _decode(next(islice(file, number, None), b"")[:-1])
+    return str(body["hash"]) if body is not None else ""
 
 
 def sound_lines(path: Path) -> list[dict[str, Any]]:
@@ -392,7 +400,7 @@ def verify_chain(path: Path) -> list[Finding]:
 def verify(*paths: Path) -> list[Finding]:
     """Every chain by itself, and against the anchors that the others hold of it."""
     findings: list[Finding] = []
-    lines = {path.resolve(): list(read_chain(path)) if path.exists() else [] for path in paths}
+    lines = {path.resolve(): list(read_chain(path)) for path in paths}
     for path in paths:
         findings += verify_chain(path)
     for holder, bodies in lines.items():

@@ -18,7 +18,7 @@ from daemon.record import RecordWriter, SessionRecorder
 from dsp.pipeline import Pipeline
 from eegloop import __version__, launch
 from eegloop.config import Config, Seat
-from eegloop.errors import ConfigError, SetupError, SourceError
+from eegloop.errors import ConfigError, SetupError, SourceError, plain
 from eegloop.kept import state_folder
 from eegloop.layout import Layout
 from eegloop.ports import Clock, EegSource
@@ -37,17 +37,23 @@ class Signed:
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Write a file that only this user can read, whole or not at all; nobody can know or have made the file it is drafted in."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    part = Path(name)
+    """Write a file that only this user can read, whole or not at all; nobody can know or have made the file it is drafted in.
+
+    OSError names `path` itself, never the draft.
+    """
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        part = Path(name)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def demo_public_key(layout: Layout) -> str:
@@ -95,13 +101,22 @@ def prescription(seat: Seat, layout: Layout, demo: bool, now_s: float) -> Signed
         path = made
     else:
         path = Path(seat.prescription).expanduser()
+    trusted_path = layout.keys / "trusted.json"
+    if not trusted_path.exists():
+        raise SetupError(
+            f"seat {seat.id}: this machine trusts nobody's signature yet ({trusted_path} is missing); "
+            "take the clinic's list with `eegloop keys trust` (docs/prescriptions.md)"
+        )
     try:
-        trusted = parse_trusted((layout.keys / "trusted.json").read_bytes())
+        trusted = parse_trusted(trusted_path.read_bytes())
         checked = verify(path.read_bytes(), trusted, now_s, seat.person, seat.stimulator.kind)
     except OSError as error:
-        raise SetupError(f"seat {seat.id}: {error.filename}: {error.strerror}") from None
+        raise SetupError(
+            f"seat {seat.id}: {error.filename}: {plain(error)}; correct `prescription` in config.yaml, or put the file there"
+        ) from None
     except PrescriptionError as error:
-        raise SetupError(f"seat {seat.id}: {path}: {error}") from None
+        clock = "; if that is not today's date, set this computer's clock" if "it is " in str(error) else ""
+        raise SetupError(f"seat {seat.id}: {path}: {error}{clock}") from None
     if checked.controller != seat.controller.kind:
         raise SetupError(
             f"seat {seat.id}: controller.kind: found {seat.controller.kind!r}; the prescription {checked.id} is signed for {checked.controller!r}"

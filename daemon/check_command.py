@@ -21,12 +21,14 @@ from daemon.certify import certify
 from daemon.findings import MEND, NOTE, OK, Finding
 from daemon.installation import check_names
 from daemon.processes import NICE_INTERLOCK
+from daemon.pulse_spacing import too_often
 from daemon.serial_ports import SYS, SerialPort, bluetooth_adapters, describe, serial_ports
 from drivers.sources.brainflow import boards
 from drivers.sources.lsl_network import configure
 from eegloop.config import Config, Seat, load
 from eegloop.errors import ConfigError, EegloopError
 from eegloop.layout import Layout
+from eegloop.real_time import share_is_bounded
 from eegloop.stim import PrescriptionError
 
 LIBRARIES = ("numpy", "scipy.signal", "mne", "pylsl", "brainflow", "serial", "cryptography", "fastapi")
@@ -34,6 +36,7 @@ FREE_BYTES = 1 << 30  # an evening of 32 channels at 500 Hz is about 0.7 GB
 LATENCY_MS = 1
 SLOW_CLOCKS = ("hpet", "acpi_pm", "jiffies")
 TIME_ERROR = 5  # adjtimex: the clock is not synchronized
+WRITTEN_S = 1_735_689_600  # 1 January 2025: no clock that is right says less
 CLOCKS_APART_S = 1e-3
 SLEEPS = 40
 
@@ -145,6 +148,13 @@ def _processors() -> Iterator[Finding]:
 
 
 def _priorities() -> Iterator[Finding]:
+    if not share_is_bounded():
+        yield Finding(
+            "environment", NOTE,
+            "the kernel would not take the processor back from a real-time program, so the interlock does without that priority: "
+            "under load a lease may lapse (to zero) or a pulse be skipped",
+            "set the kernel's own values again: sysctl kernel.sched_rt_period_us=1000000 kernel.sched_rt_runtime_us=950000",
+        )  # fmt: skip
     if os.geteuid() == 0:
         return
     missing = []
@@ -166,8 +176,10 @@ def _user() -> str:
 
 def data_directory(data: Path) -> Iterator[Finding]:
     """Where the service writes: is it ours, private, and is there room?"""
-    folder = data.resolve()
-    at = folder
+    folder = at = Path(os.path.realpath(data))
+    if folder.is_symlink():
+        yield Finding("data", MEND, f"{folder} is a link that leads nowhere", "remove it, or choose another --data")
+        return
     while not at.exists():
         at = at.parent
     if not at.is_dir():
@@ -203,6 +215,11 @@ def clocks(sys_folder: Path = SYS) -> Iterator[Finding]:
     source = _text(sys_folder / "devices/system/clocksource/clocksource0/current_clocksource")
     if source in SLOW_CLOCKS:
         yield Finding("clock", NOTE, f"the kernel reads time from {source}, which is slow", "update the firmware; tsc is better")
+    if time.time() < WRITTEN_S:
+        yield Finding(
+            "clock", MEND, f"this computer's clock says {time.strftime('%d %B %Y')}, which is before eegloop was written",
+            "set the date; else no prescription is valid and every dose is counted on the wrong day",
+        )  # fmt: skip
     if not synchronized():
         yield Finding(
             "clock", NOTE, "the wall clock is not synchronized: times of day in recordings and the dose's days may be wrong",
@@ -282,7 +299,7 @@ def configuration(config: Config, data: Path) -> Iterator[Finding]:
         look: dict[str, Callable[[Seat], Iterator[Finding]]] = {"lsl": _lsl, "brainflow": _brainflow, "playback": _playback}
         if seat.source.kind in look:
             yield from look[seat.source.kind](seat)
-        yield from _prescription(seat, Layout(data.resolve()))
+        yield from _prescription(seat, Layout.of(data))
 
 
 def _lsl(seat: Seat) -> Iterator[Finding]:
@@ -340,6 +357,7 @@ def _prescription(seat: Seat, layout: Layout) -> Iterator[Finding]:
     try:
         trusted = parse_trusted((layout.keys / "trusted.json").read_bytes())
         signed = verify(Path(seat.prescription).read_bytes(), trusted, time.time(), seat.person, seat.stimulator.kind)
+        why, what_to_do = too_often(signed, seat.line, {choice.kind: choice.settings for choice in seat.biomarkers})
     except OSError as error:
         yield Finding(
             "config",
@@ -354,3 +372,5 @@ def _prescription(seat: Seat, layout: Layout) -> Iterator[Finding]:
         yield Finding(
             "config", OK, f"seat {seat.id}: prescription {signed.id} ({signed.authority}) holds for {days:.1f} days more"
         )
+        if why:
+            yield Finding("config", NOTE, f"seat {seat.id}: prescription {signed.id}: {why}", what_to_do)

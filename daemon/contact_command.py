@@ -56,7 +56,7 @@ def contact(config: Path, data: Path, seat: str | None, seconds: float, json_out
         raise SetupError(
             f"seat {chosen.id}: a source of kind {chosen.source.kind} measures no electrodes; go by the contact score"
         )
-    layout = Layout(data.resolve())
+    layout = Layout.of(data)
     layout.create()
     folder = layout.seat(chosen.id)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)

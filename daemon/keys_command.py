@@ -51,6 +51,9 @@ def certify_keys(
     seed = unlocked(site, passphrase_file)
     try:
         number = 1 + (read_list(read_text(out).encode(), public_key(seed).hex(), 1).number if out.exists() else 0)
+    except PrescriptionError as error:
+        raise SetupError(f"{out}: the list that is there is not this site's ({error}); name another --out") from None
+    try:
         write_private(out, certify(entries, number, seed))
     except PrescriptionError as error:
         raise SetupError(f"{out}: {error}") from None
@@ -71,7 +74,7 @@ def pair(site_key: str, data: Path) -> str:
     """Pin the clinic's site key on this machine, once."""
     if not is_hex(site_key, 64):
         raise SetupError("site key: must be 64 hexadecimal digits, as `eegloop keys new` printed them")
-    layout = Layout(data.resolve())
+    layout = Layout.of(data)
     layout.create()
     path = layout.keys / "site.json"
     if path.exists() and _site(path)[0] != site_key:
@@ -83,7 +86,7 @@ def pair(site_key: str, data: Path) -> str:
 
 def trust(certified: Path, data: Path) -> str:
     """Install a certified list on this machine: as it came, for the interlock, which verifies it at every reading, and as trusted.json."""
-    layout = Layout(data.resolve())
+    layout = Layout.of(data)
     path, trusted_path = layout.keys / "site.json", layout.keys / "trusted.json"
     if not path.exists():
         raise SetupError(f"{path}: not paired yet; run `eegloop keys pair SITE_KEY` with the key the clinic gave you")

@@ -53,7 +53,9 @@ def write_note(kind: str, patient: str, form: str, item: str, key: Path, out: Pa
     SetupError
         Naming the field or the file.
     """
-    if kind in KINDS and (objection := _objection(kind, patient, form, item)):
+    if kind not in KINDS:
+        raise SetupError(f"note {kind[:40]!r}: must be {' or '.join(KINDS)}")
+    if objection := _objection(kind, patient, form, item):
         raise SetupError(objection)
     try:
         text = sign_note(Note(kind, patient, form, item, int(time.time())), unlocked(key, passphrase_file))

@@ -41,6 +41,8 @@ def report(target: Path, person: str | None, cohort: Path | None, json_output: b
         people = sorted(path.name.removeprefix("sub-") for path in root.glob("sub-*"))
         if person is None and len(people) == 1:
             person = people[0]
+        if not people:
+            raise RecordingError(f"{root}: no recordings here; name a data directory that has some")
         if person is None:
             raise RecordingError(f"{target}: name a person with --person; there are: {', '.join(people) or 'none'}")
         sessions = sessions_of(root, person)
@@ -49,6 +51,8 @@ def report(target: Path, person: str | None, cohort: Path | None, json_output: b
         header, others = sessions[-1], sessions[:-1]
     else:
         header = target.with_suffix(".vhdr")
+        if not header.is_file():
+            raise RecordingError(f"{header}: no such file; name a data directory, a folder of recordings or a session's .vhdr")
         subject = RecordedSession(header).entities.subject
         every = sessions_of(header.resolve().parents[3], subject)
         others = [path for path in every if path < header.resolve()]

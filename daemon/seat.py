@@ -203,7 +203,12 @@ class SeatLoop:
         self.asking.broken()
         # The dose goes on past a line that ended, so what was decided last is still worth its age.
         last = self.vitals
-        self.vitals = Vitals(message=f"Stopped: {reason}.", decision=last.decision, decision_at_s=last.decision_at_s)
+        self.vitals = Vitals(
+            sample_at_s=last.sample_at_s,
+            message=f"Stopped: {reason}.",
+            decision=last.decision,
+            decision_at_s=last.decision_at_s,
+        )
         self._news_lost = True
 
     def close(self, reason: str) -> None:

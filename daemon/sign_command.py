@@ -14,7 +14,9 @@ from control.prescription import parse_yaml, public_key, sign, signed_prescripti
 from control.schema import FIELDS
 from control.start_code import sign_start_code
 from daemon.build import write_private
-from eegloop.errors import SetupError
+from daemon.pulse_spacing import too_often
+from eegloop.errors import SetupError, plain
+from eegloop.line import LineSettings
 from eegloop.stim import Authority, Prescription, PrescriptionError
 
 
@@ -23,7 +25,7 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise SetupError(f"{path}: cannot be read ({error})") from None
+        raise SetupError(f"{path}: cannot be read ({plain(error)}); name another file") from None
 
 
 def read_json(path: Path) -> object:
@@ -51,7 +53,7 @@ def unlocked(path: Path, passphrase_file: Path | None) -> bytes:
     try:
         pem = path.read_bytes()
     except OSError as error:
-        raise SetupError(f"{path}: cannot be read ({error.strerror})") from None
+        raise SetupError(f"{path}: cannot be read ({plain(error)}); name another file") from None
     try:
         return unlock_key(pem, passphrase(passphrase_file, str(path)))
     except PrescriptionError as error:
@@ -79,10 +81,11 @@ def sign_file(source: Path, keys: Sequence[Path], out: Path | None, passphrase_f
     """
     try:
         prescription = parse_yaml(read_text(source))
+        told = "\n".join((summary(prescription), *_warnings(prescription)))
     except PrescriptionError as error:
         raise SetupError(f"{source}: {error}") from None
     if not keys:
-        return f"{summary(prescription)}\nValid. Not signed: name a private key with --key."
+        return f"{told}\nValid. Not signed: name a private key with --key."
     seeds = _seeds(keys, passphrase_files)
     _enough(prescription, seeds, [name_beside(path) for path in keys])
     target = out or source.with_suffix(".json")
@@ -90,7 +93,13 @@ def sign_file(source: Path, keys: Sequence[Path], out: Path | None, passphrase_f
         raise SetupError(f"{target}: would overwrite what was written by hand; name another file with --out")
     write_private(target, sign(prescription, seeds))
     signers = ", ".join(public_key(seed).hex()[:16] + "..." for seed in seeds)
-    return f"{summary(prescription)}\nSigned with {signers}: {target}"
+    return f"{told}\nSigned with {signers}: {target}"
+
+
+def _warnings(prescription: Prescription) -> list[str]:
+    """What may be signed and will not work as it is meant. Nothing that is unsafe: that is refused."""
+    why, what_to_do = too_often(prescription, LineSettings(), {})  # the seat's own line is not known here
+    return [f"Warning: {why}; {what_to_do}."] if why else []
 
 
 def start_code_file(
@@ -167,7 +176,9 @@ def _enough(prescription: Prescription, seeds: Sequence[bytes], names: Sequence[
     if all(names):
         for signer in prescription.signers:
             if signer not in names:
-                raise SetupError(f"signers: {signer!r} is named in the prescription, but the keys are of {', '.join(names)}")
+                raise SetupError(
+                    f"signers: {signer!r} is named in the prescription, but the keys are of {', '.join(names)}; sign with that person's key, or correct `signers`"
+                )
 
 
 def summary(prescription: Prescription) -> str:

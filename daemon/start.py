@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from daemon.processes import NICE_VIEW, Child, python
-from eegloop.errors import SetupError
+from eegloop.errors import SetupError, plain, remedy
 from eegloop.layout import Layout
 
 
@@ -34,7 +34,7 @@ def run(options: Options) -> int:
     EegloopError
         One line that says what is wrong with the configuration, the data directory or this machine.
     """
-    layout = Layout(options.data.resolve())
+    layout = Layout.of(options.data)
     try:
         layout.create()
         sys.setswitchinterval(0.001)  # the writer's thread must not keep the interpreter from the loop for 5 ms at a time
@@ -51,7 +51,7 @@ def run(options: Options) -> int:
                     layout.run.rmdir()  # nothing of ours is left in it; a simulator that a person started may be
     except OSError as error:
         where = error.filename or layout.data
-        raise SetupError(f"{where}: {error.strerror or error}; choose another --data, or free some space there") from None
+        raise SetupError(f"{where}: {plain(error)}; {remedy(error)} (--data)") from None
 
 
 def web_child(layout: Layout) -> Child:
@@ -63,7 +63,8 @@ def web_child(layout: Layout) -> Child:
 async def _start(options: Options, layout: Layout) -> int:
     web = web_child(layout)
     await web.start()  # imports on one core while this process imports on another
-    from daemon.supervisor import Service, log_to
+    from daemon.service_log import log_to
+    from daemon.supervisor import Service
     from eegloop.config import load
 
     config = load(options.config)

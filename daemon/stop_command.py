@@ -23,7 +23,7 @@ def stop_seats(data: Path, seat: str | None, reason: str) -> int:
     SetupError
         If nothing serves this data directory.
     """
-    layout = Layout(data.resolve())
+    layout = Layout.of(data)
     served = sorted(layout.run.glob("*.stop"))
     sockets = [path for path in served if seat is None or path.stem == seat]
     if served and not sockets:  # a slip of the hand must not keep a STOP from anybody

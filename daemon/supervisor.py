@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import io
 import json
 import os
 import signal
 import sys
 import webbrowser
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
-from typing import TextIO, cast
 
 import structlog
 
@@ -35,15 +33,17 @@ from daemon.processes import NICE_INTERLOCK, NICE_LOOP, Child, prefer, python
 from daemon.record import RecordWriter, SessionRecorder
 from daemon.seat import SeatLoop
 from daemon.start import Options, web_child
-from daemon.view import loop_state, standing_alarms
+from daemon.trail_anchors import EVERY_S as ANCHOR_EVERY_S
+from daemon.trail_anchors import TrailAnchors, outside
+from daemon.view import left_out_state, loop_state, standing_alarms
 from daemon.web.access import address_file, sign_in_link
 from drivers.sources.lsl_network import configure as configure_lsl
 from drivers.sources.lsl_network import widest
 from eegloop.config import Config, Seat
-from eegloop.errors import EegloopError, SetupError
+from eegloop.errors import EegloopError, SetupError, plain
 from eegloop.layout import Layout
 from eegloop.signal import StreamInfo
-from eegloop.stim import Authority, InterlockMode
+from eegloop.stim import Authority, InterlockMode, LoopState
 from eegloop.stop import stop as stop_now
 
 log = structlog.get_logger()
@@ -53,35 +53,6 @@ AWAKE_EVERY_S = 0.5
 CHALLENGE_EVERY_S = 2.0
 SOUND_EVERY_S = 0.5
 RESTART_AFTER_S = (0.5, 1.0, 2.0, 5.0, 10.0)
-
-
-def log_to(path: Path) -> None:
-    """What the service says to engineers goes to this file."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            # The default draws tracebacks with every local: seconds on the loop's thread, and every seat's lease with them.
-            structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
-        ],
-        logger_factory=structlog.WriteLoggerFactory(cast(TextIO, _ForgivingFile(path))),
-    )
-
-
-class _ForgivingFile(io.TextIOBase):
-    """The service's log: a full disk costs its lines and nothing else (recording and audit trail say so themselves)."""
-
-    def __init__(self, path: Path) -> None:
-        self._file = path.open("a", encoding="utf-8", errors="replace")
-
-    def write(self, text: str) -> int:
-        with contextlib.suppress(OSError):
-            self._file.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        with contextlib.suppress(OSError):
-            self._file.flush()
 
 
 class Service:
@@ -100,6 +71,7 @@ class Service:
         self._web = web
         self._books: dict[str, AnswerBook] = {}
         self._may_deliver: dict[str, bool] = {}
+        self._left_out: dict[str, str] = {}  # seats that could not be begun, and why
         self._writer = RecordWriter()
 
     async def main(self) -> int:
@@ -126,21 +98,34 @@ class Service:
     async def _serve(self) -> None:
         layout, clock = self._layout, self._clock
         check_names()
-        signed = {seat.id: build.prescription(seat, layout, self._options.demo, clock.wall_s()) for seat in self._config.seats}
+        begun = {seat.id: seat for seat in self._config.seats}
+        signed: dict[str, build.Signed] = {}
+        for seat in self._config.seats:
+            with self._or_without(seat, begun):
+                signed[seat.id] = build.prescription(seat, layout, self._options.demo, clock.wall_s())
+                self._book(seat, signed[seat.id])
         self._may_deliver = {name: one.prescription.authority != Authority.OBSERVE for name, one in signed.items()}
         await self._web.hand(build.web_settings(self._config, self._options.port or self._config.web.port))
-        for seat in self._config.seats:
-            await self._start_seat_processes(seat, signed[seat.id])
+        for seat in list(begun.values()):
+            with self._or_without(seat, begun):
+                await self._start_seat_processes(seat, signed[seat.id])
         # liblsl is set up before a seat's first call into it; importing it must not hold up what is being started.
-        scopes = [s.source.settings.scope for s in self._config.seats if s.source.kind == "lsl"]
+        scopes = [s.source.settings.scope for s in begun.values() if s.source.kind == "lsl"]
         lsl_ready = aside("lsl", partial(configure_lsl, widest(scopes))) if scopes else None
         audit = AuditTrail(layout.audit / "daemon.jsonl", clock)
+        worn = not self._options.demo and any(seat.stimulator.kind != "simulated" for seat in self._config.seats)
+        anchors = TrailAnchors(audit, outside(audit.path) if worn else None)
+        if wrong := anchors.begin():
+            log.error("the audit trail is not the one that was written last", why=wrong)
         self._writer.start()
         async with LiveServer(layout.live_socket) as live:
             audit.append("start", {"pid": os.getpid(), "demo": self._options.demo, "config": str(self._config.path)})
             for index, seat in enumerate(self._config.seats):
-                self._seats.append(await self._seat(index, seat, signed[seat.id], audit, live))
-                audit.anchor(layout.seat(seat.id) / "interlock.log")
+                if seat.id in begun:
+                    with self._or_without(seat, begun):
+                        self._seats.append(await self._seat(index, seat, signed[seat.id], audit, live))
+            for name, why in self._left_out.items():
+                audit.append("left_out", {"seat": name, "error": why[:300]})
             try:
                 if lsl_ready is not None:
                     await lsl_ready
@@ -152,13 +137,14 @@ class Service:
                     def keep(name: str, run: Callable[[], Awaitable[None]], seat: SeatLoop | None = None) -> None:
                         tasks.create_task(self._keep(name, run, seat, audit), name=name)
 
-                    for number, loop in enumerate(self._seats):
+                    for loop in self._seats:
+                        seat = begun[loop.seat]
                         keep(f"acquire {loop.seat}", loop.acquire, loop)
                         keep(f"idle {loop.seat}", loop.idle, loop)
-                        watched = partial(self._watch_interlock, self._config.seats[number], signed[loop.seat], loop)
-                        keep(f"interlock {loop.seat}", watched, loop)
-                        if (argv := build.bridge_argv(self._layout, self._config.seats[number])) is not None:
-                            keep(f"bridge {loop.seat}", partial(self._watch_bridge, self._config.seats[number], argv))
+                        keep(f"interlock {loop.seat}", partial(self._watch_interlock, seat, signed[loop.seat], loop), loop)
+                        if (argv := build.bridge_argv(self._layout, seat)) is not None:
+                            keep(f"bridge {loop.seat}", partial(self._watch_bridge, seat, argv))
+                    keep("anchors", partial(self._anchor, anchors))
                     keep("state", partial(self._publish, live))
                     keep("awake", self._stay_awake)
                     keep("commands", partial(self._commands, live))
@@ -170,7 +156,39 @@ class Service:
             except* EegloopError as errors:  # the page's process did not start
                 raise errors.exceptions[0] from None
             finally:
-                await self._take_down(audit)
+                await self._take_down(audit, anchors)
+
+    @contextlib.contextmanager
+    def _or_without(self, seat: Seat, begun: dict[str, Seat]) -> Iterator[None]:
+        """What keeps one seat from beginning is that seat's alone, said where it is looked for; with no seat left nothing begins."""
+        try:
+            yield
+        except (EegloopError, OSError) as error:
+            why = str(error) if isinstance(error, EegloopError) else f"{error.filename or seat.label}: {plain(error)}"
+            del begun[seat.id]
+            self._left_out[seat.id] = why
+            if not begun:
+                raise SetupError("\n".join(self._left_out.values())) from None
+            log.error("seat left out", seat=seat.id, error=why)
+
+    async def _anchor(self, anchors: TrailAnchors) -> None:
+        """Every few seconds, so that little is left to believe after a `kill -9`."""
+        failed = ""
+        while True:
+            try:
+                await aside("anchors", partial(anchors.write, self._chains()))
+                failed = ""
+            except OSError as error:
+                if failed != (failed := f"{error.filename}: {error.strerror}"):
+                    log.warning("the audit trail's anchor cannot be kept", error=failed)
+            await asyncio.sleep(ANCHOR_EVERY_S)
+
+    def _chains(self) -> list[Path]:
+        """What the audit trail vouches for beside itself."""
+        return [
+            *(self._layout.seat(loop.seat) / "interlock.log" for loop in self._seats),
+            *(book.trail.path for book in self._books.values()),
+        ]
 
     async def _keep(self, name: str, run: Callable[[], Awaitable[None]], seat: SeatLoop | None, audit: AuditTrail) -> None:
         """Run a task for ever: what nobody foresaw ends its own seat's stimulation, never another seat's, and it starts anew."""
@@ -185,7 +203,7 @@ class Service:
                     seat.fail(f"an internal error ({type(error).__name__}); eegloop.log has the details")
             await asyncio.sleep(wait_s)
 
-    async def _take_down(self, audit: AuditTrail) -> None:
+    async def _take_down(self, audit: AuditTrail, anchors: TrailAnchors) -> None:
         """Stimulation to zero first, then the recording closed; each wait is bounded."""
         for loop in self._seats:
             loop.link.stop("the service ends")
@@ -206,13 +224,13 @@ class Service:
                 loop.close("the service ends")
             loop.link.close()
         self._writer.stop(1.0)
-        for loop in self._seats:
-            audit.anchor(self._layout.seat(loop.seat) / "interlock.log")
         for book in self._books.values():
             book.close()
-            audit.anchor(book.trail.path)
+        with contextlib.suppress(OSError):  # said before, if it cannot be kept
+            anchors.write(self._chains())
         audit.append("end", {})
         audit.close()
+        anchors.close()
 
     async def _start_seat_processes(self, seat: Seat, signed: build.Signed) -> None:
         layout = self._layout
@@ -294,16 +312,28 @@ class Service:
                 known = len(infos)
                 live.publish_seats(infos, self._options.demo)
             if live.n_connections:
-                live.publish_state([loop_state(loop, self._clock) for loop in self._seats])
+                live.publish_state([self._state_of(seat) for seat in self._config.seats])
             await asyncio.sleep(STATE_EVERY_S)
 
+    def _state_of(self, seat: Seat) -> LoopState:
+        """Seats are shown in the order of config.yaml, those that could not be begun among them."""
+        for loop in self._seats:
+            if loop.seat == seat.id:
+                return loop_state(loop, self._clock)
+        return left_out_state(seat.id, seat.label, self._clock)
+
     async def _sound(self, sound: AlarmSound) -> None:
-        """The machine sounds while an alarm stands, whether or not a page shows it (S13)."""
+        """The machine sounds while an alarm stands, whether or not a page shows it (S13); the log says it once."""
+        said: list[str] = []
         while True:
             now_s = self._clock.lsl_s()
             alarms = [alarm for loop in self._seats for alarm in standing_alarms(loop, loop.stream_status, now_s)]
-            if sound.update([(alarm["id"], alarm["priority"]) for alarm in alarms]):
-                log.info("alarm sounded", alarms=sorted({alarm["id"] for alarm in alarms}), by=sound.ways)
+            sounded = sound.update([(alarm["id"], alarm["priority"]) for alarm in alarms])
+            names = sorted({alarm["id"] for alarm in alarms})
+            if sounded and names != said:
+                log.info("alarm sounded", alarms=names, by=sound.ways)
+            if sounded or not names:
+                said = names
             await asyncio.sleep(SOUND_EVERY_S)
 
     async def _challenge(self, live: LiveServer) -> None:
@@ -398,6 +428,11 @@ class Service:
             print(f"Port {wanted} is taken; using {port}.")
         address = f"http://127.0.0.1:{port}"
         build.write_private(address_file(self._layout), address.encode())
+        for seat in self._config.seats:
+            if seat.id in self._left_out:
+                print(f"NOT running: {seat.label} ({seat.id}): {self._left_out[seat.id]}", file=sys.stderr)
+        if self._left_out:
+            print("The other seats go on. Mend what is named, and start eegloop again.", file=sys.stderr)
         print(f"eegloop is live: {address}", flush=True)
         if not self._options.demo:
             address = sign_in_link(self._layout)

@@ -8,18 +8,37 @@ from pathlib import Path
 from typing import Any
 
 from daemon.audit import Finding, read_chain, verify
+from daemon.trail_anchors import DIFFERS, outside
 from records import bids
 from records.append import seal_of
 
+TRAILS = (".jsonl", ".log")
 
-def verify_dataset(path: Path) -> list[Finding]:
+
+def dataset_of(path: Path) -> Path | None:
+    """The BIDS dataset that a file lies in."""
+    return next((folder for folder in path.parents if (folder / "dataset_description.json").exists()), None)
+
+
+def verify_dataset(path: Path, state: Path | None = None) -> list[Finding]:
     """Check a data directory (chains and recordings), a BIDS dataset of recordings, or a single chain file.
+
+    `state`: where the audit trail's own anchor is kept, instead of in the user's state directory.
 
     Findings of level "error" mean that something was changed, cut, swapped or removed; "notice" that something cannot be
     vouched for (a recording that was never closed). None at all: everything is as it was written.
     """
-    if path.is_file():
+    if path.is_file() and path.suffix in TRAILS:
         return verify(path)
+    if (
+        path.is_file() and (root := dataset_of(path)) is not None
+    ):  # one recording: what is said of it, and of the chains that vouch for it
+        found = verify_dataset(root, state)
+        return [
+            f
+            for f in found
+            if not Path(f.path).is_relative_to(root) or Path(f.path).name.startswith(path.name.rpartition("_")[0])
+        ]
     if not path.is_dir():
         return [Finding("error", str(path), None, "there is no such file or directory")]
     root = path if (path / "dataset_description.json").exists() else path / "recordings"
@@ -29,10 +48,24 @@ def verify_dataset(path: Path) -> list[Finding]:
         *sorted((data / "persons").glob("*/answers.jsonl")),
     ]  # fmt: skip
     findings = verify(*chains)
+    findings += _verify_trail(data / "audit" / "daemon.jsonl", state)
     if not chains:
         findings.append(Finding("notice", str(data), None, "no audit trail here: manifests are not vouched for by a chain"))
     if root.is_dir():
         findings += _verify_recordings(root, list(_recording_events(chains)) if chains else None)
+    return findings
+
+
+def _verify_trail(path: Path, state: Path | None) -> list[Finding]:
+    """The audit trail against what is kept of it outside, and what it says itself of one before it."""
+    digests, findings = [], []
+    for number, line in enumerate(read_chain(path), start=1):
+        digests.append(str(line["hash"]))
+        if line["event"] == DIFFERS:
+            text = f"the trail before this line is not the one that was written last ({line['data'].get('text')})"
+            findings.append(Finding("notice", str(path), number, text))
+    if objection := outside(path, state).objection(len(digests), digests.__getitem__):
+        findings.append(Finding("error", str(path), None, objection))
     return findings
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from daemon.verify import verify_dataset
+from daemon.verify import TRAILS, dataset_of, verify_dataset
 from eegloop.errors import SetupError
 
 
@@ -12,6 +12,8 @@ def verify_path(path: Path) -> int:
     """Print every finding; 1 if anything was changed, cut, swapped or removed."""
     if not path.exists():
         raise SetupError(f"{path}: does not exist; name a recording, a session's folder or a data directory")
+    if path.is_file() and path.suffix not in TRAILS and dataset_of(path) is None:
+        raise SetupError(f"{path}: neither an audit trail ({', '.join(TRAILS)}) nor part of a data directory's recordings")
     findings = verify_dataset(path)
     for finding in findings:
         print(finding)

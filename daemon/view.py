@@ -14,6 +14,11 @@ from eegloop.signal import Grade
 from eegloop.stim import LoopState, Phase
 from records.bids import Entities
 
+UNKNOWN_OUTPUT = {
+    "commanded_ma": None, "confirmed_ma": None, "granted_ma": None, "ceiling_ma": None, "limit_ma": None, "frequency_hz": None,
+    "mode": "unknown", "latched": True, "zero_confirmed": False, "readback": "none", "delivered_mc": None, "delivered_s": None,
+}  # fmt: skip
+
 
 def loop_state(seat: SeatLoop, clock: Clock) -> LoopState:
     """The state of one seat now; ages in seconds, unknown numbers None."""
@@ -44,6 +49,22 @@ def loop_state(seat: SeatLoop, clock: Clock) -> LoopState:
         alarms=standing_alarms(seat, status, now_s),
         forms=seat.asking.view(),
     )
+
+
+def left_out_state(seat: str, label: str, clock: Clock) -> LoopState:
+    """A seat that could not be begun: on the page like the others. Why stands in the log: a path or a signed field may name the person."""
+    text = "This seat is not running: something it needs cannot be used."
+    advice = (
+        "The window that eegloop was started in and eegloop.log say what. Mend it and start eegloop again; the other seats go on."
+    )
+    return LoopState(
+        seat=seat, label=label, t_s=clock.lsl_s(), wall_s=clock.wall_s(), phase="unknown", block="", phase_reason=text,
+        phase_left_s=None, demo=False,
+        stream={"status": "lost", "age_s": None, "rate_hz": None, "lost_samples": 0, "segment": 0, "message": "", "channels": []},
+        quality=[], biomarkers=[], target={}, output={**UNKNOWN_OUTPUT, "reason": text, "age_s": None}, decision={},
+        recording={"status": "off", "message": "Nothing is recorded here.", "seconds": 0.0, "session": ""},
+        alarms=[{**_alarm("left_out", "technical", text, advice), "age_s": 0.0}], forms={},
+    )  # fmt: skip
 
 
 def _number(value: object) -> float | None:
@@ -124,12 +145,8 @@ def _output(seat: SeatLoop, now_s: float) -> dict[str, Any]:
     limit_ma = line.prescription.amplitude_ma if line is not None else None
     stim = link.state
     if stim is None or link.silent:
-        return {
-            "commanded_ma": None, "confirmed_ma": None, "granted_ma": None, "ceiling_ma": None, "limit_ma": limit_ma,
-            "frequency_hz": None, "mode": "unknown", "reason": "The interlock does not answer: switch the stimulator off.",
-            "age_s": _number(now_s - link.state_at_s), "latched": True, "zero_confirmed": False, "readback": "none",
-            "delivered_mc": None, "delivered_s": None,
-        }  # fmt: skip
+        reason = "The interlock does not answer: switch the stimulator off."
+        return {**UNKNOWN_OUTPUT, "limit_ma": limit_ma, "reason": reason, "age_s": _number(now_s - link.state_at_s)}
     return {
         "commanded_ma": stim.commanded_ma,
         "confirmed_ma": stim.confirmed_ma,
@@ -167,7 +184,10 @@ def standing_alarms(seat: SeatLoop, status: str, now_s: float) -> list[dict[str,
     if seat.link.silent:
         found.append(_alarm("interlock_silent", "high", "The interlock does not answer; the output is unknown.",
                             "Take the headset off and switch the stimulator off."))  # fmt: skip
-    if status == "lost" and all(alarm["id"] != "stream" for alarm in found):
+    if status == "lost" and not math.isfinite(seat.vitals.sample_at_s):
+        found.append(_alarm("stream_lost", "technical", "No headset has been found yet.",
+                            "Switch it on and wait half a minute. If it stays: `eegloop devices` lists what this computer sees."))  # fmt: skip
+    elif status == "lost" and all(alarm["id"] != "stream" for alarm in found):
         found.append(_alarm("stream_lost", "technical", f"No data for more than {LOST_AFTER_S:g} s.",
                             "The headset stopped sending. Check that its light is on."))  # fmt: skip
     if seat.recorder is not None and seat.recorder.status.status == "failed":

@@ -16,7 +16,7 @@ from dsp.codes import OF_THE_BODY, Code
 from dsp.contact import STRETCH_S, Contact
 from dsp.electrodes import direction
 from dsp.eyes import EyeEvent, Eyes
-from dsp.window import Grid
+from dsp.window import Grid, Ranges
 from eegloop.line import QualitySettings
 from eegloop.signal import F64, Bool, StreamInfo
 
@@ -80,7 +80,7 @@ class Artifacts:
         self._per_stretch = max(1, round(STRETCH_S * rate / float(grid.block_length)))
         self._depth = self._per_stretch + 4
         self._steepness: F64 = np.zeros((self._depth, c))
-        self._levels: F64 = np.zeros((self._depth, c))
+        self._levels: F64 = np.zeros((self._depth, c))  # twice the middle of a block's range
         self._extremes: F64 = np.zeros((self._depth, c))
         self._last: F64 = np.zeros(c)  # of the block before
         self._steps: F64 = np.zeros((c, longest))
@@ -95,8 +95,9 @@ class Artifacts:
         self._steep_at: int | None = None
         self._steep: Bool = np.zeros(c, dtype=np.bool_)
         self._stride = max(1, int(rate / _COVARIANCE_RATE_HZ))
-        self._covariance: F64 = np.zeros((c, c))  # of the stretch's blocks without an artifact of the body, and of the others
-        self._disturbed: F64 = np.zeros((c, c))
+        # of the stretch's blocks, thinned samples, and which of them hold an artifact of the body
+        self._thinned: F64 = np.zeros((c, self._per_stretch, -(-longest // self._stride)))
+        self._disturbed: Bool = np.zeros(self._per_stretch, dtype=np.bool_)
         self._calm_blocks = 0
         self._zero_mean = has_high_pass
         self._since = 0  # blocks in a row
@@ -109,7 +110,7 @@ class Artifacts:
         if self.eyes.active:
             self.eyes.restart()
 
-    def block(self, block: int, first: int, raw: F64, level: F64, filtered: F64, extreme: F64) -> list[Finding]:
+    def block(self, block: int, first: int, raw: F64, filtered: F64, ranges: Ranges) -> list[Finding]:
         """Look at a block.
 
         Parameters
@@ -117,10 +118,8 @@ class Artifacts:
         block, first : int
             Its number and the absolute index of its first sample.
         raw, filtered : (n_channels, n) float64
-        level : (n_channels,) float64
-            Twice the middle of the raw block's range.
-        extreme : (n_channels,) float64
-            Largest absolute filtered value.
+        ranges : Ranges
+            Theirs.
         """
         n = filtered.shape[1]
         found: list[Finding] = []
@@ -130,10 +129,10 @@ class Artifacts:
         self._last[:] = filtered[:, -1]
         slot = block % self._depth
         steepness = self._steepness[slot]
-        np.einsum("ij,ij->i", steps, steps, out=steepness)
-        steepness *= self._per_sample_uv**2 / n
-        self._levels[slot] = level
-        self._extremes[slot] = extreme
+        np.vecdot(steps, steps, out=steepness)
+        np.multiply(steepness, self._per_sample_uv**2 / n, out=steepness)
+        np.add(ranges.low, ranges.high, out=self._levels[slot])
+        self._extremes[slot] = extreme = ranges.extreme
         self._since += 1
         steepest = float(np.maximum.reduce(steepness))
         if steepest > self._least_muscle_limit:
@@ -153,12 +152,22 @@ class Artifacts:
         thinned = filtered[:, :: self._stride]
         if not self._zero_mean:
             thinned = thinned - thinned.mean(1, keepdims=True)
+        place = block % self._per_stretch
+        self._thinned[:, place, : thinned.shape[1]] = thinned
         if found and any(finding.code in _OF_THE_PERSON and not finding.only for finding in found):
-            self._disturbed += thinned @ thinned.T  # a blink makes all frontal channels alike for a moment
+            self._disturbed[place] = True
         else:
-            self._covariance += thinned @ thinned.T
             self._calm_blocks += 1
         return found
+
+    def _covariance(self) -> F64:
+        """Sums of products of the stretch's samples without those of blocks with an artifact of the body, if half of it is left."""
+        samples = self._thinned
+        # What never stops is no blink and no clench: a bad electrode or reference looks like them all the time.
+        if self._calm_blocks < self._per_stretch and 2 * self._calm_blocks >= self._per_stretch:
+            samples = samples[:, ~self._disturbed]  # a blink makes all frontal channels alike for a moment
+        samples = samples.reshape(len(samples), -1)
+        return np.asarray(samples @ samples.T, dtype=np.float64)
 
     # -- muscle, steps -------------------------------------------------------------------------
 
@@ -208,6 +217,10 @@ class Artifacts:
         before, after = round(BLINK_BEFORE_S * self._rate_hz), round(BLINK_AFTER_S * self._rate_hz)
         from_block = max(self._grid.block_of(event.sample - before), block - self._depth + 1, block - self._since + 1)
         to_block = min(self._grid.block_of(event.sample + after), block)
+        if event.perhaps:
+            if from_block <= to_block:
+                found.append(Finding(Code.BLINK, from_block, to_block, self._near_eyes, spoils=False, only="slow"))
+            return
         if from_block > to_block:
             self.log.append(ArtifactEvent(event.kind, event.sample, event.height_uv))
             return
@@ -263,20 +276,18 @@ class Artifacts:
         whole = self._since >= self._per_stretch
         if whole:
             rows = np.arange(block - self._per_stretch + 1, block + 1) % self._depth
-            noise = self._steepness[rows].mean(0)
+            noise = np.add.reduce(self._steepness[rows], axis=0) / len(rows)
             shift = (self._levels[rows[-1]] - self._levels[rows[0]]) / 2
-            # What never stops is no blink and no clench: a bad electrode or reference looks like them all the time.
-            calm = 2 * self._calm_blocks >= self._per_stretch
-            covariance = self._covariance if calm else self._covariance + self._disturbed
-            self.contact.stretch(covariance, noise, shift, dead, line_uv2, impedance_kohm)
+            self.contact.stretch(self._covariance(), noise, shift, dead, line_uv2, impedance_kohm)
             self._own.append(noise)
             self._since_refresh += 1
             if self._since_refresh >= _REFRESH and len(self._own) >= _BASELINE_LEAST:
                 self._since_refresh = 0
-                own = np.median(self._own, axis=0)
-                self._muscle_limit = np.maximum(self._muscle_uv2, MUSCLE_TIMES**2 * own)
+                own = np.sort(self._own, axis=0)
+                middle = (own[(len(own) - 1) // 2] + own[len(own) // 2]) / 2
+                self._muscle_limit = np.maximum(self._muscle_uv2, MUSCLE_TIMES**2 * middle)
                 self._least_muscle_limit = float(self._muscle_limit.min())
-        self._covariance[:] = 0.0
-        self._disturbed[:] = 0.0
+        self._thinned[:] = 0.0
+        self._disturbed[:] = False
         self._calm_blocks = 0
         return whole

@@ -6,6 +6,7 @@ says nothing about the contact of *stimulation* electrodes.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 import numpy as np
@@ -127,12 +128,15 @@ class Contact:
             far = np.abs(shift_uv) > self._drift_uv_per_s * STRETCH_S
             self.drifting = self._drift.take(far & self._eeg, ~far)
         score = 1.0 - dead
-        _lower(score, _falling(np.sqrt(noise), self._median(np.sqrt(noise), alive), _NOISE))
+        judged = alive & self._eeg
+        rms = np.sqrt(noise)
+        _lower(score, _falling(rms, _middle(rms[judged]), _NOISE))
         if line_uv2 is not None:
-            line = np.nan_to_num(line_uv2)
-            _lower(
-                score, np.where(line > _LEAST_LINE_UV2, _falling(np.sqrt(line), self._median(np.sqrt(line), alive), _LINE), 1.0)
-            )
+            line = np.fmax(line_uv2, 0.0)  # 0 where it is not known
+            loud = line > _LEAST_LINE_UV2
+            if loud.any():
+                rms = np.sqrt(line)
+                _lower(score, np.where(loud, _falling(rms, _middle(rms[judged]), _LINE), 1.0))
         if impedance_kohm is not None:
             # Infinite (open) or negative (no reading makes sense of it) is the worst there is; NaN is not known.
             broken = np.isinf(impedance_kohm) | (impedance_kohm < 0.0)
@@ -141,7 +145,7 @@ class Contact:
         if self._odd.any:
             score = np.where(self._odd.on, np.minimum(score, 0.3), score)
         self._scores.append(np.where(self._eeg, score, np.nan))
-        self.score = np.max(self._scores, axis=0)
+        self.score = np.maximum.reduce(self._scores, axis=0)
         self.poor = self._poor.take((score < _BAD) & self._eeg, score > _GOOD)
         low = np.where(self._eeg, self.score, 2.0)
         lowest = int(low.argmin())
@@ -170,16 +174,17 @@ class Contact:
         """Whether more than half of the pairs are one signal."""
         return 2 * int(np.count_nonzero((correlation > ONE_SIGNAL) & both)) > n_alive * (n_alive - 1)
 
-    def _median(self, values: F64, alive: Bool) -> float:
-        pick = values[alive & self._eeg]
-        return float(np.sort(pick)[len(pick) // 2]) if len(pick) > 2 else float("inf")
+
+def _middle(values: F64) -> float:
+    """The upper median; infinite of fewer than three, which say nothing of a montage."""
+    return sorted(values.tolist())[len(values) // 2] if len(values) > 2 else math.inf
 
 
 def _falling(values: F64, unit: float, span: tuple[float, float]) -> F64:
     """1 up to span[0] units, 0 from span[1] units on, falling in between."""
     if not 0 < unit < float("inf"):
         return np.ones_like(values)
-    return np.clip((span[1] - values / unit) / (span[1] - span[0]), 0.0, 1.0)
+    return np.minimum(np.maximum((span[1] - values / unit) / (span[1] - span[0]), 0.0), 1.0)
 
 
 def _lower(score: F64, other: F64) -> None:

@@ -31,6 +31,10 @@ SHARED = 0.2
 # Low and lateral: what an electrode "by an ear" is. Parietal, occipital and central ones carry too much alpha to compare with.
 EAR_HEIGHT = -0.85
 SAME_S = 0.1  # the two looks at one blink differ by less
+# From this share of the limit on, a peak against the ears may be a small blink. The electrodes taken for ears see some of it, and the
+# frontmost of a small montage less than the forehead does, so what is left of one may stay below the limit. It is no blink that anybody
+# is told of, but what is made of slow frequencies does not lean on it either.
+PERHAPS_SMALL = 0.7
 # Evidence of polarity: squared heights, capped, of the newest candidates; one clear blink decides.
 _EVIDENCE = 40
 _CAP_UV = 150.0
@@ -45,12 +49,16 @@ Polarity = Literal["auto", "positive", "negative"]
 
 @dataclass(frozen=True, slots=True)
 class EyeEvent:
-    """One blink or gaze step: its peak's absolute sample and its height, µV, signed as at the electrode."""
+    """One blink or gaze step: its peak's absolute sample and its height, µV, signed as at the electrode.
+
+    `perhaps`: lower than a blink that counts as one.
+    """
 
     kind: Kind
     sample: int
     height_uv: float
     against_ears: bool = False
+    perhaps: bool = False
 
 
 def frontal(info: StreamInfo) -> tuple[int, ...]:
@@ -199,8 +207,13 @@ class Eyes:
         self._span = 2 * half + self._stride + 2 * longest
         self._ring: F64 = np.zeros((len(rows), 2 * self._span + 4 * longest))
         self._fill = self._next = 0
+        most = 2 * longest // self._stride + 2
+        self._rows: F64 = np.zeros((len(rows), most))
+        n_traces = (2 if front else 0) + (2 if by_ear else 0) + (pair is not None)
+        self._traces: F64 = np.zeros((n_traces, most))
         self._plain = (_Peaks(blink_uv or 0.0), _Peaks(blink_uv or 0.0))
         self._derived = (_Peaks(blink_uv or 0.0), _Peaks(blink_uv or 0.0))
+        self._small = (_Peaks(PERHAPS_SMALL * (blink_uv or 0.0)), _Peaks(PERHAPS_SMALL * (blink_uv or 0.0)))
         self._steps = (_Peaks(self._eye_uv), _Peaks(self._eye_uv))
         self._plain_sign = _Polarity({"auto": 0, "positive": 1, "negative": -1}[polarity], rate)
         self._derived_sign = _Polarity(0, rate)
@@ -217,7 +230,7 @@ class Eyes:
     def restart(self) -> None:
         """The samples that follow do not go on from the last ones."""
         self._fresh = True
-        for peaks in (*self._plain, *self._derived, *self._steps):
+        for peaks in (*self._plain, *self._derived, *self._small, *self._steps):
             peaks.restart()
 
     def take(self, block: int, first: int, raw: F64) -> list[EyeEvent]:
@@ -249,63 +262,105 @@ class Eyes:
             return []
         start = self._fill - (first + n - center) - half
         samples = range(center, center + count * stride, stride)
+        rows, traces = self._traced(start, count)
+        # most looks end here: nothing has changed that a peak is made of
+        tops, bottoms = np.maximum.reduce(traces, axis=1).tolist(), np.minimum.reduce(traces, axis=1).tolist()
         found: list[EyeEvent] = []
+        perhaps: list[EyeEvent] = []
         if self._n_front:
-            found = self._blinks(self._filtered(0, self._n_front + self._n_ears, start, count, self._blink_kernel), samples)
+            found, perhaps = self._blinks(rows, traces, tops, bottoms, samples)
         if self._has_pair:
-            reach = half - self._step_half
-            found += self._movements(
-                self._filtered(self._n_front + self._n_ears, 2, start + reach, count, self._step_kernel), samples
-            )
+            found += self._movements(rows[-2:], traces[-1], tops[-1], bottoms[-1], samples)
         if found:
             self.log.extend(found)
-        return found
+        return [*perhaps, *found] if perhaps else found
 
-    def _filtered(self, row: int, n_rows: int, start: int, count: int, kernel: bytes) -> F64:
-        """`kernel` over the samples that begin at `start`, and at every stride after it: (n_rows, count)."""
+    def _traced(self, start: int, count: int) -> tuple[F64, F64]:
+        """The filtered rows, (n_rows, count), and what peaks are looked for in: the frontal electrodes' largest and least value, both
+        against the ears, and the difference of the pair (where these are there)."""
+        n_front, n_plain = self._n_front, self._n_front + self._n_ears
+        rows, traces = self._rows[:, :count], self._traces[:, :count]
+        if n_front:
+            self._filter(rows[:n_plain], 0, start, count, self._blink_kernel)
+            front = rows[:n_front]
+            largest, least = np.maximum.reduce(front, axis=0, out=traces[0]), np.minimum.reduce(front, axis=0, out=traces[1])
+            if self._n_ears:
+                by_ear = rows[n_front:n_plain]
+                # both ears must see it: one electrode's own trouble does not make a blink
+                np.subtract(largest, np.maximum.reduce(by_ear, axis=0), out=traces[2])
+                np.subtract(least, np.minimum.reduce(by_ear, axis=0), out=traces[3])
+        if self._has_pair:
+            self._filter(rows[n_plain:], n_plain, start + self._half - self._step_half, count, self._step_kernel)
+            np.subtract(rows[-2], rows[-1], out=traces[-1])
+        return rows, traces
+
+    def _filter(self, out: F64, row: int, start: int, count: int, kernel: bytes) -> None:
+        """`kernel` over the samples of `len(out)` rows that begin at `start`, and at every stride after it."""
         bands = _bands(kernel, self._stride, count)
-        return np.asarray(self._ring[row : row + n_rows, start : start + len(bands)] @ bands, dtype=np.float64)
+        np.matmul(self._ring[row : row + len(out), start : start + len(bands)], bands, out=out)
 
-    def _blinks(self, rows: F64, samples: range) -> list[EyeEvent]:
-        front, by_ear = rows[: self._n_front], rows[self._n_front :]
-        found = [EyeEvent("blink", at, height) for at, height in self._look(front, front, self._plain, self._plain_sign, samples)]
-        if len(by_ear):
-            # both ears must see it: one electrode's own trouble does not make a blink
-            up, down = front - np.maximum.reduce(by_ear, axis=0), front - np.minimum.reduce(by_ear, axis=0)
-            found += [
-                EyeEvent("blink", at, height, against_ears=True)
-                for at, height in self._look(up, down, self._derived, self._derived_sign, samples)
-            ]
+    def _blinks(
+        self, rows: F64, traces: F64, tops: list[float], bottoms: list[float], samples: range
+    ) -> tuple[list[EyeEvent], list[EyeEvent]]:
+        """Blinks, and what may be one: too small, or of a sign of which nobody knows yet whether it is the blinks'."""
+        looks = [(0, self._plain, self._plain_sign)]
+        if self._n_ears:
+            looks.append((2, self._derived, self._derived_sign))
+        found: list[EyeEvent] = []
+        perhaps: list[EyeEvent] = self._smaller(rows, traces, tops, bottoms, samples) if self._n_ears else []
+        for at, both, polarity in looks:
+            up_idle, down_idle = both[0].idle(tops[at], bottoms[at]), both[1].idle(-bottoms[at + 1], -tops[at + 1])
+            if up_idle and down_idle:
+                continue
+            candidates: list[tuple[int, int, float]] = []
+            if not up_idle:
+                candidates += self._candidates(1, both[0], rows, traces[at], against_ears=at > 0, samples=samples)
+            if not down_idle:
+                candidates += self._candidates(-1, both[1], rows, -traces[at + 1], against_ears=at > 0, samples=samples)
+            for sample, sign, height in sorted(candidates):
+                found += [EyeEvent("blink", when, high, at > 0) for when, high in polarity.take(sample, sign, height)]
+                if not polarity.sign:
+                    perhaps.append(EyeEvent("blink", sample, sign * height, at > 0, perhaps=True))
         if not found:
-            return found
+            return found, perhaps
         told = []
         for event in sorted(found, key=lambda e: (e.sample, e.against_ears)):
             if all(abs(event.sample - at) > self._same or look == event.against_ears for at, look in self._told):
                 told.append(event)
             self._told.append((event.sample, event.against_ears))
-        return told
+        return told, perhaps
 
-    @staticmethod
-    def _look(up: F64, down: F64, both: tuple[_Peaks, _Peaks], polarity: _Polarity, samples: range) -> list[tuple[int, float]]:
-        """(sample, signed height) of blinks in (n_rows, n) seen upward in `up` and downward in `down`."""
-        largest, least = np.maximum.reduce(up, axis=0), np.minimum.reduce(down, axis=0)
-        tops, bottoms = largest.tolist(), least.tolist()
+    def _candidates(
+        self, sign: int, peaks: _Peaks, rows: F64, top: F64, against_ears: bool, samples: range
+    ) -> list[tuple[int, int, float]]:
+        """(sample, sign, height) of the peaks of one sign that these values complete."""
+        signed = rows[: self._n_front]
+        if against_ears:
+            by_ear = rows[self._n_front : self._n_front + self._n_ears]
+            signed = signed - (np.maximum if sign > 0 else np.minimum).reduce(by_ear, axis=0)
+        second = np.sort(sign * signed, axis=0)[-2] if len(signed) > 1 else top
+        return [(at, sign, height) for at, height in peaks.take(top, samples, second >= SHARED * top)]
+
+    def _smaller(self, rows: F64, traces: F64, tops: list[float], bottoms: list[float], samples: range) -> list[EyeEvent]:
+        """Peaks against the ears that are high enough for a small blink, of the sign that this person's blinks have or may have."""
+        up, down = self._small
         candidates: list[tuple[int, int, float]] = []
-        for sign, peaks, high, low in ((1, both[0], max(tops), min(tops)), (-1, both[1], -min(bottoms), -max(bottoms))):
-            if not peaks.idle(high, low):
-                signed, top = (up, largest) if sign > 0 else (-down, -least)
-                second = np.sort(signed, axis=0)[-2] if len(signed) > 1 else top
-                candidates += [(at, sign, height) for at, height in peaks.take(top, samples, second >= SHARED * top)]
-        found: list[tuple[int, float]] = []
-        for sample, sign, height in sorted(candidates):
-            found += polarity.take(sample, sign, height)
-        return found
+        if not up.idle(tops[2], bottoms[2]):
+            candidates += self._candidates(1, up, rows, traces[2], against_ears=True, samples=samples)
+        if not down.idle(-bottoms[3], -tops[3]):
+            candidates += self._candidates(-1, down, rows, -traces[3], against_ears=True, samples=samples)
+        if not candidates:
+            return []
+        known = self._derived_sign.sign or self._plain_sign.sign
+        return [
+            EyeEvent("blink", at, sign * height, True, perhaps=True)
+            for at, sign, height in candidates
+            if sign == known or not known
+        ]
 
-    def _movements(self, y: F64, samples: range) -> list[EyeEvent]:
+    def _movements(self, pair: F64, difference: F64, top: float, bottom: float, samples: range) -> list[EyeEvent]:
         """Gaze steps: the electrodes beside the two eyes move apart, in opposite directions."""
-        left, right = y
-        difference = left - right
-        top, bottom = float(np.maximum.reduce(difference)), float(np.minimum.reduce(difference))
+        left, right = pair
         found: list[EyeEvent] = []
         for sign, peaks, high, low in ((1, self._steps[0], top, bottom), (-1, self._steps[1], -bottom, -top)):
             if not peaks.idle(high, low):

@@ -23,7 +23,7 @@ from dsp.quality import ChannelQuality, Code, LineNoise
 from dsp.reference import Rereference
 from dsp.repair import ABSURD_UV, Repair, plausible
 from dsp.spectrum import BlockSpectrum, DirectSpectrum, SpectrumEngine, SpectrumNeed, band_weights
-from dsp.window import Grid, SampleRing
+from dsp.window import Grid, Ranges, SampleRing
 from eegloop import plugins
 from eegloop.closed import Closed
 from eegloop.errors import ConfigError
@@ -174,7 +174,7 @@ class Pipeline:
         frequency = self._engines[self.spectrum_need.key].frequency_hz
         self._total_weights = band_weights(frequency, *_TOTAL_HZ, "sum")
 
-        self._magnitude: F64 = np.empty((c, grid.block_lengths[-1]))
+        self._ranges = Ranges(c, grid.block_lengths[-1])
         self._longest_bridge = int(BRIDGE_S * rate + 1e-9)
         self._repair = Repair(c, self._longest_bridge, settings.glitch_uv)
         self._end: int | None = None  # one past the newest sample of the grid that is dealt with
@@ -258,10 +258,15 @@ class Pipeline:
         if chunk.impedance_kohm is not None:
             self._quality.impedance_kohm = chunk.impedance_kohm
         data = chunk.data_uv.T
-        runs = ((0, n, True),) if clean is None or clean.all() else _runs(clean)
-        if chunk.first_sample != self._end or chunk.segment != self._segment:
-            self._join(chunk, data[:, 0], runs[0][2], rows)
-        for start, stop, is_clean in runs:
+        goes_on = chunk.first_sample == self._end and chunk.segment == self._segment
+        if clean is None or clean.all():
+            if not goes_on:
+                self._join(chunk, data[:, 0], True, rows)
+            self._feed(data, chunk, rows)
+            return rows
+        if not goes_on:
+            self._join(chunk, data[:, 0], bool(clean[0]), rows)
+        for start, stop, is_clean in _runs(clean):
             if is_clean:
                 self._feed(data[:, start:stop], chunk, rows)
             else:
@@ -322,7 +327,7 @@ class Pipeline:
                 self._break()
             fill = self._end - self._block_start
             take = min(n - done, self._block_end - self._end)
-            block_in[:, fill : fill + take] = data[:, done : done + take]
+            block_in[:, fill : fill + take] = data if take == n else data[:, done : done + take]
             done += take
             self._end += take
             if not self._unbroken:
@@ -366,12 +371,11 @@ class Pipeline:
         if self._pulses:
             self._cut_pulses(raw, n)
         if self._unbroken and not self._repair.pending:
-            low, high = np.minimum.reduce(raw, axis=1), np.maximum.reduce(raw, axis=1)
-            lowest, highest = float(np.minimum.reduce(low)), float(np.maximum.reduce(high))
-            calm = self._repair.calm_uv
-            if lowest >= -ABSURD_UV and highest <= ABSURD_UV and float(np.maximum.reduce(high - low)) <= calm:
+            ranges = self._ranges
+            ranges.take(raw)
+            if ranges.lowest >= -ABSURD_UV and ranges.highest <= ABSURD_UV and ranges.widest <= self._repair.calm_uv:
                 self._repair.accept(raw[:, -1])
-                self._work(n, raw, low, high, self._chain.run_block(n), whole=True, unbroken=True)
+                self._work(n, raw, self._chain.run_block(n), whole=True, unbroken=True)
                 self._close_block(chunk, rows)
                 return
         self._finish_broken_block(n, raw)
@@ -415,7 +419,8 @@ class Pipeline:
                 self._quality.lost(self._block, part.bridged)
             fed = True
         if fed:
-            self._work(n, raw, raw.min(1), raw.max(1), filtered, whole=whole, unbroken=fed_whole)
+            self._ranges.take(raw)
+            self._work(n, raw, filtered, whole=whole, unbroken=fed_whole)
 
     def _feed_part(self, first: int, raw: F64, filtered: F64) -> None:
         """Mend and filter samples from absolute index `first` on; channels that come back start anew."""
@@ -440,11 +445,13 @@ class Pipeline:
             self._quality.out(mended.out)
             self._chain.restart(np.zeros(len(raw)), mended.out)
 
-    def _work(self, n: int, raw: F64, low: F64, high: F64, filtered: F64, whole: bool, unbroken: bool) -> None:
-        extreme = np.maximum.reduce(np.abs(filtered, out=self._magnitude[:, :n]), axis=1)
-        self._quality.block(self._block, n, raw, low, high, extreme, whole)
+    def _work(self, n: int, raw: F64, filtered: F64, whole: bool, unbroken: bool) -> None:
+        """A block whose `_ranges` are known, mended and filtered."""
+        ranges = self._ranges
+        ranges.take_filtered(filtered)
+        self._quality.block(self._block, n, raw, ranges, whole)
         if unbroken:
-            found = self._artifacts.block(self._block, self._block_start, raw, low + high, filtered, extreme)
+            found = self._artifacts.block(self._block, self._block_start, raw, filtered, ranges)
             if found:
                 self._quality.found(found)
         else:

@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsp.artifacts import Finding
-from dsp.codes import EYES_HZ, OF_THE_BODY, OF_THE_LINK
+from dsp.codes import EYES_HZ, NO_VALUE, OF_THE_BODY, OF_THE_LINK
 from dsp.codes import GRADES as GRADES
 from dsp.codes import REASONS as REASONS
 from dsp.codes import Code as Code
 from dsp.contact import Contact
-from dsp.window import Grid
+from dsp.window import Grid, Ranges
 from eegloop.line import QualitySettings
-from eegloop.signal import F64, U8, Bool, Grade, Quality
+from eegloop.signal import F64, U8, Bool, Quality
 
 NEVER = 2**62
 
@@ -144,6 +144,7 @@ class ChannelQuality:
         self.valid_from = np.full(c, NEVER, dtype=np.int64)
         self._why = np.full(c, Code.SETTLING, dtype=np.uint8)
         self._valid_from_all = NEVER
+        self._standing: U8 | None = None  # what `codes` gives while nothing but lasting faults and mains is wrong
         self._present: Bool = np.zeros((max(Code) + 1, c), dtype=np.bool_)
         self._any_present = False
         self._flat_n = max(1, round(FLAT_S * grid.rate_hz))
@@ -232,27 +233,22 @@ class ChannelQuality:
 
     # -- one block -----------------------------------------------------------------------------
 
-    def block(self, block: int, n: int, raw: F64, low: F64, high: F64, extreme: F64, whole: bool) -> None:
-        """Judge one block: raw (n_channels, n), its minimum and maximum and the largest absolute filtered value a channel."""
+    def block(self, block: int, n: int, raw: F64, ranges: Ranges, whole: bool) -> None:
+        """Judge one block: raw (n_channels, n) and its ranges."""
         settings = self._settings
         self._newest = block
         if whole:
-            span = high - low
-            if self._was_flat or float(np.minimum.reduce(span)) < settings.flat_uv:
-                self._flat(block, n, raw, low, high, span)
+            if self._was_flat or ranges.narrowest < settings.flat_uv:
+                self._flat(block, n, raw, ranges.low, ranges.high, ranges.span)
             self._remember(raw)
+        limit = settings.amplitude_uv
         if self._has_high_pass:
-            limit = settings.amplitude_uv
-            if float(np.maximum.reduce(extreme)) > limit:
-                self._spoil(block, n, extreme > limit, Code.AMPLITUDE)
-        else:
-            loud = (high - low) / 2 > settings.amplitude_uv
-            if loud.any():
-                self._spoil(block, n, loud, Code.AMPLITUDE)
-        if self._rail_uv < math.inf and (
-            float(np.maximum.reduce(high)) >= self._rail_uv or float(np.minimum.reduce(low)) <= -self._rail_uv
-        ):
-            railed = (high >= self._rail_uv) | (low <= -self._rail_uv)
+            if ranges.loudest > limit:
+                self._spoil(block, n, ranges.extreme > limit, Code.AMPLITUDE)
+        elif ranges.widest / 2 > limit:
+            self._spoil(block, n, ranges.span / 2 > limit, Code.AMPLITUDE)
+        if ranges.highest >= self._rail_uv or ranges.lowest <= -self._rail_uv:
+            railed = (ranges.high >= self._rail_uv) | (ranges.low <= -self._rail_uv)
             self._spoil(block, n, railed, Code.RAIL)
             self._dead += n * railed
         self._dead_n += n
@@ -341,14 +337,17 @@ class ChannelQuality:
 
     def line(self, power_uv2: F64, total_uv2: F64, codes: U8) -> None:
         """A new second of line noise, (n_lines, n_channels), against the 1-45 Hz power of the newest window."""
-        usable = (GRADES[codes] != Grade.INVALID) & (total_uv2 > 0)
-        ratio = np.full_like(power_uv2, np.nan)
-        np.divide(power_uv2, total_uv2, out=ratio, where=np.broadcast_to(usable, power_uv2.shape))
+        usable = total_uv2 > 0
+        if codes is not self.all_good:
+            usable &= codes < NO_VALUE
+        ratio = power_uv2 / np.where(usable, total_uv2, np.nan)
         self.line_ratio = np.fmax.reduce(ratio, axis=0) if len(ratio) else np.full(len(codes), np.nan)
+        limit = self._settings.line_ratio
         with np.errstate(invalid="ignore"):
-            self._noisy = np.greater(self.line_ratio, self._settings.line_ratio)
-            self._leaky = np.any(ratio * self._line_leak > self._settings.line_ratio, axis=0)
-        self._any_noisy, self._any_leaky = bool(self._noisy.any()), bool(self._leaky.any())
+            self._noisy = np.greater(self.line_ratio, limit)
+            self._leaky = np.logical_or.reduce(ratio * self._line_leak > limit, axis=0)
+        self._any_noisy, self._any_leaky = True in self._noisy.tolist(), True in self._leaky.tolist()
+        self._standing = None
         self._find_mains(power_uv2)
 
     def corrected(self, block: int, values: Bool, mains: Bool) -> None:
@@ -414,6 +413,7 @@ class ChannelQuality:
             )
             if channels.any()
         )
+        self._standing = None
         self._fault_code[:] = 0
         for code, channels in self._faults:
             self._fault_code[channels] = code
@@ -432,11 +432,14 @@ class ChannelQuality:
             and first > self._last_spoil
             and first > self._last_bridge
             and not (slow and (first <= self._last_eyed or block - self._last_perhaps <= self._undecided))
-            and not self._any_leaky
-            and not self._faults
             and self.lacking is None
         ):
-            return self.all_good
+            if not self._any_leaky and not self._faults:
+                return self.all_good
+            if self._standing is None:
+                self._standing = np.where(self._leaky, np.uint8(Code.LINE_NOISE), self._fault_code)
+                self._standing.flags.writeable = False
+            return self._standing
         code = self._fault_code.copy()
         if self.lacking is not None:
             code[self.lacking & (code == 0)] = Code.REFERENCE_FAULT

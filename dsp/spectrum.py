@@ -1,14 +1,14 @@
 """One-sided power spectral densities of the newest window, in µV²/Hz: exact at every hop, cheap because hops share samples.
 
 Only the bins a biomarker uses are computed. Where windows are made of whole blocks, each block's part of
-the discrete Fourier transform is one matrix product with a basis anchored at the absolute sample index;
-a window is the sum of its blocks' parts (a dyadic tree over stored parts, summed anew: nothing runs on),
+the discrete Fourier transform is one matrix product, turned to its place on the absolute sample grid;
+a window is the sum of its blocks' parts (no sum runs on for longer than two windows),
 and the taper, a cosine sum, is applied to the bins. Otherwise one real FFT a hop does the same.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Literal, Protocol
 
@@ -44,6 +44,10 @@ class SpectrumNeed:
         Transform length, >= n_samples (zeros are appended); 0 = n_samples.
     complex_bins : bool
         Asks for `Hop.transform`, the complex bins, as well as the density.
+    channels : frozenset of int, or None
+        Whose densities are asked for; None = all. The others' may be zeros.
+    key : tuple
+        What needs that are computed together have in common.
     """
 
     n_samples: int
@@ -53,16 +57,19 @@ class SpectrumNeed:
     every_hops: int = 1
     n_fft: int = 0
     complex_bins: bool = False
+    channels: frozenset[int] | None = None
+    key: tuple[int, str, str, int] = field(init=False, repr=False, compare=False)
 
-    @property
-    def key(self) -> tuple[int, str, str, int]:
-        return (self.n_samples, self.taper, self.detrend, self.n_fft or self.n_samples)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", (self.n_samples, self.taper, self.detrend, self.n_fft or self.n_samples))
 
     def joined(self, other: SpectrumNeed) -> SpectrumNeed:
         """One need that serves both (same key)."""
         every = self.every_hops if self.every_hops == other.every_hops else int(np.gcd(self.every_hops, other.every_hops))
         complex_bins = self.complex_bins or other.complex_bins
-        return replace(self, f_max_hz=max(self.f_max_hz, other.f_max_hz), every_hops=every, complex_bins=complex_bins)
+        channels = None if self.channels is None or other.channels is None else self.channels | other.channels
+        highest = max(self.f_max_hz, other.f_max_hz)
+        return replace(self, f_max_hz=highest, every_hops=every, complex_bins=complex_bins, channels=channels)
 
 
 def taper_weights(taper: Taper, n: int) -> F64:
@@ -135,110 +142,116 @@ class SpectrumEngine(Protocol):
 
 
 @lru_cache(maxsize=8)
-def _fourier_basis(n: int, n_bins: int, n_rows: int, scale: float) -> F64:
-    """Bins -1 to n_bins of an n-point transform at rows from absolute index 0 on, real and imaginary parts in turn; the same
-    array for every line like this one, so that many headsets share what the processor keeps at hand."""
+def _fourier_basis(n: int, n_bins: int, n_rows: int, scale: float, without_mean: bool) -> F64:
+    """Bins -1 to n_bins of an n-point transform at rows 0 on, real and imaginary parts in turn; the same array for every line
+    like this one, so that many headsets share what the processor keeps at hand.
+
+    `without_mean` leaves bin 0 empty: that is all a window's mean is made of as long as no taper is on.
+    """
     k = np.arange(-1, n_bins + 1)
-    # Whole turns are taken out in integers, so the basis is exact for any index.
     angle = 2 * np.pi / n * (np.outer(np.arange(n_rows), k) % n)
     basis = np.empty((n_rows, 2 * len(k)))
     basis[:, 0::2] = scale * np.cos(angle)
     basis[:, 1::2] = -scale * np.sin(angle)
+    if without_mean:
+        basis[:, 2:4] = 0.0
     basis.flags.writeable = False
     return basis
 
 
+@lru_cache(maxsize=8)
+def _block_phases(n: int, n_bins: int, starts: tuple[int, ...]) -> C128:
+    """(len(starts), n_bins + 2) what a block's bins are turned by if its first sample lies at `starts` of the n-point transform."""
+    # Whole turns are taken out in integers, so the phases are exact for any index.
+    turns = np.outer(starts, np.arange(-1, n_bins + 1)) % n
+    phases = np.asarray(np.exp(-2j * np.pi / n * turns), dtype=np.complex128)
+    phases.flags.writeable = False
+    return phases
+
+
 class BlockSpectrum:
-    """Densities from per-block partial transforms; for windows of whole blocks."""
+    """Densities from per-block partial transforms; for windows of whole blocks.
+
+    Time is cut into rounds of as many blocks as a window has. A window is what is left of the last round, whose sums from every block
+    to its end are made once when it is over, and the sum of this round so far: two additions a block, and no sum outlives two windows.
+    """
 
     def __init__(self, need: SpectrumNeed, grid: Grid, n_channels: int) -> None:
-        self._n = need.n_samples
+        n = need.n_samples
         self.frequency_hz = bin_frequencies(need, grid.rate_hz)
         n_bins = len(self.frequency_hz)
         a, b = _COSINES[need.taper]
         self._neighbors = b / (2 * a)
         # Bins -1 ... n_bins: the taper mixes each bin with its neighbors. Amplitudes carry the density's scale.
-        scale = a * np.sqrt(2.0 / (grid.rate_hz * float(np.sum(taper_weights(need.taper, self._n) ** 2))))
-        self._basis = _fourier_basis(self._n, n_bins, self._n + max(grid.block_lengths), float(scale))
+        scale = a * np.sqrt(2.0 / (grid.rate_hz * float(np.sum(taper_weights(need.taper, n) ** 2))))
+        self._basis = _fourier_basis(n, n_bins, max(grid.block_lengths), float(scale), need.detrend == "constant")
+        self._round = grid.whole_blocks(n)
+        self._phases = _block_phases(n, n_bins, tuple(grid.block_end(block - 1) % n for block in range(self._round)))
+        self._window_phases = np.conj(self._phases)
         one_sided = density_scale(need, grid.rate_hz, n_bins)
         self._half: list[int] = np.flatnonzero(one_sided < one_sided.max()).tolist()  # 0 Hz, and the highest there can be
-        self._turns: dict[int, complex] = {}
-        self._detrend = need.detrend == "constant"
-        self._plan(grid.whole_blocks(self._n), (n_channels, self._basis.shape[1]))
-        self._total = np.empty((n_channels, self._basis.shape[1]))
+        shape = (n_channels, self._basis.shape[1])
+        self._newest: int | None = None
+        self._parts: F64 = np.zeros((self._round, *shape))  # blocks of this round; after them, sums to the last round's end
+        self._part_bins = self._parts.view(np.complex128)
+        self._so_far: F64 = np.zeros(shape)
+        self._total: F64 = np.zeros(shape)
         self._bins: C128 = self._total.view(np.complex128)
-        self._mixed = np.empty((n_channels, n_bins), dtype=np.complex128)
-        self._side = np.empty_like(self._bins)
-        self._squares: F64 = np.empty((n_channels, 2 * n_bins))
+        self._bins_so_far: C128 = self._so_far.view(np.complex128)
+        self._below, self._here, self._above = self._total[:, :-4], self._total[:, 2:-2], self._total[:, 4:]
+        self._mixed: F64 = np.zeros((n_channels, 2 * n_bins))
+        self._squares = self._mixed[:, 0::2], self._mixed[:, 1::2]
 
     @staticmethod
     def fits(need: SpectrumNeed, grid: Grid) -> bool:
-        """Whether this engine serves a need: every hop, whole blocks, no zero padding, a basis of bearable size."""
+        """Whether this engine serves a need: every hop, whole blocks, no zero padding, parts of bearable size."""
         bins = len(bin_frequencies(need, grid.rate_hz)) + 2
-        rows = need.n_samples + max(grid.block_lengths)
+        blocks = grid.whole_blocks(need.n_samples)
         return (
-            grid.whole_blocks(need.n_samples) > 0
+            blocks > 0
             and need.every_hops == 1
             and need.n_fft in (0, need.n_samples)
-            and rows * bins * 16 <= _LARGEST_BASIS_BYTES
+            and (blocks + max(grid.block_lengths)) * bins * 16 <= _LARGEST_BASIS_BYTES
         )
 
-    def _plan(self, n_blocks: int, shape: tuple[int, int]) -> None:
-        """Rings of 2^level-block sums, and which of them make up the window."""
-        levels = n_blocks.bit_length()
-        self._parts: list[tuple[int, int]] = []
-        offset = 0
-        for level in reversed(range(levels)):
-            if n_blocks >> level & 1:
-                self._parts.append((level, offset))
-                offset += 1 << level
-        depth = [1 + max((o for lv, o in self._parts if lv == level), default=0) for level in range(levels)]
-        for level in range(levels - 1):
-            depth[level] = max(depth[level], (1 << level) + 1)
-        self._rings: list[F64] = [np.zeros((d, *shape)) for d in depth]
-
     def add(self, block: int, first_sample: int, samples_uv: F64) -> None:
-        row = first_sample % self._n
-        ring = self._rings[0]
-        np.matmul(samples_uv, self._basis[row : row + samples_uv.shape[1]], out=ring[block % len(ring)])
-        for level in range(1, len(self._rings)):
-            below, ring = ring, self._rings[level]
-            np.add(below[block % len(below)], below[(block - (1 << (level - 1))) % len(below)], out=ring[block % len(ring)])
+        place = block % self._round
+        parts, so_far = self._parts, self._so_far
+        if block - 1 != self._newest:
+            # no window that is whole reaches back over a block that never came
+            parts[:] = 0.0
+            so_far[:] = 0.0
+        elif place == 0:
+            for earlier in range(self._round - 2, 0, -1):
+                np.add(parts[earlier], parts[earlier + 1], out=parts[earlier])
+        self._newest = block
+        part = parts[place]
+        np.matmul(samples_uv, self._basis[: samples_uv.shape[1]], out=part)
+        bins = self._part_bins[place]
+        np.multiply(bins, self._phases[place], out=bins)
+        if place:
+            np.add(so_far, part, out=so_far)
+        else:
+            so_far[:] = part
 
     def density(self, block: int, end_sample: int, window: F64 | None) -> F64:
-        level, offset = self._parts[0]
-        ring = self._rings[level]
-        part = ring[(block - offset) % len(ring)]
-        if len(self._parts) == 1:
-            self._total[:] = part
-        for level, offset in self._parts[1:]:
-            ring = self._rings[level]
-            np.add(part, ring[(block - offset) % len(ring)], out=self._total)
-            part = self._total
-        if self._detrend:
-            self._bins[:, 1] = 0.0  # a mean is bin 0 alone as long as no taper is on
-        mixed: C128 = self._bins[:, 1:-1]
+        after, mixed = (block + 1) % self._round, self._mixed
+        bins = self._bins_so_far
+        if after:
+            bins = np.add(bins, self._part_bins[after], out=self._bins)
+        # as seen from the window's first sample, the taper is real
+        np.multiply(bins, self._window_phases[after], out=self._bins)
         if self._neighbors:
-            turn = self._turn((end_sample - self._n) % self._n)
-            # whole arrays: a product of slices, row by row, takes more than twice the time
-            np.multiply(self._bins, turn.conjugate(), out=self._side)
-            np.subtract(mixed, self._side[:, :-2], out=self._mixed)
-            np.multiply(self._bins, turn, out=self._side)
-            self._mixed -= self._side[:, 2:]
-            mixed = self._mixed
-        parts = mixed.view(np.float64)
-        np.multiply(parts, parts, out=self._squares)
-        density: F64 = self._squares[:, 0::2] + self._squares[:, 1::2]
+            np.add(self._below, self._above, out=mixed)
+            np.multiply(mixed, self._neighbors, out=mixed)
+            np.subtract(self._here, mixed, out=mixed)
+            np.multiply(mixed, mixed, out=mixed)
+        else:
+            np.multiply(self._here, self._here, out=mixed)
+        density: F64 = np.add(*self._squares)
         for k in self._half:
             density[:, k] *= 0.5
         return density
-
-    def _turn(self, start: int) -> complex:
-        """The taper's share of a neighboring bin for a window that starts this far into a turn: few ever come up."""
-        turn = self._turns.get(start)
-        if turn is None:
-            turn = self._turns[start] = complex(np.exp(2j * np.pi * start / self._n)) * self._neighbors
-        return turn
 
 
 class DirectSpectrum:
@@ -250,12 +263,20 @@ class DirectSpectrum:
         self.frequency_hz = bin_frequencies(need, rate_hz)
         self._weights = taper_weights(need.taper, need.n_samples)
         self._scale = density_scale(need, rate_hz, len(self.frequency_hz))
+        self._channels = None if need.channels is None else np.array(sorted(need.channels), dtype=np.intp)
 
     def add(self, block: int, first_sample: int, samples_uv: F64) -> None:
         """Nothing to prepare: the window brings its samples."""
 
     def density(self, block: int, end_sample: int, window: F64 | None) -> F64:
         assert window is not None
+        if self._channels is not None and len(self._channels) < len(window):
+            density = np.zeros((len(window), len(self._scale)))
+            density[self._channels] = self._densities(window[self._channels])
+            return density
+        return self._densities(window)
+
+    def _densities(self, window: F64) -> F64:
         x = window - window.mean(-1, keepdims=True) if self._need.detrend == "constant" else window
         spectrum = np.fft.rfft(x * self._weights, self._need.n_fft or self._need.n_samples, axis=-1)[:, : len(self._scale)]
         density = spectrum.real**2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
 import numpy as np
@@ -34,6 +34,13 @@ class Grid:
     rate_hz: float
     block_length: Fraction
     blocks_per_hop: int
+    # the fraction's two numbers: asked for several times a hop
+    _samples: int = field(init=False, repr=False, compare=False)
+    _per: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_samples", self.block_length.numerator)
+        object.__setattr__(self, "_per", self.block_length.denominator)
 
     @staticmethod
     def of(rate_hz: float, hop_s: float) -> Grid:
@@ -43,11 +50,11 @@ class Grid:
 
     def block_end(self, block: int) -> int:
         """One past the last sample of a block."""
-        return -((-block * self.block_length.numerator) // self.block_length.denominator)
+        return -((-block * self._samples) // self._per)
 
     def block_of(self, sample: int) -> int:
         """The block that holds a sample: the first that ends after it."""
-        return sample * self.block_length.denominator // self.block_length.numerator + 1
+        return sample * self._per // self._samples + 1
 
     @property
     def block_lengths(self) -> tuple[int, ...]:
@@ -62,6 +69,41 @@ class Grid:
         """Blocks that exactly fill a window which ends with a block; 0 where none do."""
         blocks = n_samples / self.block_length
         return int(blocks) if blocks.denominator == 1 else 0
+
+
+class Ranges:
+    """What the channels' samples of one block range over, the block's own extremes as plain numbers beside each channel's.
+
+    Attributes
+    ----------
+    low, high, span : (n_channels,) float64
+        Least and largest raw value and their difference, µV.
+    extreme : (n_channels,) float64
+        Largest absolute filtered value, µV.
+    lowest, highest, narrowest, widest, loudest : float
+        Of all channels: least `low`, largest `high`, least and largest `span`, largest `extreme`; NaN if there is one.
+    """
+
+    def __init__(self, n_channels: int, longest: int) -> None:
+        self._rows: F64 = np.zeros((4, n_channels))
+        self._raw = self._rows[:3]
+        self.low, self.high, self.span, self.extreme = self._rows
+        self._magnitude: F64 = np.zeros((n_channels, longest))
+        self.lowest = self.highest = self.narrowest = self.widest = self.loudest = 0.0
+
+    def take(self, raw: F64) -> None:
+        """Raw samples (n_channels, n)."""
+        np.minimum.reduce(raw, axis=1, out=self.low)
+        np.maximum.reduce(raw, axis=1, out=self.high)
+        with np.errstate(invalid="ignore"):  # two infinities
+            np.subtract(self.high, self.low, out=self.span)
+        self.lowest, _, self.narrowest = np.minimum.reduce(self._raw, axis=1).tolist()
+        _, self.highest, self.widest = np.maximum.reduce(self._raw, axis=1).tolist()
+
+    def take_filtered(self, filtered: F64) -> None:
+        """The same samples behind the filters."""
+        magnitude = np.abs(filtered, out=self._magnitude[:, : filtered.shape[1]])
+        self.loudest = float(np.maximum.reduce(np.maximum.reduce(magnitude, axis=1, out=self.extreme)))
 
 
 class SampleRing:

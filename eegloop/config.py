@@ -14,7 +14,7 @@ import yaml
 from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from eegloop.closed import Closed
-from eegloop.errors import ConfigError
+from eegloop.errors import ConfigError, plain
 from eegloop.line import LineSettings
 from eegloop.mqtt import MqttSettings
 from eegloop.plugins import find, kinds
@@ -115,7 +115,7 @@ def load(path: Path) -> Config:
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; copy config.yaml from the project or name another with --config") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read ({error})") from None
+        raise ConfigError(f"{path}: cannot be read ({plain(error)}); name another file with --config") from None
     return parse(text, path)
 
 

@@ -19,6 +19,11 @@ class Layout:
 
     data: Path
 
+    @classmethod
+    def of(cls, data: Path) -> Layout:
+        """Of a directory that somebody named; a link that leads to itself is found when it is opened."""
+        return cls(Path(os.path.realpath(data)))
+
     @property
     def recordings(self) -> Path:
         """The BIDS dataset."""
@@ -47,7 +52,7 @@ class Layout:
     @property
     def run(self) -> Path:
         base = os.environ.get("XDG_RUNTIME_DIR") or "/tmp"
-        name = hashlib.sha256(os.fsencode(self.data.resolve())).hexdigest()[:12]
+        name = hashlib.sha256(os.fsencode(os.path.realpath(self.data))).hexdigest()[:12]
         return Path(base) / f"eegloop-{os.getuid()}-{name}"
 
     def control_socket(self, seat: str) -> Path:

@@ -20,6 +20,7 @@ from typing import Any
 
 from eegloop.kept import state_folder
 from eegloop.layout import Layout
+from eegloop.real_time import share_is_bounded
 from eegloop.single import only_one
 from eegloop.stim import Prescription, PrescriptionError
 from interlock.anchor import Anchor
@@ -70,7 +71,7 @@ def main(argv: list[str] | None = None) -> int:
     judge = Judge(limits, arguments.stimulator, driver.readback, book, boot_ns())
     judge.wire_ns = round(getattr(driver, "wire_s", 0.0) * 1e9)
     if limits.pulses is not None and hasattr(driver, "prescribe"):
-        driver.prescribe(limits.pulses)  # a pulse has the power that was set before it
+        driver.prescribe(limits.pulses, judge.write_at_ns)  # a pulse has the power that was set before it, and the wire to itself
     go_first()
     log = LogWriter(folder / "interlock.log")
     ledger = LogWriter(folder / "ledger.log", anchor.move if anchor is not None else None)
@@ -112,11 +113,13 @@ def go_first() -> None:
     """Real-time priority where the user may have it, so that no other program keeps a STOP or a pulse waiting.
 
     The threads that write to the disk are begun after this and have it too: one of them put off while it holds the interpreter
-    would keep the loop waiting. All of them sleep between events; the kernel leaves others 5 % of the time whatever happens.
+    would keep the loop waiting. All of them sleep between events. Only where the kernel leaves others a share whatever happens:
+    elsewhere a fault in here would shut the daemon, the page and every other STOP out of the processor. A start goes on without.
     """
     sys.setswitchinterval(SWITCH_S)
-    with contextlib.suppress(PermissionError):
-        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
+    if share_is_bounded():
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:

@@ -22,8 +22,7 @@ from interlock.device import Device
 from interlock.effects import Changed, Effect, Entry, Event, Order, Refusal, Reply
 from interlock.ledger import Book
 from interlock.limits import Rules
-from interlock.pulses import another_shot
-from interlock.refusals import LEASE_NS, MS, SILENT_NS, beyond, may_not_arm, out_of_order
+from interlock.refusals import LEASE_NS, MS, SILENT_NS, another_shot, beyond, may_not_arm, out_of_order
 from interlock.triggers import LATE_IN_A_ROW, Triggers, told
 from interlock.wire import PacketError
 
@@ -207,6 +206,7 @@ class Judge:
         done = self.triggers.done(now_ns) if self.triggers is not None else None
         if self.triggers is not None and done is not None:
             trigger, error_ns = done
+            self.last_pulse_ns = trigger.deadline_ns + max(0, error_ns)
             self._effects += told(trigger, "late" if self.triggers.late_in_a_row > 0 else "fired", error_ns // 1000)
             if self.triggers.late_in_a_row == LATE_IN_A_ROW:
                 self._effects.append(Event("phase_locking_ended", {"late": self.triggers.late}))

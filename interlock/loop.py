@@ -47,10 +47,12 @@ def boot_ns() -> int:
 class Driver(Protocol):
     """What the loop needs of a stimulator driver (eegloop.ports.Stimulator says more).
 
-    `fire` gives one pulse or burst; only drivers that state a limit `intensity_percent` have it, others are never told to.
+    `fire` gives one pulse or burst; only drivers that state a limit `intensity_percent` have it, others are never told to. They also
+    have `free_ns`: until when what they wrote before is on the wire, so that a pulse written now would begin then; 0 = at once.
     """
 
     serial: str
+    free_ns: int
     limits: tuple[Limit, ...]
 
     def connect(self) -> None: ...
@@ -160,11 +162,12 @@ class Loop:
             self._hear_device()
         near = self._fire_on_time()
         now_ns = boot_ns()
-        if now_ns >= self.next_tick_ns + (OVERDUE_NS if near else 0):
+        quiet = near and now_ns < self.next_tick_ns + OVERDUE_NS  # no longer: one pulse after the other may be skipped
+        if now_ns >= self.next_tick_ns and not quiet:
             self._tick(now_ns)
         if self.client is not None and self.client in ready:
             self._hear_daemon()
-        if near:
+        if quiet:
             return  # so near a pulse it listens to everybody and speaks to nobody
         if self.control_listener in ready:
             self._accept_daemon()
@@ -177,7 +180,7 @@ class Loop:
         if fire_ns is None or fire_ns - boot_ns() > QUIET_NS:
             return False
         if fire_ns - boot_ns() <= SPIN_NS:
-            while boot_ns() < fire_ns:
+            while boot_ns() < max(fire_ns, min(self.driver.free_ns, fire_ns + SPIN_NS)):  # a busy wire makes it late: skipped
                 pass
             self._do(self.judge.shoot(boot_ns()))
         return True
@@ -299,8 +302,9 @@ class Loop:
         elif order.do == "disarm":
             self.driver.disarm()
         elif order.do == "fire":
+            free_ns = self.driver.free_ns
             self.driver.fire()
-            self._do(self.judge.fired(boot_ns()))
+            self._do(self.judge.fired(max(boot_ns(), free_ns)))
         else:
             self.driver.zero()
         if self.device_fd >= 0 and self.driver.fileno() < 0:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from eegloop.stim import Limit, Prescription, PulseProgram, Shot
+from eegloop.stim import Limit, Prescription, PulseProgram
 from interlock.effects import SIMULATED, Refusal
 
 # Longest single train, ms, by frequency (mHz) and intensity (% of the motor threshold); ">x" in the source is x here.
@@ -138,19 +138,4 @@ def _protocol_breach(p: Prescription, program: PulseProgram, worn: bool) -> Refu
     if worn and not (p.day_sessions <= listed.day_sessions and p.lockout_ms >= listed.lockout_ms):
         limits = f"{listed.day_sessions} a day, {listed.lockout_ms} ms apart"
         return Refusal("prescription.day_sessions", p.day_sessions, limits, "interlock", f"too often for {program.protocol!r}")
-    return None
-
-
-def another_shot(program: PulseProgram | None, shot: Shot | None, must_tell: bool = False) -> Refusal | None:
-    """The first thing in which what one "fire" gives, as the stimulator says, is not what is signed; None in `shot` = it has not said."""
-    if program is None or (shot is None and not must_tell):
-        return None
-    if shot is None:
-        reason = "the stimulator has not said what one shot gives; wait a second, then look at its screen"
-        return Refusal("prescription.pulses.burst_pulses", None, program.burst_pulses, "device", reason)
-    for field in ("burst_pulses", "burst_millihz", "waveform", "current"):
-        value, signed = getattr(shot, field), getattr(program, field)
-        if value != signed:
-            reason = f"the stimulator is set to {field} {value}, signed is {signed}; look at its screen"
-            return Refusal(f"prescription.pulses.{field}", value, signed, "prescription", reason)
     return None

@@ -6,9 +6,8 @@ import math
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from eegloop.stim import Block, InterlockMode, Limit, StimCommand, within
+from eegloop.stim import Block, InterlockMode, Limit, PulseProgram, Shot, StimCommand, within
 from interlock.effects import Refusal, Row, first, plain
-from interlock.pulses import another_shot
 
 if TYPE_CHECKING:
     from interlock.account import Account
@@ -19,6 +18,8 @@ LEASE_NS = 400 * MS
 EXPIRES_AHEAD_NS = 2_000 * MS
 SILENT_NS = 300 * MS
 FREQUENCY_TOLERANCE_HZ = 1e-6
+UNTOLD = "the stimulator has not said what one shot gives; wait a second, then look at its screen"
+SET_OTHERWISE = "the stimulator is set to {} {}, signed is {}; look at its screen"
 KINDS = ("heartbeat", "set", "pulse", "fallback", "end")
 
 
@@ -48,6 +49,21 @@ def may_not_arm(judge: Judge, c: StimCommand) -> Refusal | None:
         or start_code_wrong(judge, c.session)
         or pulses_gone(judge, c.session)
     )  # fmt: skip
+
+
+def another_shot(program: PulseProgram | None, shot: Shot | None, must_tell: bool = False) -> Refusal | None:
+    """The first thing in which what one "fire" gives, as the stimulator says, is not what is signed; None in `shot` = it has not said."""
+    if program is None or (shot is None and not must_tell):
+        return None
+    if shot is None:
+        return Refusal("prescription.pulses.burst_pulses", None, program.burst_pulses, "device", UNTOLD)
+    for field in ("burst_pulses", "burst_millihz", "waveform", "current"):
+        value, signed = getattr(shot, field), getattr(program, field)
+        if value != signed:
+            return Refusal(
+                f"prescription.pulses.{field}", value, signed, "prescription", SET_OTHERWISE.format(field, value, signed)
+            )
+    return None
 
 
 def pulses_gone(judge: Judge, session: str) -> Refusal | None:
@@ -122,28 +138,27 @@ def beyond(judge: Judge, c: StimCommand) -> Refusal | None:
         return _no_such_pulse(judge, c)
     if c.kind != "set":
         return None
-    if c.block == Block.SENSE and c.amplitude_ma != 0.0:
-        return Refusal("amplitude_ma", plain(c.amplitude_ma), 0.0, "interlock", "a sense block gives nothing")
-    limit = tightest(judge)
-    if not within(c.amplitude_ma, limit.value):
-        reason = f"amplitude_ma {c.amplitude_ma} is not from 0 to {limit.value} mA ({limit.set_by})"
-        return Refusal("amplitude_ma", plain(c.amplitude_ma), limit.value, limit.set_by, reason)
-    signed_hz = judge.rules.frequency_hz
-    if c.block == Block.STIMULATE and not abs(c.frequency_hz - signed_hz) <= FREQUENCY_TOLERANCE_HZ:
-        reason = f"frequency_hz {c.frequency_hz} is not the signed {signed_hz} Hz"
-        return Refusal("frequency_hz", plain(c.frequency_hz), signed_hz, "prescription", reason)
-    return None
+    limit, signed_hz = tightest(judge), judge.rules.frequency_hz
+    return first(
+        (c.block != Block.SENSE or c.amplitude_ma == 0.0,
+         "amplitude_ma", plain(c.amplitude_ma), 0.0, "interlock", "a sense block gives nothing"),
+        (within(c.amplitude_ma, limit.value),
+         "amplitude_ma", plain(c.amplitude_ma), limit.value, limit.set_by,
+         f"amplitude_ma {c.amplitude_ma} is not from 0 to {limit.value} mA ({limit.set_by})"),
+        (c.block != Block.STIMULATE or abs(c.frequency_hz - signed_hz) <= FREQUENCY_TOLERANCE_HZ,
+         "frequency_hz", plain(c.frequency_hz), signed_hz, "prescription",
+         f"frequency_hz {c.frequency_hz} is not the signed {signed_hz} Hz"),
+    )  # fmt: skip
 
 
 def _no_such_pulse(judge: Judge, c: StimCommand) -> Refusal | None:
     """A pulse is as signed or not at all, under every authority: its command may name no strength of its own."""
     if judge.triggers is None:
         return Refusal("pulses", 1, 0, "prescription", "no pulses are signed, or only to observe")
-    if c.amplitude_ma != 0.0 or c.frequency_hz != 0.0:
-        return Refusal(
-            "amplitude_ma", plain(c.amplitude_ma), 0.0, "prescription", "a pulse's strength and rate are the signed ones"
-        )
-    return judge.triggers.beyond(c.deadline_ns)
+    return first(
+        (c.amplitude_ma == 0.0 and c.frequency_hz == 0.0,
+         "amplitude_ma", plain(c.amplitude_ma), 0.0, "prescription", "a pulse's strength and rate are the signed ones"),
+    ) or judge.triggers.beyond(c.deadline_ns)  # fmt: skip
 
 
 def tightest(judge: Judge) -> Limit:

@@ -10,7 +10,7 @@ from collections import deque
 from typing import NamedTuple
 
 from eegloop.stim import PulseProgram
-from interlock.effects import Effect, Event, Refusal, Reply
+from interlock.effects import Effect, Event, Refusal, Reply, first
 from interlock.pulses import train_ms
 
 MS = 1_000_000
@@ -67,51 +67,42 @@ class Triggers:
     def period_ns(self) -> int:
         return 1_000_000 * MS // self.program.train_millihz
 
+    def _begins(self, deadline_ns: int) -> bool:
+        """A pulse at this time begins a train; otherwise it goes on with one."""
+        return self.last_ns is None or deadline_ns - self.last_ns >= self.program.interval_ms * MS
+
     def beyond(self, deadline_ns: int) -> Refusal | None:
         """The limit that a pulse at this time would break: whoever asks for it has lost count, which trips."""
-        program = self.program
-        if not self.given + program.burst_pulses <= self.most:
-            return Refusal(
-                "pulses", self.given + program.burst_pulses, self.most, "prescription", "as many pulses as signed were given"
-            )
-        if self.last_ns is None or deadline_ns - self.last_ns >= program.interval_ms * MS:
-            if not self.trains < program.trains:
-                return Refusal("trains", self.trains + 1, program.trains, "prescription", "as many trains as signed were given")
-            return None
-        since_ns = deadline_ns - self.last_ns
-        if not since_ns >= self.period_ns:
-            return Refusal("deadline_ns", since_ns, self.period_ns, "prescription", "sooner after the last pulse than signed")
-        if not (self.in_train + 1) * program.burst_pulses <= program.train_pulses:
-            return Refusal(
-                "train_pulses",
-                (self.in_train + 1) * program.burst_pulses,
-                program.train_pulses,
-                "prescription",
-                "the train is over; pause first",
-            )
-        if not deadline_ns - self.train_ns + self.period_ns <= train_ms(program) * MS:
-            return Refusal(
-                "train_ms",
-                (deadline_ns - self.train_ns + self.period_ns) // MS,
-                train_ms(program),
-                "prescription",
-                "the train is too long",
-            )
-        return None
+        program, burst = self.program, self.program.burst_pulses
+        begins, since_ns = self._begins(deadline_ns), deadline_ns - (self.last_ns or 0)
+        train, lasts_ns = (self.in_train + 1) * burst, deadline_ns - self.train_ns + self.period_ns
+        return first(
+            (self.given + burst <= self.most,
+             "pulses", self.given + burst, self.most, "prescription", "as many pulses as signed were given"),
+            (not begins or self.trains < program.trains,
+             "trains", self.trains + 1, program.trains, "prescription", "as many trains as signed were given"),
+            (begins or since_ns >= self.period_ns,
+             "deadline_ns", since_ns, self.period_ns, "prescription", "sooner after the last pulse than signed"),
+            (begins or train <= program.train_pulses,
+             "train_pulses", train, program.train_pulses, "prescription", "the train is over; pause first"),
+            (begins or lasts_ns <= train_ms(program) * MS,
+             "train_ms", lasts_ns // MS, train_ms(program), "prescription", "the train is too long"),
+        )  # fmt: skip
 
     def untimely(self, deadline_ns: int, now_ns: int) -> Refusal | None:
-        """Why this one cannot be kept to its time; refused without a trip."""
-        if self.late_in_a_row >= LATE_IN_A_ROW:
-            return Refusal(
-                "deadline_ns", self.late_in_a_row, LATE_IN_A_ROW, "interlock", "three pulses in a row were late; arm again"
-            )
-        if not deadline_ns >= self.free_ns:
-            return Refusal("deadline_ns", deadline_ns, self.free_ns, "interlock", "too soon after the last pulse; pause first")
-        if self.waiting is not None or self.written is not None:
-            return Refusal("deadline_ns", deadline_ns, "one at a time", "interlock", "another pulse waits")
-        if not deadline_ns <= now_ns + AHEAD_NS:
-            return Refusal("deadline_ns", deadline_ns, now_ns + AHEAD_NS, "interlock", "more than 2 s ahead")
-        return None
+        """Why this one cannot be kept to its time; refused without a trip. After one that was late the pause begins when it was given."""
+        pauses = self.last_ns is not None and self._begins(deadline_ns)
+        free_ns = self.free_ns + (self.program.interval_ms * MS - self.period_ns if pauses else 0)
+        return first(
+            (self.late_in_a_row < LATE_IN_A_ROW,
+             "deadline_ns", self.late_in_a_row, LATE_IN_A_ROW, "interlock", "three pulses in a row were late; arm again"),
+            (deadline_ns >= free_ns,
+             "deadline_ns", deadline_ns, free_ns, "interlock", "too soon after the last pulse; pause first"),
+            (self.waiting is None and self.written is None,
+             "deadline_ns", deadline_ns, "one at a time", "interlock", "another pulse waits"),
+            (deadline_ns <= now_ns + AHEAD_NS,
+             "deadline_ns", deadline_ns, now_ns + AHEAD_NS, "interlock", "more than 2 s ahead"),
+        )  # fmt: skip
 
     def take(self, sequence: int, deadline_ns: int) -> None:
         """Accepted: it waits for its time."""
@@ -138,7 +129,7 @@ class Triggers:
     def _count(self, deadline_ns: int) -> None:
         """Counted before it is written: a crash in between has given it."""
         self.given += self.program.burst_pulses
-        if self.last_ns is None or deadline_ns - self.last_ns >= self.program.interval_ms * MS:
+        if self._begins(deadline_ns):
             self.trains += 1
             self.in_train = 0
             self.train_ns = deadline_ns

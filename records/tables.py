@@ -10,6 +10,8 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from eegloop.errors import RecordingError
 from eegloop.signal import BiomarkerColumn, Biomarkers, Grade
 from eegloop.stim import Limit, StimState
@@ -28,6 +30,7 @@ DECISIONS = (
     "proposed_ma", "proposed_hz", "hold", "proposal_reason", "limits", "granted_ma", "granted_hz", "sequence",
     "confirmed_ma", "delivered_uc", "latency_ms", "sentence",
 )  # fmt: skip
+_INVALID = int(Grade.INVALID)
 QUALITY = {Grade.GOOD: "good", Grade.SUSPECT: "suspect", Grade.INVALID: "invalid"}
 
 
@@ -164,18 +167,28 @@ class BiomarkerLines:
     """A hop of biomarkers as lines of the long table; what does not change from second to second is made once."""
 
     def __init__(self, columns: Sequence[BiomarkerColumn]) -> None:
-        self._before = [f"\t{text_cell(c.name)}\t{text_cell(c.channel)}\t" for c in columns]
-        self._after = [[f"\t{text_cell(c.unit)}\t{QUALITY[g]}\n" for g in Grade] for c in columns]
+        self._before = ["%s" + f"\t{text_cell(c.name)}\t{text_cell(c.channel)}\t".replace("%", "%%") for c in columns]
+        self._after = [[f"\t{text_cell(c.unit)}\t{QUALITY[g]}\n".replace("%", "%%") for g in Grade] for c in columns]
+        self._known: tuple[bytes, bytes] = b"", b""
+        self._form = ""
 
     def lines(self, onset_s: float, row: Biomarkers) -> str:
+        there = np.isfinite(row.values) & (row.grades != _INVALID)
+        key = row.grades.tobytes(), there.tobytes()
+        if key != self._known:
+            cells = zip(self._before, self._after, row.grades.tolist(), there.tolist(), strict=True)
+            self._form = "".join(
+                f"{before}{'%.9g' if is_there else NA}{after[grade if is_there else _INVALID]}"
+                for before, after, grade, is_there in cells
+            )
+            self._known = key
         onset = f"{onset_s:.6f}"
-        parts: list[str] = []
-        grades = row.grades.tolist()
-        for i, value in enumerate(row.values.tolist()):
-            grade = grades[i] if math.isfinite(value) else Grade.INVALID
-            text = NA if grade == Grade.INVALID else f"{value:.9g}"
-            parts.append(onset + self._before[i] + text + self._after[i][grade])
-        return "".join(parts)
+        filled: list[str | float] = []
+        for value, is_there in zip(row.values.tolist(), there.tolist(), strict=True):
+            filled.append(onset)
+            if is_there:
+                filled.append(value)
+        return self._form % tuple(filled)
 
 
 def read_table(path: Path) -> Iterator[dict[str, str]]:

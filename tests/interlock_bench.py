@@ -298,3 +298,24 @@ def wait_until(true: Callable[[], object]) -> None:
     while not true():
         assert time.monotonic() < give_up_s, f"waited {PATIENCE_S} s in vain"
         time.sleep(0.002)
+
+
+def stopped(seat: Seat, because: str) -> None:
+    """It has stopped for this reason, at zero, and stays so whatever it is told but `arm`."""
+    assert seat.mode == "stopped" and because in seat.judge.reason, (seat.mode, seat.judge.reason)
+    assert seat.judge.level_ma == seat.judge.target_ma == 0.0
+    assert [do for _, do in seat.orders][-2:] == ["zero", "disarm"]
+    n = len(seat.outputs)
+    seat.pass_ms(1000, heartbeats=False)
+    assert len(seat.outputs) == n, "an output order after the latch"
+    for kind in ("heartbeat", "set", "fallback", "end"):
+        answer = seat.send(kind)
+        assert answer is not None and answer["type"] == "refused" and answer["field"] == "mode"
+    assert seat.mode == "stopped"
+
+
+def refuses_arm(seat: Seat, field: str) -> None:
+    """Asked to arm, it says no by this field."""
+    answer = seat.send("arm")
+    assert answer is not None and answer["type"] == "refused" and answer["field"] == field, answer
+    assert seat.mode == "stopped"

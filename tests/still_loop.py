@@ -28,6 +28,7 @@ class Paper:
 
     def __init__(self) -> None:
         self.serial = ""
+        self.free_ns = 0
         self.limits: tuple[Limit, ...] = (*DEVICE, *PULSES)
         self.told: list[Any] = []
         self.said = DeviceReport(output_ma=0.0, t_ns=0, connected=True, armed=False, fault="")
@@ -123,6 +124,7 @@ class Still:
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, prescription: Prescription | None = None) -> None:
         self.now_ns = START_NS
         self.look_ns = 0
+        self.patched = monkeypatch
         self.slept_s: list[float] = []
         self.on_sleep: Any = lambda: None
         monkeypatch.setattr(loop_module, "boot_ns", self.look)

@@ -65,8 +65,8 @@ def _lost(seat: dict[str, Any], age_s: float) -> dict[str, Any]:
     alarm = {
         "id": "daemon_lost",
         "priority": "high",
-        "text": "The service does not answer: what is delivered is unknown",
-        "advice": "Press STOP; take the headset off if it is not confirmed",
+        "text": "The service does not answer: what is delivered is unknown.",
+        "advice": "Press STOP; take the headset off if it is not confirmed.",
         "age_s": age_s,
     }
     return {

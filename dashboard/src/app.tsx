@@ -1,17 +1,17 @@
 // The page: STOP first, then what is true now, then why.
 import { stopToken } from './link';
 import type { Live } from './live';
-import { freshness, link, seats, selected, selectedId, signOutReason, states } from './model';
+import { freshness, link, seats, selected, signOutReason } from './model';
 import type { Stop } from './stop';
 import { TracePanel } from './traces/traces';
 import { Alarms } from './view/alarms';
 import { BandPanel, BiomarkerPanel } from './view/biomarkers';
 import { OutputPanel } from './view/output';
+import { OtherSeats, SeatList } from './view/seats';
 import { SessionPanel, WhyPanel } from './view/session';
 import { Banner, Notices, StatusPill } from './view/status';
 import { StopBar } from './view/stop_bar';
 import { TargetPanel } from './view/target';
-import { phaseWords } from './view/format';
 
 export function App({ live, stop }: { live: Live; stop: Stop }) {
   const signedOut = link.value === 'signed-out';
@@ -65,9 +65,10 @@ function Page({ live }: { live: Live }) {
         <h1>{seat?.label ?? 'Connecting to eegloop…'}</h1>
         <Banner />
         <Notices />
-        {seats.value.length > 1 && <SeatList />}
       </div>
+      <OtherSeats />
       <Alarms />
+      {seats.value.length > 1 && <SeatList />}
       <div class="columns" key={seat?.seat ?? ''}>
         <div class="column column-wide">
           <TracePanel />
@@ -82,25 +83,5 @@ function Page({ live }: { live: Live }) {
         </div>
       </div>
     </main>
-  );
-}
-
-function SeatList() {
-  return (
-    <nav class="seats" aria-label="Seats">
-      <ul>
-        {seats.value.map((s) => {
-          const state = states.value[s.seat]?.state;
-          return (
-            <li key={s.seat}>
-              <button type="button" aria-current={s.seat === selected.value?.seat ? 'true' : undefined} onClick={() => (selectedId.value = s.seat)}>
-                {s.label}
-                <small>{state === undefined ? 'no report yet' : phaseWords(state.phase, state.output.zero_confirmed === true).title}</small>
-              </button>
-            </li>
-          );
-        })}
-      </ul>
-    </nav>
   );
 }

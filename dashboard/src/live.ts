@@ -3,7 +3,7 @@ import type { ChunkHeader, CommandResult, LoopState, Seat, StopResult } from './
 import { readHeader } from './contract';
 import { freshId } from './ids';
 import { forgetToken, keepStopToken, signIn, takeSecret } from './link';
-import { challenge, chunkAt, demo, dropped, link, refusals, seats, signOutReason, takeState } from './model';
+import { challenge, chunkAt, demo, dropped, link, refusals, signOutReason, streaming, takeState } from './model';
 
 const FIRST_RETRY_MS = 250;
 const LONGEST_RETRY_MS = 1500;
@@ -199,7 +199,7 @@ export class Live {
 
   private takeSeats(message: Message): void {
     const list = message['seats'];
-    if (Array.isArray(list)) seats.value = list as Seat[];
+    if (Array.isArray(list)) streaming.value = list as Seat[];
     if (typeof message['demo'] === 'boolean') demo.value = message['demo'];
   }
 }

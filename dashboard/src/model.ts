@@ -17,7 +17,8 @@ export type LinkStatus = 'connecting' | 'open' | 'lost' | 'signed-out';
 export const nowMs = signal(performance.now());
 export const link = signal<LinkStatus>('connecting');
 export const signOutReason = signal<'no-link' | 'used-link'>('no-link');
-export const seats = signal<Seat[]>([]);
+/** The seats whose headset is known: the daemon tells of each when its stream is there. */
+export const streaming = signal<Seat[]>([]);
 export const demo = signal<boolean | null>(null);
 export const states = signal<Record<string, Received>>({});
 export const selectedId = signal<string | null>(null);
@@ -30,6 +31,24 @@ export const challenge = signal('');
 export const refusals = signal<Record<string, { text: string; atMs: number }>>({});
 /** Samples that did not reach this page in time and were dropped, by seat: shown, never hidden. */
 export const dropped = signal<Record<string, number>>({});
+
+/** One a seat, so that what depends on it is made anew only when its headset comes. */
+const without = new Map<string, Seat>();
+
+function withoutHeadset(name: string, label: string): Seat {
+  const known = without.get(name);
+  if (known?.label === label) return known;
+  const made = { seat: name, index: -1, label, channels: [], kinds: [], sample_rate_hz: 0 };
+  without.set(name, made);
+  return made;
+}
+
+/** Every seat that the daemon reports, also before its headset is there; then what it only told of. */
+export const seats = computed<Seat[]>(() => {
+  const told = streaming.value;
+  const reported = Object.values(states.value).map(({ state }) => told.find((s) => s.seat === state.seat) ?? withoutHeadset(state.seat, state.label));
+  return [...reported, ...told.filter((s) => states.value[s.seat] === undefined)];
+});
 
 export const selected = computed<Seat | null>(() => seats.value.find((s) => s.seat === selectedId.value) ?? seats.value[0] ?? null);
 export const received = computed<Received | null>(() => (selected.value === null ? null : (states.value[selected.value.seat] ?? null)));
@@ -88,7 +107,8 @@ export const reportUnknown = computed<boolean>(() => reportAgeS.value > UNKNOWN_
 
 /** Takes in a state frame; parts a daemon leaves out become empty, so that a view never breaks on them. */
 export function takeState(list: Partial<LoopState>[], daemonAgeS: number, atMs: number): void {
-  const next = { ...states.value };
+  // A list names every seat; one that is missing in it is gone. An empty one comes of a daemon that has not spoken yet.
+  const next: Record<string, Received> = list.length > 0 ? {} : { ...states.value };
   for (const s of list) {
     if (typeof s.seat !== 'string') continue;
     next[s.seat] = {

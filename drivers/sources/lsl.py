@@ -40,6 +40,7 @@ BACK_OFF_S = (0.1, 0.5, 1.0, 2.0, 4.0)
 CHUNK_S = 0.02
 CROWD = 8  # from so many inlets in the process on, their looks lie on a common grid
 GRID_S, COARSEST_S = 0.001, 0.060  # its step: so much an inlet, at most so much
+NO_TIME_S = 1e13  # a delivery's stamps together; 512 of a Unix clock are 1e12
 FOREIGN_S = 60.0  # a stamp this much older than its arrival is of another clock (liblsl keeps 30 s)
 
 T = TypeVar("T")
@@ -182,6 +183,7 @@ class LslSource:
                     yield self._lost(str(lost), heard_s, now)
                 return
             if pulled is not None:
+                pulled = pulled[0], self._times(pulled[1], inlet.offset_s, now)
                 if silent:
                     silent = False
                     yield SourceNews("connected", f"LSL stream {self.info.name!r} sends again", now)
@@ -207,6 +209,14 @@ class LslSource:
                     inlet.offset_s, inlet.offset_uncertainty_s = measured
                     samples.offset_uncertainty_s = inlet.offset_uncertainty_s
                 offset, offset_due_s = None, now + OFFSET_EVERY_S
+
+    def _times(self, stamps_s: F64, offset_s: float, now_s: float) -> F64:
+        """The sender's stamps; where they are no times (NaN, infinite, absurd) those of arrival, at the nominal rate."""
+        if abs(float(stamps_s.sum())) < NO_TIME_S:  # not true of NaN
+            return stamps_s
+        behind_s = np.arange(len(stamps_s) - 1, -1, -1) / self.info.sample_rate_hz
+        arrived: F64 = now_s - offset_s - self._shift_s - behind_s
+        return arrived
 
     def _place(self, data_uv: F32, stamps_s: F64, offset_s: float, now_s: float, samples: SampleClock) -> list[Chunk]:
         data_uv, stamps_s = self._repeats.fresh(data_uv, stamps_s)
@@ -278,7 +288,7 @@ class LslSource:
                 samples.new_segment("the sender was started again")
                 yield SourceNews("restarted", f"LSL stream {self.info.name!r} was started again", now, {"uid": back.header.uid})
             yield SourceNews("connected", f"LSL stream {self.info.name!r} sends again", now, {"uid": back.header.uid})
-            for chunk in self._place(data_uv, stamps_s, back.offset_s, now, samples):
+            for chunk in self._place(data_uv, self._times(stamps_s, back.offset_s, now), back.offset_s, now, samples):
                 yield chunk
             return
 

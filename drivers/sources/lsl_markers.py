@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -16,6 +17,7 @@ OPEN_S = 5.0
 PULL_S = 0.1
 OFFSET_EVERY = 50  # pulls
 BACK_OFF_S = (1.0, 2.0, 4.0, 8.0)
+LONGEST = 1_000  # characters of one marker
 QUEUE = 10_000  # markers kept for a reader that does not come
 
 
@@ -52,7 +54,7 @@ class MarkerStream:
             try:
                 self._follow()
                 said, tries = "", 0
-            except SourceError as error:
+            except (SourceError, RuntimeError) as error:  # pylsl's own are RuntimeErrors; a thread that ends would tell nobody
                 if str(error) != said:
                     said = str(error)
                     self._say("warning", f"markers: {said}")
@@ -78,8 +80,9 @@ class MarkerStream:
             while not self._stop.is_set():
                 samples, stamps_s = inlet.pull_chunk(timeout=PULL_S)
                 for values, stamp_s in zip(samples, stamps_s, strict=True):
-                    text = ",".join(str(value) for value in values)
-                    self._news.append(SourceNews("marker", text, stamp_s + offset_s, {"kind": self._name}))
+                    text = ",".join(str(value) for value in values)[:LONGEST]
+                    at_s = stamp_s + offset_s if math.isfinite(stamp_s) else self._lsl_s()
+                    self._news.append(SourceNews("marker", text, at_s, {"kind": self._name}))
                 pulls += 1
                 if pulls % OFFSET_EVERY == 0:
                     with contextlib.suppress(pylsl.util.TimeoutError):

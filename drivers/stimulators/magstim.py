@@ -6,33 +6,30 @@ layer (`set_pair`, `set_train`), not in the plug-in: a BiStim fires only with it
 single-pulse mode without enhanced power (it is locked for 0.5 s after a train, so theta bursts at 5 Hz cannot be given one
 by one). Emulator only; limits from reference/stimulators.md section 1.
 
-The protocol numbers nothing, so an answer can be taken for another's. Whenever one is missing, early, broken or
-not the one awaited, the driver sends "disarm", then keeps silent for longer than the device's keep-alive
-(a device that hears nothing disarms by itself), throws away what arrives, and starts anew. Until a
-status asked for after the last "arm" says standby, the output counts as unknown, never as off.
+Whenever an answer is missing, early, broken or not the one awaited, the driver sends "disarm", then keeps silent for longer than the
+device's keep-alive (`magstim_talk.py`), and starts anew. Until a status asked for after the last "arm" says standby, the output counts
+as unknown, never as off.
 """
 
 from __future__ import annotations
 
-import math
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from drivers.stimulators.magstim_frames import (
+    COMPLAINTS,
     ERRORS,
     OutOfStep,
     Reply,
     Status,
+    complaints,
     frame,
-    least_interval_s,
-    least_wait_s,
-    most_on_time_s,
-    most_train_hz,
-    read_reply,
+    shot_pulses,
 )
+from drivers.stimulators.magstim_talk import Talk
+from drivers.stimulators.magstim_trains import Trains, whole
 from drivers.stimulators.pulse_port import LIMITS, PulsePort
-from drivers.stimulators.serial_line import Line, SerialLine, boot_ns
+from drivers.stimulators.serial_line import Line, SerialLine, TimedLine, boot_ns
 from eegloop.errors import DeviceError
 from eegloop.stim import DeviceReport, Shot
 
@@ -47,20 +44,17 @@ PULSE = {
     "rapid": "biphasic",
 }  # by construction; its direction is how the coil is held
 MS = 1_000_000
-ANSWER_NS = 300 * MS
-SILENCE_NS = 1_300 * MS
 LONGEST_LEASE_MS = 400
 POLL_ARMED_NS = 100 * MS
 POLL_STANDBY_NS = 150 * MS
 TEMPERATURE_NS = 2_000 * MS
 SETTINGS_FRESH_NS = 1_000 * MS  # while armed, settings that were asked for longer ago are not believed
 FRESH_NS = 350 * MS
-ENHANCED, SINGLE_PULSE, SUPPLY, COIL_READY = 0x01, 0x08, 0x10, 0x20  # bits of the Rapid's status
 MODE_ARMED_NS = 400 * MS
-ONE_AT_A_TIME = (
-    "024"  # system modes of a BiStim: single, master; the others discharge both at once, or wait for another's trigger
-)
 ZERO_AGAIN_NS = 100 * MS
+PASSING = frozenset(
+    ("no_answer", "out_of_step", "not_understood", "bad_data", "conflict", "disarmed_itself")
+)  # over once it is off
 HOT_C = 40.0
 
 
@@ -88,19 +82,7 @@ class Settings:
 
 
 class Magstim:
-    """One stimulator; see the module's text for what of `eegloop.ports.Stimulator` it has.
-
-    Parameters
-    ----------
-    path : str
-        Serial port.
-    model : str
-        "200", "bistim" or "rapid".
-    unlock : str
-        A Rapid's own code from software 9 on, as Magstim gave it.
-    mains_v, rapid_type : int
-        Which power table holds for a Rapid.
-    """
+    """One stimulator; see the module's text for what of `eegloop.ports.Stimulator` it has, and `Settings` for what it is told."""
 
     def __init__(
         self,
@@ -112,12 +94,12 @@ class Magstim:
         line: Line | None = None,
         clock: Callable[[], int] = boot_ns,
     ) -> None:
-        self.readback, self.stops_alone_s, self.limits = READBACK, STOPS_ALONE_S, LIMITS
+        self.readback, self.stops_alone_s, self.limits, self.passing = READBACK, STOPS_ALONE_S, LIMITS, PASSING
         self.serial = ""
         self.model = model
-        self.version = 0 if model == "rapid" else 9
         self.power_percent: int | None = None
         self.power_b_percent: int | None = None
+        self.interval: int | None = None  # of a pair, ms or 0.1 ms; 0 = both at once; a 200 tells 0
         self.mode: str | None = None  # a BiStim's system mode, as last asked for
         self.rapid: int | None = None  # a Rapid's own status byte, as last asked for
         self.error_code = ""  # a Rapid's own, source letter and two digits, "" = not told
@@ -125,24 +107,18 @@ class Magstim:
         self.status: Status | None = None
         self.trouble = ""
         self._unlock = unlock
-        self._table = (mains_v, rapid_type)
-        self._line = line or SerialLine(
-            path, BAUD, "name the port of the stimulator's main unit and check its cable and your permission"
-        )
+        self._trains = Trains(mains_v, rapid_type)
+        own = SerialLine(path, BAUD, "name the port of the stimulator's main unit and check its cable and your permission")
+        self.line = TimedLine(line or own, BAUD, clock)
         self._clock = clock
-        self._buffer = bytearray()
-        self._pending: deque[tuple[bytes, int]] = deque()
-        self._todo: deque[bytes] = deque()
-        self._silent_until_ns = 0
-        self._heard_ns = self._asked_ns = self._warm_ns = 0
+        self._talk = Talk(self.line, 0 if model == "rapid" else 9, clock)
+        self._heard_ns = self._warm_ns = 0
         self._wanted_ns = self._settings_ns = self._mode_ns = self._mode_asked_ns = (
             0  # when it was told to arm; what is known was asked for
         )
         self._armed_ns: int | None = None  # when "arm" was last sent; None = not since the device said standby
         self._settled_ns = self._recovered_ns = self._lease_ns = self._zeroed_ns = 0
         self._wanted_armed = False
-        self._train: tuple[float, int] | None = None
-        self._on_time: deque[tuple[int, float]] = deque()  # trains of the last minute: when, s
 
     # ---- the port -----------------------------------------------------------------------------------------------
 
@@ -156,19 +132,19 @@ class Magstim:
         """
         if self.model not in MODELS:
             raise DeviceError(f"magstim: model {self.model!r}; must be one of {', '.join(MODELS)}")
-        self._line.open()
+        self.line.open()
         self._forget()
         self.trouble = ""
         self._armed_ns = self._clock()  # it may be armed, by whoever was here before
         self._start()
 
     def fileno(self) -> int:
-        return self._line.fileno()
+        return self.line.fileno()
 
     def arm(self) -> None:
         """Ask the device to arm; nothing happens without `hold` after it. Ready about 1 s later."""
         now_ns = self._clock()
-        if self._wanted_armed or self._line.fileno() < 0 or now_ns < self._silent_until_ns:
+        if self._wanted_armed or self.line.fileno() < 0 or self._talk.silent:
             return
         if self.status is None or not self.status.remote:
             return
@@ -176,7 +152,7 @@ class Magstim:
         self._wanted_ns, self._mode_asked_ns = now_ns, 0
         self.trouble = ""
         self._lease_ns = now_ns + LONGEST_LEASE_MS * MS
-        self._send(frame("EB"))
+        self._talk.send(frame("EB"))
 
     def disarm(self) -> None:
         self.zero()
@@ -186,43 +162,40 @@ class Magstim:
         now_ns = self._clock()
         self._wanted_armed = False
         self._lease_ns = 0
-        self._todo.clear()
-        if self._line.fileno() >= 0 and (now_ns - self._zeroed_ns >= ZERO_AGAIN_NS or (self._armed_ns or 0) >= self._zeroed_ns):
-            self._send(frame("EA"), awaited=now_ns >= self._silent_until_ns)
+        self._talk.todo.clear()
+        if self.line.fileno() >= 0 and (now_ns - self._zeroed_ns >= ZERO_AGAIN_NS or (self._armed_ns or 0) >= self._zeroed_ns):
+            self._talk.send(frame("EA"), awaited=not self._talk.silent)
             self._zeroed_ns = now_ns
             self._ask()
 
     def poll(self) -> DeviceReport:
         """Read what has arrived, ask what is due. Never waits, never sends a keep-alive that no lease covers."""
         now_ns = self._clock()
-        data = self._line.read()
+        data = self.line.read()
         if data is None:
             return self._lost()
-        if now_ns < self._silent_until_ns:
-            if data:
-                self._silent_until_ns = max(self._silent_until_ns, now_ns + ANSWER_NS)
-            return self._report(now_ns)
-        if self._silent_until_ns:
-            self._silent_until_ns = 0
+        if self._talk.still_silent(data):
+            return self._report()
+        if self._talk.wakes():
             self._start()
-        self._buffer += data
         try:
-            self._read(now_ns)
+            for reply, command, sent_ns in self._talk.answers(data):
+                self._heed(reply, command, sent_ns, now_ns)
         except OutOfStep:
             self._out_of_step("out_of_step", now_ns)
-        if self._pending and now_ns - self._pending[0][1] > ANSWER_NS:
+        if self._talk.overdue:
             self._out_of_step("no_answer", now_ns)
         if self._wanted_armed and now_ns >= self._lease_ns:
             self.zero()
         self._ask_what_is_due(now_ns)
-        return self._report(now_ns)
+        return self._report()
 
     def close(self) -> None:
         """Disarm, give remote control back, close. Never raises."""
-        if self._line.fileno() >= 0:
-            self._line.write(frame("EA"))
-            self._line.write(frame("R@"))
-        self._line.close()
+        if self.line.fileno() >= 0:
+            self.line.write(frame("EA"))
+            self.line.write(frame("R@"))
+        self.line.close()
         self._forget()
 
     # ---- what TMS has instead of `output` -----------------------------------------------------------------------
@@ -230,13 +203,13 @@ class Magstim:
     def hold(self, lease_ms: int) -> None:
         """Stay armed for this long more, at most 400 ms: call it while a lease holds, only then."""
         now_ns = self._clock()
-        if not self._wanted_armed or now_ns < self._silent_until_ns:
+        if not self._wanted_armed or self._talk.silent:
             return
         if now_ns >= self._lease_ns:
             self.zero()
             return
         self._lease_ns = now_ns + min(max(lease_ms, 0), LONGEST_LEASE_MS) * MS
-        if now_ns - self._asked_ns >= POLL_ARMED_NS and not self._pending:
+        if now_ns - self._talk.asked_ns >= POLL_ARMED_NS and self._talk.free:
             self._ask()
 
     def set_power(self, power_percent: int) -> None:
@@ -247,22 +220,20 @@ class Magstim:
         DeviceError
             If it is no whole number from 0 to 100, or a train set before would be too fast at it.
         """
-        _whole("power_percent", power_percent, 0, 100)
-        if self._train is not None:
-            self._check_train(power_percent, *self._train)
+        whole("power_percent", power_percent, 0, 100)
+        if self._trains.chosen is not None:
+            self._trains.check(power_percent, *self._trains.chosen, self._most_pulses)
         before = self.power_percent if self.power_percent is not None else 0 if power_percent else 100
         step_ms = 10 * (power_percent - before) if power_percent > before else 100 * (before - power_percent)
         self._settled_ns = self._clock() + step_ms * MS
-        self._todo.append(frame(f"@{power_percent:03d}"))
-        self._todo.append(frame("\\@" if self.model == "rapid" else "J@"))
+        self._talk.todo.extend((frame(f"@{power_percent:03d}"), self._settings))
 
     def set_pair(self, power_b_percent: int, interval_ms: int) -> None:
         """BiStim: the second pulse and its delay (0 = both at once, in standby only)."""
         self._only("bistim")
-        _whole("power_b_percent", power_b_percent, 0, 100)
-        _whole("interval_ms", interval_ms, 0, 999)
-        for text in (f"A{power_b_percent:03d}", "Z@", f"C{interval_ms:03d}"):
-            self._todo.append(frame(text))
+        whole("power_b_percent", power_b_percent, 0, 100)
+        whole("interval_ms", interval_ms, 0, 999)
+        self._talk.todo.extend(frame(text) for text in (f"A{power_b_percent:03d}", "Z@", f"C{interval_ms:03d}"))
 
     def set_train(self, rate_hz: float, n_pulses: int) -> None:
         """Rapid: what `fire` gives from now on; 0 Hz = one pulse. Set the power first; in standby.
@@ -275,19 +246,13 @@ class Magstim:
         self._only("rapid")
         new = self.version >= 9
         if rate_hz == 0.0:
-            self._train = None
-            self._todo.append(frame("[0000" if new else "[000"))
+            self._trains.chosen = None
+            self._talk.todo.append(frame("[0000" if new else "[000"))
             return
         if self.power_percent is None:
             raise DeviceError("magstim: the power is not known yet; set it and wait for its readback before the train")
-        self._check_train(self.power_percent, rate_hz, n_pulses)
-        tenths_hz, tenths_s = round(rate_hz * 10), math.ceil(n_pulses / rate_hz * 10)
-        self._train = (tenths_hz / 10, n_pulses)
-        if new:
-            texts = ("[0010", f"B{tenths_hz:04d}", f"D{n_pulses:05d}", f"[{tenths_s:04d}")
-        else:
-            texts = ("[010", f"B{tenths_hz:04d}", f"D{n_pulses:04d}", f"[{tenths_s:03d}")
-        self._todo.extend(frame(text) for text in texts)
+        self._trains.check(self.power_percent, rate_hz, n_pulses, self._most_pulses)
+        self._talk.todo.extend(frame(text) for text in self._trains.choose(rate_hz, n_pulses, new))
 
     @property
     def shape(self) -> Shot | None:
@@ -299,15 +264,7 @@ class Magstim:
         stale = read_ns < self._wanted_ns or self._clock() - read_ns > SETTINGS_FRESH_NS
         if self.power_percent is None or (self._wanted_armed and stale):
             return None
-        n_pulses: int | None = 1
-        if self.model == "bistim":
-            if self.mode is None or self.power_b_percent is None:
-                return None
-            n_pulses = 0 if self.mode not in ONE_AT_A_TIME else 1 if self.power_b_percent == 0 else 2
-        elif self.model == "rapid":
-            n_pulses = None if self.rapid is None else int(self.rapid & (SINGLE_PULSE | ENHANCED) == SINGLE_PULSE)
-        elif self.power_b_percent:
-            n_pulses = 0  # a 200 has no second unit: this is a BiStim under the wrong name
+        n_pulses = shot_pulses(self.model, self.power_b_percent, self.interval, self.mode, self.rapid)
         return None if n_pulses is None else Shot(n_pulses, 0, PULSE[self.model], "normal")
 
     def set_shape(self, shot: Shot) -> None:
@@ -321,10 +278,10 @@ class Magstim:
                 f"magstim: {shot.waveform}, current {shot.current}: this model gives {own} pulses, current normal (turn the coil); prescribe these"
             )
         if self.model == "bistim":
-            self._todo.extend((frame("A000"), frame("J@")))
+            self._talk.todo.extend((frame("A000"), self._settings))
         elif self.model == "rapid":
             self.set_train(0.0, 0)
-            self._todo.extend((frame("_@"), frame("\\@")))
+            self._talk.todo.extend((frame("_@"), self._settings))
 
     def fire(self) -> None:
         """One pulse, pair or train, now.
@@ -338,15 +295,9 @@ class Magstim:
         why = self._why_not(now_ns)
         if why:
             raise DeviceError(f"magstim: not fired: {why}")
-        if self._train is None:
-            self._recovered_ns = now_ns + round(least_interval_s(self.model, self.power_percent or 0) * 1e9)
-        else:
-            rate_hz, n_pulses = self._train
-            on_s = n_pulses / rate_hz
-            self._on_time.append((now_ns, on_s))
-            self._recovered_ns = now_ns + round((on_s + least_wait_s(self.power_percent or 0, rate_hz, n_pulses)) * 1e9)
+        self._recovered_ns = self._trains.given(self.model, self.power_percent or 0, now_ns)
         self._armed_ns = now_ns
-        self._send(frame("EH"))
+        self._talk.send(frame("EH"))
         self._ask()
 
     @property
@@ -354,22 +305,25 @@ class Magstim:
         """True if `fire` would fire."""
         return not self._why_not(self._clock())
 
+    @property
+    def version(self) -> int:
+        """Of its software; a Rapid tells it."""
+        return self._talk.version
+
     # ---- rules --------------------------------------------------------------------------------------------------
+
+    @property
+    def _most_pulses(self) -> int:
+        return 6000 if self.version >= 9 else 1000
+
+    @property
+    def _settings(self) -> bytes:
+        """The question for what it is set to."""
+        return frame("\\@" if self.model == "rapid" else "J@")
 
     def _only(self, model: str) -> None:
         if self.model != model:
             raise DeviceError(f"magstim: only a {model} can do this; this is a {self.model}")
-
-    def _check_train(self, power_percent: int, rate_hz: float, n_pulses: int) -> None:
-        most_hz = most_train_hz(power_percent, *self._table)
-        if not 0.1 <= rate_hz <= most_hz:
-            raise DeviceError(f"magstim: rate_hz {rate_hz}: must be from 0.1 to {most_hz} Hz at {power_percent} %")
-        _whole("n_pulses", n_pulses, 1, 6000 if self.version >= 9 else 1000)
-        on_s, most_s = n_pulses / rate_hz, most_on_time_s(power_percent, rate_hz)
-        if most_s < 60.0 and on_s > most_s:
-            raise DeviceError(
-                f"magstim: a train of {on_s:.1f} s: must be at most {most_s:.1f} s a minute at {power_percent} %, {rate_hz} Hz"
-            )
 
     def _why_not(self, now_ns: int) -> str:
         status = self.status
@@ -377,99 +331,64 @@ class Magstim:
             return f"the stimulator is not ready ({status.state if status else 'unknown'}); wait about 1 s after arming"
         if not self._wanted_armed or now_ns >= self._lease_ns:
             return "no lease; call hold"
-        if self.power_percent is None or self._todo:
+        if self.power_percent is None or self._talk.todo:
             return "a setting is not confirmed yet"
         if now_ns < max(self._settled_ns, self._recovered_ns):
             return f"{(max(self._settled_ns, self._recovered_ns) - now_ns) / 1e9:.1f} s of the pause are left"
-        if self._train is not None:
-            rate_hz, n_pulses = self._train
-            while self._on_time and now_ns - self._on_time[0][0] > 60_000 * MS:
-                self._on_time.popleft()
-            most_s = most_on_time_s(self.power_percent, rate_hz)
-            if most_s < 60.0 and sum(s for _, s in self._on_time) + n_pulses / rate_hz > most_s:
-                return f"trains may last {most_s:.1f} s a minute at this power"
-        return ""
+        return self._trains.objection(self.power_percent, now_ns)
 
     # ---- bytes --------------------------------------------------------------------------------------------------
 
     def _forget(self) -> None:
-        self._buffer.clear()
-        self._pending.clear()
-        self._todo.clear()
-        self._silent_until_ns = 0
+        self._talk.forget()
         self._wanted_armed = False
         self.status = None
-        self.power_percent = self.power_b_percent = self.rapid = self.temperature_c = self.mode = None
+        self.power_percent = self.power_b_percent = self.interval = self.rapid = self.temperature_c = self.mode = None
 
     def _start(self) -> None:
-        self._send(frame("EA"))
-        self._send(frame(f"Q{self._unlock}" if self._unlock else "Q@"))
+        self._talk.send(frame("EA"))
+        self._talk.send(frame(f"Q{self._unlock}" if self._unlock else "Q@"))
         if self.model == "rapid":
-            self._todo.append(frame("ND"))
-        self._todo.append(frame("F@"))
-        self._todo.append(frame("\\@" if self.model == "rapid" else "J@"))
+            self._talk.todo.append(frame("ND"))
+        self._talk.todo.extend((frame("F@"), self._settings))
         self._mode_asked_ns = 0
 
     def _ask(self) -> None:
         """A Rapid from 9 on tells its own status too, once it is ours; to a host that has no control it tells nothing at all."""
         ours = self.status is not None and self.status.remote
-        if self._clock() < self._silent_until_ns:
+        if self._talk.silent:
             return
         if self.model == "bistim" and self._clock() - self._mode_asked_ns >= (
             MODE_ARMED_NS if self._wanted_armed else TEMPERATURE_NS
         ):
             self._mode_asked_ns = self._clock()
-            self._send(frame("X@"))
+            self._talk.send(frame("X@"))
         elif self._wanted_armed:  # the settings tell the state too
-            self._send(frame("\\@" if self.model == "rapid" else "J@"))
+            self._talk.send(self._settings)
         else:
-            self._send(frame("x@") if self.model == "rapid" and self.version >= 9 and ours else frame("Q@"))
-
-    def _send(self, command: bytes, awaited: bool = True) -> None:
-        now_ns = self._clock()
-        if not self._line.write(command):
-            return  # gone or blocked: poll finds out; a device that hears nothing disarms by itself
-        if awaited:
-            self._pending.append((command, now_ns))
-        self._asked_ns = now_ns
+            self._talk.send(frame("x@") if self.model == "rapid" and self.version >= 9 and ours else frame("Q@"))
 
     def _ask_what_is_due(self, now_ns: int) -> None:
-        if self._pending or now_ns < self._silent_until_ns or self._line.fileno() < 0:
+        if not self._talk.free:
             return
-        if self._todo:
+        if self._talk.todo:
             if self._wanted_armed and now_ns >= self._lease_ns:
                 return
-            self._send(self._todo.popleft())
-        elif not self._wanted_armed and now_ns - self._asked_ns >= POLL_STANDBY_NS:
+            self._talk.send(self._talk.todo.popleft())
+        elif not self._wanted_armed and now_ns - self._talk.asked_ns >= POLL_STANDBY_NS:
             if now_ns - self._warm_ns >= TEMPERATURE_NS:
                 self._warm_ns = now_ns
-                self._todo.extend((frame("F@"), frame("\\@" if self.model == "rapid" else "J@")))
+                self._talk.todo.extend((frame("F@"), self._settings))
             self._ask()
-
-    def _read(self, now_ns: int) -> None:
-        while self._buffer:
-            if not self._pending:
-                raise OutOfStep("nobody asked")
-            command, sent_ns = self._pending[0]
-            reply = read_reply(bytes(self._buffer), command, self.version)
-            if reply is None:
-                return
-            del self._buffer[: reply.length]
-            self._pending.popleft()
-            self._heed(reply, command, sent_ns, now_ns)
 
     def _out_of_step(self, name: str, now_ns: int) -> None:
         """Disarm, then be silent until the device has disarmed by itself."""
         self._fail(name)
-        self._pending.clear()
-        self._buffer.clear()
-        self._todo.clear()
         self._wanted_armed = False
         self.status = None
-        self.power_percent = self.power_b_percent = self.rapid = None
-        self._line.write(frame("EA"))
+        self.power_percent = self.power_b_percent = self.interval = self.rapid = None
+        self._talk.hush()
         self._armed_ns = now_ns
-        self._silent_until_ns = now_ns + SILENCE_NS
 
     def _heed(self, reply: Reply, command: bytes, sent_ns: int, now_ns: int) -> None:
         if reply.refusal:
@@ -482,7 +401,9 @@ class Magstim:
             self._take_version(reply.text)
         elif reply.letter in "J\\":
             self.power_percent = int(reply.text[:3])
-            self.power_b_percent = int(reply.text[3:6]) if reply.letter == "J" else None
+            self.power_b_percent, self.interval = (
+                (int(reply.text[3:6]), int(reply.text[6:9])) if reply.letter == "J" else (None, None)
+            )
             self._settings_ns = sent_ns
         if reply.letter == "X":
             self.mode, self._mode_ns = reply.text, sent_ns
@@ -499,7 +420,7 @@ class Magstim:
         major = text.lstrip("V").partition(".")[0]
         if not major.isdigit() or not 1 <= int(major) <= 99:
             raise OutOfStep(f"version {text!r}")
-        self.version = int(major)
+        self._talk.version = int(major)
 
     def _take_status(self, status: Status, sent_ns: int) -> None:
         if status.state == "standby" and (self._armed_ns is None or sent_ns > self._armed_ns):
@@ -512,23 +433,15 @@ class Magstim:
             self._armed_ns = sent_ns  # somebody armed it at its screen
         self.status = status
         self.serial = self.serial or f"magstim-{self.model}"
-        complaints = {
-            "coil_missing": not status.coil_present,
-            "coil_hot": self.temperature_c is not None and self.temperature_c > HOT_C,
-            "coil_replace": status.replace_coil,
-            "device_error": status.error,
-            "control_lost": not status.remote,
-            "supply_missing": self.rapid is not None and not self.rapid & SUPPLY,
-            "coil_not_ready": self.rapid is not None and not self.rapid & COIL_READY,
-        }
-        complaint = next((name for name, on in complaints.items() if on), "")
-        if status.error and self.model == "rapid" and not self.error_code and frame("I@") not in self._todo:
-            self._todo.append(frame("I@"))
+        hot = self.temperature_c is not None and self.temperature_c > HOT_C
+        complaint = next(complaints(self.model, status, self.rapid, hot, bool(self.power_b_percent or self.interval)), "")
+        if status.error and self.model == "rapid" and not self.error_code and frame("I@") not in self._talk.todo:
+            self._talk.todo.append(frame("I@"))
         if complaint:
             self._fail(
                 complaint, f" ({'fatal ' if status.fatal else ''}error {self.error_code or 'not told'})" if status.error else ""
             )
-        elif self.trouble.partition(":")[0] in complaints:
+        elif self.trouble.partition(":")[0] in COMPLAINTS:
             self.trouble = ""
 
     def _fail(self, name: str, more: str = "") -> None:
@@ -536,21 +449,16 @@ class Magstim:
 
     def _lost(self) -> DeviceReport:
         self._forget()
-        self._line.close()
+        self.line.close()
         self._fail("unplugged")
         return DeviceReport(None, self._clock(), connected=False, armed=False, fault=self.trouble)
 
-    def _report(self, now_ns: int) -> DeviceReport:
+    def _report(self) -> DeviceReport:
         """`output_ma` is 0 once the device has said standby since it was last told to arm, else unknown."""
-        if self._line.fileno() < 0:
+        if self.line.fileno() < 0:
             return DeviceReport(None, self._heard_ns, connected=False, armed=False, fault=self.trouble)
-        off = self._armed_ns is None and self.status is not None and now_ns >= self._silent_until_ns
+        off = self._armed_ns is None and self.status is not None and not self._talk.silent
         return DeviceReport(0.0 if off else None, self._heard_ns, connected=True, armed=not off, fault=self.trouble)
-
-
-def _whole(name: str, value: object, low: int, high: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise DeviceError(f"magstim: {name} {value!r}: must be a whole number from {low} to {high}")
 
 
 def build(settings: Settings, default_endpoint: str) -> PulsePort:

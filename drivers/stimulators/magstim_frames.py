@@ -1,56 +1,12 @@
-"""Magstim's frames and power tables: what is sent, how an answer is read, how fast and how long trains may be. Not a plug-in."""
+"""Magstim's frames: what is sent, how an answer is read, what goes wrong is called. Not a plug-in."""
 
 from __future__ import annotations
 
-import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-
-def _steps(text: str) -> tuple[tuple[int, int], ...]:
-    return tuple((int(power), int(hz)) for power, _, hz in (step.partition(":") for step in text.split()))
-
-
-# Power % -> greatest train rate, Hz; between two listed powers the value of the next one holds.
-TRAIN_HZ: dict[tuple[int, int], tuple[tuple[int, int], ...]] = {
-    (240, 0): _steps(
-        "30:50 31:46 35:41 40:37 43:33 48:32 49:31 50:30 52:29 54:28 56:27 60:25 66:22 70:20 74:19 79:18 85:17 92:16 98:15 100:15"
-    ),
-    (240, 1): _steps("30:100 31:98 50:50 52:49 60:45 70:40 80:35 90:30 100:25"),
-    (240, 2): _steps("48:100 49:98 50:97 53:91 56:87 60:80 63:74 67:71 70:68 73:65 77:60 80:57 85:53 90:49 95:45 100:41"),
-    (115, 0): _steps("30:36 31:35 35:32 38:30 40:28 45:25 49:23 53:21 58:19 65:17 73:15 82:13 95:11 100:11"),
-    (115, 1): _steps("37:60 38:59 40:55 45:50 50:44 55:40 60:37 67:33 75:29 83:26 90:24 97:22 100:22"),
-    (115, 2): _steps("49:60 50:58 55:52 60:47 65:43 71:39 80:34 89:30 97:27 100:25"),
-}
-
-
-def most_train_hz(power_percent: int, mains_v: int = 240, rapid_type: int = 0) -> int:
-    """Greatest train rate at this power, Hz; 0 above 100 % (enhanced power gives single pulses only)."""
-    return next((hz for power, hz in TRAIN_HZ[mains_v, rapid_type] if power_percent <= power), 0)
-
-
-def pulse_energy_j(power_percent: int) -> float:
-    """Energy of one pulse, J (fit of the tabulated values, within 0.25 J)."""
-    return 0.0252 * power_percent**2
-
-
-def least_wait_s(power_percent: int, rate_hz: float, n_pulses: int) -> float:
-    """Least pause after a train, s."""
-    return max(0.5, n_pulses * (rate_hz * pulse_energy_j(power_percent) - 1050.0) / (1050.0 * rate_hz))
-
-
-def most_on_time_s(power_percent: int, rate_hz: float) -> float:
-    """Greatest time of trains in a minute, s; above 60 = continuous up to 6000 pulses."""
-    energy_j = pulse_energy_j(power_percent)
-    return 63_000.0 / (rate_hz * energy_j) if energy_j else math.inf
-
-
-def least_interval_s(model: str, power_percent: int) -> float:
-    """Least time between two single shots, s."""
-    if model == "bistim":
-        return 4.0
-    if model == "rapid":
-        return 1.0 if power_percent <= 100 else 2.0
-    return 2.0 if power_percent < 50 else 3.0 if power_percent < 80 else 4.0
+ENHANCED, SINGLE_PULSE, SUPPLY, COIL_READY = 0x01, 0x08, 0x10, 0x20  # bits of the Rapid's status
+ONE_AT_A_TIME = "024"  # modes of a BiStim: single, master; the others discharge both at once, or wait for another's trigger
 
 
 def crc(data: bytes) -> int:
@@ -67,6 +23,7 @@ ERRORS = {
     "coil_hot": "the coil is above 40 °C; let it cool",
     "coil_missing": "no coil is plugged in; switch off, plug it in, switch on",
     "coil_replace": "the stimulator asks for another coil; replace it",
+    "other_model": "it tells of a second unit or an interval, so it is a BiStim, not a 200; set `model: bistim` and have the program signed for it",
     "device_error": "the stimulator reports an error; read its screen",
     "supply_missing": "the Rapid's high-voltage supply is not connected; switch off, check its cable, switch on",
     "coil_not_ready": "the Rapid says its coil is not ready; check the coil's plug and its safety switch",
@@ -100,6 +57,33 @@ class Status:
         if state is None:
             return None
         return Status(state, bool(byte & 8), bool(byte & 16), bool(byte & 32), bool(byte & 64), bool(byte & 128))
+
+
+def shot_pulses(model: str, power_b_percent: int | None, interval: int | None, mode: str | None, rapid: int | None) -> int | None:
+    """How many pulses one shot gives by what the device has told; 0 = something else than pulses one by one, None = not told yet."""
+    if model == "rapid":
+        return None if rapid is None else int(rapid & (SINGLE_PULSE | ENHANCED) == SINGLE_PULSE)
+    if model == "bistim":
+        if mode is None or power_b_percent is None:
+            return None
+        return 0 if mode not in ONE_AT_A_TIME or interval == 0 else 1 if power_b_percent == 0 else 2
+    return (
+        0 if power_b_percent or interval else 1
+    )  # a 200 has no second unit and no interval: this is a BiStim under the wrong name
+
+
+COMPLAINTS = (
+    "coil_missing", "coil_hot", "coil_replace", "other_model", "device_error", "control_lost", "supply_missing", "coil_not_ready",
+)  # fmt: skip
+
+
+def complaints(model: str, status: Status, rapid: int | None, hot: bool, paired: bool) -> Iterator[str]:
+    """Names of what a status complains of, the most telling first; `paired` = it told of a second unit or an interval."""
+    wrong = (
+        not status.coil_present, hot, status.replace_coil, model == "200" and paired, status.error, not status.remote,
+        rapid is not None and not rapid & SUPPLY, rapid is not None and not rapid & COIL_READY,
+    )  # fmt: skip
+    return (name for name, on in zip(COMPLAINTS, wrong, strict=True) if on)
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ from drivers.stimulators.magventure_frames import (
     train_frame,
 )
 from drivers.stimulators.pulse_port import LIMITS, PulsePort
-from drivers.stimulators.serial_line import Line, SerialLine, boot_ns
+from drivers.stimulators.serial_line import Line, SerialLine, TimedLine, boot_ns
 from eegloop.errors import DeviceError
 from eegloop.stim import CURRENTS, DeviceReport, Shot
 
@@ -61,6 +61,7 @@ ZERO_AGAIN_NS = 100 * MS
 REFUSED_NS = 500 * MS
 HOT_C = 41
 WIRE_NS = 5 * MS  # by so much a question before it may hold up a shot on the line
+QUESTION_BYTES = len(EXTENDED) + 19 + len(READ_CONFIGURATION) + 14  # what is asked together, and what comes back
 TOLD_PERCENT = 5  # from here on a given pulse is told as more than 0 A/us
 ERRORS = {
     "no_answer": "the stimulator does not answer; check that it is on and the cable, and restart it if it stays silent",
@@ -69,9 +70,16 @@ ERRORS = {
     "disabled_itself": "the stimulator was disabled at its panel or by itself; look at its screen, then arm again",
     "coil_hot": "the coil is too hot; let it cool",
     "not_fired": "the stimulator answered a shot with 0 A/us: nothing was given; look at its screen, then arm again",
-    "amplitude_changed": "the amplitude was changed at the front panel; set it again here",
+    "shot_untold": "the stimulator did not answer a shot, so nobody knows whether it was given; look at its screen, then arm again",
+    "amplitude_changed": "the amplitude was changed at the front panel; set it back there, then arm again",
+    "settings_changed": "the waveform or mode was changed at the front panel; set it back there, then arm again",
+    "no_configuration": "the stimulator answers, but not what its waveform, burst and current direction are set to, so nothing can be"
+    " armed; switch it off and on; if it stays so, its software cannot be used here",
     "unplugged": "the serial port is gone; switch the stimulator off at its panel, plug the cable in, connect again",
 }
+PASSING = frozenset(
+    ("no_answer", "broken_frame", "refused_enable", "disabled_itself", "not_fired", "shot_untold", "settings_changed")
+)  # over once it has said that it is off; what it still is, stays
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +94,7 @@ class MagVenture:
 
     def __init__(self, path: str, line: Line | None = None, clock: Callable[[], int] = boot_ns) -> None:
         self.readback, self.stops_alone_s, self.slice_s, self.limits = READBACK, STOPS_ALONE_S, SLICE_S, LIMITS
+        self.passing = PASSING
         self.serial = ""
         self.trouble = ""
         self.status: Status | None = None
@@ -93,11 +102,10 @@ class MagVenture:
         self.amplitude_percent: int | None = None
         self.didt_a_per_us: int | None = None
         self.configuration: bytes = b""
-        self._line = line or SerialLine(
-            path, BAUD, "name the port of the stimulator's COM2 and check its cable and your permission"
-        )
+        own = SerialLine(path, BAUD, "name the port of the stimulator's COM2 and check its cable and your permission")
+        self.line = TimedLine(line or own, BAUD, clock)
         self._clock = clock
-        self._ear: FramedLine[bytes] = FramedLine(self._line, Parser(), QUIET_NS, clock)
+        self._ear: FramedLine[bytes] = FramedLine(self.line, Parser(), QUIET_NS, clock)
         self._asked: deque[tuple[int, int]] = deque()  # questions under way: when, after how many enables
         self._reads: deque[tuple[int, int]] = deque()  # configurations asked for: when, after how many enables
         self._read_after: tuple[int, int] | None = None  # the question that the newest configuration answers
@@ -107,31 +115,32 @@ class MagVenture:
         self._train: tuple[float, int] | None = None
         self._heard_ns = self._asked_ns = self._lease_ns = 0
         self._zeroed_ns = self._enabled_ns = self._recovered_ns = self._configuration_ns = self._fired_ns = 0
+        self._unanswered_ns = 0  # of a shot that is not answered yet
 
     # ---- the port -----------------------------------------------------------------------------------------------
 
     def connect(self) -> None:
         """Open, disable whatever is there, ask who it is. Raises DeviceError if the port cannot be opened."""
-        self._line.open()
+        self.line.open()
         self._forget()
         self.trouble = ""
-        self._line.write(DISABLE)
+        self.line.write(DISABLE)
         self._ask()
 
     def fileno(self) -> int:
-        return self._line.fileno()
+        return self.line.fileno()
 
     def arm(self) -> None:
         """Enable; it stays so while `hold` is called under a lease."""
         now_ns = self._clock()
-        if self._wanted or self._line.fileno() < 0 or self._ear.quiet or not self.serial:
+        if self._wanted or self.line.fileno() < 0 or self._ear.quiet or not self.serial:
             return
         self._wanted, self._off = True, False
         self._enables += 1
         self._enabled_ns = now_ns
         self._lease_ns = now_ns + LONGEST_LEASE_MS * MS
         self.trouble = ""
-        self._line.write(ENABLE)
+        self.line.write(ENABLE)
         self._configuration_ns = 0  # what was read before may have been changed since: nothing fires until it is read again
         self._read_configuration(now_ns)
 
@@ -142,9 +151,9 @@ class MagVenture:
         """Disable now; never raises. Ends a train too. Said again at most every 100 ms."""
         self._wanted = False
         now_ns = self._clock()
-        if self._line.fileno() >= 0 and (now_ns - self._zeroed_ns >= ZERO_AGAIN_NS or self._enabled_ns >= self._zeroed_ns):
+        if self.line.fileno() >= 0 and (now_ns - self._zeroed_ns >= ZERO_AGAIN_NS or self._enabled_ns >= self._zeroed_ns):
             self._zeroed_ns = now_ns
-            self._line.write(DISABLE)
+            self.line.write(DISABLE)
             if not self._ear.quiet:
                 self._ask()
 
@@ -154,7 +163,7 @@ class MagVenture:
         heard = self._ear.hear()
         if heard.gone:
             self._forget()
-            self._line.close()
+            self.line.close()
             self._fail("unplugged")
             return DeviceReport(None, now_ns, connected=False, armed=False, fault=self.trouble)
         if heard.again:
@@ -165,20 +174,26 @@ class MagVenture:
             self._heed(payload, now_ns)
         if heard.broken:
             self._doubt("broken_frame", now_ns)
-        elif any(asked and now_ns - asked[0][0] > ANSWER_NS for asked in (self._asked, self._reads)):
+        elif self._asked and now_ns - self._asked[0][0] > ANSWER_NS:
             self._doubt("no_answer", now_ns)
+        elif self._unanswered_ns and now_ns - self._unanswered_ns > ANSWER_NS:
+            self._unanswered_ns = 0
+            self._fail("shot_untold")
+        elif self._reads and now_ns - self._reads[0][0] > ANSWER_NS:
+            self._untold()
         if self._wanted and now_ns >= self._lease_ns:
             self.zero()
-        if not self._ear.quiet and not self._asked and now_ns - self._asked_ns >= (POLL_ENABLED_NS if self._wanted else POLL_NS):
+        due = now_ns - self._asked_ns >= (POLL_ENABLED_NS if self._wanted else POLL_NS)
+        if due and not self._ear.quiet and not self._asked and self.line.clear_for(QUESTION_BYTES):
             self._ask()
             self._read_configuration(now_ns)
         return self._report()
 
     def close(self) -> None:
         """Disable and close. Never raises."""
-        if self._line.fileno() >= 0:
-            self._line.write(DISABLE)
-        self._line.close()
+        if self.line.fileno() >= 0:
+            self.line.write(DISABLE)
+        self.line.close()
         self._forget()
 
     # ---- what TMS has instead of `output` -----------------------------------------------------------------------
@@ -255,7 +270,7 @@ class MagVenture:
     def fire(self) -> None:
         """One pulse or burst, now; raises DeviceError if it would be late or is not allowed."""
         self._check()
-        self._fired_ns = self._clock()
+        self._fired_ns = self._unanswered_ns = self._clock()
         self._recovered_ns = self._fired_ns + round(1e9 / self._most_hz()) + WIRE_NS
         self._send(FIRE)
 
@@ -303,11 +318,11 @@ class MagVenture:
 
     def _send(self, data: bytes) -> None:
         if not self._ear.quiet:
-            self._line.write(data)
+            self.line.write(data)
 
     def _ask(self) -> None:
         self._asked_ns = self._clock()
-        if self._line.write(EXTENDED):
+        if self.line.write(EXTENDED):
             self._asked.append((self._asked_ns, self._enables))
 
     def _read_configuration(self, now_ns: int) -> None:
@@ -315,8 +330,16 @@ class MagVenture:
         due_ns = self._configuration_ns + (CONFIGURATION_ARMED_NS if self._wanted else CONFIGURATION_NS)
         if self.status is not None and not self._reads and now_ns >= due_ns and not self._ear.quiet:
             self._configuration_ns = now_ns
-            if self._line.write(READ_CONFIGURATION):
+            if self.line.write(READ_CONFIGURATION):
                 self._reads.append((now_ns, self._enables))
+
+    def _untold(self) -> None:
+        """It answers, but not this: what was read before is not believed any more, and nothing stays enabled without it."""
+        self._reads.clear()
+        self.configuration, self._read_after = b"", None
+        self._fail("no_configuration")
+        if self._wanted:
+            self.zero()
 
     def _read_lately(self) -> bool:
         if not self._wanted:
@@ -340,12 +363,14 @@ class MagVenture:
                 now_ns,
             )
             if kind == 2:
-                self.didt_a_per_us = payload[1]
+                self.didt_a_per_us, self._unanswered_ns = payload[1], 0
                 if payload[1] == 0 and now_ns - self._fired_ns <= ANSWER_NS and (self.amplitude_percent or 0) >= TOLD_PERCENT:
                     self._fail("not_fired")
         elif kind == 9:
             self.configuration = payload
             self._read_after = self._reads.popleft() if self._reads else None
+            if self.trouble.startswith("no_configuration"):
+                self.trouble = ""
         if kind == 5 and self._asked:
             _asked_ns, enables = self._asked.popleft()
             if self.status is not None and not self.status.enabled and enables == self._enables:
@@ -358,15 +383,19 @@ class MagVenture:
         if self.status is not None and self.status.enabled and not status.enabled and self._wanted:
             self._wanted = False
             self._fail("disabled_itself")
-            self._line.write(DISABLE)
+            self.line.write(DISABLE)
         if status.enabled:
             self._off = False
         if self.status is None or (self.status.waveform, self.status.mode) != (status.waveform, status.mode):
             self.configuration = b""  # of another waveform, or from before
+            self._configuration_ns = min(self._configuration_ns, now_ns + CONFIGURED_NS - CONFIGURATION_NS)
+            if self._wanted and self.status is not None:
+                self._fail("settings_changed", f" (now {status.waveform}, {status.mode} mode)")
         changed = self.amplitude_percent is not None and amplitude != self.amplitude_percent and amplitude != self._wanted_percent
         if changed and self._wanted_percent is not None:
-            self._wanted_percent = None  # nothing is fired at an amplitude that nobody here asked for
             self._fail("amplitude_changed")
+        elif amplitude == self._wanted_percent and not self._wanted and self.trouble.startswith("amplitude_changed"):
+            self.trouble = ""
         self.status, self.amplitude_percent, self.temperature_c = status, amplitude, temperature_c
         if temperature_c is not None and temperature_c >= HOT_C:
             self._fail("coil_hot")
@@ -378,18 +407,20 @@ class MagVenture:
         self._fail(name)
         self._asked.clear()
         self._reads.clear()
+        self._unanswered_ns = 0
         self._wanted = self._off = False
         self._enables += 1
         self.status = None
         self.configuration = b""
         self._configuration_ns = 0
-        self._line.write(DISABLE)
+        self.line.write(DISABLE)
         self._ear.hush()
 
     def _forget(self) -> None:
         self._ear.clear()
         self._asked.clear()
         self._reads.clear()
+        self._unanswered_ns = 0
         self._off = self._wanted = False
         self._wanted_percent = self.amplitude_percent = self.temperature_c = None
         self.status = None
@@ -397,12 +428,12 @@ class MagVenture:
         self._configuration_ns = 0
         self.serial = ""
 
-    def _fail(self, name: str) -> None:
-        self.trouble = f"{name}: {ERRORS[name]}"
+    def _fail(self, name: str, more: str = "") -> None:
+        self.trouble = f"{name}: {ERRORS[name]}{more}"
 
     def _report(self) -> DeviceReport:
         """`output_ma` is 0 when it is certainly disabled, else unknown: pulses have no mA."""
-        if self._line.fileno() < 0:
+        if self.line.fileno() < 0:
             return DeviceReport(None, self._heard_ns, connected=False, armed=False, fault=self.trouble)
         return DeviceReport(0.0 if self._off else None, self._heard_ns, connected=True, armed=not self._off, fault=self.trouble)
 

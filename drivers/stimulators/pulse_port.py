@@ -1,10 +1,12 @@
 """A TMS driver as the interlock uses it: the signed power, armed under the lease, one pulse or burst an order. Not a plug-in.
 
 What one "fire" gives is the device's own setting (its `shape`: a pulse, a pair, a burst, a train), which somebody may have left
-otherwise: it is read back, brought to what is signed at rest, read again after the arm and while armed, and nothing is armed
-or fired while it differs. Between two pulses nothing flows, so while the stimulator says that it is armed by us, its output is 0 and it is `armed`;
+otherwise: it is read back, brought to what is signed once after it was connected to, read again after the arm and while armed,
+and nothing is armed or fired while it differs. Who changes power or shot at its screen later means it: that is named, not fought.
+Between two pulses nothing flows, so while the stimulator says that it is armed by us, its output is 0 and it is `armed`;
 after `zero` it is unknown until the stimulator has said standby (disabled), and only that is off. A pulse that cannot be
-given at once (too soon, not ready, another power) is not given later: it is a fault, which trips the judge.
+given at once (too soon, not ready, another power, bytes before it on the wire) is not given later: it is a fault, which trips the
+judge. Before a pulse that waits nothing is asked whose answer would not be over by then (`serial_line.py: TimedLine`).
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
+from drivers.stimulators.serial_line import TimedLine
 from eegloop.errors import DeviceError
 from eegloop.stim import DeviceReport, Limit, PulseProgram, Shot
 
@@ -21,6 +24,8 @@ LIMITS = (Limit("intensity_percent", 100.0, "%", "device"),)
 NOTHING_SIGNED = "no_program: no pulses are signed for this stimulator; prescribe a program of single pulses"
 CANNOT = "cannot_give"
 NOT_GIVEN = "not_given"
+ON_TIME_NS = 1_000_000
+BROUGHT_NS = 3_000_000_000  # what is asked for is set and read back within this time, or never
 
 
 class Coil(Protocol):
@@ -29,6 +34,9 @@ class Coil(Protocol):
     readback: str
     stops_alone_s: float
     serial: str
+    line: TimedLine
+    passing: frozenset[str]
+    """Names of what it complains of that is over once it is off."""
 
     @property
     def shape(self) -> Shot | None:
@@ -62,7 +70,11 @@ class PulsePort:
     """
 
     def __init__(
-        self, coil: Coil, power_percent: Callable[[], int | None], set_power: Callable[[int], None], wire_s: float
+        self,
+        coil: Coil,
+        power_percent: Callable[[], int | None],
+        set_power: Callable[[int], None],
+        wire_s: float,
     ) -> None:
         self.readback, self.stops_alone_s, self.slice_s = coil.readback, coil.stops_alone_s, SLICE_S
         self.limits = LIMITS
@@ -70,10 +82,12 @@ class PulsePort:
         self.coil = coil
         self._power_percent, self._set_power = power_percent, set_power
         self._signed_percent: int | None = None
-        self._asked_percent: int | None = None
         self._signed_shape: Shot | None = None
-        self._asked_shape: Shot | None = None  # the one it had when another was asked for
+        self._power_brought = self._shape_brought = False  # to what is signed, since it was connected to
+        self._power_met = False  # it has said since that it has the signed power, or has had the time to
+        self._brought_ns = 0
         self._fault = NOTHING_SIGNED
+        self._said = ("", "")  # what was told last, the coil's and its own
         self._wanted = self._armed = False
         self._told = False  # since it was armed, it has said once that a shot is as signed
 
@@ -81,16 +95,24 @@ class PulsePort:
     def serial(self) -> str:
         return self.coil.serial
 
-    def prescribe(self, program: PulseProgram) -> None:
-        """What is signed: the power is rounded down to whole percent of the output, so that it is never above."""
+    @property
+    def free_ns(self) -> int:
+        """Until when what was written before is on the wire: a pulse written now begins then."""
+        return self.coil.line.free_ns
+
+    def prescribe(self, program: PulseProgram, shot_at_ns: Callable[[], int | None] = lambda: None) -> None:
+        """What is signed, and when the next pulse is to be written (None = none waits).
+
+        The power is rounded down to whole percent of the output, so that it is never above.
+        """
+        self.coil.line.shot_at_ns = shot_at_ns
         self._signed_percent = program.motor_threshold_percent * program.intensity_percent // 100
         self._signed_shape = program.shot
         self._fault = ""
 
     def connect(self) -> None:
         """Raises DeviceError if the port cannot be opened."""
-        self._wanted = self._armed = False
-        self._asked_percent = self._asked_shape = None
+        self._begin()
         self.coil.connect()
 
     def fileno(self) -> int:
@@ -98,12 +120,14 @@ class PulsePort:
 
     def arm(self) -> None:
         """Now, or as soon as the stimulator has told its settings; never while they are other than signed."""
-        if self.coil.shape in (None, self._signed_shape) and (not self._fault or self._fault.startswith(NOT_GIVEN)):
+        as_signed = self.coil.shape in (None, self._signed_shape) and self._power_percent() in (None, self._signed_percent)
+        if as_signed and (not self._fault or self._fault.startswith(NOT_GIVEN)):
             self._fault, self._wanted, self._armed = "", True, False
             self._arm()
 
     def _arm(self) -> None:
-        if self._wanted and not self._armed and self.coil.shape == self._signed_shape:
+        as_signed = self.coil.shape == self._signed_shape and self._power_percent() == self._signed_percent
+        if self._wanted and not self._armed and as_signed:
             self._armed, self._told = True, False
             self.coil.arm()
 
@@ -124,6 +148,10 @@ class PulsePort:
         if not self._wanted or power_percent is None or power_percent != self._signed_percent:
             self._fault = f"{NOT_GIVEN}: the power is {power_percent} %, signed is {self._signed_percent} %; arm again and wait"
             return
+        behind_ns = self.coil.line.behind_ns
+        if not behind_ns <= ON_TIME_NS:
+            self._fault = f"{NOT_GIVEN}: it would come {behind_ns / 1e6:.1f} ms late, behind other bytes on the line; arm again"
+            return
         try:
             self.coil.fire()
         except DeviceError as error:
@@ -135,48 +163,78 @@ class PulsePort:
         self.coil.zero()
 
     def poll(self) -> DeviceReport:
-        """Never waits; at rest it brings power and shape to what is signed."""
+        """Never waits; at rest it brings power and shape to what is signed, once."""
         report = self.coil.poll()
         if not report.connected:
-            self._wanted = self._armed = False
-            self._asked_percent = self._asked_shape = None
+            self._begin()
             return report
-        power_percent = self._power_percent()
-        if power_percent is None:
-            self._asked_percent = None
-        elif self._signed_percent not in (None, power_percent, self._asked_percent):
-            self._asked_percent = self._signed_percent
-            self._set_power(self._signed_percent or 0)
-        shape = self.coil.shape
+        power_percent, shape = self._power_percent(), self.coil.shape
         self._told |= self._armed and shape == self._signed_shape
-        if shape != self._signed_shape and not self._armed and self._signed_percent is not None and self.coil.serial:
-            self._ask_shape(shape)
+        self._power_met |= power_percent is not None and power_percent == self._signed_percent
+        if not self._armed and self._signed_percent is not None and self.coil.serial:
+            self._bring(power_percent, shape, report.t_ns)
+        self._power_met |= self._power_brought and report.t_ns - self._brought_ns > BROUGHT_NS
         self._arm()
-        # It is being brought to what is signed, and read again once armed; the interlock does not wait long.
-        waits = self._wanted and (not self._armed or (shape is None and not self._told))
-        unknown = shape is None and not self._armed
-        own = self._fault or ("" if waits or unknown or shape == self._signed_shape else self._not_as_signed())
         given_ma = 0.0 if self._wanted and self._armed and report.armed else report.output_ma
-        return replace(report, output_ma=given_ma, fault=report.fault or own, shot=shape)
+        fault = self._told_once(report) or self._differs(power_percent, shape)
+        return replace(report, output_ma=given_ma, fault=fault, shot=shape)
 
     def close(self) -> None:
         """Never raises."""
         self._wanted = self._armed = False
         self.coil.close()
 
-    def _ask_shape(self, shape: Shot | None) -> None:
-        """Once for each other setting that is met; what the stimulator then says of itself decides."""
-        if shape is None:
-            self._asked_shape = None
-        elif self._signed_shape is not None and shape != self._asked_shape and not self._fault.startswith(CANNOT):
-            self._asked_shape = shape
+    def _begin(self) -> None:
+        """A new connection, or none."""
+        self._wanted = self._armed = False
+        self._power_brought = self._shape_brought = self._power_met = False
+
+    def _bring(self, power_percent: int | None, shape: Shot | None, now_ns: int) -> None:
+        """Ask for what is signed, once each; what the stimulator then says of itself decides.
+
+        A Magstim whose answers did not fit is asked all anew and has forgotten what waited to be sent: that is another beginning.
+        """
+        if power_percent is None:
+            self._power_brought = self._shape_brought = self._power_met = False
+        elif not self._power_brought:
+            self._power_brought, self._brought_ns = True, now_ns
+            if power_percent != self._signed_percent:
+                self._set_power(self._signed_percent or 0)
+        if shape is not None and self._signed_shape is not None and not self._shape_brought:
+            self._shape_brought = True
             try:
-                self.coil.set_shape(self._signed_shape)
+                if shape != self._signed_shape:
+                    self.coil.set_shape(self._signed_shape)
             except DeviceError as error:
                 self._fault = f"{CANNOT}: {error}"
 
+    def _told_once(self, report: DeviceReport) -> str:
+        """What went wrong; what only happened is over when it was told and the stimulator is off: who arms again may."""
+        faults = report.fault, self._fault
+        if not self._wanted and report.output_ma == 0.0 and not report.armed:
+            if self._fault == self._said[1] and self._fault.startswith(NOT_GIVEN):
+                self._fault = ""
+            if report.fault == self._said[0] and report.fault.partition(":")[0] in self.coil.passing:
+                return self._fault
+        self._said = faults
+        return report.fault or self._fault
+
+    def _differs(self, power_percent: int | None, shape: Shot | None) -> str:
+        """In what it is other than signed, "" = in nothing, or it is being brought there, or read again after the arm."""
+        waits = self._wanted and (not self._armed or (shape is None and not self._told))
+        if waits or self._signed_percent is None:
+            return ""
+        if shape != self._signed_shape and (shape is not None or self._armed):
+            return self._not_as_signed()
+        if self._power_met and power_percent not in (None, self._signed_percent):
+            return f"not_as_signed: its power is {power_percent} %, signed is {self._signed_percent} %; set it back at its screen"
+        return ""
+
     def _not_as_signed(self) -> str:
-        return f"not_as_signed: one shot gives {_words(self.coil.shape)}, signed is {_words(self._signed_shape)}; look at its screen and wait"
+        signed = _words(self._signed_shape)
+        return (
+            f"not_as_signed: one shot gives {_words(self.coil.shape)}, signed is {signed}; set it at its screen if this stays so"
+        )
 
 
 def _words(shot: Shot | None) -> str:

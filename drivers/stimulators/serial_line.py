@@ -1,9 +1,10 @@
-"""A serial line that never waits: what the stimulator drivers read and write through. Not a plug-in."""
+"""A serial line that never waits, and how long what is written takes on it: what the stimulator drivers read and write through. Not a plug-in."""
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 import serial
@@ -12,6 +13,7 @@ from eegloop.errors import DeviceError
 
 MOST_READ = 4096
 MOST_UNSENT = 4096
+THINKS_NS = 5_000_000  # a device may take so long to answer
 
 
 def boot_ns() -> int:
@@ -28,6 +30,9 @@ class Line(Protocol):
 
     def write(self, data: bytes) -> bool:
         """Queue and send what fits; False = the line is gone or takes nothing any more."""
+
+    def unsent(self) -> int:
+        """Bytes written that have not left this machine, as far as it tells."""
 
     def close(self) -> None: ...
 
@@ -92,6 +97,13 @@ class SerialLine:
         self._unsent += data
         return self._flush()
 
+    def unsent(self) -> int:
+        """Here, and in the system's own queue; a pseudo-terminal has none and an adapter's own cannot be asked."""
+        try:
+            return len(self._unsent) + (self._port.out_waiting if self._port is not None else 0)
+        except OSError:
+            return len(self._unsent)
+
     def close(self) -> None:
         """Never raises."""
         self._unsent.clear()
@@ -119,3 +131,54 @@ class SerialLine:
             except OSError:
                 self.close()
         return self._port is not None
+
+
+class TimedLine:
+    """A line that knows until when what was written is on the wire, and keeps it free for a shot.
+
+    The system takes bytes at once and sends them one by one: a shot behind a question leaves late, though it was written in time.
+
+    Parameters
+    ----------
+    line : Line
+    baud : int
+        Bytes are of ten bits: a start bit, eight, a stop bit.
+    clock : callable
+        CLOCK_BOOTTIME, ns.
+
+    Attributes
+    ----------
+    shot_at_ns : callable
+        When the next shot is to be written, ns; None = none waits.
+    """
+
+    def __init__(self, line: Line, baud: int, clock: Callable[[], int]) -> None:
+        self.shot_at_ns: Callable[[], int | None] = lambda: None
+        self.open, self.fileno, self.read, self.close = line.open, line.fileno, line.read, line.close
+        self._line, self._clock, self._byte_ns = line, clock, 10 * 1_000_000_000 // baud
+        self._free_ns = 0
+
+    @property
+    def free_ns(self) -> int:
+        """Until when what was written before is on the wire: what is written now begins then. In the past = at once."""
+        unsent = self._line.unsent()
+        return max(self._free_ns, self._clock() + unsent * self._byte_ns) if unsent else self._free_ns
+
+    @property
+    def behind_ns(self) -> int:
+        """How late what is written now would leave."""
+        return max(0, self.free_ns - self._clock())
+
+    def write(self, data: bytes) -> bool:
+        taken = self._line.write(data)
+        if taken:
+            self._free_ns = max(self._free_ns, self._clock()) + len(data) * self._byte_ns
+        return taken
+
+    def unsent(self) -> int:
+        return self._line.unsent()
+
+    def clear_for(self, n_bytes: int) -> bool:
+        """Whether a question and its answer, so many bytes together, are over before the next shot is to be written."""
+        at_ns = self.shot_at_ns()
+        return at_ns is None or self._clock() + self.behind_ns + n_bytes * self._byte_ns + THINKS_NS <= at_ns

@@ -34,6 +34,7 @@ class SimulatedStimulator:
         self.stops_alone_s = STOPS_ALONE_S
         self.limits: tuple[Limit, ...] = LIMITS
         self.serial = ""
+        self.free_ns = 0  # a socket: nothing waits on a wire
         self._line = PacketSocket(path, "simulated stimulator", "start it with `eegloop simulate stimulator simulated`")
         self._report = DeviceReport(None, 0, connected=False, armed=False)
 

@@ -106,7 +106,7 @@ class Aperiodic:
     def _renew(self, hop: Hop) -> None:
         density, codes = self._mean.density()
         if density.shape[1]:
-            frequency = hop.frequencies(self._mean.need)
+            frequency = self._mean.frequency_hz
             response = power_response(self._sos, self._rate, frequency)
             kept = response >= _LEAST_RESPONSE
             raw = density[:, kept] / response[kept]

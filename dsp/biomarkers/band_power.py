@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field, field_validator
 
+from dsp.codes import EYES_HZ
 from dsp.hop import Graded, Hop, measured
 from dsp.spectrum import SpectrumNeed, band_weights, bin_frequencies
 from dsp.window import Grid
@@ -80,7 +81,8 @@ class BandPower:
         self._pick = slice(None) if len(channels) == info.n_channels else np.array(channels, dtype=np.intp)
         self._bands = Bands(info, settings.bands, settings.window_s, line)
         self._n_bands = len(settings.bands)
-        self._lows_hz = [low for low, _ in settings.bands.values()]
+        # bands above what eyes do keep their grade through a small blink
+        self._above_eyes = [low >= EYES_HZ for low, _ in settings.bands.values()]
         self.needs = (self._bands.need,)
         self.columns = tuple(
             BiomarkerColumn(f"band_power.{band}", info.channels[i], "uV2", self._bands.window_s)
@@ -90,6 +92,8 @@ class BandPower:
         self._weights: F64 | None = None
         self._no_reasons = ("",) * len(self.columns)
         self._graded = Graded()
+        self._known = b""
+        self._codes: U8 = np.empty(0, dtype=np.uint8)
 
     def compute(self, hop: Hop, values: F64, grades: U8) -> tuple[str, ...]:
         if self._weights is None:
@@ -99,8 +103,12 @@ class BandPower:
         slow = hop.codes(need.n_samples)
         if slow is hop.all_good:
             return self._no_reasons
-        by_band = [hop.codes(need.n_samples, low)[self._pick] for low in self._lows_hz]
-        return self._graded.give(np.concatenate(by_band), values, grades)
+        fast = hop.codes(need.n_samples, EYES_HZ)
+        key = slow.tobytes() + fast.tobytes()
+        if key != self._known:
+            self._known = key
+            self._codes = np.concatenate([(fast if above else slow)[self._pick] for above in self._above_eyes])
+        return self._graded.give(self._codes, values, grades)
 
 
 def build(info: StreamInfo, settings: Settings, line: LineSettings) -> BandPower:

@@ -13,8 +13,9 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from dsp.biomarkers.band_power import Bands, checked_bands
+from dsp.codes import GRADE_OF, NO_VALUE
 from dsp.hop import Hop, electrode
-from dsp.quality import GRADES, REASONS, Code
+from dsp.quality import REASONS, Code
 from eegloop.closed import Closed
 from eegloop.line import LineSettings
 from eegloop.signal import F64, U8, BiomarkerColumn, Grade, StreamInfo
@@ -68,15 +69,15 @@ class FrontalAlphaAsymmetry:
         left, right = self._sites
         code = 0 if codes is hop.all_good else max(int(codes[left]), int(codes[right]))
         value = math.nan
-        if code < Code.SETTLING:
+        if code < NO_VALUE:
             if self._weights is None:
                 self._weights = self._bands.weights(hop.frequencies(need))[0]
             density = hop.density(need)
             value = asymmetry(float(density[left] @ self._weights), float(density[right] @ self._weights))
             if math.isnan(value):
                 code = Code.NO_POWER
-        grade = grades[0] = GRADES[code]
-        values[0] = math.nan if grade == Grade.INVALID else value
+        grades[0] = GRADE_OF[code]
+        values[0] = value if code < NO_VALUE else math.nan
         return (REASONS[code],)
 
 

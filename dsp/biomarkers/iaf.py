@@ -13,6 +13,8 @@ peak. It is suspect wherever Corcoran's rule finds no peak: there another minute
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Self
@@ -78,68 +80,110 @@ class AlphaPeak:
     sharpness: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Design:
+    """What Corcoran's rule does with every density of one set of bins.
+
+    Attributes
+    ----------
+    smoothers : (n, 3 n) float64
+        A density times this is its Savitzky-Golay value, slope and curvature: the filter of unit vectors.
+    away_hz : (n,) float64
+        Frequencies about their mean, which makes the regression line's two unknowns independent of each other.
+    away_square : float
+        Sum of their squares.
+    per_bin : (n,) float64
+        Standard deviation of a new point about the line, in residual standard deviations.
+    """
+
+    smoothers: F64
+    away_hz: F64
+    away_square: float
+    per_bin: F64
+
+
 @lru_cache(maxsize=16)
-def _smoothers(n: int, spacing: float, bins: int, order: int) -> tuple[F64, F64, F64]:
-    """Matrices that give n bins' Savitzky-Golay value, slope and curvature: the filter of unit vectors."""
-    value, slope, bend = (savitzky_golay(n, bins, order, derivative, spacing) for derivative in range(3))
-    return value, slope, bend
+def _design(first: int, n: int, spacing: float, bins: int, order: int) -> _Design:
+    """For the n bins from bin `first` on."""
+    away = spacing * (np.arange(n) - (n - 1) / 2)
+    square = float(away @ away)
+    made = _Design(
+        np.hstack([savitzky_golay(n, bins, order, derivative, spacing) for derivative in range(3)]),
+        np.asarray(away, dtype=np.float64),
+        square,
+        np.sqrt(1 + 1 / n + away**2 / square),
+    )
+    for array in (made.smoothers, made.away_hz, made.per_bin):
+        array.flags.writeable = False
+    return made
 
 
 def alpha_peaks(frequency_hz: F64, density: F64, settings: Settings) -> list[AlphaPeak | None]:
-    """Corcoran's rule for each row of (n_channels, n_bins) density; None where there is no peak (a slope, two alike, small)."""
-    inside = (frequency_hz >= _RANGE_HZ[0]) & (frequency_hz <= _RANGE_HZ[1])
-    f = frequency_hz[inside]
-    p = np.asarray(density[:, inside], dtype=np.float64)
+    """Corcoran's rule for each row of (n_channels, n_bins) density; None where there is no peak (a slope, two alike, small).
+
+    The frequencies are evenly spaced and rise.
+    """
+    bins = _within(frequency_hz, *_RANGE_HZ)
+    f = frequency_hz[bins]
+    p = np.asarray(density[:, bins], dtype=np.float64)
     peaks: list[AlphaPeak | None] = [None] * len(p)
-    alive = np.flatnonzero(np.all(p > 0, axis=1))
-    if len(f) < settings.smoothing_bins or not alive.size:
+    alive = np.flatnonzero(np.minimum.reduce(p, axis=1) > 0) if p.size else np.empty(0, dtype=np.intp)
+    n = len(f)
+    if n < settings.smoothing_bins or not alive.size:
         return peaks
-    p = p[alive] / p[alive].mean(1, keepdims=True)
+    if len(alive) < len(p):
+        p = p[alive]
+    p = p / np.add.reduce(p, axis=1, keepdims=True) * n
     spacing = float(f[1] - f[0])
-    smooth, slope, bend = (
-        p @ matrix for matrix in _smoothers(len(f), spacing, settings.smoothing_bins, settings.smoothing_order)
-    )
+    design = _design(bins.start, n, spacing, settings.smoothing_bins, settings.smoothing_order)
+    smoothed = p @ design.smoothers
     log_power = np.log10(p)
-    basis = np.column_stack([np.ones_like(f), f])
-    line = basis @ np.linalg.lstsq(basis, log_power.T, rcond=None)[0]
-    threshold = line.T + settings.least_sd * _prediction_sd(f, log_power - line.T)
-    for row, channel in enumerate(alive):
-        peaks[channel] = _peak(f, smooth[row], slope[row], bend[row], 10 ** threshold[row], settings)
+    level = np.add.reduce(log_power, axis=1, keepdims=True) / n
+    incline = (log_power @ design.away_hz)[:, np.newaxis] / design.away_square
+    line = level + incline * design.away_hz
+    residual = log_power - line
+    sd = np.sqrt(np.vecdot(residual, residual) / (n - 2))
+    threshold = 10 ** (line + settings.least_sd * sd[:, np.newaxis] * design.per_bin)
+    frequencies = f.tolist()
+    for channel, values, limits in zip(alive.tolist(), smoothed.tolist(), threshold.tolist(), strict=True):
+        peaks[channel] = _peak(frequencies, values[:n], values[n : 2 * n], values[2 * n :], limits, settings)
     return peaks
 
 
-def _prediction_sd(f: F64, residual: F64) -> F64:
-    """(n_channels, n_bins) standard deviation of a new point about each channel's regression line."""
-    n = len(f)
-    away = (f - f.mean()) ** 2
-    per_bin = np.sqrt(1 + 1 / n + away / away.sum())
-    return np.asarray(np.sqrt((residual**2).sum(1, keepdims=True) / (n - 2)) * per_bin, dtype=np.float64)
+def _within(frequency_hz: F64, low_hz: float, high_hz: float) -> slice:
+    """The bins of rising frequencies that lie in [low, high] Hz."""
+    return slice(*np.searchsorted(frequency_hz, (low_hz, np.nextafter(high_hz, np.inf))).tolist())
 
 
-def _peak(f: F64, smooth: F64, slope: F64, bend: F64, threshold: F64, settings: Settings) -> AlphaPeak | None:
-    spacing = float(f[1] - f[0])
-    falls = np.flatnonzero((slope[:-1] > 0) & (slope[1:] <= 0))
-    tops = np.where(smooth[falls] >= smooth[falls + 1], falls, falls + 1)
+def _peak(
+    f: list[float], smooth: list[float], slope: list[float], bend: list[float], threshold: list[float], settings: Settings
+) -> AlphaPeak | None:
+    spacing = f[1] - f[0]
     low, high = settings.search_hz
-    tops = tops[(f[tops] >= low) & (f[tops] <= high)]
-    if not tops.size:
+    first, last = bisect_left(f, low), bisect_right(f, high) - 1
+    tops: list[int] = []
+    for i in range(max(0, first - 1), min(last, len(f) - 2) + 1):
+        if slope[i] > 0 >= slope[i + 1]:
+            at = i if smooth[i] >= smooth[i + 1] else i + 1
+            if first <= at <= last:
+                tops.append(at)
+    if not tops:
         return None
-    by_height = tops[np.argsort(smooth[tops], kind="stable")[::-1]]
-    top = int(by_height[0])
+    by_height = sorted(tops, key=smooth.__getitem__)[::-1]
+    top = by_height[0]
     if smooth[top] <= threshold[top]:
         return None
     # what is no ripple beside the highest one belongs to the same alpha
-    own = tops[(smooth[tops] > threshold[tops]) | (smooth[tops] > 0.5 * smooth[top])]
-    left, right = _foot(slope, int(own.min()), -1, spacing), _foot(slope, int(own.max()), 1, spacing)
+    own = [i for i in tops if smooth[i] > threshold[i] or smooth[i] > 0.5 * smooth[top]]
+    left, right = _foot(slope, min(own), -1, spacing), _foot(slope, max(own), 1, spacing)
     if len(by_height) > 1 and smooth[top] * (1 - settings.least_excess) <= smooth[by_height[1]]:
-        return AlphaPeak(float("nan"), float(f[left]), float(f[right]), 0.0)
+        return AlphaPeak(float("nan"), f[left], f[right], 0.0)
     inner, outer = _inflection(bend, top, -1), _inflection(bend, top, 1)
     width = max(spacing, (outer - inner) * spacing)
-    sharpness = float(np.sum(smooth[inner : outer + 1])) * spacing / width
-    return AlphaPeak(float(f[top]), float(f[left]), float(f[right]), sharpness)
+    return AlphaPeak(f[top], f[left], f[right], sum(smooth[inner : outer + 1]) * spacing / width)
 
 
-def _foot(slope: F64, top: int, step: int, spacing: float) -> int:
+def _foot(slope: list[float], top: int, step: int, spacing: float) -> int:
     """The first minimum beside a peak, or where the slope has been nearly level for about 1 Hz."""
     level, needed = 0, max(1, round(1.0 / spacing))
     i = top + step
@@ -153,7 +197,7 @@ def _foot(slope: F64, top: int, step: int, spacing: float) -> int:
     return min(max(i, 0), len(slope) - 1)
 
 
-def _inflection(bend: F64, top: int, step: int) -> int:
+def _inflection(bend: list[float], top: int, step: int) -> int:
     i = top
     while 0 < i < len(bend) - 1 and bend[i] < 0:
         i += step
@@ -162,9 +206,15 @@ def _inflection(bend: F64, top: int, step: int) -> int:
 
 def center_of_gravity(frequency_hz: F64, density: F64, low_hz: float, high_hz: float) -> float:
     """sum(f P) / sum(P) over [low, high] Hz; NaN without power."""
-    inside = (frequency_hz >= low_hz - 1e-9) & (frequency_hz <= high_hz + 1e-9)
-    power = float(density[inside].sum())
-    return float((frequency_hz[inside] * density[inside]).sum()) / power if power > 0 else float("nan")
+    return centers_of_gravity(frequency_hz, density[np.newaxis], low_hz, high_hz)[0]
+
+
+def centers_of_gravity(frequency_hz: F64, densities: F64, low_hz: float, high_hz: float) -> list[float]:
+    """`center_of_gravity` of each row of (n, n_bins) densities."""
+    bins = _within(frequency_hz, low_hz - 1e-9, high_hz + 1e-9)
+    inside = densities[:, bins]
+    moments, powers = (inside @ frequency_hz[bins]).tolist(), np.add.reduce(inside, axis=1).tolist()
+    return [moment / power if power > 0 else math.nan for moment, power in zip(moments, powers, strict=True)]
 
 
 def interpolated_maximum(frequency_hz: F64, density: F64, search_hz: tuple[float, float]) -> float:
@@ -172,16 +222,26 @@ def interpolated_maximum(frequency_hz: F64, density: F64, search_hz: tuple[float
 
     NaN if the largest is at an edge of the range: that is a slope, no maximum.
     """
-    inside = np.flatnonzero((frequency_hz >= search_hz[0] - 1e-9) & (frequency_hz <= search_hz[1] + 1e-9))
-    if len(inside) < 3:
-        return float("nan")
-    top = int(inside[int(np.argmax(density[inside]))])
-    if top in (inside[0], inside[-1]) or not density[top - 1 : top + 2].min() > 0:
-        return float("nan")
-    below, here, above = np.log(density[top - 1 : top + 2])
-    bend = below - 2 * here + above
-    shift = 0.5 * (below - above) / bend if bend < 0 else 0.0
-    return float(frequency_hz[top] + shift * (frequency_hz[1] - frequency_hz[0]))
+    return interpolated_maxima(frequency_hz, density[np.newaxis], search_hz)[0]
+
+
+def interpolated_maxima(frequency_hz: F64, densities: F64, search_hz: tuple[float, float]) -> list[float]:
+    """`interpolated_maximum` of each row of (n, n_bins) densities."""
+    bins = _within(frequency_hz, search_hz[0] - 1e-9, search_hz[1] + 1e-9)
+    curves = densities[:, bins]
+    if curves.shape[1] < 3:
+        return [math.nan] * len(curves)
+    spacing = float(frequency_hz[1] - frequency_hz[0])
+    found: list[float] = []
+    for top, curve in zip(np.argmax(curves, axis=1).tolist(), curves.tolist(), strict=True):
+        if not 0 < top < len(curve) - 1 or not min(curve[top - 1 : top + 2]) > 0:
+            found.append(math.nan)
+            continue
+        below, here, above = map(math.log, curve[top - 1 : top + 2])
+        bend = below - 2 * here + above
+        shift = 0.5 * (below - above) / bend if bend < 0 else 0.0
+        found.append(float(frequency_hz[bins.start + top]) + shift * spacing)
+    return found
 
 
 class IndividualAlphaFrequency:
@@ -221,7 +281,7 @@ class IndividualAlphaFrequency:
         return self._held.give(hop, values, grades)
 
     def _refresh(self, hop: Hop) -> None:
-        frequency = hop.frequencies(self._mean.need)
+        frequency = self._mean.frequency_hz
         density, channel_codes = self._mean.density()
         n = len(self._picked)
         values = np.full((3, n + 1), np.nan)
@@ -256,23 +316,24 @@ class IndividualAlphaFrequency:
         if len(bounds) < self._least(len(values) - 1):
             codes[[1 + j for j in found]] = Code.NO_PEAK
             return
-        low, high = (float(np.mean([bound[side] for bound in bounds])) for side in (1, 2))
-        for j in found:
-            values[1 + j] = center_of_gravity(frequency, density[j], low, high)
-            if np.isnan(values[1 + j]):
+        low, high = (sum(bound[side] for bound in bounds) / len(bounds) for side in (1, 2))
+        for j, center in zip(found, centers_of_gravity(frequency, density[list(found)], low, high), strict=True):
+            values[1 + j] = center
+            if math.isnan(center):
                 codes[1 + j] = Code.NO_POWER
         values[0] = float(np.nanmean(values[1:]))
         codes[0] = max(int(codes[1 + j]) for j, _, _ in bounds)
 
     def _maxima(self, usable: NDArray[np.intp], frequency: F64, density: F64, values: F64, codes: U8, peaks: F64) -> None:
-        inside = (frequency >= _RANGE_HZ[0]) & (frequency <= _RANGE_HZ[1])
-        level = density[usable][:, inside].mean(1, keepdims=True)
-        alike = np.divide(density[usable], level, out=np.zeros_like(density[usable]), where=level > 0).mean(0)
-        for slot, curve in ((0, alike), *((1 + j, density[j]) for j in usable)):
-            values[slot] = interpolated_maximum(frequency, curve, self._settings.search_hz)
-            if np.isnan(values[slot]):
+        shown = density[usable]
+        level = shown[:, _within(frequency, *_RANGE_HZ)].mean(1, keepdims=True)
+        alike = np.divide(shown, level, out=np.zeros_like(shown), where=level > 0).mean(0)
+        maxima = interpolated_maxima(frequency, np.vstack([alike, shown]), self._settings.search_hz)
+        for slot, maximum in zip((0, *(1 + usable).tolist()), maxima, strict=True):
+            values[slot] = maximum
+            if math.isnan(maximum):
                 codes[slot] = Code.NO_PEAK
-            elif np.isnan(peaks[slot]) and codes[slot] == Code.GOOD:
+            elif codes[slot] == Code.GOOD and math.isnan(peaks[slot]):
                 codes[slot] = Code.UNCLEAR_PEAK
 
     def _least(self, n: int) -> int:

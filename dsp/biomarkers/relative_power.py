@@ -59,9 +59,9 @@ class RelativePower:
         total = power[-1]
         codes = hop.codes(need.n_samples)
         by_band = values.reshape(self._n_bands, -1)
-        if codes is hop.all_good and total.min() > 0:
+        if np.minimum.reduce(total) > 0:
             np.divide(power[:-1], total, out=by_band)
-            return self._no_reasons
+            return self._no_reasons if codes is hop.all_good else self._graded.give(codes[self._pick], values, grades)
         codes = codes[self._pick].copy()
         by_band[:] = np.nan
         np.divide(power[:-1], total, out=by_band, where=total > 0)

@@ -8,12 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from dsp.codes import NO_VALUE, Code
 from dsp.hop import Graded, Hop
-from dsp.quality import GRADES, Code
-from dsp.spectrum import SpectrumNeed, Taper
+from dsp.spectrum import SpectrumNeed, Taper, bin_frequencies
 from dsp.window import Grid, exact
 from eegloop.line import LineSettings
-from eegloop.signal import F64, U8, Grade, StreamInfo
+from eegloop.signal import F64, U8, StreamInfo
+
+_NEVER = -(2**62)
 
 
 class MeanDensity:
@@ -48,43 +50,50 @@ class MeanDensity:
         if least_s is not None:
             self._least_segments = min(self.n_segments, max(1, 1 + math.floor((least_s - segment_s) / step_s + 1e-9)))
         self.window_s = segment_s + (self.n_segments - 1) * step_s
-        self.need = SpectrumNeed(n, f_max_hz, taper, "constant", self._every, n_fft)
+        asked = None if channels is None else frozenset(channels)
+        self.need = SpectrumNeed(n, f_max_hz, taper, "constant", self._every, n_fft, channels=asked)
         self._n_window = n + round((self.n_segments - 1) * step_s * info.sample_rate_hz)
-        self._kept: list[tuple[int, F64, U8]] = []
         self._lowest_hz = lowest_hz
         self._channels = np.arange(info.n_channels) if channels is None else np.array(channels, dtype=np.intp)
+        # by a segment's number: its densities by channel, codes, and the hop it ended at
+        self.frequency_hz = bin_frequencies(self.need, info.sample_rate_hz)
+        places = self.n_segments
+        self._densities: F64 = np.zeros((len(self._channels), places, len(self.frequency_hz)))
+        self._codes: U8 = np.zeros((places, len(self._channels)), dtype=np.uint8)
+        self._ended_at: NDArray[np.int64] = np.full(places, _NEVER, dtype=np.int64)
+        self._newest = 0
 
     def update(self, hop: Hop) -> bool:
         """Take a segment if one ends at this hop; True when the mean has changed."""
         if hop.number % self._every:
             return False
         codes = hop.codes(self.need.n_samples, self._lowest_hz)[self._channels]
-        self._kept = [kept for kept in self._kept if hop.number - kept[0] < self.n_segments * self._every]
-        density = hop.density(self.need) if (GRADES[codes] != Grade.INVALID).any() else None
-        n_bins = len(hop.frequencies(self.need))
-        kept = np.zeros((len(self._channels), n_bins)) if density is None else density[self._channels]
-        self._kept.append((hop.number, kept, codes))
+        self._newest = place = hop.number // self._every % self.n_segments
+        self._ended_at[place], self._codes[place] = hop.number, codes
+        if np.minimum.reduce(codes, initial=NO_VALUE) < NO_VALUE:
+            # another biomarker may have asked for bins beyond these
+            self._densities[:, place] = hop.density(self.need)[self._channels, : self._densities.shape[2]]
+        else:
+            self._densities[:, place] = 0.0
         return True
 
     def density(self) -> tuple[F64, U8]:
-        """Mean density (n, n_bins) of the n channels and each one's code; NaN rows where there is none."""
-        n = len(self._channels)
-        if len(self._kept) == 0:
-            return np.empty((n, 0)), np.full(n, Code.SETTLING, dtype=np.uint8)
-        stack = np.array([d for _, d, _ in self._kept])
-        codes = np.array([c for _, _, c in self._kept])
-        good = GRADES[codes] == Grade.GOOD
-        usable = GRADES[codes] != Grade.INVALID
-        needed = max(self._least_segments, len(self._kept))
-        enough = 2 * good.sum(0) >= needed
+        """Mean density (n, n_bins) of the n channels at `frequency_hz`, and each one's code; there may be none: see the code."""
+        codes, newest = self._codes, self._codes[self._newest]
+        kept = self._ended_at > max(_NEVER, int(self._ended_at[self._newest]) - self.n_segments * self._every)
+        n_kept = int(np.count_nonzero(kept))
+        good = (codes == 0) & kept[:, np.newaxis]
+        usable = (codes < NO_VALUE) & kept[:, np.newaxis]
+        needed = max(self._least_segments, n_kept)
+        enough = 2 * np.add.reduce(good, axis=0, dtype=np.int64) >= needed
         weight = np.where(enough, good, usable).astype(np.float64)
-        count = weight.sum(0)
-        mean = np.einsum("scb,sc->cb", stack, weight) / np.maximum(count, 1)[:, np.newaxis]
+        count = np.maximum(np.add.reduce(weight, axis=0), 1.0)
+        mean = np.matmul((weight / count).T[:, np.newaxis], self._densities)[:, 0]
         worst = np.max(codes, axis=0, initial=0, where=usable)
-        code: NDArray[np.uint8] = np.where(enough, np.uint8(Code.GOOD), worst).astype(np.uint8)
-        short = 2 * usable.sum(0) < needed
-        code[short] = np.where(codes[-1, short] >= Code.SETTLING, codes[-1, short], np.uint8(Code.SETTLING))
-        return mean, code
+        code: NDArray[np.uint8] = np.where(enough, np.uint8(0), worst).astype(np.uint8)
+        short = 2 * np.add.reduce(usable, axis=0, dtype=np.int64) < needed
+        code[short] = np.maximum(newest[short], np.uint8(NO_VALUE))
+        return np.asarray(mean, dtype=np.float64), code
 
 
 class Held:
@@ -112,7 +121,7 @@ class Held:
         """Fill this hop's slots. While a value's channels are interrupted or settling, it is not there."""
         codes = self.codes
         present = hop.codes(1)
-        if present is not hop.all_good and (GRADES[present] == Grade.INVALID).any():
+        if present is not hop.all_good and int(np.maximum.reduce(present)) >= NO_VALUE:
             codes = codes.copy()
             for i, channels in enumerate(self._channels):
                 now = (
@@ -120,7 +129,7 @@ class Held:
                     if len(channels) > 2
                     else max(int(present[c]) for c in channels)
                 )
-                if GRADES[now] == Grade.INVALID:
+                if now >= NO_VALUE:
                     codes[i] = now
         values[:] = self.values
         return self._graded.give(codes, values, grades)

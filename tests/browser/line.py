@@ -332,7 +332,7 @@ async def obey(live: LiveServer, seats: dict[str, Seat]) -> None:
         seat.latched, seat.session, seat.started_s = False, NEXT[phase, command.name], time.monotonic()
 
 
-async def listen(live: LiveServer, seats: dict[str, Seat]) -> None:
+async def listen(live: LiveServer, seats: dict[str, Seat], patient: bool) -> None:
     """The script's changes, one JSON object a line: `{"seat": "seat1", ...}`; ends with its parent."""
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
@@ -345,7 +345,9 @@ async def listen(live: LiveServer, seats: dict[str, Seat]) -> None:
             sums = seats["seat1"].sums
             print(json.dumps({"sums": [sums[end] for end in change["sums"]]}), flush=True)
             continue
-        for seat in seats.values():
+        if "headsets" in change:
+            live.publish_seats([seat.info for seat in seats.values()] if change["headsets"] else [], demo=not patient)
+        for seat in [seats[change["seat"]]] if "seat" in change else seats.values():
             seat.latched = change.get("latched", seat.latched)
             seat.session = change.get("session", seat.session)
             seat.kept = seat.kept if "session" not in change else Kept()
@@ -399,7 +401,7 @@ async def main() -> None:
             await asyncio.start_unix_server(lambda r, w, seat=seat: serve_stop(seat, r, w), str(layout.stop_socket(name)))
         group.create_task(publish(live, seats), name="publish")
         group.create_task(obey(live, seats), name="obey")
-        group.create_task(listen(live, seats), name="listen")
+        group.create_task(listen(live, seats, arguments.patient), name="listen")
         group.create_task(challenge(live), name="challenge")
         print(json.dumps({"ready": True}), flush=True)
 

@@ -64,7 +64,7 @@ def test_a_person_goes_from_stop_to_session(clinic, visit, sign_in):
         "Pregnant",
         "mood",
         "18",
-        "Medication",
+        "medicine",
         "Slept",
         "pads",
         "pain",

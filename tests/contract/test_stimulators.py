@@ -24,6 +24,8 @@ PARTS = (
     "amplitude",
     "framed_line",
     "magstim_frames",
+    "magstim_talk",
+    "magstim_trains",
     "magventure_frames",
     "open_lifu_frames",
     "pulse_port",

@@ -9,7 +9,7 @@ import pytest
 from stimulator_rig import client, emulator, poll_until
 
 from drivers.stimulators.magstim import Magstim
-from drivers.stimulators.magstim_frames import most_train_hz
+from drivers.stimulators.magstim_trains import most_train_hz
 
 # A pseudo-terminal has no RTS line: setRTS is emptied in the child (fork), as the reference says. Nothing else is touched.
 HEAD = """

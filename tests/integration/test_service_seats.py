@@ -1,7 +1,8 @@
-"""What is wrong at one seat stays there: a headset whose stream does not fit."""
+"""What is wrong at one seat stays there: a headset whose stream does not fit, a person's files that cannot be used."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -32,3 +33,32 @@ def test_a_headset_that_does_not_fit_leaves_the_other_seat_alone(tmp_path: Path)
     finally:
         for sender in senders:
             sender.end()
+
+
+def test_one_persons_bad_files_keep_nobody_else_from_a_session(tmp_path: Path) -> None:
+    """A prescription that is none, and answers that cannot be opened: those seats are named and left out, the third one runs."""
+    data = tmp_path / "data"
+    seats = [
+        seat_config(name, {"kind": "lsl", "name": f"files-{name}", "type": "EEG"}) for name in ("unsigned", "closed", "good")
+    ]
+    sign_prescriptions(data, seats)
+    (data / "unsigned.json").write_text("not a prescription")
+    (data / "persons" / "closed" / "answers.jsonl").mkdir(parents=True)
+    with running("run", write_config(tmp_path / "config.yaml", seats), data) as service:
+        until(lambda: any(line["event"] == "anchor" for line in service.audit()), 20, "the good seat's log is anchored")
+        page = service.page()
+        until(lambda: page.seat("closed"), 10, "a state of every seat")
+        for name, why in (("unsigned", "unsigned.json"), ("closed", "answers.jsonl")):
+            alarm = page.seat(name)["alarms"][0]
+            assert alarm["id"] == "left_out" and why not in json.dumps(page.seat(name)), "a path names the person"
+            assert f"NOT running: Seat {name} ({name})" in service.output() and why in service.output()
+            assert any(line["event"] == "left_out" and line["data"]["seat"] == name for line in service.audit())
+        assert [seat["seat"] for seat in page.states[-1]["seats"]] == ["unsigned", "closed", "good"]
+        assert page.seat("good")["output"]["age_s"] < 2.0, "its interlock answers"
+        assert not any(alarm["id"] == "left_out" for alarm in page.seat("good")["alarms"])
+        page.close()
+        service.kill()
+        verified = service.run_command("verify", str(data))
+        wrong = [line for line in verified.stdout.splitlines() if line.startswith("error")]
+        assert len(wrong) == 1 and "answers.jsonl: cannot be read: Is a directory" in wrong[0], verified.stdout
+        assert "Traceback" not in service.output() + service.log()

@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from eegloop.errors import SourceError
 from eegloop.signal import Chunk, SourceNews
 
 pytestmark = pytest.mark.timeout(90)
+ROOT = Path(__file__).resolve().parents[2]
 
 # A sender: sample k holds k on channel 0 and k + c on channel c, in the stream's unit. One JSON object of options.
 OUTLET = """
@@ -379,3 +381,26 @@ async def test_a_recording_through_the_mne_lsl_player(tmp_path: Path, name: str)
     at = int(np.flatnonzero((data == got[0]).all(axis=1))[0])
     assert np.array_equal(got, np.take(data, np.arange(at, at + len(got)), axis=0, mode="wrap"))
     assert sum(c.lost_samples for c in chunks) == 0
+
+
+def test_on_this_machine_alone_every_one_of_several_senders_is_seen(tmp_path: Path, name: str) -> None:
+    """Of outlets that share the machine only one hears what is sent to its loopback address; each process as it comes, unconfigured."""
+    environment = {k: v for k, v in os.environ.items() if k != "LSLAPICFG"} | {"HOME": str(tmp_path)}
+    send = (
+        "import pylsl, sys, time\n"
+        "made = [pylsl.StreamOutlet(pylsl.StreamInfo(sys.argv[1] + str(i), 'EEG', 1, 250, 'float32', 'alike')) for i in range(4)]\n"
+        "print('ready', flush=True); sys.stdin.read()"
+    )
+    look = (
+        "import sys; from drivers.sources.lsl_network import configure; assert configure('machine')\n"
+        "from drivers.sources.lsl_inlet import list_streams\n"
+        "print(sorted({s.name for s in list_streams(3.0) if s.name.startswith(sys.argv[1])}))"
+    )
+    asked: dict[str, Any] = {"env": environment, "cwd": ROOT, "text": True, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", send, name], stdin=subprocess.PIPE, **asked) as sender:
+        try:
+            assert sender.stdout is not None and sender.stdout.readline() == "ready\n"
+            found = subprocess.run([sys.executable, "-c", look, name], check=True, timeout=30, **asked)
+            assert found.stdout.strip() == str([f"{name}{i}" for i in range(4)])
+        finally:
+            sender.kill()

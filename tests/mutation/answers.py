@@ -21,7 +21,7 @@ DEAD = ("killed", "hangs")
 MODULES = (
     "control.envelope", "control.dose", "control.prescription",
     "interlock.judge", "interlock.account", "interlock.device", "interlock.told", "interlock.refusals", "interlock.triggers", "interlock.ledger", "interlock.limits", "interlock.pulses", "interlock.log", "interlock.anchor",
-    "interlock.signed", "interlock.keys", "interlock.strict", "interlock.ed25519", "interlock.wire", "interlock.loop", "interlock.__main__", "eegloop.single", "eegloop.kept",
+    "interlock.signed", "interlock.keys", "interlock.strict", "interlock.ed25519", "interlock.wire", "interlock.loop", "interlock.__main__", "eegloop.single", "eegloop.kept", "eegloop.real_time",
 )  # fmt: skip
 
 Answer = dict[str, Any]

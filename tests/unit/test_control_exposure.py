@@ -8,7 +8,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from control.exposure import GUARD_S, SILENT_AFTER_S, UNPROVEN_AFTER_S, Exposure, clean, commanded, heard, silence
+from control.exposure import (
+    GUARD_S,
+    PULSE_AFTER_S,
+    PULSE_BEFORE_S,
+    SILENT_AFTER_S,
+    UNPROVEN_AFTER_S,
+    Exposure,
+    clean,
+    commanded,
+    heard,
+    pulsed,
+    silence,
+)
 from eegloop.signal import Chunk
 from eegloop.stim import StimState
 
@@ -83,3 +95,22 @@ def test_a_silent_interlock_leaves_nothing_clean() -> None:
 def test_the_two_clocks_are_compared_on_one() -> None:
     exposure = heard(Exposure(), state(105.0, zero_since_s=104.0), -100.0)
     assert exposure.clean_from_s == pytest.approx(4.0 + GUARD_S) and exposure.heard_s == pytest.approx(5.0)
+
+
+def test_what_a_pulse_can_touch_is_not_clean_and_what_it_cannot_is() -> None:
+    exposure = pulsed(Exposure(), 10.0)
+    mask = clean(exposure, chunk(9.9, 125), RATE)
+    times_s = 9.9 + np.arange(125) / RATE
+    assert mask is not None
+    np.testing.assert_array_equal(mask, (times_s < 10.0 - PULSE_BEFORE_S) | (times_s > 10.0 + PULSE_AFTER_S))
+    assert clean(exposure, chunk(9.7), RATE) is None and clean(exposure, chunk(10.0 + PULSE_AFTER_S + 0.001), RATE) is None
+
+
+def test_samples_that_come_late_still_meet_the_pulses_of_their_time() -> None:
+    """As many pulses as can be asked for, ten a second, and up to 2 s ahead: a chunk that comes a second late is touched all the same."""
+    exposure = Exposure()
+    for i in range(100):
+        exposure = pulsed(exposure, i * 0.1)
+    mask = clean(exposure, chunk(9.9 - 3.0), RATE)
+    assert mask is not None and not mask.any()
+    assert len(exposure.pulses_s) < 50, "and no more are kept than that takes"

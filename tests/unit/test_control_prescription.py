@@ -278,6 +278,8 @@ def test_two_people_sign_above_lower_only_on_a_real_stimulator() -> None:
 def test_when_and_for_whom() -> None:
     refused("valid_until_s", now_s=NOW_S + 7 * 86_400)
     refused("valid_until_s", now_s=NOW_S - 61)
+    for now_s in (NOW_S - 60, NOW_S + 7 * 86_400 - 1):
+        assert verify(sign(demo(), [ANN]), [key()], now_s, "virtual", "simulated") == demo()
     refused("patient", patient="other")
     refused("this seat's stimulator", device="magstim")
 

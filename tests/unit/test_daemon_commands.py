@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from daemon import __main__ as command_line
-from daemon import stop_command
+from daemon import check_command, stop_command
 from eegloop.config import load
 from eegloop.errors import ConfigError
 from eegloop.layout import Layout
@@ -92,3 +93,52 @@ def test_a_label_may_not_turn_or_hide_what_stands_beside_it(tmp_path: Path) -> N
         path.write_text(text.replace("label: Virtual person", f"label: {label} "), encoding="utf-8")
         with pytest.raises(ConfigError, match="printable"):
             load(path)
+
+
+def test_what_cannot_be_read_is_said_without_pythons_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, binary: Path
+) -> None:
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    for path, why in ((tmp_path, "is a directory"), (binary, "not a text file"), (loop, "too many levels of symbolic links")):
+        for arguments in (("contact", "--config", path), ("sign", path)):
+            line = said(capsys, monkeypatch, *arguments)
+            assert f"{path}: cannot be read ({why}); name another file" in line
+    assert str(loop) in said(capsys, monkeypatch, "keys", "pair", "ab" * 32, "--data", loop)
+
+
+def test_a_full_disk_names_the_file_and_what_to_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("daemon.build.os.fsync", full)
+    line = said(capsys, monkeypatch, "keys", "pair", "ab" * 32, "--data", tmp_path / "data")
+    assert str(tmp_path / "data" / "keys" / "site.json") in line and "free some space there" in line
+    assert list((tmp_path / "data" / "keys").iterdir()) == [], "no half of it is left"
+
+
+def test_what_is_no_trail_is_not_called_changed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, binary: Path
+) -> None:
+    assert "neither an audit trail" in said(capsys, monkeypatch, "verify", binary)
+    assert "no such file" in said(capsys, monkeypatch, "report", tmp_path / "nothing")
+    assert "no recordings here" in said(capsys, monkeypatch, "report", tmp_path)
+    assert "must be seen or release" in said(
+        capsys, monkeypatch, "note", "bogus", "--patient", "p1", "--form", "phq9", "--key", binary, "--out", binary
+    )
+
+
+def test_a_clock_before_eegloop_was_written_must_be_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    def named() -> bool:
+        return any("before eegloop was written" in finding.text for finding in check_command.clocks())
+
+    assert not named()
+    monkeypatch.setattr("daemon.check_command.time.time", lambda: 1000.0)
+    assert named()
+
+
+def test_emulators_are_listed() -> None:
+    answer = CliRunner().invoke(command_line.app, ["simulate", "stimulator", "--help"])
+    assert answer.exit_code == 0 and "magstim" in answer.stdout and "wire" not in answer.stdout

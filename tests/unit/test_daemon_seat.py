@@ -25,7 +25,7 @@ from daemon.supervisor import Service
 from eegloop.signal import Chunk, StreamInfo
 from simulators.brain import Brain
 from simulators.settings import BrainSettings
-from tests.unit.test_daemon_answers import Desk
+from tests.answers_bench import Desk
 from tests.virtual_loop import info_of, line_for
 
 BUILD_S = 0.6

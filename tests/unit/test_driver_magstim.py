@@ -9,18 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stimulator_rig import VirtualLine, fuzz, pull_cable, run, through_faults, until
 
-from drivers.stimulators.magstim import ANSWER_NS, SILENCE_NS, Magstim
-from drivers.stimulators.magstim_frames import (
-    ERRORS,
-    TRAIN_HZ,
-    OutOfStep,
-    frame,
-    least_wait_s,
-    most_on_time_s,
-    most_train_hz,
-    pulse_energy_j,
-    read_reply,
-)
+from drivers.stimulators.magstim import Magstim
+from drivers.stimulators.magstim_frames import ERRORS, OutOfStep, frame, read_reply
+from drivers.stimulators.magstim_talk import ANSWER_NS, SILENCE_NS
+from drivers.stimulators.magstim_trains import TRAIN_HZ, least_wait_s, most_on_time_s, most_train_hz, pulse_energy_j
 from eegloop.errors import DeviceError
 from simulators.stimulators import magstim as emulator
 from simulators.stimulators.wire import FAULTS, MS
@@ -289,5 +281,18 @@ def test_a_bistim_under_the_name_of_a_200_is_another_shot() -> None:
     driver.connect()
     until(driver, line, lambda: driver.power_percent is not None, 2.0)
     assert device.power_b > 0 and driver.shape is not None and driver.shape.burst_pulses == 0
-    device.power_b = 0
+    device.power_b = 0  # its interval gives it away still
+    until(driver, line, lambda: driver.power_b_percent == 0, 3.0)
+    assert driver.shape is not None and driver.shape.burst_pulses == 0
+    assert driver.trouble.startswith("other_model: it tells of a second unit or an interval, so it is a BiStim")
+
+
+def test_both_pulses_of_a_bistim_at_once_are_seen_in_its_interval_before_its_mode_is_asked_for() -> None:
+    device = emulator.Magstim(model="bistim")
+    driver, line = Magstim("virtual", "bistim", line=(line := VirtualLine(device)), clock=line.clock), line
+    driver.connect()
+    device.power_b, device.system_mode = 0, b"2"
     until(driver, line, lambda: driver.shape is not None and driver.shape.burst_pulses == 1, 3.0)
+    device.interval = 0
+    until(driver, line, lambda: driver.shape is not None and driver.shape.burst_pulses == 0, 3.0)
+    assert driver.mode == "2"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import tty
 from typing import Any
 
 import pytest
@@ -12,10 +15,11 @@ from stimulator_rig import VirtualLine, fuzz, run, until
 from drivers.stimulators.magstim import FIRE_S, MODELS, PULSE, Magstim
 from drivers.stimulators.magventure import MagVenture
 from drivers.stimulators.pulse_port import PulsePort
+from drivers.stimulators.serial_line import SerialLine, TimedLine, boot_ns
 from eegloop.stim import CURRENTS, WAVEFORMS, DeviceReport
 from simulators.stimulators import magstim as magstim_emulator
 from simulators.stimulators import magventure as magventure_emulator
-from simulators.stimulators.wire import EmulatedDevice
+from simulators.stimulators.wire import MS, EmulatedDevice
 from tests.interlock_bench import make_program
 
 KINDS = ("magstim", "magventure")
@@ -47,6 +51,12 @@ def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+def fire(port: PulsePort, line: VirtualLine) -> None:
+    """As the loop does: when the wire is free."""
+    line.advance(max(0, port.free_ns - line.now_ns))
+    port.fire()
+
+
 def held(port: PulsePort, line: VirtualLine, seconds: float) -> None:
     run(port, line, seconds, lambda: port.output(0.0, 0.0, 400), 10)
 
@@ -58,7 +68,7 @@ def test_one_pulse_an_order_at_the_signed_power_rounded_down(kind: str) -> None:
     held(port, line, 2.0)
     report = port.poll()
     assert (report.output_ma, report.armed, report.fault) == (0.0, True, "")
-    port.fire()
+    fire(port, line)
     held(port, line, 0.5)
     (pulse,) = line.pulses()
     assert pulse.get("power_percent", pulse.get("amplitude_percent")) == 45
@@ -70,16 +80,62 @@ def test_one_pulse_an_order_at_the_signed_power_rounded_down(kind: str) -> None:
 
 def test_a_pulse_that_cannot_be_given_now_is_a_fault_and_never_given_later(kind: str) -> None:
     port, line = rig(kind)
-    port.fire()
+    fire(port, line)
+    assert port.poll().fault.startswith("not_given")
     run(port, line, 0.2)
-    assert port.poll().fault.startswith("not_given") and not line.pulses()
+    assert not port.poll().fault and not line.pulses(), "told, and over: it is off"
     port.arm()
     held(port, line, 2.0)
     assert not port.poll().fault
-    port.fire()
-    port.fire()
+    fire(port, line)
+    fire(port, line)
     held(port, line, 6.0)
     assert port.poll().fault.startswith("not_given") and len(line.pulses()) == 1
+
+
+def test_before_a_pulse_nothing_is_asked_and_it_reaches_the_coil_when_the_interlock_counts_it(kind: str) -> None:
+    """Questions under way hold a pulse up on the wire, up to 3 ms: the record of the coil is compared, to the microsecond."""
+    port, line = rig(kind)
+    waits: list[int | None] = [None]
+    port.coil.line.shot_at_ns = lambda: waits[0]
+    port.arm()
+    held(port, line, 2.0)
+    wire_ns = (3 if kind == "magstim" else 6) * line.device.byte_ns
+    byte_before = line.device.byte_ns
+    for i in range(40):
+        write_ns = line.now_ns + (2_013 if kind == "magstim" else 113) * MS + i * 3 * MS + 7
+        waits[0] = write_ns
+        while line.now_ns + MS < write_ns:  # towards the pulse the interlock asks it every millisecond, whatever is due
+            line.advance(MS if write_ns - line.now_ns < 200 * MS else 10 * MS)
+            port.output(0.0, 0.0, 400)
+            port.poll()
+        line.advance(write_ns - line.now_ns)
+        waits[0] = None
+        assert port.free_ns <= write_ns, "the wire is free"
+        port.fire()
+        held(port, line, 0.05)
+        report = port.poll()
+        assert report.armed and not report.fault
+        assert (
+            line.pulses()[-1]["boot_ns"] - write_ns == pytest.approx(wire_ns, abs=byte_before // 100)
+            and len(line.pulses()) == i + 1
+        )
+
+
+def test_a_pulse_behind_other_bytes_is_a_fault_and_none_is_given(kind: str) -> None:
+    """Ordered at once after a question, without the wait of the interlock's loop."""
+    port, line = rig(kind)
+    port.arm()
+    held(port, line, 4.0)
+    sent = port.free_ns
+    while port.free_ns == sent:
+        line.advance(MS)
+        port.output(0.0, 0.0, 400)
+        port.poll()
+    assert port.free_ns - line.now_ns > MS
+    port.fire()
+    held(port, line, 1.0)
+    assert "ms late, behind other bytes on the line" in port.poll().fault and not line.pulses()
 
 
 def test_another_power_gives_nothing() -> None:
@@ -88,7 +144,7 @@ def test_another_power_gives_nothing() -> None:
     held(port, line, 2.0)
     line.device.turn_knob(80)  # type: ignore[attr-defined]
     held(port, line, 0.05)
-    port.fire()
+    fire(port, line)
     held(port, line, 0.5)
     assert not line.pulses() and port.poll().fault
 
@@ -125,7 +181,7 @@ def test_whatever_a_shot_was_left_to_be_it_is_one_pulse_at_the_signed_power(left
     assert not port.poll().fault
     port.arm()
     held(port, line, 2.5)
-    port.fire()
+    fire(port, line)
     held(port, line, 1.5)
     given = [pulse.get("power_percent", pulse.get("amplitude_percent")) for pulse in line.pulses()]
     assert [percent for percent in given if percent] == [45], given
@@ -157,7 +213,7 @@ def test_a_magventure_is_brought_to_the_signed_waveform_and_direction(left_in: s
     assert port.poll().shot == make_program().shot
     port.arm()
     held(port, line, 1.0)
-    port.fire()
+    fire(port, line)
     held(port, line, 0.5)
     assert len(line.pulses()) == 1
 
@@ -192,10 +248,121 @@ def test_another_waveform_direction_or_mode_is_refused_by_name_and_never_fired(c
     assert not port.poll().fault and device.enabled
     setattr(device, change, 0 if change == "waveform" else 1)
     held(port, line, 0.5)
-    assert port.poll().fault.startswith("not_as_signed") and named in port.poll().fault
-    port.fire()
+    now = {"waveform": "settings_changed", "direction": "not_as_signed", "mode": "settings_changed"}[change]
+    assert port.poll().fault.startswith(now) and (named in port.poll().fault or "(now " in port.poll().fault)
+    fire(port, line)
     held(port, line, 0.3)
     assert not line.pulses()
+
+
+@pytest.mark.parametrize("change", ["waveform", "direction", "mode", "burst_pulses", "power"])
+@pytest.mark.parametrize("when", ["at rest", "armed"])
+def test_a_change_at_the_panel_is_named_not_fought_and_over_when_it_is_set_back(change: str, when: str) -> None:
+    port, line = rig("magventure", **(THETA if change == "burst_pulses" else {}))
+    device = line.device
+    assert isinstance(device, magventure_emulator.MagVenture)
+    run(port, line, 2.0)
+    changed = {"waveform": 0, "direction": 1, "mode": 1, "burst_pulses": 5, "power": 80}[change]
+    if when == "armed":
+        port.arm()
+        held(port, line, 1.0)
+        assert port.poll().armed and not port.poll().fault
+    before = 45 if change == "power" else getattr(device, change)
+
+    def turn(value: int) -> None:
+        if change == "power":
+            device.turn_knob(value)
+        else:
+            setattr(device, change, value)
+
+    turn(changed)
+    held(port, line, 0.5)
+    if when == "armed":
+        assert port.poll().fault.partition(":")[0] in ("settings_changed", "amplitude_changed", "not_as_signed")
+        port.zero()  # as the judge does, who trips
+    run(port, line, 6.0)
+    assert (device.amplitude[0] if change == "power" else getattr(device, change)) == changed, "nobody set it back"
+    fault = port.poll().fault
+    assert fault.partition(":")[0] in ("not_as_signed", "amplitude_changed") and "set it" in fault
+    port.arm()
+    held(port, line, 0.5)
+    assert not device.enabled
+    port.zero()
+    turn(before)
+    run(port, line, 3.0)
+    assert not port.poll().fault
+    port.arm()
+    held(port, line, 1.0)
+    fire(port, line)
+    held(port, line, 0.5)
+    assert line.pulses() and {pulse["amplitude_percent"] for pulse in line.pulses()} == {45}
+
+
+def test_the_power_of_a_magstim_changed_at_its_screen_while_armed_ends_it() -> None:
+    port, line = rig("magstim")
+    port.arm()
+    held(port, line, 2.0)
+    assert port.poll().armed and not port.poll().fault
+    line.device.power_a = 80  # type: ignore[attr-defined]
+    held(port, line, 0.3)
+    assert port.poll().fault.startswith("not_as_signed: its power is 80 %, signed is 45 %")
+
+
+@pytest.mark.parametrize("when", ["never", "at rest", "armed"])
+def test_a_magventure_that_does_not_tell_its_configuration_is_named_and_never_armed(when: str) -> None:
+    device = magventure_emulator.MagVenture()
+    configure = device._configure
+    if when == "never":
+        device._configure = lambda data: None  # type: ignore[method-assign]
+    port, line = rig("magventure", device=device)
+    run(port, line, 2.0)
+    if when == "armed":
+        port.arm()
+        held(port, line, 1.0)
+        assert device.enabled and not port.poll().fault
+    device._configure = lambda data: None  # type: ignore[method-assign]
+    held(port, line, 3.0)
+    fault = port.poll().fault
+    assert (
+        fault.startswith("no_configuration: the stimulator answers, but not what its waveform")
+        and "switch it off and on" in fault
+    )
+    assert port.poll().shot is None and port.poll().output_ma == 0.0 and not device.enabled
+    port.arm()
+    held(port, line, 0.4)
+    assert not device.enabled
+    port.zero()
+    device._configure = configure  # type: ignore[method-assign]
+    run(port, line, 3.0)
+    assert not port.poll().fault and port.poll().shot == make_program().shot
+
+
+@pytest.mark.parametrize("event", ["disarmed by itself", "garbage", "silence"])
+def test_after_what_has_passed_it_can_be_armed_again(kind: str, event: str) -> None:
+    """A fault is told, then over when it says that it is off: else nothing but another start would ever arm it again."""
+    port, line = rig(kind)
+    port.arm()
+    held(port, line, 2.0)
+    if event == "disarmed by itself":
+        for disarm in ("_disarm", "_disable"):
+            getattr(line.device, disarm, lambda *_: None)(line.now_ns, "test")
+    elif event == "garbage":
+        line.device.say(b"\xfe\x01\x00\x11\x22")
+    else:
+        line.device.fault = "no_answer"
+    held(port, line, 0.8)
+    named = port.poll().fault.partition(":")[0]
+    assert named in ("disarmed_itself", "disabled_itself", "out_of_step", "broken_frame", "no_answer"), named
+    port.zero()
+    line.device.fault = ""
+    run(port, line, 6.0)
+    assert port.poll().output_ma == 0.0 and not port.poll().fault
+    port.arm()
+    held(port, line, 2.0)
+    assert port.poll().armed and not port.poll().fault
+    fire(port, line)
+    held(port, line, 0.3)
+    assert len(line.pulses()) == 1
 
 
 def test_a_configuration_that_contradicts_the_frames_is_not_believed() -> None:
@@ -207,7 +374,7 @@ def test_a_configuration_that_contradicts_the_frames_is_not_believed() -> None:
     assert port.poll().shot is None
     port.arm()
     held(port, line, 1.0)
-    port.fire()
+    fire(port, line)
     held(port, line, 0.3)
     assert not line.pulses()
 
@@ -229,10 +396,11 @@ def test_theta_bursts_of_a_magventure_are_three_pulses_an_order_every_200_ms() -
     port.arm()
     held(port, line, 0.5)
     for _ in range(10):
-        port.fire()
+        fire(port, line)
         held(port, line, 0.2)
     times_ms = [(pulse["boot_ns"] - line.pulses()[0]["boot_ns"]) / 1e6 for pulse in line.pulses()]
-    assert times_ms == pytest.approx([200 * i + 20 * k for i in range(10) for k in range(3)], abs=15)
+    assert times_ms[::3] == pytest.approx([200 * i for i in range(10)], abs=30)
+    assert [t - times_ms[i // 3 * 3] for i, t in enumerate(times_ms)] == pytest.approx([0, 20, 40] * 10)
     port.zero()
     until(port, line, lambda: port.poll().output_ma == 0.0 and not port.poll().armed, 0.3)
     n = len(line.pulses())
@@ -240,21 +408,19 @@ def test_theta_bursts_of_a_magventure_are_three_pulses_an_order_every_200_ms() -
     assert len(line.pulses()) == n
 
 
-def test_another_burst_set_at_the_panel_is_brought_back_once_and_never_fired() -> None:
+def test_another_burst_set_at_the_panel_is_never_fired() -> None:
     port, line = rig("magventure", **THETA)
     device = line.device
     assert isinstance(device, magventure_emulator.MagVenture)
-    device.burst_pulses = 5
-    run(port, line, 3.0)
-    assert device.burst_pulses == 3 and not port.poll().fault
-    device.burst_pulses = 5  # who sets it again means it: no fight over the panel
+    assert device.burst_pulses == 3 and not port.poll().fault, "set once, when it was connected to"
+    device.burst_pulses = 5  # who sets it later means it: no fight over the panel
     run(port, line, 3.0)
     assert port.poll().fault.startswith(
         "not_as_signed: one shot gives 5 biphasic pulse(s) at 50 Hz, current normal, signed is 3 "
     )
     port.arm()
     held(port, line, 1.0)
-    port.fire()
+    fire(port, line)
     held(port, line, 0.5)
     assert not line.pulses()
 
@@ -267,7 +433,7 @@ def test_a_burst_changed_at_the_panel_just_before_the_arm_is_never_fired(since_r
     line.device.burst_pulses = 5  # type: ignore[attr-defined]
     port.arm()
     held(port, line, 1.0)
-    port.fire()
+    fire(port, line)
     held(port, line, 0.5)
     assert not line.pulses() and "5 biphasic pulse(s)" in port.poll().fault
 
@@ -276,7 +442,7 @@ def test_nothing_is_fired_before_the_burst_was_read_again_after_the_arm() -> Non
     port, line = rig("magventure", **THETA)
     run(port, line, 4.0)
     port.arm()
-    port.fire()
+    fire(port, line)
     held(port, line, 0.5)
     assert not line.pulses() and "not known yet" in port.poll().fault
 
@@ -292,7 +458,7 @@ def test_a_burst_changed_at_the_panel_while_armed_is_a_fault_before_the_next_sho
     held(port, line, 0.5)
     assert port.poll().fault.startswith("not_as_signed: one shot gives 5")
     for _ in range(3):
-        port.fire()
+        fire(port, line)
         held(port, line, 0.2)
     assert not line.pulses()
 
@@ -323,7 +489,7 @@ def test_a_bistim_that_discharges_both_at_once_or_waits_for_another_is_never_fir
         device.system_mode = mode
         held(port, line, 0.7)
     assert port.poll().fault.startswith("not_as_signed: one shot gives 0 monophasic")
-    port.fire()
+    fire(port, line)
     held(port, line, 1.0)
     assert not line.pulses()
 
@@ -348,7 +514,7 @@ def test_what_is_changed_at_a_magstims_screen_around_the_arm_is_never_fired(mode
         change()
         held(port, line, 0.5)
     assert port.poll().fault.startswith("not_as_signed")
-    port.fire()
+    fire(port, line)
     held(port, line, 1.0)
     assert not line.pulses()
 
@@ -362,3 +528,24 @@ def is_off(report: DeviceReport) -> bool:
 def test_any_bytes_never_crash_it_and_never_make_it_believe_off_while_on(data: st.DataObject, kind: str) -> None:
     port, line = rig(kind)
     fuzz(data, port, line, {"fire": port.fire}, lambda _action: port.output(0.0, 0.0, 400), is_off)
+
+
+def test_what_the_system_does_not_take_holds_a_shot_up_too() -> None:
+    """A port whose other end does not read: the bytes wait here, and count from now on, however long they have waited."""
+    far, near = pty.openpty()
+    try:
+        tty.setraw(near)
+        line = TimedLine(SerialLine(os.ttyname(near), 38400, "none"), 38400, boot_ns)
+        line.open()
+        assert line.behind_ns == 0 and line.unsent() == 0
+        while line.unsent() == 0:
+            assert line.write(bytes(1000))
+        waiting = line.unsent()
+        line._free_ns = 0  # long ago, as if the line had been stuck for a while
+        assert line.behind_ns == pytest.approx(waiting * 10 * 1e9 / 38400, rel=0.01)
+        line.shot_at_ns = lambda: boot_ns() + 10 * MS
+        assert not line.clear_for(10)
+        line.close()
+    finally:
+        os.close(far)
+        os.close(near)

@@ -127,6 +127,43 @@ def test_a_blink_in_the_reference_is_found_at_the_ears(sign: int) -> None:
     assert last.reasons[last.find("band_power.delta", "TP9")] == "blink"
 
 
+EPOC = ("AF3", "F7", "F3", "FC5", "T7", "P7", "O1", "O2", "P8", "T8", "FC6", "F4", "F8", "AF4")
+# What a blink leaves of its height at AF3 at each of them, against ears that see nothing of it.
+EPOC_BLINK = np.array([1.0, 0.5, 0.5, 0.2, 0.1, 0.02, 0.0, 0.0, 0.02, 0.1, 0.2, 0.5, 0.5, 1.0])
+
+
+def not_good(rows: list[Biomarkers], at_s: float, name: str, channel: str) -> bool:
+    """Whether no window of 2 s that has known this instant for 0.7 s gives a good value."""
+    inside = [row for row in rows if 0.7 <= row.end_sample / RATE - at_s <= 1.9]
+    assert len(inside) > 10
+    return all(row.grades[row.find(name, channel)] != Grade.GOOD for row in inside)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_what_may_be_a_small_blink_is_none_but_slow_values_do_not_lean_on_it(sign: int) -> None:
+    """An average reference on few electrodes: what is left of a blink stays below the limit."""
+    x = head(labels=EPOC)
+    for at, height in ((6.0, 160.0), (10.0, 52.0), (14.0, 52.0)):
+        x += sign * height * EPOC_BLINK * bump(len(x), at, 0.3)[:, np.newaxis]
+    pipeline, rows = run(x - x.mean(1, keepdims=True), EPOC)
+    assert [event.sample / RATE for event in pipeline.artifact_events] == pytest.approx([6.0], abs=0.03)
+    for at in (6.0, 10.0, 14.0):
+        assert not_good(rows, at, "band_power.delta", "AF3")
+    for name, channel in (("band_power.alpha", "AF3"), ("band_power.delta", "O1")):
+        assert not any(not_good(rows, at, name, channel) for at in (10.0, 14.0))
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_slow_values_lean_on_no_peak_of_which_nobody_knows_yet_whether_it_is_a_blink(sign: int) -> None:
+    """The first small blinks say too little of this person's polarity to be told."""
+    x = head()
+    for label, share in (("Fp1", 1.0), ("Fp2", 1.0), ("F7", 0.4), ("F8", 0.4)):
+        x[:, MONTAGE.index(label)] += sign * 75 * share * bump(len(x), 7.0, 0.3)
+    pipeline, rows = run(x)
+    assert not pipeline.artifact_events and pipeline.blink_polarity == 0
+    assert not_good(rows, 7.0, "band_power.delta", "Fp1")
+
+
 def test_front_and_ears_apart_is_a_blink_and_together_a_movement() -> None:
     """Three blinks with the reference between the two, then the whole band knocked: three events of one kind, one of the other."""
     x = head(24, labels=MUSE)

@@ -396,24 +396,6 @@ def test_the_process_is_ready_and_ends_by_sigterm(machine: Machine, capsys: pyte
     assert signal.getsignal(signal.SIGINT) == signal.SIG_IGN == signal.getsignal(signal.SIGHUP)
 
 
-@pytest.mark.parametrize("may", [True, False])
-def test_real_time_priority_is_asked_for_and_done_without(
-    quiet_signals: None, monkeypatch: pytest.MonkeyPatch, may: bool
-) -> None:
-    asked: list[tuple[int, int, int]] = []
-
-    def schedule(pid: int, policy: int, priority: os.sched_param) -> None:
-        asked.append((pid, policy, priority.sched_priority))
-        if not may:
-            raise PermissionError
-
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "sched_setscheduler", schedule)
-        process.go_first()
-    assert asked == [(0, os.SCHED_RR, 1)]
-    assert sys.getswitchinterval() == process.SWITCH_S
-
-
 def test_a_seat_has_one_interlock(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
     path = machine.layout.seat(SEAT) / "interlock.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -568,7 +550,7 @@ def test_power_is_set_before_any_pulse(machine: Machine, monkeypatch: pytest.Mon
 
     def with_power(settings: Any, path: str) -> Any:
         driver = built(settings, path)
-        driver.prescribe = told.append  # type: ignore[attr-defined]
+        driver.prescribe = lambda *signed: told.extend(signed)  # type: ignore[attr-defined]
         driver.limits = (*driver.limits, Limit("intensity_percent", 100.0, "%", "device"))
         return driver
 
@@ -577,7 +559,8 @@ def test_power_is_set_before_any_pulse(machine: Machine, monkeypatch: pytest.Mon
     presser.start()
     assert process.main(machine.argv()) == 0
     presser.join()
-    assert told == [program]
+    signed, next_pulse_ns = told
+    assert signed == program and next_pulse_ns() is None
 
 
 def test_the_launcher_puts_our_directory_behind_the_standard_librarys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

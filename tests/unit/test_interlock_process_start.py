@@ -6,7 +6,6 @@ import gc
 import json
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -193,14 +192,3 @@ def test_what_is_asked_of_it(capsys: pytest.CaptureFixture[str]) -> None:
         process._arguments([*needed, "--stimulator", "toaster"])
     assert "toaster" in capsys.readouterr().err
     assert process._arguments([*needed, "--seat", "a" * 32]).seat == "a" * 32
-
-
-def test_the_interpreter_hands_over_quickly(monkeypatch: pytest.MonkeyPatch) -> None:
-    before_s = sys.getswitchinterval()
-    asked: list[tuple[int, int]] = []
-    monkeypatch.setattr(os, "sched_setscheduler", lambda pid, policy, _param: asked.append((pid, policy)))
-    try:
-        process.go_first()
-        assert sys.getswitchinterval() == process.SWITCH_S and asked == [(0, os.SCHED_RR)]
-    finally:
-        sys.setswitchinterval(before_s)

@@ -111,6 +111,14 @@ def checked(letter: str, why: bytes) -> bytes:
     return frame(letter + why.decode("latin-1"))
 
 
+def leave_a_shot_unanswered(driver: Any, line: VirtualLine) -> None:
+    """It fires, and says nothing of it."""
+    device: Any = line.device
+    short = device._short
+    device._short = lambda kind, first, second: None if kind == 2 else short(kind, first, second)
+    driver.fire()
+
+
 CASES = [
     Case("magstim", "`3F` alone", "not_understood", answer(b"?")),
     Case("magstim", "`<cmd> 3F crc`", "bad_data", answer(checked("J", b"?"))),
@@ -121,7 +129,8 @@ CASES = [
     Case("magstim", "status bit 4", "coil_replace", be(replace_coil=True)),
     Case("magstim", "status bit 5 (bit 6: fatal)", "device_error", be(error=True, fatal=True)),
     Case("magstim", "status bit 5, and the answer to `I`", "device_error", be(error=True, error_code="C12"), "rapid"),
-    Case("magstim", "status bit 7 off", "control_lost", answer(checked("J", b"\x0a050000010"))),
+    Case("magstim", "status bit 7 off", "control_lost", answer(checked("J", b"\x0a050000000"))),
+    Case("magstim", "`J` with a second power or an interval from a 200", "other_model", answer(checked("J", b"\x8c030000010"))),
     Case("magstim", "Rapid status bit 4 off", "supply_missing", be(supply_connected=False), "rapid"),
     Case("magstim", "Rapid status bit 5 off", "coil_not_ready", be(coil_ready=False), "rapid"),
     Case("magstim", "temperature above 40.0 °C", "coil_hot", be(temperature_tenths=[412, 240])),
@@ -133,9 +142,12 @@ CASES = [
     Case("magventure", "status bit 4 off while enabled", "disabled_itself", fault("disarms")),
     Case("magventure", "type 03 or 05 with 41 °C or more", "coil_hot", be(temperature_c=43)),
     Case("magventure", "type 02 with 0 A/µs after a shot", "not_fired", refuse_a_shot),
+    Case("magventure", "no type 02 within 0.3 s of a shot", "shot_untold", leave_a_shot_unanswered),
     Case(
         "magventure", "type 01 with another amplitude, unasked", "amplitude_changed", lambda _d, line: line.device.turn_knob(80)
     ),  # type: ignore[attr-defined]
+    Case("magventure", "status bits 0-3 with another mode or waveform while enabled", "settings_changed", be(waveform=0)),
+    Case("magventure", "no answer to `09 00`, but to others", "no_configuration", be(_configure=lambda _data: None)),
     Case("magventure", "the port is gone", "unplugged", fault("unplugged")),
     Case("pulse_pal", "no `01` or `4B` in time (also: halted by half a message)", "no_answer", fault("no_answer")),
     Case("pulse_pal", "another byte than the one awaited", "wrong_answer", answer(b"\x07")),

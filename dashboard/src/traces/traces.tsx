@@ -213,7 +213,7 @@ export function TracePanel() {
         {channels.length > 0 && !calm && (bad.length === 0 ? `${channels.length} channels, all good` : `Bad channels: ${bad.map((q) => q.channel).join(', ')}`)}
       </p>
       <div class="plot">
-        {seat === null ? (
+        {seat === null || channels.length === 0 ? (
           <p class="plain plot-empty">Waiting for the headset…</p>
         ) : (
           <>
@@ -229,7 +229,7 @@ export function TracePanel() {
           </>
         )}
       </div>
-      {seat !== null && (
+      {channels.length > 0 && (
         <div class="plot-axis">
           <span class="scale-bar">
             <i aria-hidden="true" />

@@ -1,6 +1,6 @@
 // Alarms of the selected seat, most urgent first, each with what to do.
 import { ageNow, received, reportUnknown } from '../model';
-import { formatAge, plainReason } from './format';
+import { formatAge, plainAdvice, plainReason } from './format';
 import { Shape } from './shape';
 
 const ORDER = ['high', 'medium', 'low', 'technical'];
@@ -17,7 +17,7 @@ export function Alarms() {
             <strong>
               {WORDS[alarm.priority] ?? 'Alarm'}: {plainReason(alarm.text)}
             </strong>
-            {alarm.advice !== '' && <span> {alarm.advice}</span>}
+            {alarm.advice !== '' && <span> {plainAdvice(alarm.text, alarm.advice)}</span>}
           </p>
           <span class="age" aria-hidden="true">
             for {formatAge(ageNow(alarm.age_s))}

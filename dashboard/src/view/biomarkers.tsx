@@ -1,7 +1,7 @@
 // Band powers as bars, and every biomarker as a number with its grade, its reason and its age.
 import { signal } from '@preact/signals';
 import type { Biomarker } from '../contract';
-import { ageNow, BIOMARKER_UNKNOWN_S, received, reportAgeS, signalUnknown } from '../model';
+import { ageNow, BIOMARKER_UNKNOWN_S, received, reportAgeS, selected, signalUnknown } from '../model';
 import { Unknown } from './age';
 import { biomarkerName, capital, formatAge, formatUnit, formatValue, plural, reasonWord, withUnit } from './format';
 import type { Mark } from './shape';
@@ -57,7 +57,7 @@ export function BandPanel() {
           </select>
         </label>
       </header>
-      {bands.length === 0 && <p class="plain">No band power yet: the first window is still filling.</p>}
+      {bands.length === 0 && <p class="plain">No band power yet: {selected.value?.channels.length === 0 ? 'waiting for the headset' : 'the first window is still filling'}.</p>}
       <ul class="bars">
         {bands.map((band) => (
           <Bar

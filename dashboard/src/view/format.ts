@@ -112,20 +112,23 @@ interface PhaseWords {
 }
 
 const PHASES: Record<string, PhaseWords> = {
-  off: { title: 'No session', plain: 'Nothing is delivered. Start a session when the headset sits well.' },
+  off: { title: 'No session', plain: 'Start a session when the headset sits well.' },
   screen: { title: 'Questions first', plain: 'A few questions before anything starts.' },
   contact: { title: 'Checking contact', plain: 'Making sure that every electrode touches the skin.' },
-  baseline: { title: 'Listening', plain: 'Measuring the resting state. Nothing is delivered.' },
+  baseline: { title: 'Listening', plain: 'Measuring the resting state.' },
   ramp_up: { title: 'Rising gently', plain: 'The current rises slowly to its first level.' },
   on: { title: 'Session running', plain: 'Listening and stimulating in turns.' },
   ramp_down: { title: 'Falling gently', plain: 'The current falls slowly to zero.' },
-  post: { title: 'Session over', plain: 'Nothing is delivered. A few minutes of listening follow.' },
+  post: { title: 'Session over', plain: 'A few minutes of listening follow.' },
   fallback: { title: 'Falling to zero', plain: 'Something was not certain, so the current goes down.' },
   stopped: { title: 'Stopped', plain: 'Told to stop; the device has not said zero yet.' },
 };
 
-/** Where a person has to act before anything goes on, and the device has said zero. */
+/** What may be said only when the device has said zero. */
 const AT_ZERO: Record<string, PhaseWords> = {
+  off: { title: 'No session', plain: 'Nothing is delivered. Start a session when the headset sits well.' },
+  baseline: { title: 'Listening', plain: 'Measuring the resting state. Nothing is delivered.' },
+  post: { title: 'Session over', plain: 'Nothing is delivered. A few minutes of listening follow.' },
   fallback: { title: 'Paused at zero', plain: 'Something was not certain. Check the headset, then re-arm.' },
   stopped: { title: 'Stopped', plain: 'Held at zero until a person here re-arms.' },
 };
@@ -141,13 +144,18 @@ const PLAIN: [RegExp, string][] = [
   [/^(The interlock stopped: )?STOP: STOP from the daemon[^.]*/, 'The service stopped the output'],
   [/^(Held at [0-9.]+ mA): stimulation\./, '$1: the last stimulation has not left the window yet.'],
   [/^(Held at [0-9.]+ mA): settling\./, '$1: the filters are settling after the stimulation.'],
-  [/^(Ended|Re-armed|Screening answered) by (page|demo) [0-9a-f]+/, '$1 on a page'],
+  [/^(Ended|Re-armed|Screening answered) by (page|demo) [\w-]+/, '$1 on a page'],
 ];
 
 /** The session's or the interlock's sentence without the words that only an engineer knows; what is not known stays as it is. */
 export function plainReason(text: string): string {
   for (const [pattern, words] of PLAIN) if (pattern.test(text)) return text.replace(pattern, words);
   return text;
+}
+
+/** What to do about an alarm; where the cause is known here, in words that can be followed. */
+export function plainAdvice(text: string, advice: string): string {
+  return /lease over/.test(text) ? 'This computer was too busy or stood still: close other programs, then re-arm.' : advice;
 }
 
 const AREAS: [RegExp, string][] = [
@@ -178,6 +186,18 @@ export function blockWord(block: string, confirmedMa: number | null): string {
 
 export function plural(n: number, one: string, many: string): string {
   return `${n} ${n === 1 ? one : many}`;
+}
+
+const WHO: Record<string, string> = {
+  authority: 'the ceiling signed for the controller',
+  prescription: 'the prescription',
+  profile: 'the fixed safety limits',
+  device: 'the stimulator',
+};
+
+/** Who set a limit, in plain words. */
+export function limitSetter(setBy: string): string {
+  return WHO[setBy] ?? `the ${setBy}`;
 }
 
 /** "amplitude_ma" -> "amplitude": the unit follows the number. */

@@ -11,8 +11,8 @@ function differs(commanded: number, confirmed: number): boolean {
 
 const READBACK: Record<string, string> = { measured: 'measured by the device', acknowledged: 'acknowledged by the device' };
 
-function interlockWord(mode: string | undefined, phase: string | undefined): string {
-  if (mode === 'stopped') return phase === 'stopped' ? 'stopped, locked' : 'holds zero';
+function interlockWord(mode: string | undefined, phase: string | undefined, atZero: boolean): string {
+  if (mode === 'stopped') return !atZero ? 'stopped, zero not confirmed' : phase === 'stopped' ? 'stopped, locked' : 'holds zero';
   if (mode === 'fallback') return 'falling to zero';
   return mode === undefined || mode === 'unknown' ? 'Unknown' : mode;
 }
@@ -59,7 +59,7 @@ export function OutputPanel() {
       <div class="meter" aria-hidden="true">
         <div class={known ? 'meter-fill' : 'meter-fill is-unknown'} style={{ width: known ? share(confirmed) : '100%' }} />
         {commanded !== null && !stale && <div class="meter-commanded" style={{ left: share(commanded) }} />}
-        {ceiling > 0 && <div class="meter-ceiling" style={{ left: share(ceiling) }} />}
+        {ceiling > 0 && !stale && <div class="meter-ceiling" style={{ left: share(ceiling) }} />}
       </div>
       <p class="meter-scale" aria-hidden="true">
         <span>0</span>
@@ -89,7 +89,7 @@ export function OutputPanel() {
         </div>
         <div>
           <dt>Interlock</dt>
-          <dd>{stale ? 'Unknown' : interlockWord(output.mode, state?.phase)}</dd>
+          <dd>{stale ? 'Unknown' : interlockWord(output.mode, state?.phase, output.zero_confirmed === true)}</dd>
         </div>
         <div>
           <dt>Delivered this session</dt>
@@ -98,7 +98,7 @@ export function OutputPanel() {
       </dl>
       <p class="foot">
         {reason !== '' && <span id="output-reason" title={reason}>{plainReason(reason)} · </span>}
-        {READBACK[output.readback ?? ''] ?? 'the device reports nothing'} · <Age ageS={age} />
+        {known ? (READBACK[output.readback ?? ''] ?? 'the device reports nothing') : stale ? 'last heard' : 'the device has not said'} · <Age ageS={age} />
       </p>
     </section>
   );

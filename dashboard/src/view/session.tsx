@@ -6,7 +6,7 @@ import { ageNow, link, nowMs, received, refusals, reportAgeS, reportUnknown, sel
 import { Age, Unknown } from './age';
 import { ContactGuide } from './contact';
 import { FormPanel } from './forms';
-import { fieldWord, formatClock, formatMa, formatMoment, phaseWords, plainReason, unjudged } from './format';
+import { fieldWord, formatClock, formatMa, formatMoment, limitSetter, phaseWords, plainReason, unjudged } from './format';
 import type { Mark } from './shape';
 import { Shape } from './shape';
 
@@ -41,7 +41,7 @@ function actions(state: LoopState | undefined): Action[] {
     {
       name: 'start',
       label: 'Start',
-      blocked: gone || falling || (latched ? 're-arm first' : running ? 'one is running' : notYet(state)),
+      blocked: gone || falling || (latched ? 're-arm first' : running ? 'one is running' : selected.value?.channels.length === 0 ? 'no headset yet' : notYet(state)),
     },
     { name: 'end', label: 'End', blocked: gone || falling || (running ? '' : 'none is running') },
     {
@@ -215,7 +215,7 @@ export function WhyPanel() {
       {has && !reportUnknown.value && typeof decision.proposed_ma === 'number' && (
         <p class="limits">
           Asked for {formatMa(decision.proposed_ma)}, allowed {formatMa(decision.granted_ma)}
-          {limits.map((l) => ` · held by the ${l.set_by}: ${fieldWord(l.field)} ${l.value} ${l.unit}`).join('')}
+          {limits.map((l) => ` · held by ${limitSetter(l.set_by)}: ${fieldWord(l.field)} ${l.value} ${l.unit}`).join('')}
         </p>
       )}
     </section>

@@ -19,7 +19,8 @@ function status(): Status {
     case 'delayed':
       return { mark: 'warn', word: 'Delayed', detail: formatAge(age) };
     case 'lost':
-      return { mark: 'bad', word: `No data ${formatAge(age)}`, detail: link.value === 'open' ? 'headset silent' : 'reconnecting' };
+      if (streamAgeS.value === null && link.value === 'open' && !reportUnknown.value) return { mark: 'bad', word: 'No headset yet', detail: '' };
+      return { mark: 'bad', word: `No data ${formatAge(age)}`, detail: link.value !== 'open' ? 'reconnecting' : reportUnknown.value ? 'service silent' : 'headset silent' };
     case 'waiting':
       return { mark: 'off', word: link.value === 'lost' ? 'Reconnecting' : 'Connecting', detail: '' };
   }
@@ -94,7 +95,7 @@ export function Notices() {
         {recording?.status === 'failed' && !reportUnknown.value && <b>{recording.message}</b>}
       </li>
       {message !== '' && !reportUnknown.value && (
-        <li>
+        <li class="fact-message" title={message}>
           <b>{message}</b>
         </li>
       )}
