@@ -10,7 +10,7 @@ from dataclasses import replace
 from control.dose import charge_uc, ramp_s, ramp_uc
 from control.pulse_plan import Pulses, used_up
 from control.screening import LOCKOUT, Level
-from control.state import Effects, SessionState
+from control.state import Effects, SessionState, changed
 from control.tick import Tick, budget, ceiling_now_ma, target_of
 from control.transitions import ALLOWED, CONTACT_S, FALLBACK, LIVE, RAMP_DOWN, STOPPED
 from eegloop.stim import Block, InterlockMode, Phase, Prescription, within
@@ -349,7 +349,7 @@ def _sense(state: SessionState, tick: Tick) -> Result:
     every_s = DECIDE_S if prescription.pulses is None else 0.0  # a phase is gone within one row
     due = state.decided_s is None or row_s - state.decided_s >= every_s - 1e-6
     if untouched and due and reading.fresh and within(tick.inputs.sample_age_s, DELAYED_S):
-        state, effects = replace(state, decided_s=reading.t_s), replace(effects, decide=True)
+        state, effects = changed(state, decided_s=reading.t_s), changed(effects, decide=True)
     return state, effects
 
 

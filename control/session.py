@@ -132,7 +132,7 @@ def permit(state: SessionState, verdict: Verdict, inputs: Inputs, prescription: 
     new_ma = min(granted_ma, top_ma) if within(granted_ma, math.inf) else 0.0
     if hold:
         new_ma = min(new_ma, state.present_ma)
-    return replace(
+    return changed(
         state,
         present_ma=new_ma,
         ceiling_ma=new_ma if state.ceiling_ma is None else min(state.ceiling_ma, new_ma),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import multiprocessing
 import time
@@ -56,8 +57,13 @@ def _profiles(persons: list[str], folder: Path, processes: int | None, progress:
 
 
 def run_one(job: Job) -> Result:
-    """One session; the profiles were measured before the processes were forked."""
-    return run_job(job, PROFILES[job.person])
+    """One session; the profiles were measured before the processes were forked. Garbage is looked for between sessions only."""
+    gc.disable()
+    try:
+        return run_job(job, PROFILES[job.person])
+    finally:
+        gc.enable()
+        gc.collect()
 
 
 def study(
@@ -106,7 +112,7 @@ def _run(jobs: list[Job], out: Path, processes: int | None, progress: bool, unti
     todo = [job for job in jobs if job not in done]
     persons = list(dict.fromkeys(job.person for job in todo))
     PROFILES.update(_profiles(persons, out / "profiles", processes, progress))
-    with multiprocessing.get_context("fork").Pool(processes) as pool, path.open("a", encoding="utf-8") as file:
+    with multiprocessing.get_context("fork").Pool(processes, gc.freeze) as pool, path.open("a", encoding="utf-8") as file:
         for result in _shown(pool.imap_unordered(run_one, todo), len(todo), "sessions", progress):
             done[result.job] = result
             file.write(kept.to_line(result))

@@ -20,6 +20,7 @@ RAMP_STEP_NS = 50_000_000
 """The judge's longest step of a ramp: while output changes it is asked this often."""
 PLATEAU_STEP_NS = 250_000_000
 """While output stays it is asked this often: below its 300 ms for a silent device and its 400 ms lease."""
+EXPIRES_NS = 300_000_000
 TOLD_NS = 200_000_000
 """Reports and heartbeats are at least this far apart."""
 
@@ -69,8 +70,9 @@ class JudgedOutput:
     def advance(self, until_s: float, heartbeats: bool) -> float:
         """Let time pass up to `until_s`; the mean output, mA.
 
-        The judge is asked in steps of 50 ms while output changes or the session's budget nears its end, else of 250 ms; the device
-        reports and the daemon renews the lease every 250 ms.
+        The judge is asked in steps of 50 ms while output changes or the session's budget nears its end; the device reports and the
+        daemon renews the lease every 250 ms. A tick that could only order the output that the device has already is left out: the
+        report at that instant brings the judge up to date as well.
         """
         judge = self.judge
         until_ns = BOOT_NS + round(until_s * 1e9)
@@ -82,13 +84,13 @@ class JudgedOutput:
             step_ns = min(RAMP_STEP_NS if fine else PLATEAU_STEP_NS, self._told_ns + PLATEAU_STEP_NS - now_ns, until_ns - now_ns)
             given += output_ma * step_ns
             self._now_ns = now_ns = now_ns + step_ns
-            if fine or now_ns == until_ns:
+            if fine or (now_ns == until_ns and not (self.armed and judge.device_armed)):
                 self._handle(judge.tick(now_ns, self._wall_ns + now_ns - BOOT_NS, now_ns))
             if now_ns - self._told_ns >= TOLD_NS or now_ns == until_ns:
                 self._told_ns = now_ns
                 self._poll()
                 if heartbeats:
-                    self.send("heartbeat")
+                    self._renew()
         return given / (until_ns - begin_ns) if until_ns > begin_ns else self.output_ma
 
     def _ends_soon(self) -> bool:
@@ -110,11 +112,20 @@ class JudgedOutput:
         if kind == "arm":
             self._session, self._nonce = "study", ""
         now_ns = self._now_ns
-        tick_ns = now_ns - 1_000 if kind == "heartbeat" else now_ns  # a `set` at the same time belongs to a newer tick
         command = StimCommand(
-            kind, self._sequence, self._session, self._nonce, now_ns + 300_000_000, self._tick, tick_ns, **parts  # type: ignore[arg-type]
+            kind, self._sequence, self._session, self._nonce, now_ns + EXPIRES_NS, self._tick, now_ns, **parts  # type: ignore[arg-type]
         )  # fmt: skip
         self._handle(self.judge.command(command, f"nonce{self._sequence}" if kind == "arm" else "", now_ns))
+
+    def _renew(self) -> None:
+        """A heartbeat, now; its tick is a little older: a `set` at the same time belongs to a newer one."""
+        self._sequence += 1
+        self._tick += 1
+        now_ns = self._now_ns
+        command = StimCommand(
+            "heartbeat", self._sequence, self._session, self._nonce, now_ns + EXPIRES_NS, self._tick, now_ns - 1_000
+        )  # fmt: skip
+        self._handle(self.judge.command(command, "", now_ns))
 
     def state(self) -> StimState:
         """What the daemon hears."""
