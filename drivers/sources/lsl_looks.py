@@ -3,7 +3,7 @@
 In a crowd what one look finds goes on as one chunk, and looks cost more than samples. So the distance of looks grows with the number
 of inlets, in multiples of the 20 ms at which most headsets deliver, up to the line's usual hop of 0.1 s. There each inlet is looked
 into at every other common moment, the one that follows the end of its hops within half a hop: nothing is computed before a hop is over.
-(Five moments a hop instead of two would halve that wait; it cost 10 % more, because seats worked off one after the other share what
+(Five moments a hop instead of two would halve that wait; it cost 7 % more at 24 headsets, because seats worked off one after the other share what
 the processor keeps at hand.)
 """
 
