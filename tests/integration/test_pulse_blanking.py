@@ -90,7 +90,8 @@ def test_pulses_that_the_interlock_gives_are_cut_out_and_their_windows_are_suspe
         fired_ns = machine.pulses_ns()
     assert len(told_ns) >= 6 and fired_ns, told_ns
     for at in fired_ns:
-        assert min(abs(at - told) for told in told_ns) < 4 * MS, "a pulse came that the line was not told of"
+        # They are 150 ms apart; the record is another process's, which a busy machine may wake late.
+        assert min(abs(at - told) for told in told_ns) < 20 * MS, "a pulse came that the line was not told of"
     first_ns = min(told_ns) - BEFORE_S * 10**9
     last_s = (max(fired_ns) - first_ns) * 1e-9
     seconds = int(last_s) + AFTER_S
