@@ -7,6 +7,7 @@ head outside of the data directory (`daemon/chain_anchor.py`), where a stimulato
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -37,6 +38,7 @@ class TrailAnchors:
         self._audit = audit
         self._own = own
         self._seen: dict[Path, Head | None] = {}
+        self._one = threading.Lock()  # the last write of a service that ends may meet one that is still under way in a thread
 
     def begin(self) -> str:
         """Before the first `write`: is this the trail that was written last? What is wrong is in the trail from here on; "" = nothing."""
@@ -49,16 +51,17 @@ class TrailAnchors:
 
     def write(self, chains: Iterable[Path]) -> None:
         """Anchor what has moved since the last time. OSError if the trail's own anchor cannot be kept."""
-        for chain in dict.fromkeys(chains):
-            head = read_head(chain)
-            if head != self._seen.get(chain):
-                self._seen[chain] = head
-                self._audit.anchor(chain)
-        if self._own is not None and self._audit.flush():
-            self._own.move(self._audit.head)
+        with self._one:
+            for chain in dict.fromkeys(chains):
+                head = read_head(chain)
+                if head != self._seen.get(chain):
+                    self._seen[chain] = head
+                    self._audit.anchor(chain)
+            if self._own is not None and self._audit.flush():
+                self._own.move(self._audit.head)
 
     def close(self) -> None:
         """The trail has its last line: anchor that, too."""
         if self._own is not None:
-            with contextlib.suppress(OSError):  # said before, if it cannot be kept
+            with self._one, contextlib.suppress(OSError):  # said before, if it cannot be kept
                 self._own.move(self._audit.head)

@@ -197,9 +197,9 @@ class PulsePort:
         if power_percent is None:
             self._power_brought = self._shape_brought = self._power_met = False
         elif not self._power_brought:
+            # Also where it has this power already: a MagVenture fires at none that it was not asked for since it was connected to.
             self._power_brought, self._brought_ns = True, now_ns
-            if power_percent != self._signed_percent:
-                self._set_power(self._signed_percent or 0)
+            self._set_power(self._signed_percent or 0)
         if shape is not None and self._signed_shape is not None and not self._shape_brought:
             self._shape_brought = True
             try:

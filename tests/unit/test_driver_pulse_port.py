@@ -93,6 +93,29 @@ def test_a_pulse_that_cannot_be_given_now_is_a_fault_and_never_given_later(kind:
     assert port.poll().fault.startswith("not_given") and len(line.pulses()) == 1
 
 
+@pytest.mark.parametrize("before", ["set at the panel", "connected again"])
+def test_a_stimulator_that_has_the_signed_power_already_fires(kind: str, before: str) -> None:
+    device = magstim_emulator.Magstim() if kind == "magstim" else magventure_emulator.MagVenture()
+    if before == "set at the panel":
+        if isinstance(device, magstim_emulator.Magstim):
+            device.power_a = 45
+        else:
+            device.amplitude = [45, 45]
+    port, line = rig(kind, device=device)
+    if before == "connected again":
+        port.close()
+        line.advance(2_000 * MS)
+        port.connect()
+        run(port, line, 1.5)
+    port.arm()
+    held(port, line, 2.0)
+    fire(port, line)
+    held(port, line, 0.5)
+    assert not port.poll().fault
+    (pulse,) = line.pulses()
+    assert pulse.get("power_percent", pulse.get("amplitude_percent")) == 45
+
+
 def test_before_a_pulse_nothing_is_asked_and_it_reaches_the_coil_when_the_interlock_counts_it(kind: str) -> None:
     """Questions under way hold a pulse up on the wire, up to 3 ms: the record of the coil is compared, to the microsecond."""
     port, line = rig(kind)

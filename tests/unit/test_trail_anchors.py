@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -108,3 +109,21 @@ def test_an_orderly_end_vouches_for_the_last_line(machine: Machine) -> None:
     whole = machine.path.read_bytes().splitlines(keepends=True)
     machine.path.write_bytes(b"".join(whole[:-1]))
     assert "lines were written" in machine.errors()
+
+
+def test_two_that_write_at_once_leave_a_whole_anchor(machine: Machine) -> None:
+    """The service ends while the thread of the last ten seconds is still writing; both draft the same file."""
+
+    def write(name: str) -> None:
+        for number in range(40):
+            machine.trail.append(name, {"number": number})
+            machine.anchors.write([machine.other.path])
+
+    with ThreadPoolExecutor(4) as pool:
+        for done in [pool.submit(write, name) for name in ("a", "b", "c", "d")]:
+            done.result(30)
+    assert not machine.errors()
+    machine.close()
+    machine.anchors.close()
+    assert machine.start() == ""
+    machine.close()
