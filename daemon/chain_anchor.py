@@ -33,10 +33,11 @@ class ChainAnchor:
         self._path = folder / f"{name}.json"
         self._chain = str(chain.resolve())
 
-    def objection(self, lines: int, hash_at: Callable[[int], str]) -> str:
+    def objection(self, lines: Callable[[], int], hash_at: Callable[[int], str]) -> str:
         """Why a chain of so many lines is not the one that was written last, "" = it is, or none was.
 
-        `hash_at`: the hash of a line, counted from 0; asked for one line at most.
+        `lines`: how many there are, asked once what is kept was read (a chain that is being written may be longer by then, never
+        shorter). `hash_at`: the hash of a line, counted from 0; asked for one line at most.
         """
         try:
             found = json.loads(self._path.read_bytes())
@@ -47,8 +48,8 @@ class ChainAnchor:
             return f"what it is compared with ({self._path}) cannot be read"
         if chain != self._chain:
             return f"they were kept in {chain} before, not here"
-        if not 0 < count <= lines:
-            return f"{count} lines were written, {lines} are here: the file was removed, cut or restored"
+        if not 0 < count <= (here := lines()):
+            return f"{count} lines were written, {here} are here: the file was removed, cut or restored"
         return "" if hash_at(count - 1) == digest else f"line {count} is another one than was written: the file was replaced"
 
     def move(self, head: Head) -> None:

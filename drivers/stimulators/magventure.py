@@ -336,6 +336,8 @@ class MagVenture:
     def _untold(self) -> None:
         """It answers, but not this: what was read before is not believed any more, and nothing stays enabled without it."""
         self._reads.clear()
+        self._asked.clear()
+        self._ear.hush()  # an answer that still comes must not be taken for that of a later question
         self.configuration, self._read_after = b"", None
         self._fail("no_configuration")
         if self._wanted:

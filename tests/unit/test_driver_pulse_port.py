@@ -360,6 +360,25 @@ def test_a_magventure_that_does_not_tell_its_configuration_is_named_and_never_ar
     assert not port.poll().fault and port.poll().shot == make_program().shot
 
 
+def test_a_configuration_that_comes_late_is_not_taken_for_the_answer_to_a_later_question() -> None:
+    """It is of a moment when the panel may have been set otherwise."""
+    device = magventure_emulator.MagVenture()
+    configure, late = device._configure, list[tuple[int, bytes]]()
+    port, line = rig("magventure", device=device)
+    run(port, line, 2.0)
+    assert port.poll().shot == make_program().shot
+    device._configure = lambda data: late.append((line.clock(), data))  # type: ignore[method-assign]
+    until(port, line, lambda: port.poll().fault.startswith("no_configuration"), 3.0)
+    for _ in range(120):
+        run(port, line, 0.05)
+        while late and line.clock() - late[0][0] > 400 * MS:
+            configure(late.pop(0)[1])
+        assert port.poll().fault.startswith("no_configuration") and port.poll().shot is None
+    port.arm()
+    run(port, line, 0.5)
+    assert not device.enabled
+
+
 @pytest.mark.parametrize("event", ["disarmed by itself", "garbage", "silence"])
 def test_after_what_has_passed_it_can_be_armed_again(kind: str, event: str) -> None:
     """A fault is told, then over when it says that it is off: else nothing but another start would ever arm it again."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import daemon.verify
 from daemon.audit import AuditTrail, head_path, verify
 from daemon.trail_anchors import DIFFERS, TrailAnchors, outside
 from daemon.verify import verify_dataset
@@ -127,3 +130,15 @@ def test_two_that_write_at_once_leave_a_whole_anchor(machine: Machine) -> None:
     machine.anchors.close()
     assert machine.start() == ""
     machine.close()
+
+
+def test_a_trail_that_is_written_while_it_is_read_is_no_cut_one(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = daemon.verify.read_chain
+
+    def read_and_go_on(path: Path) -> Iterator[dict[str, Any]]:
+        yield from read(path)
+        machine.say(machine.trail, "more")
+        machine.anchors.write([machine.other.path])
+
+    monkeypatch.setattr(daemon.verify, "read_chain", read_and_go_on)
+    assert not machine.errors()
