@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import multiprocessing
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,10 +51,19 @@ def _profiles(persons: list[str], folder: Path, processes: int | None, progress:
     files = {person: folder / f"{person}-{kept.sources()[:16]}.npz" for person in persons}
     todo = [person for person in persons if not files[person].is_file()]
     if todo:
-        with multiprocessing.get_context("fork").Pool(processes) as pool:
+        with multiprocessing.get_context("fork").Pool(processes, _begin) as pool:
             for person, profile in _shown(pool.imap(measured, todo), len(todo), "measuring persons", progress):
                 profile.save(files[person])
     return {person: Profile.load(files[person]) for person in persons}
+
+
+def _begin() -> None:
+    """In each process: what was there before is no garbage, and the pool's end is an end.
+
+    The command's own handler raises; one that does so while its process is about to wait for the pool's lock would leave it waiting.
+    """
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    gc.freeze()
 
 
 def run_one(job: Job) -> Result:
@@ -112,7 +122,7 @@ def _run(jobs: list[Job], out: Path, processes: int | None, progress: bool, unti
     todo = [job for job in jobs if job not in done]
     persons = list(dict.fromkeys(job.person for job in todo))
     PROFILES.update(_profiles(persons, out / "profiles", processes, progress))
-    with multiprocessing.get_context("fork").Pool(processes, gc.freeze) as pool, path.open("a", encoding="utf-8") as file:
+    with multiprocessing.get_context("fork").Pool(processes, _begin) as pool, path.open("a", encoding="utf-8") as file:
         for result in _shown(pool.imap_unordered(run_one, todo), len(todo), "sessions", progress):
             done[result.job] = result
             file.write(kept.to_line(result))
