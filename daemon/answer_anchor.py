@@ -35,7 +35,7 @@ def open_answers(
     """
     lines = sound_lines(path) if path.exists() else []
     known = [(str(line["event"]), line["data"]) for line in lines if line["event"] not in _OWN]
-    wrong = anchor.objection(lambda: len(lines), lambda n: str(lines[n]["hash"])) if anchor is not None else ""
+    wrong = anchor.objection(len(lines), lambda n: str(lines[n]["hash"])) if anchor is not None else ""
     damage = _damage(path)
     if damage:
         aside = _set_aside(path)

@@ -9,10 +9,36 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from daemon.audit import Head
 from eegloop.kept import replace_file
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What is kept of a chain: its file, how many lines it had, the hash of the last."""
+
+    chain: str
+    count: int
+    hash: str
+
+
+def differs(kept: Kept | str, lines: int, hash_at: Callable[[int], str]) -> str:
+    """Why a chain of so many lines is not the one `kept` is of, "" = it is, or nothing is kept.
+
+    `hash_at`: the hash of a line, counted from 0; asked for one line at most.
+    """
+    if isinstance(kept, str):
+        return kept
+    if not 0 < kept.count <= lines:
+        return f"{kept.count} lines were written, {lines} are here: the file was removed, cut or restored"
+    return (
+        ""
+        if hash_at(kept.count - 1) == kept.hash
+        else f"line {kept.count} is another one than was written: the file was replaced"
+    )
 
 
 class ChainAnchor:
@@ -33,24 +59,20 @@ class ChainAnchor:
         self._path = folder / f"{name}.json"
         self._chain = str(chain.resolve())
 
-    def objection(self, lines: Callable[[], int], hash_at: Callable[[int], str]) -> str:
-        """Why a chain of so many lines is not the one that was written last, "" = it is, or none was.
-
-        `lines`: how many there are, asked once what is kept was read (a chain that is being written may be longer by then, never
-        shorter). `hash_at`: the hash of a line, counted from 0; asked for one line at most.
-        """
+    def read(self) -> Kept | str:
+        """What is kept of the chain; a text where that cannot be read. Before the chain itself: one that is being written only grows."""
         try:
             found = json.loads(self._path.read_bytes())
-            chain, count, digest = str(found["chain"]), int(found["count"]), str(found["hash"])
+            kept = Kept(str(found["chain"]), int(found["count"]), str(found["hash"]))
         except FileNotFoundError:
             return ""
         except (OSError, ValueError, KeyError, TypeError):
             return f"what it is compared with ({self._path}) cannot be read"
-        if chain != self._chain:
-            return f"they were kept in {chain} before, not here"
-        if not 0 < count <= (here := lines()):
-            return f"{count} lines were written, {here} are here: the file was removed, cut or restored"
-        return "" if hash_at(count - 1) == digest else f"line {count} is another one than was written: the file was replaced"
+        return kept if kept.chain == self._chain else f"they were kept in {kept.chain} before, not here"
+
+    def objection(self, lines: int, hash_at: Callable[[int], str]) -> str:
+        """Why a chain of so many lines, which nobody writes now, is not the one that was written last, "" = it is, or none was."""
+        return differs(self.read(), lines, hash_at)
 
     def move(self, head: Head) -> None:
         """The line `head` is on the disk: from now on it must be there. OSError if that cannot be kept."""

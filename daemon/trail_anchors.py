@@ -44,7 +44,7 @@ class TrailAnchors:
         """Before the first `write`: is this the trail that was written last? What is wrong is in the trail from here on; "" = nothing."""
         if self._own is None:
             return ""
-        objection = self._own.objection(lambda: self._audit.head.count, partial(hash_at, self._audit.path))
+        objection = self._own.objection(self._audit.head.count, partial(hash_at, self._audit.path))
         if objection:
             self._audit.append(DIFFERS, {"text": objection})
         return objection

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from daemon.audit import Finding, read_chain, verify
+from daemon.chain_anchor import differs
 from daemon.trail_anchors import DIFFERS, outside
 from records import bids
 from records.append import seal_of
@@ -58,19 +59,14 @@ def verify_dataset(path: Path, state: Path | None = None) -> list[Finding]:
 
 def _verify_trail(path: Path, state: Path | None) -> list[Finding]:
     """The audit trail against what is kept of it outside, and what it says itself of one before it."""
-    digests: list[str] = []
-    findings = []
-
-    def lines() -> int:
-        """Read after the anchor: the trail of a service that runs grows meanwhile."""
-        digests.extend(str(line["hash"]) for line in read_chain(path))
-        return len(digests)
-
+    kept = outside(path, state).read()
+    digests, findings = [], []
     for number, line in enumerate(read_chain(path), start=1):
+        digests.append(str(line["hash"]))
         if line["event"] == DIFFERS:
             text = f"the trail before this line is not the one that was written last ({line['data'].get('text')})"
             findings.append(Finding("notice", str(path), number, text))
-    if objection := outside(path, state).objection(lines, digests.__getitem__):
+    if objection := differs(kept, len(digests), digests.__getitem__):
         findings.append(Finding("error", str(path), None, objection))
     return findings
 
