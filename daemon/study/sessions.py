@@ -16,6 +16,7 @@ from control import envelope, session
 from control.session import Inputs
 from daemon.loop import Conditions, Line, Outcome, Tick
 from daemon.study.cells import ARMS, MONTAGE, TARGET, WALL_S, lasting
+from daemon.study.compiled import running
 from daemon.study.judged import BOOT_TO_LSL_S, JudgedOutput
 from daemon.study.metrics import Collector, Job, Result, largest_step, limit_cycle
 from dsp.pipeline import Pipeline
@@ -65,6 +66,7 @@ def run_job(job: Job, profile: Profile, prescription: Prescription | None = None
         violations=violations,
         seconds=seconds,
         cpu_s=time.process_time() - begun,
+        compiled=running(),
     )
 
 
