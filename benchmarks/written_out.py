@@ -65,7 +65,8 @@ class _Writer(ast.NodeTransformer):
                 if _name(one.annotation) == "object":  # mypyc 2.4 looks for a module's global of that name
                     one.annotation = ast.Name("Any")
             options = {k.arg for k in decorator.keywords} if isinstance(decorator, ast.Call) else set()
-            plain = ast.parse("dataclass(unsafe_hash=True)" if "frozen" in options else "dataclass", mode="eval").body
+            equal = "eq=False" if "eq" in options else "unsafe_hash=True" if "frozen" in options else ""
+            plain = ast.parse(f"dataclass({equal})", mode="eval").body
             node.decorator_list = [plain if d is decorator else d for d in node.decorator_list]
             after = ("self.__post_init__()",) if any(getattr(one, "name", "") == "__post_init__" for one in node.body) else ()
             node.body += _constructor(fields, after)
