@@ -8,7 +8,7 @@ looks fields up by name each time; both would stay as slow as before. Nothing el
   sources), equality and hash stay those that `dataclasses` makes;
 - a NamedTuple becomes a class with such an `__init__`;
 - `replace` is that copy with the changes set, and so is `control.state.changed`;
-- a module's constants, written in capitals, are `Final`.
+- a module's constants, written in capitals, are `Final` (tuples apart).
 """
 
 from __future__ import annotations
@@ -131,11 +131,11 @@ def _constants(statement: ast.stmt) -> list[ast.stmt]:
     pairs = [(target, value)]
     if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
         pairs = list(zip(target.elts, value.elts, strict=True))
-    if not all(isinstance(name, ast.Name) and name.id.isupper() and not _is_type(what) for name, what in pairs):
+    if not all(isinstance(name, ast.Name) and name.id.isupper() and not _unfit(what) for name, what in pairs):
         return [statement]
     return [ast.AnnAssign(name, ast.Name("Final"), what, 1) for name, what in pairs]
 
 
-def _is_type(value: ast.expr) -> bool:
-    """An alias of a type, which no constant is."""
-    return isinstance(value, ast.Subscript) or (isinstance(value, ast.Call) and _name(value) == "TypeVar")
+def _unfit(value: ast.expr) -> bool:
+    """An alias of a type, which no constant is; or a tuple, of which mypyc 2.4 says that it was not set when it holds numbers."""
+    return isinstance(value, ast.Subscript | ast.Tuple) or _name(value) == "TypeVar"

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib.machinery
+import importlib.util
 import json
 import subprocess
 import sys
 import sysconfig
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from eegloop.errors import SetupError
@@ -63,6 +65,7 @@ def fitting(folder: Path = FOLDER) -> tuple[Path | None, str]:
     return start, ""
 
 
+@cache
 def running() -> bool:
     """True if what a session runs through is compiled in this process, False if it is interpreted.
 
@@ -72,13 +75,11 @@ def running() -> bool:
         If it is so in part: such a copy is broken, and its numbers are nobody's.
     """
     endings = tuple(importlib.machinery.EXTENSION_SUFFIXES)
-    loaded = {name: str(sys.modules[name].__file__).endswith(endings) for name in MODULES if name in sys.modules}
-    if all(loaded.values()) and len(loaded) == len(MODULES):
-        return True
-    if any(loaded.values()):
-        left = ", ".join(name for name in MODULES if not loaded.get(name))
-        raise SetupError(f"study: the compiled copy is not whole ({left}); `make study-compiled` makes it anew")
-    return False
+    specs = {name: importlib.util.find_spec(name) for name in MODULES}
+    left = [name for name, spec in specs.items() if spec is None or not str(spec.origin).endswith(endings)]
+    if left and len(left) < len(MODULES):
+        raise SetupError(f"study: the compiled copy is not whole ({', '.join(left)}); `make study-compiled` makes it anew")
+    return not left
 
 
 def run(start: Path, arguments: Sequence[str]) -> int:
