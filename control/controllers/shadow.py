@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -58,6 +59,7 @@ def shadowed(prescription: Prescription) -> tuple[str, object]:
     return program.of, inner_of(program.of).start(inner)
 
 
+@cache  # it remembers nothing, and is asked for at every decision, which should read no folder
 def inner_of(kind: str) -> Controller:
     """The controller of this name.
 
