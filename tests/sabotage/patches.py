@@ -115,6 +115,7 @@ PATCHES = (
     Patch("H17", REFUSALS, "(c.halts == judge.halts, ", "(True, ", "JUDGE::test_a_stop_before_anything_was_armed_refuses_the_next_arm"),
     Patch("H18", SCREENING, "        if score(answer) >= MANIA_POSITIVE:\n", "        if False:\n", "SCREENING::test_scores_that_hold"),
     Patch("H19", "control/questions.py", "return Alert(finding, escalated(finding, raised_s, taken_s, now_s),", "return Alert(finding, 0,", "ANSWERS::test_an_alert_that_nobody_takes_goes_on_to_the_next_contact_and_says_so"),
+    Patch("H19", "control/questions.py", "    return None if told and value_of(now, finding.item) <= max(told) else len(told)\n", "    return None if told else 0\n", "ANSWERS::test_what_has_become_worse_in_the_rest_of_a_form_is_told_anew_and_escalates_by_itself"),
     Patch("H20", SCREENING, '        if value_of(answer, "lesion"):\n', "        if False:\n", "SCREENING::test_scores_that_hold"),
     Patch("H23", JUDGE, "        if report.fault:\n            self._trip", "        if False:\n            self._trip", "TRIPS::test_device_fault_trips"),
     Patch("H24", "dsp/pipeline.py", "elif gap > self._longest_bridge or self._restart or not first_is_clean:", "elif self._restart or not first_is_clean:", "PIPELINE::test_a_long_gap_or_a_new_segment_starts_the_filters_anew"),
