@@ -61,6 +61,8 @@ PATCHES = (
     Patch("S5.anchor", "interlock/anchor.py", 'return here and', 'return True or', "ANCHOR::test_a_ledger_restored_from_a_copy_is_refused"),
     Patch("S5.code", REFUSALS, "(number == given + 1, ", "(True, ", "CODE::test_a_code_for_another_session_or_another_dose"),
     Patch("S5.code", REFUSALS, "(dose_uc == given_uc, ", "(True, ", "CODE::test_a_code_for_another_session_or_another_dose"),
+    Patch("S7.windows", "control/exposure.py", "if not at_s + PULSE_GRACE_S < exposure.heard_s)", "if False)", "EXPOSURE::test_from_its_deadline_on_nothing_is_clean_until_a_pulse_is_over_for_sure"),
+    Patch("S7.windows", "control/exposure.py", "    return pulsed(exposure, at_s) if at_s - asked_s > ON_TIME_S else exposure\n", "    return exposure\n", "EXPOSURE::test_when_a_late_pulse_came_is_not_clean_either"),
     Patch("S11", "interlock/pulses.py", "        if not value <= limit:\n", "        if False:\n", "SIGNABLE::test_what_is_above_the_table_is_refused_whole"),
     Patch("S11.shot", REFUSALS, "        or another_shot(rules.pulses, device.shot, rules.worn)\n", "", SET_OTHERWISE),
     Patch("S11.shot", JUDGE, "if (other := another_shot(self.rules.pulses, device.shot)) is not None:", "if False and (other := another_shot(self.rules.pulses, device.shot)) is not None:", SET_OTHERWISE),
