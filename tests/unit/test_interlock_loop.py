@@ -426,6 +426,22 @@ def test_an_orphan_is_ended_and_one_that_does_not_go_is_left(tmp_path: Path) -> 
                 orphan.kill()
 
 
+def test_who_holds_a_lock_is_told_once_and_who_does_not_get_it_keeps_nothing_open(tmp_path: Path) -> None:
+    code = (
+        "import fcntl, os, signal, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX);"
+        "signal.signal(signal.SIGTERM, lambda *_: print('told', flush=True));"
+        "f.write(str(os.getpid())); f.flush(); print('held', flush=True); sys.stdin.read()"
+    )
+    path = tmp_path / "x.lock"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", code, str(path)], **pipes) as holder:  # type: ignore[call-overload]
+        assert holder.stdout.readline() == "held\n"
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        assert only_one(path, 0.3) == -1
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
+        assert holder.communicate()[0] == "told\n"
+
+
 @pytest.mark.parametrize("lives", [True, False])
 def test_a_number_left_in_a_lock_is_nobodys(tmp_path: Path, lives: bool) -> None:
     """Who holds the lock has not written its number yet: the one that stands there may be another process, or none."""
