@@ -208,9 +208,10 @@ def asked(kept: Kept, moment: Moment, prescription: Prescription, next_text: str
     if phase in (*LIVE, Phase.FALLBACK, Phase.STOPPED) and _cut_short(kept.answers, now_s):
         due.append(DURING.id)
     may = [f.form for f in findings if f.level == Level.BLOCK and f.item and phase in (*BEFORE, Phase.FALLBACK)]
-    if phase in (*LIVE, Phase.FALLBACK):
-        may.append(DURING.id)
-    elif moment.goes_on:
+    flowed = moment.goes_on or (bool(ends_s) and 0.0 <= now_s - ends_s[-1] <= DURING.valid_s)
+    if phase in (*LIVE, Phase.FALLBACK) or (flowed and phase in (Phase.STOPPED, Phase.POST, Phase.OFF)):
+        may.append(DURING.id)  # whoever pressed STOP because of a seizure says so after it
+    if moment.goes_on and phase not in (*LIVE, Phase.FALLBACK):
         may.append(AFTER.id)
     if moment.on_s is not None and phase in LIVE:
         question = prompt(moment.on_s, _answered_on_s(kept.answers, moment.on_s, now_s))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from control.forms import FORMS, HOUR_S, Answer
+from control.forms import DAY_S, FORMS, HOUR_S, Answer
 from control.prescription import TrustedKey, demo_prescription, lock_key, new_key, public_key
 from control.prompts import ANSWER_WITHIN_S, FIRST_PROMPT_S
 from control.pulse_plan import PulseNews, Pulses, heard, objection, sent, used_up
@@ -79,6 +79,21 @@ def test_pain_is_asked_for_in_the_middle_and_silence_pauses() -> None:
         "an earlier session's answer is none"
     )
     assert asked(kept(), Moment(NOW_S, "on", None), SIGNED).open == ("during",), "how it feels can be said at any time"
+
+
+def test_what_happened_can_be_said_after_a_stop_and_then_holds() -> None:
+    """Whoever presses STOP because of a seizure reports it afterwards; the questions after a session do not ask about one."""
+    ended = Kept(kept().answers, sessions=(session(0.1),))
+    for phase in ("stopped", "post", "off"):
+        for given, goes_on in ((kept(), True), (ended, False)):
+            assert "during" in asked(given, Moment(NOW_S, phase, goes_on=goes_on), SIGNED).open, (phase, goes_on)
+        assert "during" not in asked(kept(), Moment(NOW_S, phase), SIGNED).open, "no output has flowed"
+        much_later = Moment(ended.sessions[0].ended_s + FORMS["during"].valid_s + 1.0, phase)
+        assert "during" not in asked(ended, much_later, SIGNED).open
+    seizure = kept(filled("during", 1.0, seizure=1))
+    for later_s in (0.0, 2 * DAY_S):
+        found = asked(seizure, Moment(NOW_S + later_s, "stopped", goes_on=True), SIGNED).findings
+        assert any(f.item == "seizure" and f.level >= Level.HOLD for f in found)
 
 
 def test_the_rest_of_a_form_that_was_cut_short_stays_due() -> None:
