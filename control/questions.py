@@ -10,9 +10,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from control.forms import AFTER, DAY_S, DURING, FORMS, Answer, complete
+from control.forms import AFTER, DAY_S, DURING, FORMS, PHQ9, Answer, complete
 from control.prompts import escalated, lockout_left_s, missed_since_s, prompt
-from control.screening import LOCKOUT, REPORTS_MISSING, Finding, Level, Release, assess
+from control.screening import LOCKOUT, REPORTS_MISSING, Finding, Level, Release, assess, phq9_lows
 from control.transitions import BEFORE, LIVE
 from eegloop.stim import Phase, Prescription
 
@@ -99,7 +99,7 @@ class Asked:
 
 
 def standing(kept: Kept) -> Kept:
-    """The same without answers that can no longer matter: all but each form's newest two, the first PHQ-9, and what still holds.
+    """The same without answers that can no longer matter: all but each form's newest two, the first PHQ-9 and its lows, and what holds.
 
     What is kept grows with the years; what is looked at each second must not.
     """
@@ -109,6 +109,7 @@ def standing(kept: Kept) -> Kept:
     needed = {
         id(answer) for given in by_form.values() for answer in (*given[-2:], *(given[:1] if given[0].form == "phq9" else ()))
     }
+    needed |= {id(a) for a in phq9_lows(by_form.get(PHQ9.id, ()), kept.releases)}
     ended_s = max((session.ended_s for session in kept.sessions), default=-math.inf)
     needed |= {id(a) for a in [a for a in by_form.get("pads", ()) if a.t_s <= ended_s][-1:]}  # the box before the last session
     holding = {

@@ -127,7 +127,9 @@ class Book:
         week = rules.week_sessions if lost else sum(ago_s < 7 * DAY_S for ago_s in begun)
         since_ms = int(min((now_s - session.last_s for session in counted), default=LONG_AGO_S) * 1000)
         known = name in self.sessions
-        mine = self.sessions.get(name, Session(rules.course, now_s))  # an arm goes on with one that is this prescription's, and not over
+        mine = self.sessions.get(
+            name, Session(rules.course, now_s)
+        )  # an arm goes on with one that is this prescription's, and not over
         return first(
             (not self.fault,
              "ledger", self.fault, "whole", "interlock",

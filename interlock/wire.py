@@ -36,7 +36,9 @@ def read_command(packet: bytes) -> StimCommand:
         Naming the field that is wrong.
     """
     try:
-        body = json.loads(packet.decode("utf-8"), object_pairs_hook=lambda pairs: dict(pairs) if len(dict(pairs)) == len(pairs) else None)
+        body = json.loads(
+            packet.decode("utf-8"), object_pairs_hook=lambda pairs: dict(pairs) if len(dict(pairs)) == len(pairs) else None
+        )
     except (ValueError, RecursionError):  # not UTF-8, not JSON, or a number of more digits than Python reads
         body = None
     if not isinstance(body, dict):
