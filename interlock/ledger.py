@@ -129,7 +129,7 @@ class Book:
         known = name in self.sessions
         mine = self.sessions.get(
             name, Session(rules.course, now_s)
-        )  # an arm goes on with one that is this prescription's, and not over
+        )  # one goes on under its own prescription, and until it is over
         return first(
             (not self.fault,
              "ledger", self.fault, "whole", "interlock",
