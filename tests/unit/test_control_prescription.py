@@ -107,6 +107,10 @@ def test_dates_may_carry_a_time_and_a_zone() -> None:
     ("find", "put", "says"),
     [
         ("step_ua: 100", "step_ua: 500", "settings.step_ua: 500"),
+        ("amplitude_ua: 2000", "amplitude_ua: 02000", "amplitude_ua: '02000' must be a whole number in plain digits"),
+        ("session_ms: 1800000", "session_ms: 30:00", "session_ms: '30:00' must be a whole number in plain digits"),
+        ("ramp_ua_per_s: 66", "ramp_ua_per_s: 0x42", "ramp_ua_per_s: '0x42' must be a whole number in plain digits"),
+        ("amplitude_ua: 2000", "amplitude_ua: 2_000", "amplitude_ua: '2_000' must be a whole number in plain digits"),
         ("dwell_n: 3", "dwell_n: many", "settings.dwell_n: 'many'"),
         ("dwell_n: 3", "dwel_n: 3", "settings.dwel_n: unknown"),
         ("dwell_n: 3", "dwell_n: 2.5", "settings.dwell_n: '2.5' must be a whole number"),
