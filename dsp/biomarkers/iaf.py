@@ -152,7 +152,7 @@ def alpha_peaks(frequency_hz: F64, density: F64, settings: Settings) -> list[Alp
 
 def _within(frequency_hz: F64, low_hz: float, high_hz: float) -> slice:
     """The bins of rising frequencies that lie in [low, high] Hz."""
-    return slice(*np.searchsorted(frequency_hz, (low_hz, np.nextafter(high_hz, np.inf))).tolist())
+    return slice(bisect_left(frequency_hz, low_hz), bisect_right(frequency_hz, high_hz))
 
 
 def _peak(
@@ -307,7 +307,8 @@ class IndividualAlphaFrequency:
                 codes[1 + j] = Code.NO_PEAK
         codes[0] = Code.NO_PEAK
         if len(shown) >= self._least(len(values) - 1):
-            values[0] = float(np.average([peak.peak_hz for _, peak in shown], weights=[peak.sharpness for _, peak in shown]))
+            sharpness = math.fsum(peak.sharpness for _, peak in shown)
+            values[0] = math.fsum(peak.peak_hz * peak.sharpness for _, peak in shown) / sharpness
             codes[0] = max(int(codes[1 + j]) for j, _ in shown)
 
     def _centers(self, found: dict[int, AlphaPeak | None], frequency: F64, density: F64, values: F64, codes: U8) -> None:
@@ -317,17 +318,20 @@ class IndividualAlphaFrequency:
             codes[[1 + j for j in found]] = Code.NO_PEAK
             return
         low, high = (sum(bound[side] for bound in bounds) / len(bounds) for side in (1, 2))
-        for j, center in zip(found, centers_of_gravity(frequency, density[list(found)], low, high), strict=True):
+        centers = centers_of_gravity(frequency, density[list(found)], low, high)
+        for j, center in zip(found, centers, strict=True):
             values[1 + j] = center
             if math.isnan(center):
                 codes[1 + j] = Code.NO_POWER
-        values[0] = float(np.nanmean(values[1:]))
+        known = [center for center in centers if not math.isnan(center)]
+        values[0] = math.fsum(known) / len(known)
         codes[0] = max(int(codes[1 + j]) for j, _, _ in bounds)
 
     def _maxima(self, usable: NDArray[np.intp], frequency: F64, density: F64, values: F64, codes: U8, peaks: F64) -> None:
         shown = density[usable]
-        level = shown[:, _within(frequency, *_RANGE_HZ)].mean(1, keepdims=True)
-        alike = np.divide(shown, level, out=np.zeros_like(shown), where=level > 0).mean(0)
+        level = np.add.reduce(shown[:, _within(frequency, *_RANGE_HZ)], axis=1)
+        level[level <= 0] = np.inf  # a channel without power has no say
+        alike = (1.0 / level) @ shown
         maxima = interpolated_maxima(frequency, np.vstack([alike, shown]), self._settings.search_hz)
         for slot, maximum in zip((0, *(1 + usable).tolist()), maxima, strict=True):
             values[slot] = maximum
