@@ -10,9 +10,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from control.forms import AFTER, DAY_S, DURING, FORMS, Answer, complete, value_of
+from control.forms import AFTER, DAY_S, DURING, FORMS, PHQ9, Answer, complete, value_of
 from control.prompts import escalated, lockout_left_s, missed_since_s, prompt
-from control.screening import LOCKOUT, REPORTS_MISSING, Finding, Level, Release, assess
+from control.screening import LOCKOUT, REPORTS_MISSING, Finding, Level, Release, assess, phq9_lows
 from control.transitions import BEFORE, LIVE
 from eegloop.stim import Phase, Prescription
 
@@ -103,7 +103,7 @@ class Asked:
 
 
 def standing(kept: Kept) -> Kept:
-    """The same without answers that can no longer matter: all but each form's newest two, the first PHQ-9, and what still holds.
+    """The same without answers that can no longer matter: all but each form's newest two, the first PHQ-9 and its lows, and what holds.
 
     What is kept grows with the years; what is looked at each second must not.
     """
@@ -113,6 +113,7 @@ def standing(kept: Kept) -> Kept:
     needed = {
         id(answer) for given in by_form.values() for answer in (*given[-2:], *(given[:1] if given[0].form == "phq9" else ()))
     }
+    needed |= {id(a) for a in phq9_lows(by_form.get(PHQ9.id, ()), kept.releases)}
     ended_s = max((session.ended_s for session in kept.sessions), default=-math.inf)
     needed |= {id(a) for a in [a for a in by_form.get("pads", ()) if a.t_s <= ended_s][-1:]}  # the box before the last session
     holding = {
@@ -212,9 +213,10 @@ def asked(kept: Kept, moment: Moment, prescription: Prescription, next_text: str
     if phase in (*LIVE, Phase.FALLBACK, Phase.STOPPED) and _cut_short(kept.answers, now_s):
         due.append(DURING.id)
     may = [f.form for f in findings if f.level == Level.BLOCK and f.item and phase in (*BEFORE, Phase.FALLBACK)]
-    if phase in (*LIVE, Phase.FALLBACK):
-        may.append(DURING.id)
-    elif moment.goes_on:
+    flowed = moment.goes_on or (bool(ends_s) and 0.0 <= now_s - ends_s[-1] <= DURING.valid_s)
+    if phase in (*LIVE, Phase.FALLBACK) or (flowed and phase in (Phase.STOPPED, Phase.POST, Phase.OFF)):
+        may.append(DURING.id)  # whoever pressed STOP because of a seizure says so after it
+    if moment.goes_on and phase not in (*LIVE, Phase.FALLBACK):
         may.append(AFTER.id)
     if moment.on_s is not None and phase in LIVE:
         question = prompt(moment.on_s, _answered_on_s(kept.answers, moment.on_s, now_s))

@@ -139,7 +139,7 @@ class Asking:
             if flows and placement is not None and placement.newest is not None and self._book.pattern is None:
                 self._book.keep_pattern(placement.channels, placement.newest)
                 placement.reference = self._book.pattern
-        if session.phase == Phase.POST:
+        if session.phase == Phase.POST or session.latched_by == "fallbacks":
             self._book.close_session()
 
     def broken(self) -> None:

@@ -64,3 +64,19 @@ def test_an_open_form_that_is_not_due_is_nobodys_to_answer_and_that_is_said(tmp_
     else:
         assert set(asked.due) == {form.id for form in FORMS.values() if form.before}
     assert book.close() and audit.close(1.0)
+
+
+@pytest.mark.parametrize(("latched_by", "over"), [("fallbacks", True), ("person", False)])
+def test_two_fallbacks_end_the_session_for_its_lockout_and_its_report_too(tmp_path: Path, latched_by: str, over: bool) -> None:
+    clock = MachineClock()
+    signed = replace(demo_prescription("p1", clock.wall_s()), lockout_ms=43_200_000)
+    book = AnswerBook(tmp_path / "p1", "p1", signed, tmp_path / "trusted.json", clock, True, ("digest", "0.1.0"))
+    audit = AuditTrail(tmp_path / "audit.jsonl", clock)
+    asking = Asking("one", book, (), False, audit, LiveServer(tmp_path / "live.sock"), clock)
+    on = replace(SessionState(), phase="on", latched_by="", armed=True, output_since_s=0.0)
+    asking.follow(on)
+    stopped = replace(on, phase="stopped", latched_by=latched_by, armed=False, output_since_s=None)
+    asking.follow(stopped)
+    asked = asking.look(stopped, (), clock.lsl_s())
+    assert (asked.next_s > clock.wall_s() + 43_000) is over and ("after" in asked.due) is over
+    assert book.close() and audit.close(1.0)
