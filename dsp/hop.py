@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsp.codes import EYES_HZ
-from dsp.electrodes import canonical
+from dsp.electrodes import bare, canonical
 from dsp.quality import GRADES, REASONS
 from dsp.spectrum import C128, SpectrumEngine, SpectrumNeed, transform
 from dsp.window import Grid, SampleRing
@@ -147,12 +147,24 @@ def measured(info: StreamInfo) -> tuple[int, ...]:
 
 
 def electrode(info: StreamInfo, label: str) -> int | None:
-    """Index of an EEG channel by its label, in any case, or by the 10-20 name's other form (T5 is P7); None if there is none."""
+    """Index of an EEG channel by its label, in any case, with or without what a file adds to it ("EEG F3-REF"), or by the
+    10-20 name's other form (T5 is P7); None if there is none."""
     eeg = [(i, name) for i, (name, kind) in enumerate(zip(info.channels, info.kinds, strict=True)) if kind == "eeg"]
     wanted, place = label.strip().lower(), canonical(label)
     exact_ones = [i for i, name in eeg if name.strip().lower() == wanted]
+    alike = [i for i, name in eeg if bare(name) == bare(label)]
     same_place = [i for i, name in eeg if place is not None and canonical(name) == place]
-    return next(iter(exact_ones or same_place), None)
+    return next(iter(exact_ones or alike or same_place), None)
+
+
+def placed(info: StreamInfo) -> list[tuple[int, str]]:
+    """(index, 10-10 name) of every EEG channel whose place is known, in the stream's order; the first one only where two share a place."""
+    found: dict[str, int] = {}
+    for i, (label, kind) in enumerate(zip(info.channels, info.kinds, strict=True)):
+        place = canonical(label) if kind == "eeg" else None
+        if place is not None:
+            found.setdefault(place, i)
+    return sorted((i, place) for place, i in found.items())
 
 
 def reasons_of(codes: U8) -> tuple[str, ...]:
