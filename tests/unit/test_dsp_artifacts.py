@@ -89,6 +89,23 @@ def test_blinks_of_either_polarity_at_any_rate(rate: float, sign: int) -> None:
     assert last.grades[last.find("band_power.delta", "O1")] == Grade.GOOD
 
 
+@pytest.mark.parametrize(("height", "lasts"), [(120.0, 0.4), (250.0, 0.5), (400.0, 0.6)])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_flanks_of_wide_blinks_are_no_blinks_of_the_other_polarity(height: float, lasts: float, sign: int) -> None:
+    """Steep up and slow down, as blinks are: what the look for them makes of that has a flank on each side, the first one comes first."""
+    x = head(24)
+    peaks = []
+    for at in (6.0, 9.1, 12.6, 15.2, 18.4, 21.3):
+        t = np.clip((np.arange(len(x)) / RATE - at) / lasts, 0, 1)
+        blink = t**1.2 * (1 - t) ** 2.4
+        peaks.append(int(np.argmax(blink)) / RATE)
+        x += sign * height * (blink / blink.max())[:, np.newaxis] * np.array([1.0, 0.95, 0.4, 0.4, 0.1, 0.1, 0.0, 0.0])
+    pipeline, _ = run(x)
+    blinks = [event for event in pipeline.artifact_events if event.kind == "blink"]
+    assert [event.sample / RATE for event in blinks] == pytest.approx(peaks, abs=0.06)
+    assert pipeline.blink_polarity == sign
+
+
 def test_a_pop_of_one_frontal_electrode_is_no_blink() -> None:
     x = head()
     n = len(x)
