@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from dsp.codes import EYES_HZ
+from dsp.codes import EYES_HZ, MUSCLE_HZ
 from dsp.electrodes import bare, canonical
 from dsp.quality import GRADES, REASONS
 from dsp.spectrum import C128, SpectrumEngine, SpectrumNeed, transform
@@ -51,7 +52,7 @@ class Hop:
         self._quality = quality
         self._densities: dict[tuple[int, str, str, int], F64] = {}
         self._transforms: dict[tuple[int, str, str, int], C128] = {}
-        self._codes: dict[tuple[int, bool], U8] = {}
+        self._codes: dict[tuple[int, bool, bool], U8] = {}
         self._fed_from = 0
         self.all_good = quality.all_good
         self.row_values: F64 = np.empty(0)
@@ -96,15 +97,16 @@ class Hop:
         assert self.samples is not None
         return self.samples.window(n_samples)
 
-    def codes(self, n_samples: int, lowest_hz: float = 0.0) -> U8:
+    def codes(self, n_samples: int, lowest_hz: float = 0.0, highest_hz: float = math.inf) -> U8:
         """`dsp.quality.Code` of each channel for the window that ends here; `all_good` itself when nothing is wrong.
 
-        `lowest_hz` is the lowest frequency a value is made of: from `EYES_HZ` up, small blinks and gaze steps do no harm.
+        `lowest_hz` and `highest_hz` are the lowest and the highest frequency a value is made of: from `EYES_HZ` up, small blinks and
+        gaze steps do no harm, and up to `MUSCLE_HZ`, weak muscle.
         """
-        key = (n_samples, lowest_hz >= EYES_HZ)
+        key = (n_samples, lowest_hz >= EYES_HZ, highest_hz <= MUSCLE_HZ)
         codes = self._codes.get(key)
         if codes is None:
-            codes = self._codes[key] = self._quality.codes(n_samples, self._block, self.end_sample, lowest_hz)
+            codes = self._codes[key] = self._quality.codes(n_samples, self._block, self.end_sample, lowest_hz, highest_hz)
         return codes
 
 

@@ -252,7 +252,7 @@ class IndividualAlphaFrequency:
         self._settings = settings
         self._picked = _channels(info, settings)
         n_fft = 1 << (round(settings.segment_s * info.sample_rate_hz) - 1).bit_length()
-        # a small blink raises what lies beside alpha, not where alpha is
+        # a small blink or weak muscle raises what lies beside alpha, not where alpha is
         self._mean = MeanDensity(
             info,
             line,
@@ -264,6 +264,7 @@ class IndividualAlphaFrequency:
             self._picked,
             settings.least_s,
             EYES_HZ,
+            settings.search_hz[1],
         )
         self.needs = (self._mean.need,) if self._picked else ()
         window_s = self._mean.window_s

@@ -59,7 +59,7 @@ class PairMeasure:
             raise ConfigError(
                 f"biomarkers: {name}: a band up to {highest:g} Hz needs at least {2 * highest:g} samples per second, not {rate:g}"
             )
-        self._low_hz = [low for low, _ in settings.bands.values()]
+        self._bands_hz = tuple(settings.bands.values())
         labels = _pairs(name, info, settings)
         self._a = np.array([electrode(info, a) for a, _ in labels], dtype=np.intp)
         self._b = np.array([electrode(info, b) for _, b in labels], dtype=np.intp)
@@ -94,7 +94,7 @@ class PairMeasure:
 
     def _take(self, hop: Hop) -> None:
         self._epochs = [epoch for epoch in self._epochs if hop.number - epoch[0] < self._most * self._step]
-        codes = np.array([hop.codes(self._need.n_samples, low) for low in self._low_hz])
+        codes = np.array([hop.codes(self._need.n_samples, *band_hz) for band_hz in self._bands_hz])
         pair_codes = np.maximum(codes[:, self._a], codes[:, self._b])
         bins = hop.transform(self._need)[:, self._bins]
         a, b = bins[self._a], bins[self._b]

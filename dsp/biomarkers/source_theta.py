@@ -88,7 +88,7 @@ class SourceTheta:
 
     def _take(self, hop: Hop) -> None:
         self._kept = [kept for kept in self._kept if hop.number - kept[0] < self._most * self._step]
-        code = int(hop.codes(self._need.n_samples)[self._sites].max())
+        code = int(hop.codes(self._need.n_samples, highest_hz=self._need.f_max_hz)[self._sites].max())
         bins = hop.transform(self._need)[np.ix_(self._sites, self._bins)]
         self._kept.append((hop.number, (bins @ bins.conj().T).real, code))
 

@@ -128,7 +128,7 @@ class ThetaCordance:
 
     def _take(self, hop: Hop) -> None:
         self._kept = [kept for kept in self._kept if hop.number - kept[0] < self._most * self._step]
-        codes = hop.codes(self._need.n_samples)[self._sites]
+        codes = hop.codes(self._need.n_samples, highest_hz=self._need.f_max_hz)[self._sites]
         good: Bool = np.equal(codes, Code.GOOD)
         bins = hop.transform(self._need)[self._sites, : self._weights.shape[1]]
         bipolar = np.abs(bins[self._a] - bins[self._b]) ** 2 @ self._weights.T

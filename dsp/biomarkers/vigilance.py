@@ -102,7 +102,7 @@ class Vigilance:
     def _second(self, hop: Hop) -> None:
         number = hop.number // self._step
         self._skip_to(number)
-        codes = hop.codes(self._need.n_samples)
+        codes = hop.codes(self._need.n_samples, highest_hz=_ALPHA_HZ[1])
         good: Bool = np.equal(codes, Code.GOOD)
         held, at = self._held, number % self._window
         used = [region[good[region]] for region in self._regions]

@@ -230,6 +230,27 @@ def test_muscle_is_named_by_where_it_is_strongest(where: tuple[str, str], reason
     assert last.grades[last.find("band_power.gamma", "C3")] == Grade.GOOD
 
 
+def test_a_short_clench_costs_fast_values_their_grade_and_alpha_none() -> None:
+    """Half a second of weak muscle in a window of two: beta and gamma are many times too large, alpha is what it was."""
+    x = head(24)
+    calm = x.copy()
+    rng = np.random.default_rng(4)
+    for at in (12.0, 17.0):
+        span = slice(int(at * RATE), int((at + 0.5) * RATE))
+        burst = rng.standard_normal((x[span].shape[0], len(MONTAGE)))
+        x[span] += 25 * np.diff(burst, axis=0, prepend=0) / np.sqrt(2)
+    _, quiet = run(calm)
+    _, rows = run(x)
+    column = rows[0].find("band_power.gamma", "C3")
+    for row, other in zip(rows, quiet, strict=True):
+        if row.end_sample > 10 * RATE and row.grades[column] == Grade.GOOD:
+            assert row.values[column] < 1.5 * other.values[column]
+    in_it = next(row for row in rows if row.end_sample >= 13.5 * RATE)
+    assert in_it.reasons[column] in ("jaw_muscle", "neck_muscle")
+    assert in_it.grades[in_it.find("band_power.alpha", "C3")] == Grade.GOOD
+    assert rows[-1].grades[column] == Grade.GOOD
+
+
 def test_a_step_is_a_level_that_stays() -> None:
     x = head()
     x[round(10 * RATE) :, 4] += 400
