@@ -53,6 +53,8 @@ class Hop:
         self._densities: dict[tuple[int, str, str, int], F64] = {}
         self._transforms: dict[tuple[int, str, str, int], C128] = {}
         self._codes: dict[tuple[int, bool, bool], U8] = {}
+        self._weights: dict[tuple[int, str, str, int], F64] = {}
+        self._powers: dict[tuple[int, str, str, int], F64] = {}
         self._fed_from = 0
         self.all_good = quality.all_good
         self.row_values: F64 = np.empty(0)
@@ -64,6 +66,7 @@ class Hop:
         self.number, self._block, self.end_sample, self._fed_from = number, block, end_sample, fed_from
         self._densities.clear()
         self._transforms.clear()
+        self._powers.clear()
         self._codes.clear()
 
     def frequencies(self, need: SpectrumNeed) -> F64:
@@ -84,6 +87,21 @@ class Hop:
             density = self._engines[need.key].density(self._block, self.end_sample, window)
             self._densities[need.key] = density
         return density
+
+    def weigh(self, need: SpectrumNeed, weights: F64) -> slice:
+        """Have (n, n_bins) weights applied to the need's density at every hop, once for all who ask; their rows in `powers`."""
+        before = self._weights.get(need.key)
+        self._weights[need.key] = weights if before is None else np.vstack((before, weights))
+        self._powers.pop(need.key, None)
+        first = 0 if before is None else len(before)
+        return slice(first, first + len(weights))
+
+    def powers(self, need: SpectrumNeed) -> F64:
+        """(n_weights, n_channels): everybody's `weigh` times the need's density of the window that ends here."""
+        powers = self._powers.get(need.key)
+        if powers is None:
+            powers = self._powers[need.key] = self._weights[need.key] @ self.density(need).T
+        return powers
 
     def transform(self, need: SpectrumNeed) -> C128:
         """(n_channels, n_bins) complex bins of the window that ends here, |.|² = `density`; for `complex_bins` needs."""

@@ -59,7 +59,8 @@ class Bands:
         n = Grid.of(rate, line.hop_s).window_samples(window_s)
         self.window_s = window_s
         self.need = SpectrumNeed(n, highest, line.taper, line.detrend)
-        self._bands, self._integration, self._rate = bands, line.integration, rate
+        self._bands, self._integration = bands, line.integration
+        self._rows: slice | None = None
         frequency = bin_frequencies(self.need, rate)
         for name, (low, high) in bands.items():
             if not band_weights(frequency, low, high, line.integration).any():
@@ -67,9 +68,13 @@ class Bands:
                     f"biomarkers: band {name} ({low:g}-{high:g} Hz) holds no bin of a {window_s:g} s window; widen either"
                 )
 
-    def weights(self, frequency_hz: F64) -> F64:
-        """(n_bands, n_bins), for a density with these bins."""
-        return np.array([band_weights(frequency_hz, low, high, self._integration) for low, high in self._bands.values()])
+    def powers(self, hop: Hop) -> F64:
+        """(n_bands, n_channels) µV² of the window that ends at this hop."""
+        if self._rows is None:
+            frequency = hop.frequencies(self.need)
+            weights = [band_weights(frequency, low, high, self._integration) for low, high in self._bands.values()]
+            self._rows = hop.weigh(self.need, np.array(weights))
+        return hop.powers(self.need)[self._rows]
 
 
 class BandPower:
@@ -88,17 +93,14 @@ class BandPower:
             for band in settings.bands
             for i in channels
         )
-        self._weights: F64 | None = None
         self._no_reasons = ("",) * len(self.columns)
         self._graded = Graded()
         self._known = b""
         self._codes: U8 = np.empty(0, dtype=np.uint8)
 
     def compute(self, hop: Hop, values: F64, grades: U8) -> tuple[str, ...]:
-        if self._weights is None:
-            self._weights = self._bands.weights(hop.frequencies(self._bands.need))
         need = self._bands.need
-        np.matmul(self._weights, hop.density(need)[self._pick].T, out=values.reshape(self._n_bands, -1))
+        values.reshape(self._n_bands, -1)[:] = self._bands.powers(hop)[:, self._pick]
         if hop.codes(need.n_samples) is hop.all_good:
             return self._no_reasons
         by_band = [hop.codes(need.n_samples, *band_hz) for band_hz in self._bands_hz]

@@ -153,7 +153,7 @@ def alpha_peaks(frequency_hz: F64, density: F64, settings: Settings) -> list[Alp
 
 def _within(frequency_hz: F64, low_hz: float, high_hz: float) -> slice:
     """The bins of rising frequencies that lie in [low, high] Hz."""
-    return slice(*np.searchsorted(frequency_hz, (low_hz, np.nextafter(high_hz, np.inf))).tolist())
+    return slice(bisect_left(frequency_hz, low_hz), bisect_right(frequency_hz, high_hz))
 
 
 def _peak(
@@ -310,7 +310,8 @@ class IndividualAlphaFrequency:
         shown = [(j, p) for j in of_head.tolist() if (p := found[j]) is not None and p.sharpness > 0]
         codes[0] = Code.NO_PEAK
         if len(shown) >= self._least(len(values) - 1):
-            values[0] = float(np.average([peak.peak_hz for _, peak in shown], weights=[peak.sharpness for _, peak in shown]))
+            sharpness = math.fsum(peak.sharpness for _, peak in shown)
+            values[0] = math.fsum(peak.peak_hz * peak.sharpness for _, peak in shown) / sharpness
             codes[0] = max(int(codes[1 + j]) for j, _ in shown)
 
     def _centers(
@@ -333,7 +334,7 @@ class IndividualAlphaFrequency:
             if math.isnan(center):
                 codes[1 + j] = Code.NO_POWER
         there = of_head[np.isfinite(values[1 + of_head])]
-        values[0] = float(values[1 + there].mean())
+        values[0] = math.fsum(values[1 + there].tolist()) / len(there)
         codes[0] = int(codes[1 + there].max())
 
     def _maxima(
@@ -346,9 +347,10 @@ class IndividualAlphaFrequency:
         codes: U8,
         peaks: F64,
     ) -> None:
-        level = density[of_head][:, _within(frequency, *_RANGE_HZ)].mean(1, keepdims=True)
         shown = density[of_head]
-        alike = np.divide(shown, level, out=np.zeros_like(shown), where=level > 0).mean(0)
+        level = np.add.reduce(shown[:, _within(frequency, *_RANGE_HZ)], axis=1)
+        level[level <= 0] = np.inf  # a channel without power has no say
+        alike = (1.0 / level) @ shown
         maxima = interpolated_maxima(frequency, np.vstack([alike, density[usable]]), self._settings.search_hz)
         for slot, maximum in zip((0, *(1 + usable).tolist()), maxima, strict=True):
             values[slot] = maximum
