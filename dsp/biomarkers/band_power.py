@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field, field_validator
 
-from dsp.codes import EYES_HZ
 from dsp.hop import Graded, Hop, measured
 from dsp.spectrum import SpectrumNeed, band_weights, bin_frequencies
 from dsp.window import Grid
@@ -86,8 +85,8 @@ class BandPower:
         self._pick = slice(None) if len(channels) == info.n_channels else np.array(channels, dtype=np.intp)
         self._bands = Bands(info, settings.bands, settings.window_s, line)
         self._n_bands = len(settings.bands)
-        # bands above what eyes do keep their grade through a small blink
-        self._above_eyes = [low >= EYES_HZ for low, _ in settings.bands.values()]
+        # bands above what eyes do keep their grade through a small blink, those below what muscles do through a weak tension
+        self._bands_hz = tuple(settings.bands.values())
         self.needs = (self._bands.need,)
         self.columns = tuple(
             BiomarkerColumn(f"band_power.{band}", info.channels[i], "uV2", self._bands.window_s)
@@ -102,14 +101,13 @@ class BandPower:
     def compute(self, hop: Hop, values: F64, grades: U8) -> tuple[str, ...]:
         need = self._bands.need
         values.reshape(self._n_bands, -1)[:] = self._bands.powers(hop)[:, self._pick]
-        slow = hop.codes(need.n_samples)
-        if slow is hop.all_good:
+        if hop.codes(need.n_samples) is hop.all_good:
             return self._no_reasons
-        fast = hop.codes(need.n_samples, EYES_HZ)
-        key = slow.tobytes() + fast.tobytes()
+        by_band = [hop.codes(need.n_samples, *band_hz) for band_hz in self._bands_hz]
+        key = b"".join(codes.tobytes() for codes in by_band)
         if key != self._known:
             self._known = key
-            self._codes = np.concatenate([(fast if above else slow)[self._pick] for above in self._above_eyes])
+            self._codes = np.concatenate([codes[self._pick] for codes in by_band])
         return self._graded.give(self._codes, values, grades)
 
 

@@ -43,7 +43,7 @@ def asymmetry(left_uv2: float, right_uv2: float) -> float:
 
 class FrontalAlphaAsymmetry:
     def __init__(self, info: StreamInfo, settings: Settings, line: LineSettings) -> None:
-        self._low_hz = settings.band_hz[0]
+        self._band_hz = settings.band_hz
         self._bands = Bands(info, {"band": settings.band_hz}, settings.window_s, line)
         name, pair = "faa", FRONTAL
         self._sites: tuple[int, int] | None = _find(info, FRONTAL)
@@ -64,7 +64,7 @@ class FrontalAlphaAsymmetry:
             values[0], grades[0] = np.nan, Grade.INVALID
             return (self._missing,)
         need = self._bands.need
-        codes = hop.codes(need.n_samples, self._low_hz)
+        codes = hop.codes(need.n_samples, *self._band_hz)
         left, right = self._sites
         code = 0 if codes is hop.all_good else max(int(codes[left]), int(codes[right]))
         value = math.nan

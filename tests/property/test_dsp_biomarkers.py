@@ -327,6 +327,27 @@ def test_older_names_of_electrodes_are_the_same_places() -> None:
         np.testing.assert_array_equal(value, other, err_msg=str(column))
 
 
+@pytest.mark.parametrize("dress", ["EEG {}-REF", "{}.."])
+def test_what_a_file_adds_to_names_changes_no_value(dress: str) -> None:
+    """Files call F3 "EEG F3-REF" or "F3..": it is F3 for every biomarker, and its blinks are blinks."""
+    labels = tuple(dress.format(label.upper()) for label in CAP)
+    dressed = whole(eeg(250.0, 75, len(CAP)), labels)[-1]
+    assert len(dressed.columns) == len(plain().columns)
+    for column, value, other in zip(plain().columns, plain().values, dressed.values, strict=True):
+        np.testing.assert_array_equal(value, other, err_msg=str(column))
+
+
+def test_two_channels_of_one_place_count_once() -> None:
+    """A montage that holds an electrode twice, against different ears, still gets what needs a whole cap."""
+    labels = (*(f"{label}-A1" for label in CAP), "F3-A2")
+    x = eeg(250.0, 75, len(CAP))
+    again = x[:, CAP.index("F3")] + 2.0 * np.random.default_rng(5).standard_normal(len(x))
+    twice, once = whole(np.column_stack([x, again]), labels)[-1], whole(x, labels[:-1])[-1]
+    for name in ("theta_cordance.prefrontal", "source_theta.racc"):
+        assert twice.grades[twice.find(name)] == Grade.GOOD
+        assert twice.values[twice.find(name)] == once.values[once.find(name)]
+
+
 @pytest.mark.long
 def test_nothing_grows_with_time_with_every_biomarker_on() -> None:
     """Traced memory once the longest window (120 s) is full, and two minutes later; what differs is the interpreter's own."""
