@@ -20,12 +20,13 @@ COVERED := control interlock eegloop.single eegloop.kept eegloop.real_time
 COVERING := tests/unit/test_control_* tests/unit/test_interlock_* tests/unit/test_daemon_answers* tests/unit/test_eegloop_kept.py tests/unit/test_sign_command.py \
   tests/unit/test_line_phase_locked.py tests/unit/test_wording.py tests/property/test_control_* tests/property/test_interlock_* tests/contract/test_controllers.py
 
-.PHONY: help run setup test lint clients fuzz bench bench-peers test-long faults sabotage mutation coverage lock clean system-parts
+.PHONY: help run setup study-compiled test lint clients fuzz bench bench-peers test-long faults sabotage mutation coverage lock clean system-parts
 
 help:
 	@echo "make run        start the service on a virtual person and open its page"
 	@echo "make test       set up what tests need and run them"
 	@echo "make setup      install into $(VENV) only"
+	@echo "make study-compiled  compile what a study's sessions run through, for eegloop study only (needs a C compiler)"
 	@echo "make lint       ruff, mypy --strict, import-linter"
 	@echo "make bench      speed and accuracy tables"
 	@echo "make bench-peers  the same work in public packages, each in an environment of its own"
@@ -106,6 +107,10 @@ test: $(VENV)/.dev system-parts $(CLIENTS)/.installed
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not long and not faults and not browser" --durations=15 || status=$$?; \
 	$(BIN)/python -m pytest tests/browser -n 2 --dist loadfile -m "not long and not faults" --durations=5 || status=$$?; \
 	exit $$status
+
+# For virtual time only: the service and the interlock never run compiled code of ours.
+study-compiled: $(VENV)/.dev
+	@$(BIN)/python -m benchmarks.compile_study
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff check .

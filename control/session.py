@@ -182,7 +182,7 @@ def heard_pulses(state: SessionState, news: tuple[PulseNews, ...]) -> SessionSta
 
 def _complete(state: SessionState, effects: Effects, tick: Tick) -> Effects:
     """Add what every tick says: whether the lease may be renewed, the sentence, the time left, the alarms."""
-    heartbeat = state.armed and state.phase in (*LIVE, FALLBACK)
+    heartbeat = state.armed and (state.phase in LIVE or state.phase == FALLBACK)
     left_s = _left_s(state, tick)
     obstacle = _obstacle(state, tick)
     return changed(

@@ -211,10 +211,20 @@ def study(
     minutes: Annotated[
         float | None, typer.Option(min=0.1, help="Stop after so many minutes; the same command goes on from there.")
     ] = None,
+    interpreted: Annotated[bool, typer.Option("--interpreted", help="Not in the copy that `make study-compiled` made.")] = False,
 ) -> None:
     """Controllers against virtual persons in virtual time: table and figures; exit code 1 if any limit was ever passed."""
+    from daemon.study import compiled
     from daemon.study_command import study as run_study
 
+    start, why_not = (None, "") if interpreted else compiled.fitting()
+    if start is not None:
+        arguments = [scenario, f"--out={out}", f"--first={first}", "--sample" if sample else "--no-sample", "--interpreted"]
+        named = (("seeds", seeds), ("processes", processes), ("minutes", minutes))
+        arguments += [f"--{name}={value}" for name, value in named if value is not None] + ["--quiet"] * quiet
+        raise typer.Exit(compiled.run(start, arguments))
+    if why_not:
+        typer.echo(why_not)
     words, code = run_study(scenario, out, seeds, first, processes, not quiet, sample, minutes)
     typer.echo(words)
     raise typer.Exit(code)

@@ -34,11 +34,12 @@ PACKET_S = 0.1
 _CURRENT_MA = np.linspace(-4.0, 4.0, 33)
 _CURRENT_FIRST_MA, _CURRENT_STEP_MA = -4.0, 0.25
 _LN_SCALE = np.linspace(-2.5, 1.5, 9)
+_LN_SCALES = [float(ln) for ln in _LN_SCALE]
 
 Complex = NDArray[np.complex128]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Profile:
     """What the sample-level brain of one patient shows in windows of `window_s`, every `hop_s`, unstimulated, eyes as set.
 
@@ -200,12 +201,45 @@ class Reading:
     effect_ma: float
 
 
+class Answers:
+    """What is expected of a person's alpha under the whole effect of a current: the same in every session, tabulated when first needed."""
+
+    def __init__(self, patient: Patient, profile: Profile) -> None:
+        self.settings = patient.settings(montage=profile.channels)
+        self.profile = profile
+        self.drive = drive_per_ma(self.settings)
+        self._tables: dict[tuple[int, float], list[list[float]]] = {}
+
+    def table(self, kind: int, ln_scale: float) -> list[list[float]]:
+        """[current][channel] mean ln alpha power under direct (kind 0) or alternating current (1), all alpha scaled by exp(ln_scale)."""
+        table = self._tables.get((kind, ln_scale))
+        if table is None:
+            factors = alpha_factor(self.settings, _CURRENT_MA[:, None] * self.drive[kind])
+            table = self._tables[kind, ln_scale] = self.profile.ln_alpha(math.exp(ln_scale) * factors).tolist()
+        return table
+
+    def asymmetry(self, left: int, right: int) -> tuple[list[float], list[float]]:
+        """(current mA, mean asymmetry under the whole effect of it), for a person awake: what is true behind the noise."""
+        return _CURRENT_MA.tolist(), [row[right] - row[left] for row in self.table(0, 0.0)]
+
+
 class BiomarkerPlant:
     """One session of one patient; `step` is one decision period of `profile.hop_s`."""
 
-    def __init__(self, patient: Patient, profile: Profile, *, seed: int, settle_s: float = SETTLE_S, rows: int = 3600) -> None:
-        """`settle_s`: how long after the last current or gap a window may begin; `rows`: the longest session in decisions."""
-        settings = patient.settings(montage=profile.channels)
+    def __init__(
+        self,
+        patient: Patient,
+        profile: Profile,
+        *,
+        seed: int,
+        settle_s: float = SETTLE_S,
+        rows: int = 3600,
+        answers: Answers | None = None,
+    ) -> None:
+        """`settle_s`: how long after the last current or gap a window may begin; `rows`: the longest session in decisions;
+        `answers`: this patient's, where an earlier session has made them."""
+        self._answers = answers or Answers(patient, profile)
+        settings = self._answers.settings
         self._settings = settings
         self._profile = profile
         draw = np.random.default_rng((seed, 40))
@@ -232,10 +266,7 @@ class BiomarkerPlant:
         self._settle_rows = math.ceil((settle_s + profile.window_s) / hop_s)
         lag = max(1, round(profile.window_s / 2 / hop_s))
         self._past: deque[tuple[float, float]] = deque([(0.0, 0.0)] * lag)
-        self._drive = drive_per_ma(settings)
-        self._ln_scales = _LN_SCALE if ln_scale.any() else np.zeros(1)
-        # [direct or alternating][scale][current][channel], each made when first needed
-        self._tables: list[list[list[list[float]]] | None] = [None, None]
+        self._steady = not ln_scale.any()
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -276,40 +307,25 @@ class BiomarkerPlant:
         values = [mean + residual if ok else math.nan for mean, residual, ok in seen]
         return Reading(t_s, tuple(values), tuple(good), self._direct_ma)
 
-    def _table(self, kind: int) -> list[list[list[float]]]:
-        made = self._tables[kind]
-        if made is None:
-            settings, drive = self._settings, self._drive[kind]
-            factors = alpha_factor(settings, _CURRENT_MA[:, None] * drive)
-            made = [self._profile.ln_alpha(math.exp(ln) * factors).tolist() for ln in self._ln_scales]
-            self._tables[kind] = made
-        return made
-
     def _expected(self, direct_ma: float, alternating_ma: float, row: int) -> list[float]:
         """Mean ln alpha power at each electrode under these effects, in the state the person is in at this row."""
         if direct_ma != 0.0 and alternating_ma != 0.0:
-            drive = direct_ma * self._drive[0] + alternating_ma * self._drive[1]
+            drive = direct_ma * self._answers.drive[0] + alternating_ma * self._answers.drive[1]
             j, share = self._scales[row]
-            ln_scale = _LN_SCALE[j] + share * (_LN_SCALE[j + 1] - _LN_SCALE[j])
+            ln_scale = _LN_SCALES[j] + share * (_LN_SCALES[j + 1] - _LN_SCALES[j])
             mean: list[float] = self._profile.ln_alpha(math.exp(ln_scale) * alpha_factor(self._settings, drive[None]))[0].tolist()
             return mean
-        table = self._table(0 if alternating_ma == 0.0 else 1)
+        kind = 0 if alternating_ma == 0.0 else 1
         ma = direct_ma if alternating_ma == 0.0 else alternating_ma
         place = min(max((ma - _CURRENT_FIRST_MA) / _CURRENT_STEP_MA, 0.0), len(_CURRENT_MA) - 1.0)
         i = min(int(place), len(_CURRENT_MA) - 2)
-        if len(table) == 1:
-            return _between(table[0][i], table[0][i + 1], place - i)
+        if self._steady:
+            table = self._answers.table(kind, 0.0)
+            return _between(table[i], table[i + 1], place - i)
         j, share = self._scales[row]
-        low, high = (_between(line[i], line[i + 1], place - i) for line in (table[j], table[j + 1]))
+        below, above = self._answers.table(kind, _LN_SCALES[j]), self._answers.table(kind, _LN_SCALES[j + 1])
+        low, high = _between(below[i], below[i + 1], place - i), _between(above[i], above[i + 1], place - i)
         return _between(low, high, share)
-
-
-def asymmetry_table(patient: Patient, profile: Profile, left: int, right: int) -> tuple[F64, F64]:
-    """(current mA, mean asymmetry under the whole effect of it), for a person awake: what is true behind the noise."""
-    settings = patient.settings(montage=profile.channels)
-    drive = drive_per_ma(settings)[0]
-    means = profile.ln_alpha(alpha_factor(settings, _CURRENT_MA[:, None] * drive))
-    return _CURRENT_MA, np.asarray(means[:, right] - means[:, left])
 
 
 def asymmetry(reading: Reading, left: int, right: int) -> float:

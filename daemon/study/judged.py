@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from daemon.study.oracle import Oracle
 from drivers.stimulators import simulated
 from eegloop.stim import DeviceReport, Prescription, StimCommand, StimState
-from interlock.effects import Effect, Entry, Order, Reply
+from interlock.effects import Effect, Entry, Event, Order, Reply
 from interlock.judge import Judge
 from interlock.ledger import Book
 from interlock.limits import device_amplitude_ma, rules
@@ -105,16 +106,14 @@ class JudgedOutput:
             or self._session_uc - account.charge_uc < output_ma * down_s * 1000.0
         )
 
-    def send(self, kind: str, **parts: object) -> None:
+    def send(self, kind: str, **parts: Any) -> None:
         """A command of the daemon, now."""
         self._sequence += 1
         self._tick += 1
         if kind == "arm":
             self._session, self._nonce = "study", ""
         now_ns = self._now_ns
-        command = StimCommand(
-            kind, self._sequence, self._session, self._nonce, now_ns + EXPIRES_NS, self._tick, now_ns, **parts  # type: ignore[arg-type]
-        )  # fmt: skip
+        command = StimCommand(kind, self._sequence, self._session, self._nonce, now_ns + EXPIRES_NS, self._tick, now_ns, **parts)
         self._handle(self.judge.command(command, f"nonce{self._sequence}" if kind == "arm" else "", now_ns))
 
     def _renew(self) -> None:
@@ -165,5 +164,5 @@ class JudgedOutput:
                     self._nonce = str(effect.body["nonce"])
                 elif effect.body.get("type") == "refused":
                     self.refusals.append(effect.body)
-            elif getattr(effect, "event", "") == "trip":
-                self.trips.append(str(effect.data["reason"]))  # type: ignore[union-attr]
+            elif isinstance(effect, Event) and effect.event == "trip":
+                self.trips.append(str(effect.data["reason"]))

@@ -55,6 +55,8 @@ class Result:
         What the oracle found.
     seconds, cpu_s : float
         Virtual time, and processor time it took.
+    compiled : bool
+        It ran in the compiled copy of the sources (`daemon/study/compiled.py`); all but `cpu_s` is the same there.
     """
 
     job: Job
@@ -75,6 +77,7 @@ class Result:
     violations: tuple[str, ...]
     seconds: float
     cpu_s: float
+    compiled: bool
 
 
 @dataclass

@@ -95,7 +95,12 @@ def findings(results: Sequence[Result]) -> str:
         ran = [r for r in results if r.job.level == level]
         if ran:
             speed = sum(r.seconds for r in ran) / max(sum(r.cpu_s for r in ran), 1e-9)
-            lines.append(f"{level.capitalize()} level: {len(ran)} sessions, {speed:.0f} × real time per core (processor time).")
+            how = {True: "compiled", False: "interpreted"}
+            n_compiled = sum(r.compiled for r in ran)
+            code = how[n_compiled > 0] if n_compiled in (0, len(ran)) else f"{n_compiled} of them compiled"
+            lines.append(
+                f"{level.capitalize()} level: {len(ran)} sessions, {speed:.0f} × real time per core (processor time; {code})."
+            )
     return "\n".join(lines) + "\n"
 
 

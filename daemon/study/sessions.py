@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from dataclasses import replace
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from control import envelope, session
 from control.session import Inputs
 from daemon.loop import Conditions, Line, Outcome, Tick
 from daemon.study.cells import ARMS, MONTAGE, TARGET, WALL_S, lasting
+from daemon.study.compiled import running
 from daemon.study.judged import BOOT_TO_LSL_S, JudgedOutput
 from daemon.study.metrics import Collector, Job, Result, largest_step, limit_cycle
 from dsp.pipeline import Pipeline
@@ -23,10 +24,10 @@ from eegloop import plugins
 from eegloop.line import LineSettings
 from eegloop.signal import BiomarkerColumn, Biomarkers, Chunk, Grade, Quality, StreamInfo
 from eegloop.stim import Block, Phase, Prescription
-from simulators.biomarker_plant import BiomarkerPlant, Profile, asymmetry_table
+from simulators.biomarker_plant import Answers, BiomarkerPlant, Profile
 from simulators.brain import Brain
 from simulators.faults import Faults, Packet, parse
-from simulators.patients import individual
+from simulators.patients import Patient, individual
 from simulators.response import Stimulation
 
 find = cache(plugins.find)
@@ -34,8 +35,10 @@ find = cache(plugins.find)
 SPARE_S = 150
 """Screening, contact, baseline and the way down, beside the session itself."""
 CHUNK_S = 0.1
-_COLUMN = BiomarkerColumn("faa", "F3-F4", "1", 2.0)
+_COLUMNS = (BiomarkerColumn("faa", "F3-F4", "1", 2.0),)
 _GOOD = np.array([True, True])
+_QUALITY = Quality(_GOOD, ((), ()), 1.0, _GOOD)
+_GRADES = {good: np.array([Grade.GOOD if good else Grade.INVALID], dtype=np.uint8) for good in (True, False)}
 
 
 def run_job(job: Job, profile: Profile, prescription: Prescription | None = None) -> Result:
@@ -65,6 +68,7 @@ def run_job(job: Job, profile: Profile, prescription: Prescription | None = None
         violations=violations,
         seconds=seconds,
         cpu_s=time.process_time() - begun,
+        compiled=running(),
     )
 
 
@@ -84,12 +88,19 @@ def _obey(output: JudgedOutput, effects: session.Effects, halts: int) -> bool:
     return False
 
 
+@lru_cache(maxsize=1_000)
+def _person(name: str, seed: int, profile: Profile) -> tuple[Patient, Answers]:
+    """The same person comes again under every arm."""
+    person = individual(name, seed)
+    return person, Answers(person, profile)
+
+
 def biomarker_level(job: Job, profile: Profile, signed: Prescription) -> tuple[JudgedOutput, Collector, float]:
     """One row of biomarkers a second. In a stimulate block nothing is looked at: the session is stepped where the block ends."""
-    person = individual(job.person, job.seed)
-    plant = BiomarkerPlant(person, profile, seed=job.seed, rows=job.session_s + SPARE_S + 5)
+    person, answers = _person(job.person, job.seed, profile)
+    plant = BiomarkerPlant(person, profile, seed=job.seed, rows=job.session_s + SPARE_S + 5, answers=answers)
     left, right = plant.channels.index("F3"), plant.channels.index("F4")
-    at_ma, means = (column.tolist() for column in asymmetry_table(person, profile, left, right))
+    at_ma, means = answers.asymmetry(left, right)
     output, collected = JudgedOutput(signed, WALL_S), _collector()
     module = find("controller", signed.controller)
     controller = module.build(module.Settings())
@@ -111,8 +122,7 @@ def biomarker_level(job: Job, profile: Profile, signed: Prescription) -> tuple[J
         value = reading.ln_alpha[right] - reading.ln_alpha[left]
         good = math.isfinite(value)
         row = Biomarkers(
-            (_COLUMN,), np.array([value]), np.array([Grade.GOOD if good else Grade.INVALID], dtype=np.uint8),
-            ("" if good else "artifact",), hop, hop * 250, t_s, Quality(_GOOD, ((), ()), 1.0, _GOOD),
+            _COLUMNS, np.array([value]), _GRADES[good], ("" if good else "artifact",), hop, hop * 250, t_s, _QUALITY
         )  # fmt: skip
         inputs = Inputs(t_s, row, output.state(), 0.0, 0.0, 0.0, "live", True, True, True, MONTAGE)
         before = state
@@ -152,7 +162,7 @@ def _between(x: float, at: list[float], values: list[float]) -> float:
 
 def sample_level(job: Job, profile: Profile, signed: Prescription) -> tuple[JudgedOutput, Collector, float]:
     """The whole line on virtual EEG, 8 channels at 250 Hz, headset faults included."""
-    person = individual(job.person, job.seed)
+    person, answers = _person(job.person, job.seed, profile)
     settings = person.settings()
     brain = Brain(settings)
     rate = settings.sample_rate_hz
@@ -165,7 +175,7 @@ def sample_level(job: Job, profile: Profile, signed: Prescription) -> tuple[Judg
         find("stimulator", "simulated").LIMITS, BOOT_TO_LSL_S, 0.0,
     )  # fmt: skip
     left, right = profile.channels.index("F3"), profile.channels.index("F4")
-    at_ma, means = (column.tolist() for column in asymmetry_table(person, profile, left, right))
+    at_ma, means = answers.asymmetry(left, right)
     output, collected = JudgedOutput(signed, WALL_S), _collector()
     faults = Faults([parse(text) for text in person.faults], settings.montage)
     conditions = Conditions(recording_ok=True, audit_ok=True, stream="live", demo=True)

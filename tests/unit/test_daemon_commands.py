@@ -51,7 +51,10 @@ def test_files_that_are_no_keys(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_paths_that_cannot_be(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, binary: Path) -> None:
-    for arguments in (("keys", "pair", "ab" * 32, "--data", binary), ("study", "quick", "--out", binary, "--no-sample")):
+    for arguments in (
+        ("keys", "pair", "ab" * 32, "--data", binary),
+        ("study", "quick", "--out", binary, "--no-sample", "--interpreted"),
+    ):
         assert str(binary) in said(capsys, monkeypatch, *arguments)
 
 

@@ -154,6 +154,9 @@ def test_the_table_says_what_was_found(profile: Profile, tmp_path: Path) -> None
     text = findings(results)
     assert "1 of 5 sessions with a violation" in text and "points in range with" in text and "points apart" in text
     assert "ended in the safe state" in text
+    assert "Biomarker level: 4 sessions" in text and text.count("(processor time; interpreted)") == 2
+    mixed = [dataclasses.replace(results[0], compiled=True), results[1]]
+    assert "(processor time; 1 of them compiled)" in findings(mixed) and "(processor time; compiled)" in findings(mixed[:1])
     assert len(table(results).splitlines()) == 2 + 5
     page = write(results, tmp_path, "A study")
     assert page.read_text().startswith("# A study")
