@@ -7,6 +7,7 @@ run it: it has an import root of its own, in a folder that git does not keep, an
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.machinery
 import json
 import subprocess
@@ -72,8 +73,9 @@ def running() -> bool:
         If it is so in part: such a copy is broken, and its numbers are nobody's.
     """
     endings = tuple(importlib.machinery.EXTENSION_SUFFIXES)
-    loaded = {name: str(sys.modules[name].__file__).endswith(endings) for name in MODULES if name in sys.modules}
-    if all(loaded.values()) and len(loaded) == len(MODULES):
+    # some are loaded by the first session only, which may be another process's
+    loaded = {name: str(importlib.import_module(name).__file__).endswith(endings) for name in MODULES}
+    if all(loaded.values()):
         return True
     if any(loaded.values()):
         left = ", ".join(name for name in MODULES if not loaded.get(name))
