@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -58,8 +59,9 @@ def shadowed(prescription: Prescription) -> tuple[str, object]:
     return program.of, inner_of(program.of).start(inner)
 
 
+@cache
 def inner_of(kind: str) -> Controller:
-    """The controller of this name.
+    """The controller of this name; looked for once, because that reads files and a decision may not.
 
     Raises
     ------
