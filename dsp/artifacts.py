@@ -23,7 +23,7 @@ from eegloop.signal import F64, Bool, StreamInfo
 _REFERENCE_RATE_HZ = 250.0  # steepness is stated per sample of 4 ms
 MUSCLE_TIMES = 2.5  # this many times the person's own median
 # From this share of the limit on it is no muscle that anybody is told of, but what is made of fast frequencies does not lean on it.
-MUSCLE_PERHAPS = 0.7
+MUSCLE_PERHAPS = 0.8
 _MUSCLE_UNKNOWN = 2.0  # before there is one: this many times the setting
 STRONG = 4.0  # times the limit's power: one such block spoils a window
 _BASELINE, _BASELINE_LEAST, _REFRESH = 24, 3, 3  # stretches: a minute, 7.5 s, 7.5 s

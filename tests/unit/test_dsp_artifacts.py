@@ -238,7 +238,7 @@ def test_a_short_clench_costs_fast_values_their_grade_and_alpha_none() -> None:
     for at in (12.0, 17.0):
         span = slice(int(at * RATE), int((at + 0.5) * RATE))
         burst = rng.standard_normal((x[span].shape[0], len(MONTAGE)))
-        x[span] += 25 * np.diff(burst, axis=0, prepend=0) / np.sqrt(2)
+        x[span] += 28 * np.diff(burst, axis=0, prepend=0) / np.sqrt(2)
     _, quiet = run(calm)
     _, rows = run(x)
     column = rows[0].find("band_power.gamma", "C3")
