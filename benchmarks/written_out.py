@@ -134,7 +134,9 @@ def _constants(statement: ast.stmt) -> list[ast.stmt]:
     pairs = [(target, value)]
     if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
         pairs = list(zip(target.elts, value.elts, strict=True))
-    if not all(isinstance(name, ast.Name) and name.id.isupper() and not _unfit(what) for name, what in pairs):
+    elif isinstance(value, ast.Tuple):
+        return [statement]  # mypyc 2.4 takes a Final tuple that begins with a float for one that was never set
+    if not all(isinstance(name, ast.Name) and name.id.isupper() and not _is_type(what) for name, what in pairs):
         return [statement]
     return [ast.AnnAssign(name, ast.Name("Final"), what, 1) for name, what in pairs]
 

@@ -38,7 +38,9 @@ def follow(board: Sequence[Standing], ids: Sequence[str], now_s: float) -> tuple
     return tuple(kept.values())
 
 
-def shown(board: Sequence[Standing], alarms: Sequence[Mapping[str, Any]], now_s: float, in_session: bool) -> list[dict[str, Any]]:
+def shown(
+    board: Sequence[Standing], alarms: Sequence[Mapping[str, Any]], now_s: float, in_session: bool, steady: Sequence[str] = ()
+) -> list[dict[str, Any]]:
     """The alarms as a page shows them: most urgent first, then the newest; at most six below "high", the rest counted.
 
     Parameters
@@ -47,13 +49,15 @@ def shown(board: Sequence[Standing], alarms: Sequence[Mapping[str, Any]], now_s:
         Those that stand now: id, priority, text, advice.
     in_session : bool
         Only then does an unattended one grow louder.
+    steady : sequence of str
+        Names of those that nobody at the bedside can do anything about: they stand and never grow louder.
     """
     known = {one.id: one for one in board}
     made: dict[str, dict[str, Any]] = {}
     for alarm in alarms:
         one = known.get(alarm["id"], Standing(alarm["id"], now_s, now_s))
         age_s, priority, advice = max(0.0, now_s - one.since_s), alarm["priority"], alarm["advice"]
-        if in_session and age_s >= LOUDER_S.get(priority, float("inf")):
+        if in_session and alarm["id"] not in steady and age_s >= LOUDER_S.get(priority, float("inf")):
             priority, advice = "high", f"Nobody has acted on this for {age_s / 60:.0f} min. {advice}"
         if one.returned_n:
             advice = f"{advice} It has come back {one.returned_n} times."

@@ -9,10 +9,10 @@ from control.dose import density_ma_per_cm2
 from control.envelope import DENSITY_MA_PER_CM2, PROFILE_MA
 from eegloop.errors import ConfigError
 from eegloop.plugins import find
-from eegloop.stim import Prescription, PrescriptionError
+from eegloop.stim import Authority, Prescription, PrescriptionError
 
-# At home, on a real stimulator: (field, lowest, highest).
-_HOME = (
+# Current on a person, at home and in the clinic: (field, lowest, highest).
+_WORN = (
     ("session_ms", 0, 1_800_000),
     ("session_uc", 0, 3_600_000),
     ("day_sessions", 0, 1),
@@ -59,12 +59,16 @@ def check(prescription: Prescription) -> None:
 def _check_real(prescription: Prescription) -> None:
     if prescription.device_serial == "*":
         raise PrescriptionError("prescription.device_serial: '*' is for the device 'simulated' only; name the stimulator's own")
-    if prescription.profile != "home":
+    if prescription.modality == "tms":
         return
-    for field, low, high in _HOME:
+    for field, low, high in _WORN:
         value = getattr(prescription, field)
         if not low <= value <= high:
-            raise PrescriptionError(f"prescription.{field}: {value} must be from {low} to {high} (profile 'home')")
+            raise PrescriptionError(
+                f"prescription.{field}: {value} must be from {low} to {high} (profile {prescription.profile!r})"
+            )
+    if prescription.profile == "home" and prescription.authority == Authority.WITHIN_BOUNDS:
+        raise PrescriptionError("prescription.authority: 'within_bounds' must be 'lower_only' or 'observe' (profile 'home')")
 
 
 def _check_program(prescription: Prescription) -> None:

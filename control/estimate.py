@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from dataclasses import dataclass, field, replace
 
@@ -48,7 +49,9 @@ def estimate(memory: Memory, target: Target, snapshot: Snapshot) -> tuple[Memory
     elif not reading.fresh:
         doubt = "no new estimate"
     elif not -STALE_S <= age_s <= STALE_S:
-        doubt = f"the newest estimate is {age_s:.0f} s old"
+        doubt = (
+            f"the newest estimate is {age_s:.0f} s old" if math.isfinite(age_s) else "nobody knows how old the newest estimate is"
+        )
     elif band is None:
         doubt = "there is no baseline"
     if doubt or reading.value is None or band is None:

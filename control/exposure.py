@@ -20,6 +20,8 @@ ZERO_MA = 0.005  # what the interlock, too, takes for a measured zero
 SILENT_AFTER_S = 0.3  # no state for this long: the output is unknown
 PULSE_BEFORE_S = 0.01  # a pulse may be this early by the headset's clock
 PULSE_AFTER_S = 0.3  # an amplifier's recovery from a magnetic pulse, and the headset's own delay
+PULSE_GRACE_S = 0.1  # a pulse's command is good until this long after its deadline
+ON_TIME_S = 0.001  # later than this a pulse is told a second time, when it came
 PULSES_KEPT_N = 32  # at most ten a second are asked for, at most 2 s ahead, and samples come up to 1 s late
 
 
@@ -36,7 +38,7 @@ class Exposure:
     heard_s : float
         When the newest state was written, LSL s; -inf = no interlock has spoken.
     pulses_s : tuple of float
-        Deadlines of the newest pulses, LSL s.
+        Deadlines of the newest pulses, and when those came that were late, LSL s.
     """
 
     clean_from_s: float = -math.inf
@@ -48,6 +50,12 @@ class Exposure:
 def pulsed(exposure: Exposure, at_s: float) -> Exposure:
     """A pulse is asked for at this LSL time: what it could touch is not clean, whether it is fired or skipped."""
     return replace(exposure, pulses_s=(*exposure.pulses_s, at_s)[-PULSES_KEPT_N:])
+
+
+def came(exposure: Exposure, at_s: float) -> Exposure:
+    """A pulse that was asked for came at this LSL time: what a late one could touch is not clean either."""
+    asked_s = max((pulse_s for pulse_s in exposure.pulses_s if pulse_s <= at_s), default=at_s)
+    return pulsed(exposure, at_s) if at_s - asked_s > ON_TIME_S else exposure
 
 
 def commanded(exposure: Exposure, t_s: float) -> Exposure:
@@ -92,16 +100,20 @@ def silence(exposure: Exposure, t_s: float) -> Exposure:
 def clean(exposure: Exposure, chunk: Chunk, sample_rate_hz: float) -> Bool | None:
     """Per sample whether it is proven clean; None = all of them are.
 
+    From a pulse's deadline on nothing is, until the interlock has said something that it wrote once the pulse's command was no longer good:
+    it does one thing at a time, so the pulse is over by then, and how late it was has been told before (`came`).
+
     Returns
     -------
     (n_samples,) bool or None
     """
     end_s = chunk.t0_s + chunk.n_samples / sample_rate_hz
     near = [at_s for at_s in exposure.pulses_s if at_s - PULSE_BEFORE_S <= end_s and chunk.t0_s <= at_s + PULSE_AFTER_S]
-    if chunk.t0_s >= exposure.clean_from_s and not near:
+    open_s = min((at_s for at_s in exposure.pulses_s if not at_s + PULSE_GRACE_S < exposure.heard_s), default=math.inf)
+    if chunk.t0_s >= exposure.clean_from_s and not near and end_s < open_s - PULSE_BEFORE_S:
         return None
     times_s = chunk.t0_s + np.arange(chunk.n_samples) / sample_rate_hz
-    mask: Bool = times_s >= exposure.clean_from_s
+    mask: Bool = (times_s >= exposure.clean_from_s) & (times_s < open_s - PULSE_BEFORE_S)
     for at_s in near:
         mask &= (times_s < at_s - PULSE_BEFORE_S) | (times_s > at_s + PULSE_AFTER_S)
     return mask

@@ -412,7 +412,8 @@ def _fallback(state: SessionState, tick: Tick) -> Result:
     prescription, stim, waited_s = tick.prescription, tick.stim, state.t_s - state.since_s
     if tick.zero or tick.observe:
         if state.fallbacks >= TWO_STRIKES:
-            return stop(state, "fallbacks", "Two fallbacks end the session.")
+            state, effects = stop(state, "fallbacks", "Two fallbacks end the session.")
+            return replace(state, used_s=0.0), effects  # what is started next is another session, with its own lockout
         state = replace(state, armed=False) if state.armed else state
         who = tick.who("rearm")
         if who and obstacles(tick) == "":

@@ -126,10 +126,12 @@ def _scalar(node: yaml.Node, path: str) -> int | str:
     if path in _DATES and isinstance(value, datetime.date):
         moment = value if isinstance(value, datetime.datetime) else datetime.datetime(value.year, value.month, value.day)
         return int((moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)).timestamp())
-    if isinstance(value, bool) or not isinstance(value, int | str):
+    # YAML reads 0100 as 64, 30:00 as 1800 and 0x64 as 100: nobody who writes a prescription may have to know that.
+    plain = isinstance(value, str) or re.fullmatch(r"-?(0|[1-9][0-9]*)", node.value) is not None
+    if isinstance(value, bool) or not isinstance(value, int | str) or not plain:
         allowed = allowed_words(path)
         raise PrescriptionError(
-            f"prescription.{path}: {node.value!r} must be a whole number or a text in quotes"
+            f"prescription.{path}: {node.value!r} must be a whole number in plain digits or a text in quotes"
             + (f"; allowed: {allowed}" if allowed else "")
         )
     return value

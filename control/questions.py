@@ -10,9 +10,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from control.forms import AFTER, DAY_S, DURING, FORMS, Answer, complete
+from control.forms import AFTER, DAY_S, DURING, FORMS, PHQ9, Answer, complete, value_of
 from control.prompts import escalated, lockout_left_s, missed_since_s, prompt
-from control.screening import LOCKOUT, REPORTS_MISSING, Finding, Level, Release, assess
+from control.screening import LOCKOUT, REPORTS_MISSING, Finding, Level, Release, assess, phq9_lows
 from control.transitions import BEFORE, LIVE
 from eegloop.stim import Phase, Prescription
 
@@ -80,11 +80,15 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """A finding that a clinician must see. `step`: how many contacts further it has gone because nobody took it."""
+    """A finding that a clinician must see. `step`: how many contacts further it has gone because nobody took it.
+
+    `worse`: 0, or which time it is that the same form's answer to this item has become worse than what was told before.
+    """
 
     finding: Finding
     step: int
     taken: bool
+    worse: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +103,7 @@ class Asked:
 
 
 def standing(kept: Kept) -> Kept:
-    """The same without answers that can no longer matter: all but each form's newest two, the first PHQ-9, and what still holds.
+    """The same without answers that can no longer matter: all but each form's newest two, the first PHQ-9 and its lows, and what holds.
 
     What is kept grows with the years; what is looked at each second must not.
     """
@@ -109,6 +113,7 @@ def standing(kept: Kept) -> Kept:
     needed = {
         id(answer) for given in by_form.values() for answer in (*given[-2:], *(given[:1] if given[0].form == "phq9" else ()))
     }
+    needed |= {id(a) for a in phq9_lows(by_form.get(PHQ9.id, ()), kept.releases)}
     ended_s = max((session.ended_s for session in kept.sessions), default=-math.inf)
     needed |= {id(a) for a in [a for a in by_form.get("pads", ()) if a.t_s <= ended_s][-1:]}  # the box before the last session
     holding = {
@@ -208,9 +213,10 @@ def asked(kept: Kept, moment: Moment, prescription: Prescription, next_text: str
     if phase in (*LIVE, Phase.FALLBACK, Phase.STOPPED) and _cut_short(kept.answers, now_s):
         due.append(DURING.id)
     may = [f.form for f in findings if f.level == Level.BLOCK and f.item and phase in (*BEFORE, Phase.FALLBACK)]
-    if phase in (*LIVE, Phase.FALLBACK):
-        may.append(DURING.id)
-    elif moment.goes_on:
+    flowed = moment.goes_on or (bool(ends_s) and 0.0 <= now_s - ends_s[-1] <= DURING.valid_s)
+    if phase in (*LIVE, Phase.FALLBACK) or (flowed and phase in (Phase.STOPPED, Phase.POST, Phase.OFF)):
+        may.append(DURING.id)  # whoever pressed STOP because of a seizure says so after it
+    if moment.goes_on and phase not in (*LIVE, Phase.FALLBACK):
         may.append(AFTER.id)
     if moment.on_s is not None and phase in LIVE:
         question = prompt(moment.on_s, _answered_on_s(kept.answers, moment.on_s, now_s))
@@ -223,23 +229,32 @@ def asked(kept: Kept, moment: Moment, prescription: Prescription, next_text: str
         tuple(sorted(set(may) - set(due), key=order.index)),
         tuple(sorted(findings, key=lambda f: -f.level)),
         tuple(
-            _alert(finding, kept.seen, now_s)
+            _alert(finding, kept.seen, now_s, worse)
             for finding in findings
-            if finding.alert and not _again(finding, findings, kept.answers)
+            if finding.alert and (worse := _worse(finding, findings, kept.answers)) is not None
         ),
         next_s,
     )
 
 
-def _again(finding: Finding, findings: Sequence[Finding], answers: Sequence[Answer]) -> bool:
-    """Whether this only repeats, in the rest of a form that was cut short for it, what its first part said: one alert, raised then."""
+def _worse(finding: Finding, findings: Sequence[Finding], answers: Sequence[Answer]) -> int | None:
+    """None where this only repeats, in the rest of a form that was cut short for it, what was told then: one alert, raised then.
+
+    Else which time it is that the same form tells of it as worse: pain 8, then 9. Who was called for 8 must hear of 9.
+    """
     given = sorted(
         (a for a in answers if a.form == finding.form == DURING.id and a.t_s <= finding.t_s), key=lambda a: (a.t_s, a.place)
     )
-    if len(given) < 2 or given[-1].place != finding.place or not _cut_short(given[:-1], finding.t_s):
-        return False
-    first = given[-2]
-    return any((f.form, f.item, f.t_s, f.place) == (finding.form, finding.item, first.t_s, first.place) for f in findings)
+    if not given or given[-1].place != finding.place:
+        return 0
+    now, told = given.pop(), set()
+    said_s = finding.t_s
+    while _cut_short(given, said_s):
+        part = given.pop()
+        said_s = part.t_s
+        if any((f.form, f.item, f.t_s, f.place) == (finding.form, finding.item, part.t_s, part.place) for f in findings):
+            told.add(value_of(part, finding.item))
+    return None if told and value_of(now, finding.item) <= max(told) else len(told)
 
 
 def _cut_short(answers: Sequence[Answer], now_s: float) -> bool:
@@ -255,9 +270,9 @@ def _answered_on_s(answers: Sequence[Answer], on_s: float, now_s: float) -> floa
     return at_s if at_s >= 0.0 else None
 
 
-def _alert(finding: Finding, seen: Sequence[Release], now_s: float) -> Alert:
+def _alert(finding: Finding, seen: Sequence[Release], now_s: float, worse: int) -> Alert:
     raised_s = finding.t_s or now_s
     taken_s = max(
         (s.t_s for s in seen if s.covers(finding.form, finding.item, raised_s, finding.place) and s.t_s <= now_s), default=None
     )
-    return Alert(finding, escalated(finding, raised_s, taken_s, now_s), taken_s is not None)
+    return Alert(finding, escalated(finding, raised_s, taken_s, now_s), taken_s is not None, worse)

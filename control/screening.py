@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 
-from control.forms import DURING, FORMS, PADS, TEN_OR_MORE, Answer, AnswerError, checked, score, value_of
+from control.forms import DURING, FORMS, PADS, PHQ9, TEN_OR_MORE, Answer, AnswerError, checked, score, value_of
 
 MANIA_POSITIVE = 6
 PHQ9_RISE = 5
@@ -133,7 +133,7 @@ def assess(
         if answer.form == PADS.id and not pads:
             continue
         latest = answer is given[answer.form][-1]
-        for finding in _findings(answer, given["phq9"]):
+        for finding in _findings(answer, _compared(answer, given["phq9"], releases)):
             released = any(r.covers(finding.form, finding.item, answer.t_s, answer.place) and r.t_s <= now_s for r in releases)
             past = finding.level < Level.HOLD and not latest
             if finding.level >= Level.PAUSE and (not latest or now_s - answer.t_s > DURING.valid_s):
@@ -167,8 +167,26 @@ def _pad_count(given: Sequence[Answer], ends_s: Sequence[float]) -> Iterator[Fin
         yield Finding(Level.BLOCK, "pads", "left", text, t_s=now.t_s)
 
 
-def _findings(answer: Answer, phq9: Sequence[Answer]) -> Iterator[Finding]:
-    """What one checked answer forbids by itself (PHQ-9 also against the first one given, `phq9[0]`)."""
+def phq9_lows(given: Sequence[Answer], releases: Sequence[Release]) -> tuple[Answer, ...]:
+    """Each answer that scored less than all before it (`given`: oldest first), since a clinician last looked at a rise."""
+    lows: list[Answer] = []
+    for answer in given:
+        seen = any(r.covers(PHQ9.id, "rise", answer.t_s, answer.place) for r in releases)
+        if not seen and (not lows or score(answer) < score(lows[-1])):
+            lows.append(answer)
+    return tuple(lows)
+
+
+def _compared(answer: Answer, phq9: Sequence[Answer], releases: Sequence[Release]) -> int:
+    """The PHQ-9 score that this answer is compared with: of the first ever given, or the lowest since, if that is less."""
+    if answer.form != PHQ9.id:
+        return 0
+    lows = phq9_lows(phq9[: phq9.index(answer)], releases)
+    return min(map(score, (phq9[0], *lows[-1:])))
+
+
+def _findings(answer: Answer, before: int) -> Iterator[Finding]:
+    """What one checked answer forbids by itself; PHQ-9 also against an earlier score, `before`."""
     if answer.form in ("screening", "pads"):
         for item, value in zip(FORMS[answer.form].items, answer.values, strict=True):
             if value and item.highest == 1:
@@ -184,9 +202,8 @@ def _findings(answer: Answer, phq9: Sequence[Answer]) -> Iterator[Finding]:
                 Level.HOLD, "phq9", "self_harm", SELF_HARM,
                 "now" if harm >= 2 else "same day",
             )  # fmt: skip
-        first = phq9[0]
-        if score(answer) - score(first) >= PHQ9_RISE:
-            yield Finding(Level.HOLD, "phq9", "rise", f"PHQ-9 rose from {score(first)} to {score(answer)}.", "same day")
+        if score(answer) - before >= PHQ9_RISE:
+            yield Finding(Level.HOLD, "phq9", "rise", f"PHQ-9 rose from {before} to {score(answer)}.", "same day")
     elif answer.form == "mania":
         if score(answer) >= MANIA_POSITIVE:
             yield Finding(Level.HOLD, "mania", "score", f"The mania screen is positive ({score(answer)}).", "same day")

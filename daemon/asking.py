@@ -139,7 +139,7 @@ class Asking:
             if flows and placement is not None and placement.newest is not None and self._book.pattern is None:
                 self._book.keep_pattern(placement.channels, placement.newest)
                 placement.reference = self._book.pattern
-        if session.phase == Phase.POST:
+        if session.phase == Phase.POST or session.latched_by == "fallbacks":
             self._book.close_session()
 
     def broken(self) -> None:
@@ -159,12 +159,13 @@ class Asking:
             urgent = finding.alert == "now" or alert.step > 0
             contact = self._contacts[min(alert.step, len(self._contacts) - 1)]
             names = ", ".join(filter(None, (finding.form, finding.item)))
+            worse = ": it has become worse" if alert.worse else ""
             waited = f" Nobody has taken it yet: this is call number {alert.step + 1}." if alert.step else ""
             found.append(
                 {
-                    "id": f"alert_{finding.form}_{finding.item}".rstrip("_"),
+                    "id": f"alert_{finding.form}_{finding.item}".rstrip("_") + (f"_worse_{alert.worse}" if alert.worse else ""),
                     "priority": "high" if urgent else "medium",
-                    "text": f"A clinician must speak to this person {'now' if urgent else 'today'} ({names}).",
+                    "text": f"A clinician must speak to this person {'now' if urgent else 'today'}{worse} ({names}).",
                     "advice": f"Call {contact}.{waited}",
                 }
             )

@@ -8,6 +8,7 @@ import socket
 from pathlib import Path
 from typing import Any
 
+from control.exposure import PULSE_GRACE_S
 from control.pulse_plan import PulseNews
 from eegloop.errors import InterlockError
 from eegloop.ports import Clock
@@ -16,7 +17,7 @@ from eegloop.stim import StimCommand, StimState
 MAX_PACKET_BYTES = 16 * 1024
 SILENT_AFTER_S = 0.3  # no StimState for this long: the output is unknown (issue 4 of safety: "switch the stimulator off")
 EXPIRES_AFTER_NS = 300_000_000
-PULSE_GRACE_NS = 100_000_000  # a pulse's command is good until this long after its deadline
+PULSE_GRACE_NS = round(PULSE_GRACE_S * 1e9)
 
 
 class InterlockLink:

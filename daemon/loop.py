@@ -159,6 +159,8 @@ class Line:
             self._conditions = tick.conditions
             self._session(tick, tick.events, self._now(tick), result)
         if tick.pulses_s:
+            for at_s in tick.pulses_s:
+                self.exposure = exposure.came(self.exposure, at_s)
             self._pulses_s += [at_s for begin_s in tick.pulses_s for at_s in _burst(begin_s, self.prescription)]
         if tick.chunk is not None:
             if self._pulses_s:

@@ -17,7 +17,11 @@ from daemon.build import write_private
 from daemon.pulse_spacing import too_often
 from eegloop.errors import SetupError, plain
 from eegloop.line import LineSettings
-from eegloop.stim import Authority, Prescription, PrescriptionError
+from eegloop.stim import Authority, Limit, Prescription, PrescriptionError
+from interlock.limits import first_breach
+
+# A stimulator that gives whatever it is told: the one that is really there says its own limits when it is connected.
+ANY_DEVICE = (Limit("amplitude_ma", float("inf"), "mA", "device"), Limit("intensity_percent", 100.0, "%", "device"))
 
 
 def read_text(path: Path) -> str:
@@ -81,6 +85,7 @@ def sign_file(source: Path, keys: Sequence[Path], out: Path | None, passphrase_f
     """
     try:
         prescription = parse_yaml(read_text(source))
+        _armable(prescription)
         told = "\n".join((summary(prescription), *_warnings(prescription)))
     except PrescriptionError as error:
         raise SetupError(f"{source}: {error}") from None
@@ -94,6 +99,13 @@ def sign_file(source: Path, keys: Sequence[Path], out: Path | None, passphrase_f
     write_private(target, sign(prescription, seeds))
     signers = ", ".join(public_key(seed).hex()[:16] + "..." for seed in seeds)
     return f"{told}\nSigned with {signers}: {target}"
+
+
+def _armable(prescription: Prescription) -> None:
+    """Refuse at the clinic's desk what the interlock would refuse at the bedside: its own tables, trains of pulses among them."""
+    breach = first_breach(prescription, ANY_DEVICE)
+    if breach is not None:
+        raise PrescriptionError(f"{breach.field}: {breach.value}, but {breach.limit} ({breach.set_by}): {breach.reason}")
 
 
 def _warnings(prescription: Prescription) -> list[str]:

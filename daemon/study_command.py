@@ -26,6 +26,7 @@ T = TypeVar("T")
 MEASURED_S = 1_800.0
 UNFINISHED = 3
 PROFILES: dict[str, Profile] = {}
+TODO: list[Job] = []
 
 
 def jobs_of(scenario: Scenario, seeds: int, sample_seeds: int, first: int) -> list[Job]:
@@ -40,9 +41,10 @@ def jobs_of(scenario: Scenario, seeds: int, sample_seeds: int, first: int) -> li
     ]
 
 
-def measured(person: str) -> tuple[str, Profile]:
-    """What the sample-level brain of this kind of person shows, measured for half an hour of its own time."""
-    return person, measure(find_patient(person).settings(montage=MONTAGE), seconds=MEASURED_S)
+def measured(person_and_file: tuple[str, Path]) -> None:
+    """Measure what the sample-level brain of this kind of person shows in half an hour of its own time; kept in the file."""
+    person, file = person_and_file
+    measure(find_patient(person).settings(montage=MONTAGE), seconds=MEASURED_S).save(file)
 
 
 def _profiles(persons: list[str], folder: Path, processes: int | None, progress: bool) -> dict[str, Profile]:
@@ -52,8 +54,9 @@ def _profiles(persons: list[str], folder: Path, processes: int | None, progress:
     todo = [person for person in persons if not files[person].is_file()]
     if todo:
         with multiprocessing.get_context("fork").Pool(processes, _begin) as pool:
-            for person, profile in _shown(pool.imap(measured, todo), len(todo), "measuring persons", progress):
-                profile.save(files[person])
+            work = [(person, files[person]) for person in todo]
+            for _ in _shown(pool.imap(measured, work), len(todo), "measuring persons", progress):
+                pass
     return {person: Profile.load(files[person]) for person in persons}
 
 
@@ -66,11 +69,14 @@ def _begin() -> None:
     gc.freeze()
 
 
-def run_one(job: Job) -> Result:
-    """One session; the profiles were measured before the processes were forked. Garbage is looked for between sessions only."""
+def run_number(number: int) -> str:
+    """One session, by its place in `TODO`; its result as a line. Garbage is looked for between sessions only.
+
+    Jobs and profiles are there since before the processes were forked, and lines come back: compiled classes cannot be sent.
+    """
     gc.disable()
     try:
-        return run_job(job, PROFILES[job.person])
+        return kept.to_line(run_job(TODO[number], PROFILES[TODO[number].person]))
     finally:
         gc.enable()
         gc.collect()
@@ -119,15 +125,15 @@ def _run(jobs: list[Job], out: Path, processes: int | None, progress: bool, unti
     path, wanted = out / "sessions.jsonl", set(jobs)
     done = kept.read(path, wanted.__contains__)
     path.write_text("".join(kept.to_line(result) for result in done.values()), encoding="utf-8")
-    todo = [job for job in jobs if job not in done]
+    TODO[:] = todo = [job for job in jobs if job not in done]
     persons = list(dict.fromkeys(job.person for job in todo))
     PROFILES.update(_profiles(persons, out / "profiles", processes, progress))
     for arm in dict.fromkeys(job.arm for job in todo):
         find("controller", ARMS[arm].prescription.controller)  # loaded here once, not in each process
     with multiprocessing.get_context("fork").Pool(processes, _begin) as pool, path.open("a", encoding="utf-8") as file:
-        for result in _shown(pool.imap_unordered(run_one, todo), len(todo), "sessions", progress):
-            done[result.job] = result
-            file.write(kept.to_line(result))
+        for line in _shown(pool.imap_unordered(run_number, range(len(todo))), len(todo), "sessions", progress):
+            done |= kept.results([line], wanted.__contains__)
+            file.write(line)
             file.flush()
             if time.monotonic() > until_s:
                 pool.terminate()

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from itertools import chain, repeat
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -35,7 +36,7 @@ from daemon.seat import SeatLoop
 from daemon.start import Options, web_child
 from daemon.trail_anchors import EVERY_S as ANCHOR_EVERY_S
 from daemon.trail_anchors import TrailAnchors, outside
-from daemon.view import left_out_state, loop_state, standing_alarms
+from daemon.view import left_out_state, loop_state, standing_alarms, trail_alarms
 from daemon.web.access import address_file, sign_in_link
 from drivers.sources.lsl_network import configure as configure_lsl
 from drivers.sources.lsl_network import widest
@@ -73,6 +74,7 @@ class Service:
         self._may_deliver: dict[str, bool] = {}
         self._left_out: dict[str, str] = {}  # seats that could not be begun, and why
         self._writer = RecordWriter()
+        self._anchors: TrailAnchors | None = None
 
     async def main(self) -> int:
         """Start, serve until told to stop, take down; 0 = ended as asked."""
@@ -114,7 +116,7 @@ class Service:
         lsl_ready = aside("lsl", partial(configure_lsl, widest(scopes))) if scopes else None
         audit = AuditTrail(layout.audit / "daemon.jsonl", clock)
         worn = not self._options.demo and any(seat.stimulator.kind != "simulated" for seat in self._config.seats)
-        anchors = TrailAnchors(audit, outside(audit.path) if worn else None)
+        self._anchors = anchors = TrailAnchors(audit, outside(audit.path) if worn else None)
         if wrong := anchors.begin():
             log.error("the audit trail is not the one that was written last", why=wrong)
         self._writer.start()
@@ -173,14 +175,11 @@ class Service:
 
     async def _anchor(self, anchors: TrailAnchors) -> None:
         """Every few seconds, so that little is left to believe after a `kill -9`."""
-        failed = ""
+        said = ""
         while True:
-            try:
-                await aside("anchors", partial(anchors.write, self._chains()))
-                failed = ""
-            except OSError as error:
-                if failed != (failed := f"{error.filename}: {error.strerror}"):
-                    log.warning("the audit trail's anchor cannot be kept", error=failed)
+            await aside("anchors", partial(anchors.write, self._chains()))
+            if said != (said := anchors.failing):
+                log.warning("the audit trail's anchor " + ("cannot be kept" if said else "is kept again"), error=said)
             await asyncio.sleep(ANCHOR_EVERY_S)
 
     def _chains(self) -> list[Path]:
@@ -226,8 +225,7 @@ class Service:
         self._writer.stop(1.0)
         for book in self._books.values():
             book.close()
-        with contextlib.suppress(OSError):  # said before, if it cannot be kept
-            anchors.write(self._chains())
+        anchors.write(self._chains())
         audit.append("end", {})
         audit.close()
         anchors.close()
@@ -319,15 +317,20 @@ class Service:
         """Seats are shown in the order of config.yaml, those that could not be begun among them."""
         for loop in self._seats:
             if loop.seat == seat.id:
-                return loop_state(loop, self._clock)
+                return loop_state(loop, self._clock, self._of_the_machine())
         return left_out_state(seat.id, seat.label, self._clock)
+
+    def _of_the_machine(self) -> list[dict[str, Any]]:
+        """Alarms that are no seat's own: they stand at each."""
+        return trail_alarms(self._anchors.differs, self._anchors.failing) if self._anchors is not None else []
 
     async def _sound(self, sound: AlarmSound) -> None:
         """The machine sounds while an alarm stands, whether or not a page shows it (S13); the log says it once."""
         said: list[str] = []
         while True:
             now_s = self._clock.lsl_s()
-            alarms = [alarm for loop in self._seats for alarm in standing_alarms(loop, loop.stream_status, now_s)]
+            more = self._of_the_machine()
+            alarms = [alarm for loop in self._seats for alarm in standing_alarms(loop, loop.stream_status, now_s, more)]
             sounded = sound.update([(alarm["id"], alarm["priority"]) for alarm in alarms])
             names = sorted({alarm["id"] for alarm in alarms})
             if sounded and names != said:

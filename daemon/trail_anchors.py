@@ -1,12 +1,12 @@
 """The audit trail's anchors, written on the way: what a `kill -9` leaves is tied together up to a few seconds ago.
 
 Each time, the heads of the other chains (interlocks' logs, answers) are written into the trail where they have moved, and then the trail's own
-head outside of the data directory (`daemon/chain_anchor.py`), where a stimulator is worn. `eegloop verify` compares both.
+head outside of the data directory (`daemon/chain_anchor.py`), where a stimulator is worn. `eegloop verify` compares both. What fails stands as
+an alarm on every seat until it is mended, and stops nobody: the trail itself is written all the same (when it is not, nothing is delivered).
 """
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections.abc import Iterable
 from functools import partial
@@ -18,6 +18,10 @@ from eegloop.kept import state_folder
 
 EVERY_S = 10.0
 DIFFERS = "trail_differs"  # the event of a trail that lacks what was anchored of the one before it
+FAILS, WORKS = (
+    "trail_anchor_fails",
+    "trail_anchor_works",
+)  # the events of an anchor that cannot be kept, and of one that can again
 
 
 def outside(trail: Path, state: Path | None = None) -> ChainAnchor:
@@ -32,36 +36,55 @@ class TrailAnchors:
     ----------
     own : ChainAnchor or None
         The trail's own anchor; None in demos and where nothing is worn, which begin in fresh data directories all the time.
+
+    Attributes
+    ----------
+    differs : str
+        Why the trail is not the one that was written last, "" = it is. What was lost stays lost: so it is for as long as the service runs.
+    failing : str
+        Why the trail's own anchor cannot be kept, with the file's path, "" = it is kept. Each `write` tries again.
     """
 
     def __init__(self, audit: AuditTrail, own: ChainAnchor | None) -> None:
         self._audit = audit
         self._own = own
         self._seen: dict[Path, Head | None] = {}
+        self.differs = self.failing = ""
         self._one = threading.Lock()  # the last write of a service that ends may meet one that is still under way in a thread
 
     def begin(self) -> str:
         """Before the first `write`: is this the trail that was written last? What is wrong is in the trail from here on; "" = nothing."""
         if self._own is None:
             return ""
-        objection = self._own.objection(self._audit.head.count, partial(hash_at, self._audit.path))
-        if objection:
-            self._audit.append(DIFFERS, {"text": objection})
-        return objection
+        self.differs = self._own.objection(self._audit.head.count, partial(hash_at, self._audit.path))
+        if self.differs:
+            self._audit.append(DIFFERS, {"text": self.differs})
+        return self.differs
 
     def write(self, chains: Iterable[Path]) -> None:
-        """Anchor what has moved since the last time. OSError if the trail's own anchor cannot be kept."""
+        """Anchor what has moved since the last time; `failing` says whether the trail's own anchor could be kept."""
         with self._one:
             for chain in dict.fromkeys(chains):
                 head = read_head(chain)
                 if head != self._seen.get(chain):
                     self._seen[chain] = head
                     self._audit.anchor(chain)
-            if self._own is not None and self._audit.flush():
-                self._own.move(self._audit.head)
+            if self._audit.flush():
+                self._move()
 
     def close(self) -> None:
         """The trail has its last line: anchor that, too."""
-        if self._own is not None:
-            with self._one, contextlib.suppress(OSError):  # said before, if it cannot be kept
-                self._own.move(self._audit.head)
+        with self._one:
+            self._move()
+
+    def _move(self) -> None:
+        if self._own is None:
+            return
+        before = self.failing
+        try:
+            self._own.move(self._audit.head)
+            self.failing = ""
+        except OSError as error:
+            self.failing = f"{error.filename}: {error.strerror}"
+        if self.failing != before:
+            self._audit.append(FAILS if self.failing else WORKS, {"text": self.failing})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ UNKNOWN_OUTPUT = {
 }  # fmt: skip
 
 
-def loop_state(seat: SeatLoop, clock: Clock) -> LoopState:
-    """The state of one seat now; ages in seconds, unknown numbers None."""
+def loop_state(seat: SeatLoop, clock: Clock, more: Sequence[dict[str, Any]] = ()) -> LoopState:
+    """The state of one seat now; ages in seconds, unknown numbers None. `more`: alarms that are no seat's own (`trail_alarms`)."""
     now_s = clock.lsl_s()
     line = seat.line
     status = seat.stream_status
@@ -46,7 +47,7 @@ def loop_state(seat: SeatLoop, clock: Clock) -> LoopState:
         if seat.vitals.decision is not None
         else {},
         recording=_recording(seat),
-        alarms=standing_alarms(seat, status, now_s),
+        alarms=standing_alarms(seat, status, now_s, more),
         forms=seat.asking.view(),
     )
 
@@ -175,9 +176,9 @@ def _recording(seat: SeatLoop) -> dict[str, Any]:
     return {"status": status.status, "message": status.message, "seconds": status.seconds, "session": session}
 
 
-def standing_alarms(seat: SeatLoop, status: str, now_s: float) -> list[dict[str, Any]]:
-    """Every alarm that stands now, ranked, each aged since it was first seen to stand."""
-    found: list[dict[str, Any]] = []
+def standing_alarms(seat: SeatLoop, status: str, now_s: float, more: Sequence[dict[str, Any]] = ()) -> list[dict[str, Any]]:
+    """Every alarm that stands now, ranked, each aged since it was first seen to stand; `more` are the machine's, no seat's own."""
+    found: list[dict[str, Any]] = [*more]
     if seat.line is not None:
         found += [{"id": a.id, "priority": a.priority, "text": a.text, "advice": a.advice} for a in seat.line.effects.alarms]
     found += seat.asking.alarms()
@@ -198,7 +199,20 @@ def standing_alarms(seat: SeatLoop, status: str, now_s: float) -> list[dict[str,
         found += wrong_mains(seat.line.row.quality.mains_hz, seat.line.pipeline.settings.notch_hz)
     seat.vitals.alarm_board = alarm_board.follow(seat.vitals.alarm_board, [alarm["id"] for alarm in found], now_s)
     in_session = seat.line is not None and seat.line.session.phase not in (Phase.OFF, Phase.STOPPED, Phase.POST)
-    return alarm_board.shown(seat.vitals.alarm_board, found, now_s, in_session)
+    # Nobody at a bedside can mend what is the machine's: it stands in view and is never sounded at a person who is being treated.
+    return alarm_board.shown(seat.vitals.alarm_board, found, now_s, in_session, steady=[alarm["id"] for alarm in more])
+
+
+def trail_alarms(differs: str, failing: str) -> list[dict[str, Any]]:
+    """Of the audit trail's anchors (`daemon/trail_anchors.py`). No path is named here: viewers hear of no person, eegloop.log says more."""
+    found = []
+    if differs:
+        found.append(_alarm("trail_differs", "medium", "The audit trail is not the one that was written last: lines were removed, or an older copy was put back.",
+                            "Tell whoever is responsible for this computer, and keep the data directory as it is; `eegloop verify` says what differs. Sessions may go on."))  # fmt: skip
+    if failing:
+        found.append(_alarm("trail_anchor", "medium", f"What vouches for the audit trail cannot be kept ({failing.rpartition(': ')[2]}).",
+                            "Tell whoever is responsible for this computer: eegloop.log names the file that needs room or must be writable. It is tried again every 10 s. Sessions may go on."))  # fmt: skip
+    return found
 
 
 def wrong_mains(found_hz: float, notch_hz: int | None) -> list[dict[str, Any]]:

@@ -22,6 +22,8 @@ from eegloop.signal import F64, Bool, StreamInfo
 
 _REFERENCE_RATE_HZ = 250.0  # steepness is stated per sample of 4 ms
 MUSCLE_TIMES = 2.5  # this many times the person's own median
+# From this share of the limit on it is no muscle that anybody is told of, but what is made of fast frequencies does not lean on it.
+MUSCLE_PERHAPS = 0.8
 _MUSCLE_UNKNOWN = 2.0  # before there is one: this many times the setting
 STRONG = 4.0  # times the limit's power: one such block spoils a window
 _BASELINE, _BASELINE_LEAST, _REFRESH = 24, 3, 3  # stretches: a minute, 7.5 s, 7.5 s
@@ -40,7 +42,7 @@ class Finding(NamedTuple):
     """Blocks `first` to `last` of these channels are an artifact; with `spoils`, so is every window that holds one of them.
 
     `only` "perhaps": it may be one, the look at the eyes will tell when it has seen what follows; "slow": what there is of it lies
-    below `EYES_HZ`.
+    below `EYES_HZ`; "fast": above `MUSCLE_HZ`.
     """
 
     code: Code
@@ -48,7 +50,7 @@ class Finding(NamedTuple):
     last: int
     channels: Bool
     spoils: bool
-    only: Literal["", "perhaps", "slow"] = ""
+    only: Literal["", "perhaps", "slow", "fast"] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +137,7 @@ class Artifacts:
         self._extremes[slot] = extreme = ranges.extreme
         self._since += 1
         steepest = float(np.maximum.reduce(steepness))
-        if steepest > self._least_muscle_limit:
+        if steepest > MUSCLE_PERHAPS**2 * self._least_muscle_limit:
             self._muscle(block, steepness, found)
         if self._steep_at is not None:
             self._gradient_or_step(block, found)
@@ -173,11 +175,15 @@ class Artifacts:
 
     def _muscle(self, block: int, steepness: F64, found: list[Finding]) -> None:
         over = steepness / self._muscle_limit
-        channels = (over > 1.0) & self._eeg
+        perhaps = (over > MUSCLE_PERHAPS**2) & self._eeg
+        if not perhaps.any():
+            return
+        channels = perhaps & (over > 1.0)
+        strongest = int(np.argmax(np.where(perhaps, over, 0.0)))
+        code = Code.NECK_MUSCLE if self._neck[strongest] else Code.JAW_MUSCLE
+        found.append(Finding(code, block, block, perhaps, spoils=False, only="fast"))
         if not channels.any():
             return
-        strongest = int(np.argmax(np.where(channels, over, 0.0)))
-        code = Code.NECK_MUSCLE if self._neck[strongest] else Code.JAW_MUSCLE
         found.append(Finding(code, block, block, channels, spoils=False))
         strong = channels & (over > STRONG)
         if strong.any():

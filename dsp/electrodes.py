@@ -5,6 +5,9 @@ From MNE's standard_1005 template, about the center of the sphere fitted to thes
 
 from __future__ import annotations
 
+import re
+from functools import lru_cache
+
 import numpy as np
 
 from eegloop.signal import F64
@@ -100,11 +103,32 @@ POSITIONS: dict[str, tuple[float, float, float]] = {
 OLDER = {"T3": "T7", "T4": "T8", "T5": "P7", "T6": "P8"}
 
 _BY_LOWER = {label.lower(): label for label in POSITIONS} | {old.lower(): new for old, new in OLDER.items()}
+# Files and headsets dress a name up: "EEG FP1-REF", "EEG.AF3", "RAW_TP9", "Fc5.", "C3-A2".
+_DRESS = re.compile(r"^(?:eeg|raw)[\s_.:-]*(?=[a-z])")
+# What a name is taken against, where that is the ears, an average or simply "the reference"; another electrode makes it a pair of two.
+_AGAINST = re.compile(
+    r"[\s_:/-]+(?P<what>ref|reference|org|avg?|ave|average|car|ar|le|linked ?ears|nose|(?P<ears>[am][12](?:[\s_+/-]?[am][12])?))$"
+)
+_EARS = frozenset({"a1", "a2", "m1", "m2"})
+
+
+@lru_cache(maxsize=4096)
+def bare(label: str) -> str:
+    """An electrode's name in lower case without what a file adds: "EEG FP1-REF", "Fp1.." and "Fp1-A2" are fp1.
+
+    A pair of scalp electrodes ("Fp1-F7", "Fpz-Cz") is no electrode and stays as it is.
+    """
+    name = _DRESS.sub("", label.strip().lower()).strip(". ")
+    against = _AGAINST.search(name)
+    if against is None:
+        return name
+    first = name[: against.start()].strip(". ")
+    return name if against["ears"] and first in _EARS else first
 
 
 def canonical(label: str) -> str | None:
-    """The 10-10 name of a label in any case or of the older nomenclature; None if it is none."""
-    return _BY_LOWER.get(label.strip().lower())
+    """The 10-10 name of a label in any case or dress (`bare`) or of the older nomenclature; None if it is none."""
+    return _BY_LOWER.get(bare(label))
 
 
 def direction(label: str) -> F64 | None:

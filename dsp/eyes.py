@@ -38,6 +38,8 @@ PERHAPS_SMALL = 0.7
 # Evidence of polarity: squared heights, capped, of the newest candidates; one clear blink decides.
 _EVIDENCE = 40
 _CAP_UV = 150.0
+FLANK_S = 0.4  # a blink's flanks lie within the local mean's reach
+_COMPLETE_S = 0.3  # a peak is complete this long after its top
 _CLEAR_UV = 60.0
 _LEANING = 0.4
 _HELD_S = 60.0
@@ -109,19 +111,46 @@ def ears(info: StreamInfo) -> tuple[int, ...]:
 
 
 class _Polarity:
-    """The sign of a person's blinks in one look, found from the candidates themselves: those of the right sign are larger."""
+    """The sign of a person's blinks in one look, found from the candidates themselves: those of the right sign are larger.
+
+    The local mean that is taken off gives a wide blink two flanks of the other sign. So of candidates within `FLANK_S` only the largest
+    speaks, and not before it is known to be the largest.
+    """
 
     def __init__(self, fixed: int, rate_hz: float) -> None:
         self._fixed = self.sign = fixed
         self._evidence: deque[tuple[int, float]] = deque(maxlen=_EVIDENCE)
         self._held: deque[tuple[int, int, float]] = deque(maxlen=_EVIDENCE)
-        self._held_samples = round(_HELD_S * rate_hz)
+        self._held_samples, self._flank_samples = round(_HELD_S * rate_hz), round(FLANK_S * rate_hz)
+        self._complete_samples = round((FLANK_S + _COMPLETE_S) * rate_hz)
+        self._largest: tuple[int, int, float] | None = None  # (sample, sign, height) of those that do not yet speak
 
     def take(self, sample: int, sign: int, height: float) -> list[tuple[int, float]]:
         """One more candidate; returns (sample, signed height) of those that are now known to be blinks."""
-        self._evidence.append((sign, min(height, _CAP_UV) ** 2))
+        largest = self._largest
+        if largest is None or sample - largest[0] > self._flank_samples:
+            self._speak()
+            self._largest = sample, sign, height
+        elif height > largest[2]:
+            self._largest = sample, sign, height
         self._held.append((sample, sign, height))
-        self.sign = self._fixed or self._leaning()
+        return self._told(sample)
+
+    def settle(self, sample: int) -> list[tuple[int, float]]:
+        """All candidates before `sample` have been taken: who is the largest by now speaks. Returns as `take`."""
+        if self._largest is None or sample - self._largest[0] <= self._complete_samples:
+            return []
+        self._speak()
+        return self._told(sample)
+
+    def _speak(self) -> None:
+        if self._largest is not None:
+            _, sign, height = self._largest
+            self._evidence.append((sign, min(height, _CAP_UV) ** 2))
+            self._largest = None
+            self.sign = self._fixed or self._leaning()
+
+    def _told(self, sample: int) -> list[tuple[int, float]]:
         if not self.sign:
             return []
         found = [(at, s * h) for at, s, h in self._held if s == self.sign and at >= sample - self._held_samples]
@@ -317,6 +346,7 @@ class Eyes:
         found: list[EyeEvent] = []
         perhaps: list[EyeEvent] = self._smaller(rows, traces, tops, bottoms, samples) if self._n_ears else []
         for at, both, polarity in looks:
+            found += [EyeEvent("blink", when, high, at > 0) for when, high in polarity.settle(samples[0])]
             up_idle, down_idle = both[0].idle(tops[at], bottoms[at]), both[1].idle(-bottoms[at + 1], -tops[at + 1])
             if up_idle and down_idle:
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
@@ -9,8 +10,8 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from dsp.codes import EYES_HZ
-from dsp.electrodes import canonical
+from dsp.codes import EYES_HZ, MUSCLE_HZ
+from dsp.electrodes import bare, canonical
 from dsp.quality import GRADES, REASONS
 from dsp.spectrum import C128, SpectrumEngine, SpectrumNeed, transform
 from dsp.window import Grid, SampleRing
@@ -51,7 +52,9 @@ class Hop:
         self._quality = quality
         self._densities: dict[tuple[int, str, str, int], F64] = {}
         self._transforms: dict[tuple[int, str, str, int], C128] = {}
-        self._codes: dict[tuple[int, bool], U8] = {}
+        self._codes: dict[tuple[int, bool, bool], U8] = {}
+        self._weights: dict[tuple[int, str, str, int], F64] = {}
+        self._powers: dict[tuple[int, str, str, int], F64] = {}
         self._fed_from = 0
         self.all_good = quality.all_good
         self.row_values: F64 = np.empty(0)
@@ -63,6 +66,7 @@ class Hop:
         self.number, self._block, self.end_sample, self._fed_from = number, block, end_sample, fed_from
         self._densities.clear()
         self._transforms.clear()
+        self._powers.clear()
         self._codes.clear()
 
     def frequencies(self, need: SpectrumNeed) -> F64:
@@ -84,6 +88,21 @@ class Hop:
             self._densities[need.key] = density
         return density
 
+    def weigh(self, need: SpectrumNeed, weights: F64) -> slice:
+        """Have (n, n_bins) weights applied to the need's density at every hop, once for all who ask; their rows in `powers`."""
+        before = self._weights.get(need.key)
+        self._weights[need.key] = weights if before is None else np.vstack((before, weights))
+        self._powers.pop(need.key, None)
+        first = 0 if before is None else len(before)
+        return slice(first, first + len(weights))
+
+    def powers(self, need: SpectrumNeed) -> F64:
+        """(n_weights, n_channels): everybody's `weigh` times the need's density of the window that ends here."""
+        powers = self._powers.get(need.key)
+        if powers is None:
+            powers = self._powers[need.key] = self._weights[need.key] @ self.density(need).T
+        return powers
+
     def transform(self, need: SpectrumNeed) -> C128:
         """(n_channels, n_bins) complex bins of the window that ends here, |.|² = `density`; for `complex_bins` needs."""
         bins = self._transforms.get(need.key)
@@ -96,15 +115,16 @@ class Hop:
         assert self.samples is not None
         return self.samples.window(n_samples)
 
-    def codes(self, n_samples: int, lowest_hz: float = 0.0) -> U8:
+    def codes(self, n_samples: int, lowest_hz: float = 0.0, highest_hz: float = math.inf) -> U8:
         """`dsp.quality.Code` of each channel for the window that ends here; `all_good` itself when nothing is wrong.
 
-        `lowest_hz` is the lowest frequency a value is made of: from `EYES_HZ` up, small blinks and gaze steps do no harm.
+        `lowest_hz` and `highest_hz` are the lowest and the highest frequency a value is made of: from `EYES_HZ` up, small blinks and
+        gaze steps do no harm, and up to `MUSCLE_HZ`, weak muscle.
         """
-        key = (n_samples, lowest_hz >= EYES_HZ)
+        key = (n_samples, lowest_hz >= EYES_HZ, highest_hz <= MUSCLE_HZ)
         codes = self._codes.get(key)
         if codes is None:
-            codes = self._codes[key] = self._quality.codes(n_samples, self._block, self.end_sample, lowest_hz)
+            codes = self._codes[key] = self._quality.codes(n_samples, self._block, self.end_sample, lowest_hz, highest_hz)
         return codes
 
 
@@ -147,12 +167,24 @@ def measured(info: StreamInfo) -> tuple[int, ...]:
 
 
 def electrode(info: StreamInfo, label: str) -> int | None:
-    """Index of an EEG channel by its label, in any case, or by the 10-20 name's other form (T5 is P7); None if there is none."""
+    """Index of an EEG channel by its label, in any case, with or without what a file adds to it ("EEG F3-REF"), or by the
+    10-20 name's other form (T5 is P7); None if there is none."""
     eeg = [(i, name) for i, (name, kind) in enumerate(zip(info.channels, info.kinds, strict=True)) if kind == "eeg"]
     wanted, place = label.strip().lower(), canonical(label)
     exact_ones = [i for i, name in eeg if name.strip().lower() == wanted]
+    alike = [i for i, name in eeg if bare(name) == bare(label)]
     same_place = [i for i, name in eeg if place is not None and canonical(name) == place]
-    return next(iter(exact_ones or same_place), None)
+    return next(iter(exact_ones or alike or same_place), None)
+
+
+def placed(info: StreamInfo) -> list[tuple[int, str]]:
+    """(index, 10-10 name) of every EEG channel whose place is known, in the stream's order; the first one only where two share a place."""
+    found: dict[str, int] = {}
+    for i, (label, kind) in enumerate(zip(info.channels, info.kinds, strict=True)):
+        place = canonical(label) if kind == "eeg" else None
+        if place is not None:
+            found.setdefault(place, i)
+    return sorted((i, place) for place, i in found.items())
 
 
 def reasons_of(codes: U8) -> tuple[str, ...]:

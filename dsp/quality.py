@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsp.artifacts import Finding
-from dsp.codes import EYES_HZ, NO_VALUE, OF_THE_BODY, OF_THE_LINK
+from dsp.codes import EYES_HZ, MUSCLE_HZ, NO_VALUE, OF_THE_BODY, OF_THE_LINK
 from dsp.codes import GRADES as GRADES
 from dsp.codes import REASONS as REASONS
 from dsp.codes import Code as Code
@@ -140,7 +140,9 @@ class ChannelQuality:
         self._eyed_code = np.zeros(c, dtype=np.uint8)
         self._perhaps_at = np.full(c, -NEVER, dtype=np.int64)
         self._undecided = math.ceil(EYES_KNOWN_S * grid.rate_hz / float(grid.block_length))
-        self._last_mark = self._last_spoil = self._last_bridge = self._last_eyed = self._last_perhaps = -NEVER
+        self._tensed_at = np.full(c, -NEVER, dtype=np.int64)  # the newest block with muscle, however weak
+        self._tensed_code = np.zeros(c, dtype=np.uint8)
+        self._last_mark = self._last_spoil = self._last_bridge = self._last_eyed = self._last_perhaps = self._last_tensed = -NEVER
         self.valid_from = np.full(c, NEVER, dtype=np.int64)
         self._why = np.full(c, Code.SETTLING, dtype=np.uint8)
         self._valid_from_all = NEVER
@@ -266,6 +268,10 @@ class ChannelQuality:
                 self._eyed_at[channels] = np.maximum(self._eyed_at[channels], last)
                 self._eyed_code[channels] = code
                 self._last_eyed = max(self._last_eyed, last)
+                continue
+            if only == "fast":
+                self._tensed_at[channels] = self._last_tensed = last
+                self._tensed_code[channels] = code
                 continue
             for block in range(max(first, oldest), last + 1):
                 self._mark(block, self._grid.block_end(block) - self._grid.block_end(block - 1), channels, code)
@@ -418,13 +424,14 @@ class ChannelQuality:
         for code, channels in self._faults:
             self._fault_code[channels] = code
 
-    def codes(self, n_samples: int, block: int, end_sample: int, lowest_hz: float = 0.0) -> U8:
+    def codes(self, n_samples: int, block: int, end_sample: int, lowest_hz: float = 0.0, highest_hz: float = math.inf) -> U8:
         """`Code` of each channel for the window of `n_samples` that ends with `block` at `end_sample`.
 
-        A window that holds any blink or gaze step at all is no good for what is made of frequencies below `EYES_HZ`.
+        A window that holds any blink or gaze step at all is no good for what is made of frequencies below `EYES_HZ`, one that holds
+        any muscle for what is made of those above `MUSCLE_HZ`.
         """
         start = end_sample - n_samples
-        slow = lowest_hz < EYES_HZ
+        slow, fast = lowest_hz < EYES_HZ, highest_hz > MUSCLE_HZ
         first = self._grid.block_of(start)
         if (
             start >= self._valid_from_all
@@ -432,6 +439,7 @@ class ChannelQuality:
             and first > self._last_spoil
             and first > self._last_bridge
             and not (slow and (first <= self._last_eyed or block - self._last_perhaps <= self._undecided))
+            and not (fast and first <= self._last_tensed)
             and self.lacking is None
         ):
             if not self._any_leaky and not self._faults:
@@ -448,6 +456,9 @@ class ChannelQuality:
             code[(block - self._perhaps_at <= self._undecided) & (code == 0)] = Code.BLINK
             eyed = (self._eyed_at >= first) & (code == 0)
             code[eyed] = self._eyed_code[eyed]
+        if fast and first <= self._last_tensed:
+            tensed = (self._tensed_at >= first) & (code == 0)
+            code[tensed] = self._tensed_code[tensed]
         if self._any_leaky:
             code[self._leaky] = Code.LINE_NOISE
         if first <= self._last_mark:

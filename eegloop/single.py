@@ -34,8 +34,7 @@ def only_one(path: Path, take_over_s: float) -> int:
                 asked = True
             time.sleep(0.02)
             continue
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        os.ftruncate(lock, os.pwrite(lock, f"{os.getpid()}\n".encode(), 0))
         return lock
 
 

@@ -421,7 +421,9 @@ class Prescription:
         for key, (low, high) in _RANGES.items():
             value = body[key]
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-                raise PrescriptionError(f"prescription.{key}: {value!r} must be a whole number from {low} to {high}")
+                raise PrescriptionError(
+                    f"prescription.{key}: {value!r} must be a whole number from {low} to {high} (by the format)"
+                )
         if body["format"] != "eegloop-prescription-1":
             raise PrescriptionError(f"prescription.format: {body['format']!r} must be 'eegloop-prescription-1'")
         if body["authority"] not in set(Authority):
@@ -474,7 +476,9 @@ def _pulse_program(body: Any) -> PulseProgram:
     for key, (low, high) in _PULSE_RANGES.items():
         value = body[key]
         if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise PrescriptionError(f"prescription.pulses.{key}: {value!r} must be a whole number from {low} to {high}")
+            raise PrescriptionError(
+                f"prescription.pulses.{key}: {value!r} must be a whole number from {low} to {high} (by the format)"
+            )
     if (body["burst_pulses"] == 1) != (body["burst_millihz"] == 0) or body["train_pulses"] % body["burst_pulses"]:
         raise PrescriptionError("prescription.pulses.burst_millihz: 0 for single pulses; a train holds whole bursts")
     if body["burst_pulses"] > 1 and body["waveform"] != "biphasic":

@@ -9,7 +9,7 @@ from interlock.refusals import MS, SILENT_NS
 
 MISMATCH_NS = 500 * MS
 ZERO_MA = 0.005
-TOLERANCE_MA = 0.1
+TOLERANCE_MA = 0.05  # 5 % of 1 mA; of less than that a readback is not good to 5 %
 TOLERANCE_SHARE = 0.05
 
 
@@ -72,14 +72,17 @@ class Device:
             self.zero_since_ns = report.t_ns
         return True
 
-    def objection(self, level_ma: float, most_ma: float) -> str:
-        """Why this cannot go on: it delivers more than any limit, or something else than it is told for half a second; "" = it can."""
+    def objection(self, level_ma: float, most_ma: float, behind_ma: float = 0.0) -> str:
+        """Why this cannot go on: it delivers more than any limit, or something else than it is told for half a second; "" = it can.
+
+        `behind_ma`: how far it may be behind on its way down, since what it says is a moment old.
+        """
         if self.readback == "none" or self.output_ma is None:
             return ""
         tolerance_ma = max(TOLERANCE_MA, TOLERANCE_SHARE * level_ma)
         if not abs(self.output_ma) <= most_ma + tolerance_ma:
             return f"the stimulator delivers {self.output_ma:.3f} mA, above every limit"
-        if abs(self.output_ma - level_ma) <= tolerance_ma:
+        if abs(self.output_ma - level_ma) <= tolerance_ma + behind_ma:
             self.mismatch_since_ns = 0
         elif self.mismatch_since_ns == 0:
             self.mismatch_since_ns = self.report_ns

@@ -30,6 +30,7 @@ STOPPED = InterlockMode.STOPPED
 ARM_WITHIN_NS = 500 * MS
 CLOCKS_PART_NS = 1_000 * MS
 SUSPEND_NS = 50 * MS
+BEHIND_S = 0.1  # how old a report may be that is compared with the level on the way down
 MINUTE_NS = 60_000 * MS
 REFUSALS_A_MINUTE = 10
 
@@ -359,7 +360,8 @@ class Judge:
                 self._trip("the stimulator disarmed itself")
                 return
             self.device_armed = device.armed
-        if objection := device.objection(self.level_ma, self.rules.amplitude_ma):
+        behind_ma = self.down_ma_per_s * BEHIND_S if self.level_ma > self.target_ma else 0.0
+        if objection := device.objection(self.level_ma, self.rules.amplitude_ma, behind_ma):
             self._trip(objection)
 
     # ---- commands -----------------------------------------------------------------------------------------------

@@ -80,7 +80,7 @@ def _go_on_from(state: Path, site_key: bytes, number: int) -> None:
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX)  # another seat's interlock, for as long as one line is written
-            kept = int(os.read(file, 64) or b"0")
+            kept = int(os.read(file, os.fstat(file).st_size) or b"0")
             if number > kept:
                 os.pwrite(file, b"%019d\n" % number, 0)
                 os.fsync(file)

@@ -127,12 +127,20 @@ class Book:
         week = rules.week_sessions if lost else sum(ago_s < 7 * DAY_S for ago_s in begun)
         since_ms = int(min((now_s - session.last_s for session in counted), default=LONG_AGO_S) * 1000)
         known = name in self.sessions
+        mine = self.sessions.get(
+            name, Session(rules.course, now_s)
+        )  # one goes on under its own prescription, and until it is over
         return first(
             (not self.fault,
              "ledger", self.fault, "whole", "interlock",
              "the dose ledger cannot be relied on; have the prescription signed anew, with a new id, valid from now"),
             (wall_s >= self.highest_wall_s - BACKWARDS_S,
              "clock", int(wall_s), int(self.highest_wall_s), "interlock", "the clock is behind the ledger; set it right"),
+            (mine.course == rules.course,
+             "session", name, "a new name", "interlock", "another prescription's session, or one that is lost, has this name"),
+            (now_s - mine.first_s < rules.session_ms / 1000,
+             "prescription.session_ms", int((now_s - mine.first_s) * 1000), rules.session_ms, "prescription",
+             "this session is over; begin another"),
             (known or day < rules.day_sessions,
              "prescription.day_sessions", day, rules.day_sessions, "prescription", ALL_GIVEN),
             (known or week < rules.week_sessions,

@@ -156,8 +156,7 @@ class Loop:
         ready = {key.fileobj for key, _ in self.selector.select(max(0.0, (due_ns - boot_ns()) / 1e9))}
         if self.waker in ready:
             self._drain_signals()
-        if self.stop_listener in ready:
-            self._accept_stops()
+        self._accept_stops()  # whatever is said to be ready
         if self.device_fd in ready:
             self._hear_device()
         near = self._fire_on_time()
@@ -165,8 +164,7 @@ class Loop:
         quiet = near and now_ns < self.next_tick_ns + OVERDUE_NS  # no longer: one pulse after the other may be skipped
         if now_ns >= self.next_tick_ns and not quiet:
             self._tick(now_ns)
-        if self.client is not None and self.client in ready:
-            self._hear_daemon()
+        self._hear_daemon()
         if quiet:
             return  # so near a pulse it listens to everybody and speaks to nobody
         if self.control_listener in ready:

@@ -27,8 +27,8 @@ class PacketError(ValueError):
 def read_command(packet: bytes) -> StimCommand:
     """The command in a packet.
 
-    A STOP is understood however broken the rest of its packet is. Infinite numbers pass: the judge
-    refuses and trips on them as on any other number above a limit.
+    A STOP is understood however broken the rest of its packet is; a field that stands twice breaks it, since nobody knows which of
+    the two is meant. Infinite numbers pass: the judge refuses and trips on them as on any other number above a limit.
 
     Raises
     ------
@@ -36,13 +36,15 @@ def read_command(packet: bytes) -> StimCommand:
         Naming the field that is wrong.
     """
     try:
-        body = json.loads(packet.decode("utf-8"))
+        body = json.loads(
+            packet.decode("utf-8"), object_pairs_hook=lambda pairs: dict(pairs) if len(dict(pairs)) == len(pairs) else None
+        )
     except (ValueError, RecursionError):  # not UTF-8, not JSON, or a number of more digits than Python reads
+        body = None
+    if not isinstance(body, dict):
         if b'"stop"' in packet:
             return StimCommand(kind="stop", reason="stop in a broken packet")
-        raise PacketError("packet", packet[:60].decode("ascii", "replace"), "not JSON") from None
-    if not isinstance(body, dict):
-        raise PacketError("packet", str(body)[:60], "must be one JSON object")
+        raise PacketError("packet", packet[:60].decode("ascii", "replace"), "not one JSON object with each field once")
     if body.get("kind") == "stop":
         reason = body.get("reason")
         return StimCommand(kind="stop", reason=reason[:400] if isinstance(reason, str) else "")

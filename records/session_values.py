@@ -1,7 +1,7 @@
 """A session in numbers: for each biomarker the median of its clean signal before any stimulation, and one specparam fit a channel.
 
 What is compared across days is a session's value, not a hop's. Only windows that were graded good count, and only those that ended
-before the first current or pulse of the session; under `LEAST_CLEAN_S` of them there is no value (biomarkers.md section 1).
+before the first current or pulse of the session; under `LEAST_CLEAN_S` of them there is no value (biomarkers.md section 1; a fit needs `LEAST_FIT_S`, section 2).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from eegloop.signal import F64, BiomarkerColumn, Bool, Grade
 from records.session import EventTick, RecordedSession, StimTick
 
 LEAST_CLEAN_S = 60.0
+LEAST_FIT_S = 30.0  # what an aperiodic fit needs; its windows of 2 s are whole only where two windows of the line are
 FIT_WINDOW_S = 2.0
 FIT_HZ = (2.0, 40.0)
 ALPHA_HZ = (7.0, 13.0)
@@ -76,8 +77,8 @@ def _value(column: BiomarkerColumn, values: F64, clean_s: float) -> SessionValue
     )
 
 
-def _short(clean_s: float) -> str:
-    return "" if clean_s + 1e-9 >= LEAST_CLEAN_S else f"{clean_s:.0f} s of clean signal; {LEAST_CLEAN_S:.0f} s are needed"
+def _short(clean_s: float, least_s: float = LEAST_CLEAN_S) -> str:
+    return "" if clean_s + 1e-9 >= least_s else f"{clean_s:.0f} s of clean signal; {least_s:.0f} s are needed"
 
 
 def _first_stimulation_s(recorded: RecordedSession) -> float:
@@ -117,7 +118,7 @@ def _fits(recorded: RecordedSession, onset_s: F64, good: Bool, hop_s: float) -> 
                 total += np.abs(np.fft.rfft((x - x.mean()) * taper)) ** 2 * scale
                 count += 1
         clean_s = (count + 1) * FIT_WINDOW_S / 2 if count else 0.0
-        short = _short(clean_s)
+        short = _short(clean_s, LEAST_FIT_S)
         fit = _fit(frequency, np.asarray(total / count, dtype=np.float64)) if not short else (math.nan, math.nan, math.nan)
         for (part, unit), value in zip((("exponent", "1"), ("offset", "1"), ("alpha_peak", "Hz")), fit, strict=True):
             reason = short or ("" if math.isfinite(value) else "no peak" if part == "alpha_peak" else "the fit failed")

@@ -59,9 +59,9 @@ def shadowed(prescription: Prescription) -> tuple[str, object]:
     return program.of, inner_of(program.of).start(inner)
 
 
-@cache  # it remembers nothing, and is asked for at every decision, which should read no folder
+@cache
 def inner_of(kind: str) -> Controller:
-    """The controller of this name.
+    """The controller of this name; looked for once, because that reads files and a decision may not.
 
     Raises
     ------

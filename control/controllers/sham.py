@@ -1,7 +1,8 @@
 """Sham: the same decisions are made and logged, and nothing is ever asked for.
 
 The prescription of a sham arm is signed with `start_ua` and `amplitude_ua` 0, so that no part of the line, the interlock
-included, could deliver anything; who is in which arm is the store's secret, and the sentence is the same in every tick.
+included, could deliver anything, and the sentence is the same in every tick. That blinds nobody by itself: page, log, recording and
+configuration say the controller's name and what is delivered (docs/prescriptions.md).
 """
 
 from __future__ import annotations

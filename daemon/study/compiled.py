@@ -7,6 +7,7 @@ run it: it has an import root of its own, in a folder that git does not keep, an
 from __future__ import annotations
 
 import hashlib
+import importlib
 import importlib.machinery
 import importlib.util
 import json
@@ -75,11 +76,14 @@ def running() -> bool:
         If it is so in part: such a copy is broken, and its numbers are nobody's.
     """
     endings = tuple(importlib.machinery.EXTENSION_SUFFIXES)
-    specs = {name: importlib.util.find_spec(name) for name in MODULES}
-    left = [name for name, spec in specs.items() if spec is None or not str(spec.origin).endswith(endings)]
-    if left and len(left) < len(MODULES):
-        raise SetupError(f"study: the compiled copy is not whole ({', '.join(left)}); `make study-compiled` makes it anew")
-    return not left
+    # some are loaded by the first session only, which may be another process's
+    loaded = {name: str(importlib.import_module(name).__file__).endswith(endings) for name in MODULES}
+    if all(loaded.values()):
+        return True
+    if any(loaded.values()):
+        left = ", ".join(name for name in MODULES if not loaded.get(name))
+        raise SetupError(f"study: the compiled copy is not whole ({left}); `make study-compiled` makes it anew")
+    return False
 
 
 def run(start: Path, arguments: Sequence[str]) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, fields
 from functools import cache
 from pathlib import Path
@@ -51,10 +51,13 @@ def to_line(result: Result) -> str:
 
 def read(path: Path, wanted: Callable[[Job], bool]) -> dict[Job, Result]:
     """The results in a file that this code would make again, of the jobs wanted; a torn last line is left out."""
+    return results(path.read_text(encoding="utf-8").splitlines(), wanted) if path.is_file() else {}
+
+
+def results(lines: Iterable[str], wanted: Callable[[Job], bool]) -> dict[Job, Result]:
+    """The same of lines."""
     found: dict[Job, Result] = {}
-    if not path.is_file():
-        return found
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in lines:
         try:
             body = json.loads(line)
         except json.JSONDecodeError:

@@ -9,10 +9,12 @@ _UNIT = re.compile(r"(?P<prefix>milli|micro|nano|[muµμn]?)[ _-]?(?P<base>volts
 _EXPONENTS = {"-3": 1e3, "-6": 1.0, "-9": 1e-3}  # MNE-LSL writes the power of ten of a volt
 
 _KIND_WORDS = {"eeg": "eeg", "eog": "eog", "emg": "emg"}
-_EOG = re.compile(r"^(eog|[hvlr]eog|veo|heo|eye)", re.IGNORECASE)
+_AS_EEG = re.compile(r"^eeg[\s_.:-]+(?=\D)", re.IGNORECASE)  # hospitals' files call everything EEG: "EEG EKG1-REF", "EEG LOC-REF"
+_EOG = re.compile(r"^(eog|[hvlr]eog|veo|heo|eye|[lr]oc\b)", re.IGNORECASE)
 _EMG = re.compile(r"^(emg|chin|jaw)", re.IGNORECASE)
 _MISC = re.compile(
-    r"^(acc|gyr|mag|aux|right aux|ppg|optic|marker|trig|stim|status|ecg|ekg|temp|resp|gsr|eda|batt|counter)",
+    r"^(acc|gyr|mag|aux|right aux|ppg|optic|marker|trig|stim|status|ecg|ekg|temp|resp|gsr|eda|batt|counter|"
+    r"photic|spo2|sao2|osat|plet|pulse|nasal|airflow|snor|abdo|thor|(erg|dc) ?\d|(ibi|bursts|suppr)$)",
     re.IGNORECASE,
 )
 
@@ -38,6 +40,7 @@ def channel_kind(label: str, type_word: str = "", stream_is_eeg: bool = True) ->
         return "misc"
     if word in ("eog", "emg"):
         return word
+    label = _AS_EEG.sub("", label.strip())
     if _EOG.match(label):
         return "eog"
     if _EMG.match(label):

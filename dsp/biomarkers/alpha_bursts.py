@@ -67,7 +67,7 @@ class AlphaBursts:
             )
         self._sites = np.array(sites("alpha_bursts", info, settings.channels), dtype=np.intp)
         self._taps = envelope_taps(rate, settings.center_hz, settings.half_width_hz)
-        self._low_hz = settings.center_hz - settings.half_width_hz
+        self._span_hz = settings.center_hz - settings.half_width_hz, settings.center_hz + settings.half_width_hz
         self._stride = max(1, round(rate / _ENVELOPE_HZ))
         grid = Grid.of(rate, line.hop_s)
         self._n_window = grid.window_samples(settings.window_s)
@@ -112,13 +112,13 @@ class AlphaBursts:
         ends = numbers * self._stride + 1 - (end - length)  # one past each point's newest sample, within the window
         rows = [window[:, stop - n : stop] @ self._taps for stop in ends.tolist()]
         envelope = np.hypot(*np.moveaxis(np.array(rows), 2, 0)).T
-        envelope[hop.codes(length, self._low_hz)[self._sites] != Code.GOOD] = np.nan
+        envelope[hop.codes(length, *self._span_hz)[self._sites] != Code.GOOD] = np.nan
         self._ring[:, numbers % self._most] = envelope
 
     def _renew(self, hop: Hop) -> None:
         in_order = np.roll(self._ring, -((self._newest + 1) % self._most), axis=1)
         there = np.isfinite(in_order)
-        latest = hop.codes(len(self._taps) + self._hop_samples, self._low_hz)[self._sites]
+        latest = hop.codes(len(self._taps) + self._hop_samples, *self._span_hz)[self._sites]
         for j, row in enumerate(in_order):
             share = float(there[j].mean())
             if share < _LEAST_SHARE:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from pydantic import Field, field_validator
 
-from dsp.codes import EYES_HZ
 from dsp.hop import Graded, Hop, measured
 from dsp.spectrum import SpectrumNeed, band_weights, bin_frequencies
 from dsp.window import Grid
@@ -60,7 +59,8 @@ class Bands:
         n = Grid.of(rate, line.hop_s).window_samples(window_s)
         self.window_s = window_s
         self.need = SpectrumNeed(n, highest, line.taper, line.detrend)
-        self._bands, self._integration, self._rate = bands, line.integration, rate
+        self._bands, self._integration = bands, line.integration
+        self._rows: slice | None = None
         frequency = bin_frequencies(self.need, rate)
         for name, (low, high) in bands.items():
             if not band_weights(frequency, low, high, line.integration).any():
@@ -68,9 +68,13 @@ class Bands:
                     f"biomarkers: band {name} ({low:g}-{high:g} Hz) holds no bin of a {window_s:g} s window; widen either"
                 )
 
-    def weights(self, frequency_hz: F64) -> F64:
-        """(n_bands, n_bins), for a density with these bins."""
-        return np.array([band_weights(frequency_hz, low, high, self._integration) for low, high in self._bands.values()])
+    def powers(self, hop: Hop) -> F64:
+        """(n_bands, n_channels) µV² of the window that ends at this hop."""
+        if self._rows is None:
+            frequency = hop.frequencies(self.need)
+            weights = [band_weights(frequency, low, high, self._integration) for low, high in self._bands.values()]
+            self._rows = hop.weigh(self.need, np.array(weights))
+        return hop.powers(self.need)[self._rows]
 
 
 class BandPower:
@@ -81,33 +85,29 @@ class BandPower:
         self._pick = slice(None) if len(channels) == info.n_channels else np.array(channels, dtype=np.intp)
         self._bands = Bands(info, settings.bands, settings.window_s, line)
         self._n_bands = len(settings.bands)
-        # bands above what eyes do keep their grade through a small blink
-        self._above_eyes = [low >= EYES_HZ for low, _ in settings.bands.values()]
+        # bands above what eyes do keep their grade through a small blink, those below what muscles do through a weak tension
+        self._bands_hz = tuple(settings.bands.values())
         self.needs = (self._bands.need,)
         self.columns = tuple(
             BiomarkerColumn(f"band_power.{band}", info.channels[i], "uV2", self._bands.window_s)
             for band in settings.bands
             for i in channels
         )
-        self._weights: F64 | None = None
         self._no_reasons = ("",) * len(self.columns)
         self._graded = Graded()
         self._known = b""
         self._codes: U8 = np.empty(0, dtype=np.uint8)
 
     def compute(self, hop: Hop, values: F64, grades: U8) -> tuple[str, ...]:
-        if self._weights is None:
-            self._weights = self._bands.weights(hop.frequencies(self._bands.need))
         need = self._bands.need
-        np.matmul(self._weights, hop.density(need)[self._pick].T, out=values.reshape(self._n_bands, -1))
-        slow = hop.codes(need.n_samples)
-        if slow is hop.all_good:
+        values.reshape(self._n_bands, -1)[:] = self._bands.powers(hop)[:, self._pick]
+        if hop.codes(need.n_samples) is hop.all_good:
             return self._no_reasons
-        fast = hop.codes(need.n_samples, EYES_HZ)
-        key = slow.tobytes() + fast.tobytes()
+        by_band = [hop.codes(need.n_samples, *band_hz) for band_hz in self._bands_hz]
+        key = b"".join(codes.tobytes() for codes in by_band)
         if key != self._known:
             self._known = key
-            self._codes = np.concatenate([(fast if above else slow)[self._pick] for above in self._above_eyes])
+            self._codes = np.concatenate([codes[self._pick] for codes in by_band])
         return self._graded.give(self._codes, values, grades)
 
 

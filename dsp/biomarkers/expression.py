@@ -134,8 +134,15 @@ class Expression:
 
     def _absent(self, term: Term) -> list[str]:
         """Electrodes of a term that this montage lacks, as far as their names are those of electrodes."""
-        labels = _labels(term)
+        labels = self._labels(term)
         return [label for label in labels if electrode(self._info, label) is None and canonical(label) is not None]
+
+    def _labels(self, term: Term) -> list[str]:
+        """The electrodes of a place: one, a pair's two, none."""
+        if not term.place:
+            return []
+        one = "-" not in term.place or canonical(term.place) is not None or electrode(self._info, term.place) is not None
+        return [term.place] if one else term.place.split("-", 1)
 
     def _build_hidden(self, listed: set[str]) -> None:
         wanted: dict[str, list[Term]] = {}
@@ -148,7 +155,7 @@ class Expression:
         for name, terms in wanted.items():
             module = plugins.find("biomarker", name)
             own: dict[str, object] = {}
-            labels = [_labels(term) for term in terms]
+            labels = [self._labels(term) for term in terms]
             if "pairs" in module.Settings.model_fields:
                 own["pairs"] = tuple(dict.fromkeys(tuple(pair) for pair in labels if len(pair) == 2)) or None
             elif "channels" in module.Settings.model_fields and all(labels):
@@ -171,9 +178,12 @@ class Expression:
             )
             raise FormulaError(formula.text, term.position, f"{name!r} is not computed here; there are: {', '.join(names)}")
         if term.place:
-            for place, column in there:
-                if column.channel.strip().lower() == term.place.lower():
-                    return place
+            # as it is written, and as this stream calls those electrodes
+            own = [i for label in self._labels(term) if (i := electrode(self._info, label)) is not None]
+            for wanted in (term.place, "-".join(self._info.channels[i] for i in own)):
+                for place, column in there:
+                    if column.channel.strip().lower() == wanted.strip().lower():
+                        return place
             known = ", ".join(c.channel for _, c in there)
             raise FormulaError(formula.text, term.position, f"{name} has no {term.place!r}; there are: {known}")
         whole = [place for place, column in there if column.channel == "n/a"] or [place for place, _ in there]
@@ -206,14 +216,6 @@ class Expression:
             values[i], grades[i] = value, worst
             reasons.append(reason)
         return tuple(reasons)
-
-
-def _labels(term: Term) -> list[str]:
-    """The electrodes of a place: one, a pair's two, none."""
-    if not term.place:
-        return []
-    whole = [term.place]
-    return whole if "-" not in term.place or canonical(term.place) is not None else term.place.split("-", 1)
 
 
 def build(info: StreamInfo, settings: Settings, line: LineSettings) -> Expression:

@@ -43,7 +43,7 @@ def asymmetry(left_uv2: float, right_uv2: float) -> float:
 
 class FrontalAlphaAsymmetry:
     def __init__(self, info: StreamInfo, settings: Settings, line: LineSettings) -> None:
-        self._low_hz = settings.band_hz[0]
+        self._band_hz = settings.band_hz
         self._bands = Bands(info, {"band": settings.band_hz}, settings.window_s, line)
         name, pair = "faa", FRONTAL
         self._sites: tuple[int, int] | None = _find(info, FRONTAL)
@@ -58,22 +58,19 @@ class FrontalAlphaAsymmetry:
                 self._missing = "needs F3 and F4 (or AF7/AF8, AF3/AF4, Fp1/Fp2)"
         self.columns = (BiomarkerColumn(name, f"{pair[0]}-{pair[1]}", "1", self._bands.window_s),)
         self.needs = (self._bands.need,) if self._sites is not None else ()
-        self._weights: F64 | None = None
 
     def compute(self, hop: Hop, values: F64, grades: U8) -> tuple[str, ...]:
         if self._sites is None:
             values[0], grades[0] = np.nan, Grade.INVALID
             return (self._missing,)
         need = self._bands.need
-        codes = hop.codes(need.n_samples, self._low_hz)
+        codes = hop.codes(need.n_samples, *self._band_hz)
         left, right = self._sites
         code = 0 if codes is hop.all_good else max(int(codes[left]), int(codes[right]))
         value = math.nan
         if code < NO_VALUE:
-            if self._weights is None:
-                self._weights = self._bands.weights(hop.frequencies(need))[0]
-            density = hop.density(need)
-            value = asymmetry(float(density[left] @ self._weights), float(density[right] @ self._weights))
+            power = self._bands.powers(hop)[0]
+            value = asymmetry(float(power[left]), float(power[right]))
             if math.isnan(value):
                 code = Code.NO_POWER
         grades[0] = GRADE_OF[code]

@@ -82,7 +82,7 @@ class FrontalThetaAlpha:
             values[:], grades[:] = np.nan, Grade.INVALID
             return ("needs Fpz, Fp1 and Fp2, or AF7 and AF8",) * len(self.columns)
         if hop.number % self._step == 0:
-            codes = hop.codes(self._need.n_samples)
+            codes = hop.codes(self._need.n_samples, highest_hz=BANDS_HZ["total"][1])
             bins = hop.transform(self._need)[:, : self._weights.shape[1]]
             power = np.abs(bins[self._a] - self._ear * bins[self._b]) ** 2 @ self._weights.T
             self._kept = [kept for kept in self._kept if hop.number - kept[0] < self._most * self._step]

@@ -5,7 +5,8 @@ Savitzky-Golay polynomial that also gives its slope and curvature. An alpha peak
 slope in the search range if it stands above the log-power regression line by one standard deviation and above
 the next by a fifth; where it does not stand above the next there are two peaks, none of them the person's, but the center of gravity
 between the outermost ones' feet is still theirs. Channels' peaks are joined weighted by how sharp they are. Fewer than
-`least_channels` with a peak (for the center: with bounds), or than half of a small montage: no value.
+`least_channels` with a peak (for the center: with bounds), or than half of a small montage: no value. As long as so many channels are
+good, the head's values are made of good ones alone: a loose electrode among them neither moves nor spoils them.
 
 `iaf.maximum` is the largest bin of the search range, interpolated by a parabola through log power: what most reports call alpha
 peak. It is suspect wherever Corcoran's rule finds no peak: there another minute may well put it somewhere else.
@@ -152,7 +153,7 @@ def alpha_peaks(frequency_hz: F64, density: F64, settings: Settings) -> list[Alp
 
 def _within(frequency_hz: F64, low_hz: float, high_hz: float) -> slice:
     """The bins of rising frequencies that lie in [low, high] Hz."""
-    return slice(*np.searchsorted(frequency_hz, (low_hz, np.nextafter(high_hz, np.inf))).tolist())
+    return slice(bisect_left(frequency_hz, low_hz), bisect_right(frequency_hz, high_hz))
 
 
 def _peak(
@@ -251,7 +252,7 @@ class IndividualAlphaFrequency:
         self._settings = settings
         self._picked = _channels(info, settings)
         n_fft = 1 << (round(settings.segment_s * info.sample_rate_hz) - 1).bit_length()
-        # a small blink raises what lies beside alpha, not where alpha is
+        # a small blink or weak muscle raises what lies beside alpha, not where alpha is
         self._mean = MeanDensity(
             info,
             line,
@@ -263,6 +264,7 @@ class IndividualAlphaFrequency:
             self._picked,
             settings.least_s,
             EYES_HZ,
+            settings.search_hz[1],
         )
         self.needs = (self._mean.need,) if self._picked else ()
         window_s = self._mean.window_s
@@ -287,48 +289,69 @@ class IndividualAlphaFrequency:
         values = np.full((3, n + 1), np.nan)
         codes = np.full((3, n + 1), np.uint8(Code.NO_PEAK))
         codes[:, 1:] = channel_codes
-        codes[:, 0] = channel_codes.min()
         usable = np.flatnonzero(channel_codes < Code.SETTLING)
+        good = np.flatnonzero(channel_codes == Code.GOOD)
+        of_head = good if len(good) >= self._least(n) else usable
+        codes[:, 0] = channel_codes[of_head].max() if of_head.size else channel_codes.min()
         if usable.size:
             found = dict(zip(usable.tolist(), alpha_peaks(frequency, density[usable], self._settings), strict=True))
-            self._peaks(found, values[0], codes[0])
-            self._centers(found, frequency, density, values[1], codes[1])
-            self._maxima(usable, frequency, density, values[2], codes[2], values[0])
+            self._peaks(found, of_head, values[0], codes[0])
+            self._centers(found, of_head, frequency, density, values[1], codes[1])
+            self._maxima(usable, of_head, frequency, density, values[2], codes[2], values[0])
         self._held.values[:] = values.ravel()
         self._held.codes[:] = codes.ravel()
 
-    def _peaks(self, found: dict[int, AlphaPeak | None], values: F64, codes: U8) -> None:
-        shown = [(j, peak) for j, peak in found.items() if peak is not None and peak.sharpness > 0]
-        with_one = {j for j, _ in shown}
-        for j, peak in shown:
-            values[1 + j] = peak.peak_hz
-        for j in found:
-            if j not in with_one:
+    def _peaks(self, found: dict[int, AlphaPeak | None], of_head: NDArray[np.intp], values: F64, codes: U8) -> None:
+        for j, peak in found.items():
+            if peak is not None and peak.sharpness > 0:
+                values[1 + j] = peak.peak_hz
+            else:
                 codes[1 + j] = Code.NO_PEAK
+        shown = [(j, p) for j in of_head.tolist() if (p := found[j]) is not None and p.sharpness > 0]
         codes[0] = Code.NO_PEAK
         if len(shown) >= self._least(len(values) - 1):
-            values[0] = float(np.average([peak.peak_hz for _, peak in shown], weights=[peak.sharpness for _, peak in shown]))
+            sharpness = math.fsum(peak.sharpness for _, peak in shown)
+            values[0] = math.fsum(peak.peak_hz * peak.sharpness for _, peak in shown) / sharpness
             codes[0] = max(int(codes[1 + j]) for j, _ in shown)
 
-    def _centers(self, found: dict[int, AlphaPeak | None], frequency: F64, density: F64, values: F64, codes: U8) -> None:
-        bounds = [(j, peak.low_hz, peak.high_hz) for j, peak in found.items() if peak is not None]
-        codes[0] = Code.NO_PEAK
+    def _centers(
+        self,
+        found: dict[int, AlphaPeak | None],
+        of_head: NDArray[np.intp],
+        frequency: F64,
+        density: F64,
+        values: F64,
+        codes: U8,
+    ) -> None:
+        bounds = [(peak.low_hz, peak.high_hz) for j in of_head.tolist() if (peak := found[j]) is not None]
         if len(bounds) < self._least(len(values) - 1):
+            codes[0] = Code.NO_PEAK
             codes[[1 + j for j in found]] = Code.NO_PEAK
             return
-        low, high = (sum(bound[side] for bound in bounds) / len(bounds) for side in (1, 2))
+        low, high = (sum(bound[side] for bound in bounds) / len(bounds) for side in (0, 1))
         for j, center in zip(found, centers_of_gravity(frequency, density[list(found)], low, high), strict=True):
             values[1 + j] = center
             if math.isnan(center):
                 codes[1 + j] = Code.NO_POWER
-        values[0] = float(np.nanmean(values[1:]))
-        codes[0] = max(int(codes[1 + j]) for j, _, _ in bounds)
+        there = of_head[np.isfinite(values[1 + of_head])]
+        values[0] = math.fsum(values[1 + there].tolist()) / len(there)
+        codes[0] = int(codes[1 + there].max())
 
-    def _maxima(self, usable: NDArray[np.intp], frequency: F64, density: F64, values: F64, codes: U8, peaks: F64) -> None:
-        shown = density[usable]
-        level = shown[:, _within(frequency, *_RANGE_HZ)].mean(1, keepdims=True)
-        alike = np.divide(shown, level, out=np.zeros_like(shown), where=level > 0).mean(0)
-        maxima = interpolated_maxima(frequency, np.vstack([alike, shown]), self._settings.search_hz)
+    def _maxima(
+        self,
+        usable: NDArray[np.intp],
+        of_head: NDArray[np.intp],
+        frequency: F64,
+        density: F64,
+        values: F64,
+        codes: U8,
+        peaks: F64,
+    ) -> None:
+        shown = density[of_head]
+        level = np.add.reduce(shown[:, _within(frequency, *_RANGE_HZ)], axis=1)
+        level[level <= 0] = np.inf  # a channel without power has no say
+        alike = (1.0 / level) @ shown
+        maxima = interpolated_maxima(frequency, np.vstack([alike, density[usable]]), self._settings.search_hz)
         for slot, maximum in zip((0, *(1 + usable).tolist()), maxima, strict=True):
             values[slot] = maximum
             if math.isnan(maximum):

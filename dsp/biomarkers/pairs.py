@@ -48,7 +48,7 @@ class PairSettings(Closed):
 
 
 class PairMeasure:
-    """Columns: band by band, and in a band pair by pair. An epoch counts for a pair if it is good in both channels."""
+    """Columns: band by band, and in a band pair by pair. An epoch counts for a pair's band if it is good for that band in both channels."""
 
     def __init__(self, name: str, measure: Measure, info: StreamInfo, settings: PairSettings, line: LineSettings) -> None:
         self._measure, self._settings = measure, settings
@@ -59,7 +59,7 @@ class PairMeasure:
             raise ConfigError(
                 f"biomarkers: {name}: a band up to {highest:g} Hz needs at least {2 * highest:g} samples per second, not {rate:g}"
             )
-        self._low_hz = min(low for low, _ in settings.bands.values())
+        self._bands_hz = tuple(settings.bands.values())
         labels = _pairs(name, info, settings)
         self._a = np.array([electrode(info, a) for a, _ in labels], dtype=np.intp)
         self._b = np.array([electrode(info, b) for _, b in labels], dtype=np.intp)
@@ -94,8 +94,8 @@ class PairMeasure:
 
     def _take(self, hop: Hop) -> None:
         self._epochs = [epoch for epoch in self._epochs if hop.number - epoch[0] < self._most * self._step]
-        codes = hop.codes(self._need.n_samples, self._low_hz)
-        pair_codes = np.maximum(codes[self._a], codes[self._b])
+        codes = np.array([hop.codes(self._need.n_samples, *band_hz) for band_hz in self._bands_hz])
+        pair_codes = np.maximum(codes[:, self._a], codes[:, self._b])
         bins = hop.transform(self._need)[:, self._bins]
         a, b = bins[self._a], bins[self._b]
         self._epochs.append((hop.number, a * b.conj(), np.abs(a) ** 2, np.abs(b) ** 2, pair_codes))
@@ -103,18 +103,17 @@ class PairMeasure:
     def _renew(self) -> None:
         n_pairs = len(self._a)
         values, codes = self._held.values.reshape(-1, n_pairs), self._held.codes.reshape(-1, n_pairs)
-        for pair in range(n_pairs):
-            good = [e for e in self._epochs if e[4][pair] == Code.GOOD]
-            if len(good) < self._settings.least_epochs:
-                latest = int(self._epochs[-1][4][pair]) if self._epochs else Code.SETTLING
-                values[:, pair] = np.nan
-                codes[:, pair] = latest if GRADES[latest] == Grade.INVALID else Code.TOO_FEW
-                continue
-            cross = np.array([e[1][pair] for e in good])
-            power_a, power_b = np.array([e[2][pair] for e in good]), np.array([e[3][pair] for e in good])
-            measured = self._measure(cross, power_a, power_b)
-            for band, bins in enumerate(self._bands):
-                value = float(measured[bins].mean())
+        for band, bins in enumerate(self._bands):
+            for pair in range(n_pairs):
+                good = [e for e in self._epochs if e[4][band, pair] == Code.GOOD]
+                if len(good) < self._settings.least_epochs:
+                    latest = int(self._epochs[-1][4][band, pair]) if self._epochs else Code.SETTLING
+                    values[band, pair] = np.nan
+                    codes[band, pair] = latest if GRADES[latest] == Grade.INVALID else Code.TOO_FEW
+                    continue
+                cross = np.array([e[1][pair, bins] for e in good])
+                power_a, power_b = np.array([e[2][pair, bins] for e in good]), np.array([e[3][pair, bins] for e in good])
+                value = float(self._measure(cross, power_a, power_b).mean())
                 values[band, pair] = value
                 codes[band, pair] = Code.GOOD if math.isfinite(value) else Code.NO_POWER
 

@@ -54,7 +54,7 @@ class Phase:
             )
         except ValueError as error:
             raise ConfigError(f"biomarkers: phase: {error}") from error
-        self._low_hz = settings.band_hz[0]
+        self._band_hz = settings.band_hz
         self._slope = max(1, round(_SLOPE_S * rate))
         self._turns_hz = rate / self._slope / 360.0
         self._n = self._tracker.past_samples + self._slope
@@ -73,7 +73,7 @@ class Phase:
             return ("needs an EEG channel",) * len(self.columns)
         tracker = self._tracker
         if hop.number % self._every == 0:
-            usable = _LEARNABLE[hop.codes(self._segment, self._low_hz)[self._sites]]
+            usable = _LEARNABLE[hop.codes(self._segment, *self._band_hz)[self._sites]]
             if usable.any():
                 tracker.learn(hop.window(self._segment)[self._sites], usable, self._new_s)
                 self._snr_db = np.array([tracker.snr_db(i) for i in range(self._sites.size)])
@@ -84,7 +84,7 @@ class Phase:
         table[0], table[1] = angle[:, -1], np.degrees(found.sd_rad[:, -1])
         table[2], table[3] = advance * self._turns_hz, found.amplitude_uv[:, -1]
         table[4] = self._snr_db
-        codes = hop.codes(self._n, self._low_hz)[self._sites].copy()
+        codes = hop.codes(self._n, *self._band_hz)[self._sites].copy()
         codes[(tracker.seen_s < _LEAST_SEEN_S) & (codes < Code.SETTLING)] = Code.SETTLING
         codes[(table[3] < 1e-9) & (codes < Code.SETTLING)] = Code.NO_POWER
         every = np.tile(codes, len(PARTS))

@@ -47,15 +47,12 @@ class RelativePower:
             for band in settings.bands
             for i in channels
         )
-        self._weights: F64 | None = None
         self._no_reasons = ("",) * len(self.columns)
         self._graded = Graded()
 
     def compute(self, hop: Hop, values: F64, grades: U8) -> tuple[str, ...]:
         need = self._bands.need
-        if self._weights is None:
-            self._weights = self._bands.weights(hop.frequencies(need))
-        power = self._weights @ hop.density(need)[self._pick].T
+        power = self._bands.powers(hop)[:, self._pick]
         total = power[-1]
         codes = hop.codes(need.n_samples)
         by_band = values.reshape(self._n_bands, -1)

@@ -40,6 +40,7 @@ class MeanDensity:
         channels: Sequence[int] | None = None,
         least_s: float | None = None,
         lowest_hz: float = 0.0,
+        highest_hz: float = math.inf,
     ) -> None:
         grid = Grid.of(info.sample_rate_hz, line.hop_s)
         n = grid.window_samples(segment_s)
@@ -53,7 +54,7 @@ class MeanDensity:
         asked = None if channels is None else frozenset(channels)
         self.need = SpectrumNeed(n, f_max_hz, taper, "constant", self._every, n_fft, channels=asked)
         self._n_window = n + round((self.n_segments - 1) * step_s * info.sample_rate_hz)
-        self._lowest_hz = lowest_hz
+        self._span_hz = lowest_hz, highest_hz
         self._channels = np.arange(info.n_channels) if channels is None else np.array(channels, dtype=np.intp)
         # by a segment's number: its densities by channel, codes, and the hop it ended at
         self.frequency_hz = bin_frequencies(self.need, info.sample_rate_hz)
@@ -67,7 +68,7 @@ class MeanDensity:
         """Take a segment if one ends at this hop; True when the mean has changed."""
         if hop.number % self._every:
             return False
-        codes = hop.codes(self.need.n_samples, self._lowest_hz)[self._channels]
+        codes = hop.codes(self.need.n_samples, *self._span_hz)[self._channels]
         self._newest = place = hop.number // self._every % self.n_segments
         self._ended_at[place], self._codes[place] = hop.number, codes
         if np.minimum.reduce(codes, initial=NO_VALUE) < NO_VALUE:

@@ -15,8 +15,7 @@ from pydantic import Field, field_validator
 from dsp import inverse
 from dsp.biomarkers.band_power import checked_bands
 from dsp.biomarkers.segments import Held
-from dsp.electrodes import canonical
-from dsp.hop import Hop
+from dsp.hop import Hop, placed
 from dsp.quality import GRADES, Code
 from dsp.spectrum import SpectrumNeed, bin_frequencies
 from dsp.window import Grid, exact
@@ -51,11 +50,9 @@ class SourceTheta:
             raise ConfigError(
                 f"biomarkers: source_theta.band_hz: {settings.band_hz[1]:g} Hz is above half of {rate:g} samples per second"
             )
-        placed = [
-            (i, name) for i, kind in enumerate(info.kinds) if kind == "eeg" and (name := canonical(info.channels[i])) is not None
-        ]
-        self._sites = np.array([i for i, _ in placed], dtype=np.intp)
-        self._enough = len(placed) >= inverse.LEAST_ELECTRODES
+        places = placed(info)
+        self._sites = np.array([i for i, _ in places], dtype=np.intp)
+        self._enough = len(places) >= inverse.LEAST_ELECTRODES
         self._step = max(1, math.floor(exact(settings.segment_s) / 2 / exact(line.hop_s)))
         self._every = max(1, math.floor(exact(settings.every_s) / exact(line.hop_s)))
         self._most = max(1, 1 + math.floor((settings.window_s - settings.segment_s) / (self._step * line.hop_s) + 1e-9))
@@ -73,7 +70,7 @@ class SourceTheta:
         if self._enough:
             roi = inverse.Roi(settings.center_mm, settings.radius_mm)
             try:
-                self._region, self._head, _ = inverse.power_forms(tuple(name for _, name in placed), roi)
+                self._region, self._head, _ = inverse.power_forms(tuple(name for _, name in places), roi)
             except ValueError as error:
                 raise ConfigError(f"biomarkers: source_theta.center_mm: {error}; choose a point inside the brain") from None
         self._held = Held([tuple(self._sites.tolist()) or (0,)])
@@ -91,7 +88,7 @@ class SourceTheta:
 
     def _take(self, hop: Hop) -> None:
         self._kept = [kept for kept in self._kept if hop.number - kept[0] < self._most * self._step]
-        code = int(hop.codes(self._need.n_samples)[self._sites].max())
+        code = int(hop.codes(self._need.n_samples, highest_hz=self._need.f_max_hz)[self._sites].max())
         bins = hop.transform(self._need)[np.ix_(self._sites, self._bins)]
         self._kept.append((hop.number, (bins @ bins.conj().T).real, code))
 

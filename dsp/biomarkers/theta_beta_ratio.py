@@ -41,7 +41,6 @@ class ThetaBetaRatio:
         labels = [info.channels[i] for i in sites] or [MIDLINE[0]]
         self.columns = tuple(BiomarkerColumn("theta_beta_ratio", label, "1", self._bands.window_s) for label in labels)
         self.needs = (self._bands.need,) if sites else ()
-        self._weights: F64 | None = None
         self._graded = Graded()
 
     def compute(self, hop: Hop, values: F64, grades: U8) -> tuple[str, ...]:
@@ -49,9 +48,7 @@ class ThetaBetaRatio:
             values[:], grades[:] = np.nan, Grade.INVALID
             return ("needs Fz, Cz or another frontal electrode",)
         need = self._bands.need
-        if self._weights is None:
-            self._weights = self._bands.weights(hop.frequencies(need))
-        theta, beta = self._weights @ hop.density(need)[self._sites].T
+        theta, beta = self._bands.powers(hop)[:, self._sites]
         codes = hop.codes(need.n_samples)[self._sites]
         values[:] = np.nan
         np.divide(theta, beta, out=values, where=beta > 0)

@@ -17,8 +17,8 @@ from pydantic import Field, field_validator
 
 from dsp.biomarkers.band_power import checked_bands
 from dsp.biomarkers.segments import Held
-from dsp.electrodes import direction
-from dsp.hop import Hop
+from dsp.electrodes import POSITIONS
+from dsp.hop import Hop, placed
 from dsp.quality import GRADES, Code
 from dsp.spectrum import SpectrumNeed, band_weights, bin_frequencies
 from dsp.window import Grid, exact
@@ -28,7 +28,7 @@ from eegloop.line import LineSettings
 from eegloop.signal import F64, U8, BiomarkerColumn, Bool, Grade, StreamInfo
 
 LEAST_ELECTRODES = 16
-PREFRONTAL = ("fp1", "fp2", "fz")
+PREFRONTAL = ("Fp1", "Fp2", "Fz")
 # Electrodes within this factor of an electrode's nearest are its neighbors too.
 _NEIGHBOR_REACH = 1.4
 _BANDS: dict[str, tuple[float, float]] = {"delta": (1.0, 4.0), "theta": (4.0, 8.0), "alpha": (8.0, 12.0), "beta": (12.0, 20.0)}
@@ -87,11 +87,11 @@ class ThetaCordance:
             raise ConfigError(
                 f"biomarkers: theta_cordance: a band up to {highest:g} Hz needs at least {2 * highest:g} samples per second"
             )
-        placed = [(i, v) for i, kind in enumerate(info.kinds) if kind == "eeg" and (v := direction(info.channels[i])) is not None]
-        self._sites = np.array([i for i, _ in placed], dtype=np.intp)
-        self._enough = len(placed) >= LEAST_ELECTRODES
+        places = placed(info)
+        self._sites = np.array([i for i, _ in places], dtype=np.intp)
+        self._enough = len(places) >= LEAST_ELECTRODES
         labels = [info.channels[i] for i in self._sites] if self._enough else []
-        self._front = [j for j, label in enumerate(labels) if label.strip().lower() in PREFRONTAL]
+        self._front = [j for j, (_, place) in enumerate(places) if self._enough and place in PREFRONTAL]
         step = max(1, math.floor(exact(settings.segment_s) / 2 / exact(line.hop_s)))
         self._step, self._every = step, max(1, math.floor(exact(settings.every_s) / exact(line.hop_s)))
         self._most = max(1, 1 + math.floor((settings.window_s - settings.segment_s) / (step * line.hop_s) + 1e-9))
@@ -112,7 +112,7 @@ class ThetaCordance:
             [*((int(i),) for i in self._sites[: len(labels)]), tuple(int(self._sites[j]) for j in self._front) or (0,)]
         )
         if self._enough:
-            pairs = np.array(neighbors(np.array([v for _, v in placed])), dtype=np.intp)
+            pairs = np.array(neighbors(np.array([POSITIONS[place] for _, place in places])), dtype=np.intp)
             self._a, self._b = pairs[:, 0], pairs[:, 1]
         self._kept: list[tuple[int, F64, Bool, U8]] = []
 
@@ -128,7 +128,7 @@ class ThetaCordance:
 
     def _take(self, hop: Hop) -> None:
         self._kept = [kept for kept in self._kept if hop.number - kept[0] < self._most * self._step]
-        codes = hop.codes(self._need.n_samples)[self._sites]
+        codes = hop.codes(self._need.n_samples, highest_hz=self._need.f_max_hz)[self._sites]
         good: Bool = np.equal(codes, Code.GOOD)
         bins = hop.transform(self._need)[self._sites, : self._weights.shape[1]]
         bipolar = np.abs(bins[self._a] - bins[self._b]) ** 2 @ self._weights.T

@@ -20,8 +20,7 @@ from pydantic import Field
 
 from dsp.biomarkers.segments import Held
 from dsp.biomarkers.sites import USUAL
-from dsp.electrodes import canonical
-from dsp.hop import Hop, electrode
+from dsp.hop import Hop, electrode, placed
 from dsp.quality import GRADES, Code
 from dsp.spectrum import SpectrumNeed, bin_frequencies
 from dsp.window import Grid, exact
@@ -62,9 +61,8 @@ class Vigilance:
         if rate < 2 * _ALPHA_HZ[1]:
             raise ConfigError(f"biomarkers: vigilance needs at least {2 * _ALPHA_HZ[1]:g} samples per second, not {rate:g}")
         self._settings = settings
-        named = sum(1 for label, kind in zip(info.channels, info.kinds, strict=True) if kind == "eeg" and canonical(label))
         regions = [[i for label in region if (i := electrode(info, label)) is not None] for region in REGIONS]
-        self._staged = named >= LEAST_ELECTRODES and all(regions)
+        self._staged = len(placed(info)) >= LEAST_ELECTRODES and all(regions)
         if not self._staged:
             usual = [i for label in USUAL if (i := electrode(info, label)) is not None]
             usual = usual or [i for i, kind in enumerate(info.kinds) if kind == "eeg"]
@@ -104,7 +102,7 @@ class Vigilance:
     def _second(self, hop: Hop) -> None:
         number = hop.number // self._step
         self._skip_to(number)
-        codes = hop.codes(self._need.n_samples)
+        codes = hop.codes(self._need.n_samples, highest_hz=_ALPHA_HZ[1])
         good: Bool = np.equal(codes, Code.GOOD)
         held, at = self._held, number % self._window
         used = [region[good[region]] for region in self._regions]

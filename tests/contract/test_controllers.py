@@ -180,6 +180,16 @@ def test_a_frozen_biomarker_moves_nothing(kind: str, value: float) -> None:
         present = present if request.hold else request.amplitude_ma
 
 
+def test_a_clock_that_is_no_number_moves_nothing(kind: str) -> None:
+    for t_s in (math.nan, math.inf, -math.inf):
+        controller, state = start(kind)
+        for hop in range(1, 6):
+            snapshot = snap(0.05 + 0.001 * hop, hop, t_s, 0.4, row_s=10.0 + hop)
+            state, request = controller.decide(state, snapshot)
+            check_request(request, snapshot)
+            assert request.hold and request.trigger_s is None
+
+
 @pytest.mark.parametrize("grade", [Grade.SUSPECT, Grade.INVALID])
 def test_artifacts_move_nothing(kind: str, grade: Grade) -> None:
     if kind in OPEN_LOOP:

@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 from running_service import Sender, running, seat_config, sign_prescriptions, until, write_config
 
+from daemon.audit import Head
+from daemon.trail_anchors import outside
+
 LABELS = ("Fp1", "F3", "F4", "Cz")
 
 
@@ -44,7 +47,13 @@ def test_one_persons_bad_files_keep_nobody_else_from_a_session(tmp_path: Path) -
     sign_prescriptions(data, seats)
     (data / "unsigned.json").write_text("not a prescription")
     (data / "persons" / "closed" / "answers.jsonl").mkdir(parents=True)
-    with running("run", write_config(tmp_path / "config.yaml", seats), data) as service:
+    # A stimulator that is worn, so the audit trail is anchored; its anchor knows lines that are gone, and cannot be moved.
+    seats[0]["stimulator"] = {"kind": "pulse_pal", "port": "/dev/null"}
+    anchor = outside((data / "audit" / "daemon.jsonl"), tmp_path / "state" / "trails")
+    anchor.move(Head(99, "0" * 64))
+    (file,) = (tmp_path / "state" / "trails").iterdir()
+    file.with_suffix(".new").mkdir()
+    with running("run", write_config(tmp_path / "config.yaml", seats), data, state=tmp_path / "state") as service:
         until(lambda: any(line["event"] == "anchor" for line in service.audit()), 20, "the good seat's log is anchored")
         page = service.page()
         until(lambda: page.seat("closed"), 10, "a state of every seat")
@@ -56,6 +65,9 @@ def test_one_persons_bad_files_keep_nobody_else_from_a_session(tmp_path: Path) -
         assert [seat["seat"] for seat in page.states[-1]["seats"]] == ["unsigned", "closed", "good"]
         assert page.seat("good")["output"]["age_s"] < 2.0, "its interlock answers"
         assert not any(alarm["id"] == "left_out" for alarm in page.seat("good")["alarms"])
+        standing = {alarm["id"]: alarm["priority"] for alarm in page.seat("good")["alarms"]}
+        assert standing.items() >= {"trail_differs": "medium", "trail_anchor": "medium"}.items(), "and its session may go on"
+        assert {"trail_differs", "trail_anchor_fails"} <= {line["event"] for line in service.audit()}
         page.close()
         service.kill()
         verified = service.run_command("verify", str(data))

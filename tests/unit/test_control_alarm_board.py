@@ -61,6 +61,15 @@ def test_a_storm_hides_nothing_urgent_and_buries_nobody() -> None:
     assert found[-1]["text"] == "34 more alarms of lower rank."
 
 
+def test_what_nobody_at_the_bedside_can_mend_stands_and_grows_no_louder() -> None:
+    board: tuple[Standing, ...] = ()
+    late_s = LOUDER_S["medium"]
+    for second in range(int(late_s) + 1):
+        board = follow(board, ["trail", "pads"], float(second))
+    found = shown(board, [alarm("trail"), alarm("pads")], late_s, True, steady=["trail"])
+    assert [(a["id"], a["priority"], a["age_s"]) for a in found] == [("pads", "high", late_s), ("trail", "medium", late_s)]
+
+
 def test_a_storm_sounds_no_more_often_than_one_alarm_and_a_new_one_at_once(tmp_path: Path) -> None:
     now = [100.0]
     sound, heard = AlarmSound(tmp_path, lambda: now[0], io.StringIO()), []

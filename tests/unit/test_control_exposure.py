@@ -10,11 +10,14 @@ import pytest
 
 from control.exposure import (
     GUARD_S,
+    ON_TIME_S,
     PULSE_AFTER_S,
     PULSE_BEFORE_S,
+    PULSE_GRACE_S,
     SILENT_AFTER_S,
     UNPROVEN_AFTER_S,
     Exposure,
+    came,
     clean,
     commanded,
     heard,
@@ -98,12 +101,39 @@ def test_the_two_clocks_are_compared_on_one() -> None:
 
 
 def test_what_a_pulse_can_touch_is_not_clean_and_what_it_cannot_is() -> None:
-    exposure = pulsed(Exposure(), 10.0)
+    exposure = heard(pulsed(Exposure(), 10.0), state(10.11, 1.0), 0.0)
     mask = clean(exposure, chunk(9.9, 125), RATE)
     times_s = 9.9 + np.arange(125) / RATE
     assert mask is not None
     np.testing.assert_array_equal(mask, (times_s < 10.0 - PULSE_BEFORE_S) | (times_s > 10.0 + PULSE_AFTER_S))
     assert clean(exposure, chunk(9.7), RATE) is None and clean(exposure, chunk(10.0 + PULSE_AFTER_S + 0.001), RATE) is None
+
+
+def test_from_its_deadline_on_nothing_is_clean_until_a_pulse_is_over_for_sure() -> None:
+    """The interlock hangs in the very write of the pulse: nobody knows when it comes, and it says nothing until then."""
+    exposure = pulsed(heard(Exposure(), state(9.99, 1.0), 0.0), 10.0)
+    assert clean(exposure, chunk(9.78), RATE) is None
+    for t0_s in (10.0 + PULSE_AFTER_S + 0.1, 60.0):
+        mask = clean(exposure, chunk(t0_s), RATE)
+        assert mask is not None and not mask.any()
+    for at_s, settled in ((10.0, False), (9.999 + PULSE_GRACE_S, False), (10.001 + PULSE_GRACE_S, True)):
+        mask = clean(heard(exposure, state(at_s, 1.0), 0.0), chunk(10.0 + PULSE_AFTER_S + 0.1), RATE)
+        assert (mask is None) is settled, "its command is no longer good, and what was written before is over"
+    mask = clean(pulsed(heard(exposure, state(11.0, 1.0), 0.0), 12.0), chunk(11.9), RATE)
+    assert mask is not None and mask[:20].all() and not mask[23:].any(), (
+        "the next one, two seconds ahead, costs nothing before it"
+    )
+
+
+def test_when_a_late_pulse_came_is_not_clean_either() -> None:
+    exposure = heard(pulsed(Exposure(), 10.0), state(10.71, 1.0), 0.0)
+    assert clean(exposure, chunk(10.6), RATE) is None
+    for at_s, touched in ((10.6, True), (10.0 + ON_TIME_S, False), (10.0, False), (9.0, False)):
+        mask = clean(came(exposure, at_s), chunk(10.6), RATE)
+        assert (mask is not None) is touched, at_s
+    assert came(Exposure(), 10.6) == Exposure(), "a pulse that this line did not ask for is cut out of its signal only"
+    two = pulsed(exposure, 10.65)
+    assert came(two, 10.6).pulses_s == (10.0, 10.65, 10.6), "the next one may have been asked for before it is known"
 
 
 def test_samples_that_come_late_still_meet_the_pulses_of_their_time() -> None:

@@ -50,7 +50,8 @@ def demo(**changes: Any) -> Prescription:
 
 def real(**changes: Any) -> Prescription:
     settings = {"biomarker": "relative_power.alpha", "channel": "F3"}
-    return demo(device="pulse_pal", device_serial="123", settings=settings, **changes)
+    worn = {"session_uc": 3_600_000, "day_sessions": 1, "week_sessions": 5, "lockout_ms": 43_200_000}
+    return demo(device="pulse_pal", device_serial="123", settings=settings, **{**worn, **changes})
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
@@ -106,6 +107,10 @@ def test_dates_may_carry_a_time_and_a_zone() -> None:
     ("find", "put", "says"),
     [
         ("step_ua: 100", "step_ua: 500", "settings.step_ua: 500"),
+        ("amplitude_ua: 2000", "amplitude_ua: 02000", "amplitude_ua: '02000' must be a whole number in plain digits"),
+        ("session_ms: 1800000", "session_ms: 30:00", "session_ms: '30:00' must be a whole number in plain digits"),
+        ("ramp_ua_per_s: 66", "ramp_ua_per_s: 0x42", "ramp_ua_per_s: '0x42' must be a whole number in plain digits"),
+        ("amplitude_ua: 2000", "amplitude_ua: 2_000", "amplitude_ua: '2_000' must be a whole number in plain digits"),
         ("dwell_n: 3", "dwell_n: many", "settings.dwell_n: 'many'"),
         ("dwell_n: 3", "dwel_n: 3", "settings.dwel_n: unknown"),
         ("dwell_n: 3", "dwell_n: 2.5", "settings.dwell_n: '2.5' must be a whole number"),
@@ -186,11 +191,18 @@ def test_bounds(changes: dict[str, Any], says: str) -> None:
         ("pad_mm2", 2_499),
     ],
 )
-def test_home_bounds_bind_on_a_real_stimulator(field: str, value: int) -> None:
-    home = real(profile="home", session_uc=3_600_000, day_sessions=1, week_sessions=5, lockout_ms=43_200_000)
-    sign(home, [ANN])
-    with pytest.raises(PrescriptionError, match=field):
-        sign(dataclasses.replace(home, **{field: value}), [ANN])
+@pytest.mark.parametrize("profile", ["home", "clinic"])
+def test_bounds_of_what_is_worn_bind_on_a_real_stimulator(profile: str, field: str, value: int) -> None:
+    worn = real(profile=profile, authority="lower_only")
+    sign(worn, [ANN])
+    with pytest.raises(PrescriptionError, match=rf"{field}: {value} must be .*profile '{profile}'"):
+        sign(dataclasses.replace(worn, **{field: value}), [ANN])
+
+
+def test_at_home_nobody_signs_that_the_loop_may_raise() -> None:
+    with pytest.raises(PrescriptionError, match=r"authority: 'within_bounds'.*'home'"):
+        sign(real(profile="home"), [ANN, BOB])
+    sign(real(profile="home", authority="observe"), [ANN])
 
 
 def test_the_demo_follows_what_the_virtual_brain_and_the_line_have() -> None:
@@ -200,7 +212,7 @@ def test_the_demo_follows_what_the_virtual_brain_and_the_line_have() -> None:
 
 def test_short_refractory_times_are_for_the_simulated_stimulator() -> None:
     with pytest.raises(PrescriptionError, match="refractory_ms: 20000 must be at least 60000"):
-        sign(demo(device="pulse_pal", device_serial="1"), [ANN])
+        sign(dataclasses.replace(real(), settings=demo().settings), [ANN])
     sign(real(), [ANN])
 
 

@@ -7,13 +7,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from control.forms import FORMS, HOUR_S, Answer
+from control.forms import DAY_S, FORMS, HOUR_S, Answer
 from control.prescription import TrustedKey, demo_prescription, lock_key, new_key, public_key
 from control.prompts import ANSWER_WITHIN_S, FIRST_PROMPT_S
 from control.pulse_plan import PulseNews, Pulses, heard, objection, sent, used_up
-from control.questions import Kept, Moment, Session, asked, next_session_s
-from control.screening import Level
+from control.questions import Kept, Moment, Session, asked, next_session_s, standing
+from control.screening import Level, Release, assess
 from daemon.note_command import named_items, write_note
 from eegloop.errors import SetupError
 from eegloop.stim import PulseProgram
@@ -52,11 +54,30 @@ def test_a_coil_has_no_pads() -> None:
     coil = replace(SIGNED, modality="tms")
     answers = tuple(a for a in kept(filled("after", HOUR_S)).answers if a.form != "pads")
     for more in ((), (filled("pads", 30.0, dry=1),), (filled("pads", 14 * HOUR_S), filled("pads", 30.0))):
-        given = Kept((*answers, *more), sessions=(session(13.0),))
+        both = Kept((*answers, *more), sessions=(session(13.0),))
         for signed, about_pads in ((coil, False), (SIGNED, True)):
-            follows = asked(given, Moment(NOW_S, "screen"), signed)
+            follows = asked(both, Moment(NOW_S, "screen"), signed)
             assert any(f.form == "pads" for f in follows.findings) == about_pads, more
             assert "pads" not in (*follows.due, *follows.open) or about_pads
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.one_of(st.integers(0, 24), st.just("release")), max_size=14))
+def test_what_is_left_out_for_speed_changes_no_finding(weeks: list[int | str]) -> None:
+    """PHQ-9 scores and releases of a rise week by week: `standing` after each says the same as all of them."""
+    everything = short = Kept()
+    for week, what in enumerate(weeks):
+        now_s = NOW_S + week * 7 * DAY_S
+        if isinstance(what, int):
+            values = (*(min(3, max(0, what - 3 * i)) for i in range(8)), 0)
+            more = {"answers": (*everything.answers, Answer("phq9", values, now_s, "Ann", week))}
+            short = replace(short, answers=(*short.answers, more["answers"][-1]))
+        else:
+            more = {"releases": (*everything.releases, Release("phq9", "rise", now_s, "Dr. Bo", week))}
+            short = replace(short, releases=more["releases"])
+        everything = replace(everything, **more)
+        short = standing(short)
+        assert assess(short.answers, short.releases, now_s) == assess(everything.answers, everything.releases, now_s)
 
 
 def test_a_blocking_answer_may_be_given_again() -> None:
@@ -79,6 +100,21 @@ def test_pain_is_asked_for_in_the_middle_and_silence_pauses() -> None:
         "an earlier session's answer is none"
     )
     assert asked(kept(), Moment(NOW_S, "on", None), SIGNED).open == ("during",), "how it feels can be said at any time"
+
+
+def test_what_happened_can_be_said_after_a_stop_and_then_holds() -> None:
+    """Whoever presses STOP because of a seizure reports it afterwards; the questions after a session do not ask about one."""
+    ended = Kept(kept().answers, sessions=(session(0.1),))
+    for phase in ("stopped", "post", "off"):
+        for known, goes_on in ((kept(), True), (ended, False)):
+            assert "during" in asked(known, Moment(NOW_S, phase, goes_on=goes_on), SIGNED).open, (phase, goes_on)
+        assert "during" not in asked(kept(), Moment(NOW_S, phase), SIGNED).open, "no output has flowed"
+        much_later = Moment(ended.sessions[0].ended_s + FORMS["during"].valid_s + 1.0, phase)
+        assert "during" not in asked(ended, much_later, SIGNED).open
+    seizure = kept(filled("during", 1.0, seizure=1))
+    for later_s in (0.0, 2 * DAY_S):
+        found = asked(seizure, Moment(NOW_S + later_s, "stopped", goes_on=True), SIGNED).findings
+        assert any(f.item == "seizure" and f.level >= Level.HOLD for f in found)
 
 
 def test_the_rest_of_a_form_that_was_cut_short_stays_due() -> None:

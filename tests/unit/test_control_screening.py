@@ -95,6 +95,37 @@ def test_thoughts_of_self_harm_hold_until_a_clinicians_release(value: int, alert
         assert levels(answers, wrong) == [(Level.HOLD, "phq9", "self_harm")]
 
 
+def phq9(ago_s: float, total: int) -> Answer:
+    """One with this score, item 9 apart."""
+    values = [min(3, max(0, total - 3 * i)) for i in range(8)]
+    return Answer("phq9", (*values, 0), NOW_S - ago_s, "Ann")
+
+
+@pytest.mark.parametrize(
+    ("weekly", "holds"),
+    [
+        ((15, 19), False),
+        ((15, 20), True),
+        ((15, 0, 4), False),
+        ((15, 0, 5), True),  # better, then worse again: still below the first
+        ((15, 2, 4, 6, 7), True),  # slowly
+        ((3, 9, 7), True),  # the second is held until it is released, whatever comes after it
+    ],
+)
+def test_phq9_is_compared_with_the_first_and_with_the_lowest_since(weekly: tuple[int, ...], holds: bool) -> None:
+    given = [phq9((len(weekly) - i) * 7 * DAY_S - 6.5 * DAY_S, total) for i, total in enumerate(weekly)]
+    found = levels([a for a in fine() if a.form != "phq9"] + given)
+    assert found == [(Level.HOLD, "phq9", "rise")] * holds
+
+
+def test_a_clinicians_look_at_a_rise_begins_the_comparison_anew() -> None:
+    seen = Release("phq9", "rise", NOW_S - 7 * DAY_S, "Dr. Bo")
+    given = [phq9(22 * DAY_S, 15), phq9(15 * DAY_S, 0), phq9(8 * DAY_S, 8)]
+    for last, holds in ((8, False), (19, False), (20, True)):
+        found = levels([*(a for a in fine() if a.form != "phq9"), *given, phq9(60.0, last)], seen)
+        assert found == [(Level.HOLD, "phq9", "rise")] * holds, last
+
+
 def test_scores_that_hold() -> None:
     first = answer("phq9", 6 * DAY_S, mood=1)
     assert levels([first, *fine(phq9=answer("phq9", mood=3, sleep=2))]) == []

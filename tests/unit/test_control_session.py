@@ -409,6 +409,18 @@ def test_a_fallback_needs_a_cleared_cause_contact_and_a_person_and_two_end_the_s
     seat.inputs_changes = {"supervised_age_s": 20.0}
     seat.until("fallback").until("stopped", within_s=5)
     assert seat.state.latched_by == "fallbacks" and told(seat, "Two fallbacks")
+    seat.inputs_changes = {}
+    seat.until("stopped").run(1).begin()
+    assert seat.state.phase == "contact" and (seat.state.used_s, seat.state.begun_s) == (0.0, None), (
+        "another session begins, not this one"
+    )
+
+
+def test_a_session_that_a_person_stopped_goes_on_with_its_dose() -> None:
+    seat = Seat(demo=True).until("on").run(5)
+    seat.tick(OperatorEvent("stop", "Ann"))
+    seat.run(1).begin()
+    assert seat.state.phase == "contact" and seat.state.used_s > 5.0 and seat.state.begun_s is not None
 
 
 def test_contact_says_which_channel_and_waits() -> None:

@@ -15,7 +15,7 @@ from control.forms import FORMS, AnswerError
 from control.keyring import certify
 from control.prescription import TrustedKey, new_key, public_key, trusted_bytes
 from control.prompts import ESCALATE_S
-from control.questions import RECORD
+from control.questions import RECORD, Alert
 from control.screening import FUTURE, Level
 from daemon.answers import AnswerBook
 from daemon.audit import verify_chain
@@ -173,39 +173,84 @@ def test_an_alert_that_nobody_takes_goes_on_to_the_next_contact_and_says_so(desk
     assert "alert" in events and "alert_escalated" in events
 
 
+def during(desk: Desk, *asked: str, **values: int) -> None:
+    """The form of a running session, with only those questions `asked` (none named = whole)."""
+    items = FORMS["during"].item_ids
+    desk.book.answer("during", [values.get(item, 0) if item in (asked or items) else None for item in items], "Ann")
+
+
+def alerts(desk: Desk) -> list[tuple[str, str, int]]:
+    """Everything that was told so far, newest last."""
+    desk.found("stopped")
+    return [(event, body["item"], body["step"]) for event, body in desk.said]
+
+
+def in_time(desk: Desk) -> list[Alert]:
+    """The alerts that stand, oldest first."""
+    return sorted(desk.book.asked.alerts, key=lambda alert: alert.finding.t_s)
+
+
 def test_the_rest_of_a_form_that_was_cut_short_raises_no_second_alert(desk: Desk) -> None:
     """Pain is sent at once and stops; the form is then filled in whole and says it again. Who was called is not called for it anew."""
-    items = FORMS["during"].item_ids
-
-    def during(*asked: str, **values: int) -> None:
-        desk.book.answer("during", [values.get(item, 0) if item in (asked or items) else None for item in items], "Ann")
-
-    def alerts() -> list[tuple[str, str, int]]:
-        desk.found("stopped")
-        return [(event, body["item"], body["step"]) for event, body in desk.said]
-
     raised = [("alert", "pain", 0)]
-    during("pain", pain=8)
-    assert alerts() == raised
+    during(desk, "pain", pain=8)
+    assert alerts(desk) == raised
     desk.clock.s += 20.0
-    during("pain", "tingling", pain=8, tingling=1)
-    assert alerts() == raised, "cut short again"
+    during(desk, "pain", "tingling", pain=8, tingling=1)
+    assert alerts(desk) == raised, "cut short again"
     desk.clock.s += 20.0
-    during(pain=9, confusion=1)
-    assert alerts() == (raised := [*raised, ("alert", "confusion", 0)]), "what is new in it is"
+    during(desk, pain=8, confusion=1)
+    assert alerts(desk) == (raised := [*raised, ("alert", "confusion", 0)]), "what is new in it is"
     assert [alert.finding.item for alert in desk.book.asked.alerts] == ["confusion", "pain"]
     assert {(level, item) for level, form, item in desk.found("stopped") if form == "during"} >= {
         (Level.STOP, "pain"),
         (Level.HOLD, "pain"),
     }, "each answer holds by itself"
     desk.clock.s += ESCALATE_S["now"] - 40.0
-    assert alerts() == (raised := [*raised, ("alert_escalated", "pain", 1)]), "its time runs from when it was first said"
+    assert alerts(desk) == (raised := [*raised, ("alert_escalated", "pain", 1)]), "its time runs from when it was first said"
     desk.note("seen", "during", "pain")
-    assert ("alert_taken", "pain", 0) in alerts() and alerts().count(("alert_taken", "pain", 0)) == 1
+    assert ("alert_taken", "pain", 0) in alerts(desk) and alerts(desk).count(("alert_taken", "pain", 0)) == 1
     before = len(desk.said)
     desk.clock.s += 60.0
-    during(pain=8)
-    assert ("alert", "pain", 0) in alerts()[before:], "said again after a whole form it is another report"
+    during(desk, pain=8)
+    assert ("alert", "pain", 0) in alerts(desk)[before:], "said again after a whole form it is another report"
+
+
+def test_what_has_become_worse_in_the_rest_of_a_form_is_told_anew_and_escalates_by_itself(desk: Desk) -> None:
+    """Who took the call for pain 8 does not know of pain 9."""
+    during(desk, "pain", pain=8)
+    assert alerts(desk) == (raised := [("alert", "pain", 0)])
+    desk.note("seen", "during", "pain")
+    assert alerts(desk) == (raised := [*raised, ("alert_taken", "pain", 0)])
+    desk.clock.s += 20.0
+    during(desk, "pain", pain=9)
+    assert alerts(desk) == (raised := [*raised, ("alert", "pain", 0)])
+    desk.clock.s += 20.0
+    during(desk, "pain", "tingling", pain=8, tingling=2)
+    assert alerts(desk) == raised, "better again, and still as bad as to stop"
+    desk.clock.s += 20.0
+    during(desk, pain=9)
+    assert alerts(desk) == raised, "told before"
+    assert [(alert.worse, alert.taken) for alert in in_time(desk)] == [(0, True), (1, False)]
+    desk.clock.s += ESCALATE_S["now"] - 40.0
+    assert alerts(desk) == (raised := [*raised, ("alert_escalated", "pain", 1)])
+    desk.note("seen", "during", "pain")
+    assert alerts(desk) == [*raised, ("alert_taken", "pain", 0)] and all(alert.taken for alert in in_time(desk))
+    desk.again()
+    alerts(desk)
+    assert [(alert.worse, alert.taken) for alert in in_time(desk)] == [(0, True), (1, True)], "over a restart, too"
+
+
+@pytest.mark.parametrize(("first", "rest", "worse"), [(5, 8, 0), (7, 10, 1), (8, 7, None), (8, 8, None)])
+def test_only_what_was_told_before_can_have_become_worse(desk: Desk, first: int, rest: int, worse: int | None) -> None:
+    """Pain 5 pauses and calls nobody: 8 after it is the first alert."""
+    during(desk, "pain", pain=first)
+    told = alerts(desk)
+    assert [item for _, item, _ in told] == (["pain"] if first >= 7 else [])
+    desk.clock.s += 20.0
+    during(desk, pain=rest)
+    assert alerts(desk) == (told if worse is None else [*told, ("alert", "pain", 0)])
+    assert [alert.worse for alert in in_time(desk)] == [*([0] if told else []), *([] if worse is None else [worse])]
 
 
 def test_only_the_clinics_signed_note_for_this_person_releases(desk: Desk) -> None:

@@ -43,7 +43,7 @@ def test_a_stopped_session_goes_on_without_lockout(desk: Desk) -> None:
     desk.book.output(True)
     desk.clock.s += 60.0
     desk.book.output(False)
-    assert desk.book.look("off", None).next_s == 0.0 and desk.book.look("off", None).open == ("after",)
+    assert desk.book.look("off", None).next_s == 0.0 and desk.book.look("off", None).open == ("after", "during")
 
 
 def test_a_stopped_session_that_nobody_goes_on_with_is_over(desk: Desk) -> None:

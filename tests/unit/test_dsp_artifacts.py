@@ -89,6 +89,23 @@ def test_blinks_of_either_polarity_at_any_rate(rate: float, sign: int) -> None:
     assert last.grades[last.find("band_power.delta", "O1")] == Grade.GOOD
 
 
+@pytest.mark.parametrize(("height", "lasts"), [(120.0, 0.4), (250.0, 0.5), (400.0, 0.6)])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_flanks_of_wide_blinks_are_no_blinks_of_the_other_polarity(height: float, lasts: float, sign: int) -> None:
+    """Steep up and slow down, as blinks are: what the look for them makes of that has a flank on each side, the first one comes first."""
+    x = head(24)
+    peaks = []
+    for at in (6.0, 9.1, 12.6, 15.2, 18.4, 21.3):
+        t = np.clip((np.arange(len(x)) / RATE - at) / lasts, 0, 1)
+        blink = t**1.2 * (1 - t) ** 2.4
+        peaks.append(int(np.argmax(blink)) / RATE)
+        x += sign * height * (blink / blink.max())[:, np.newaxis] * np.array([1.0, 0.95, 0.4, 0.4, 0.1, 0.1, 0.0, 0.0])
+    pipeline, _ = run(x)
+    blinks = [event for event in pipeline.artifact_events if event.kind == "blink"]
+    assert [event.sample / RATE for event in blinks] == pytest.approx(peaks, abs=0.06)
+    assert pipeline.blink_polarity == sign
+
+
 def test_a_pop_of_one_frontal_electrode_is_no_blink() -> None:
     x = head()
     n = len(x)
@@ -211,6 +228,27 @@ def test_muscle_is_named_by_where_it_is_strongest(where: tuple[str, str], reason
     last = next(row for row in rows if row.end_sample / RATE > 13.55)
     assert last.grades[last.find("band_power.gamma", where[0])] == Grade.SUSPECT
     assert last.grades[last.find("band_power.gamma", "C3")] == Grade.GOOD
+
+
+def test_a_short_clench_costs_fast_values_their_grade_and_alpha_none() -> None:
+    """Half a second of weak muscle in a window of two: beta and gamma are many times too large, alpha is what it was."""
+    x = head(24)
+    calm = x.copy()
+    rng = np.random.default_rng(4)
+    for at in (12.0, 17.0):
+        span = slice(int(at * RATE), int((at + 0.5) * RATE))
+        burst = rng.standard_normal((x[span].shape[0], len(MONTAGE)))
+        x[span] += 28 * np.diff(burst, axis=0, prepend=0) / np.sqrt(2)
+    _, quiet = run(calm)
+    _, rows = run(x)
+    column = rows[0].find("band_power.gamma", "C3")
+    for row, other in zip(rows, quiet, strict=True):
+        if row.end_sample > 10 * RATE and row.grades[column] == Grade.GOOD:
+            assert row.values[column] < 1.5 * other.values[column]
+    in_it = next(row for row in rows if row.end_sample >= 13.5 * RATE)
+    assert in_it.reasons[column] in ("jaw_muscle", "neck_muscle")
+    assert in_it.grades[in_it.find("band_power.alpha", "C3")] == Grade.GOOD
+    assert rows[-1].grades[column] == Grade.GOOD
 
 
 def test_a_step_is_a_level_that_stays() -> None:

@@ -106,6 +106,23 @@ def test_too_few_epochs_give_no_value() -> None:
     assert set(rows[-1].reasons) == {"too_few"}
 
 
+def test_small_blinks_cost_theta_its_epochs_and_alpha_none() -> None:
+    """What small blinks hold lies below 8 Hz: a pair in front of the head still has its alpha band."""
+    labels = ("Fp1", "Fp2", "F3", "F4", "O1", "O2")
+    info = StreamInfo("t", "t", 250.0, labels, ("eeg",) * 6)
+    rng = np.random.default_rng(2)
+    n = 250 * 75
+    x = 3 * rng.standard_normal((n, 6)) + 6 * np.cos(2 * np.pi * 10 * np.arange(n) / 250)[:, np.newaxis]
+    blink = 80 * np.hanning(75)
+    for at in range(750, n - 100, 1000):
+        x[at : at + 75] += blink[:, np.newaxis] * np.array([1.0, 1.0, 0.4, 0.4, 0.0, 0.0])
+    row = Pipeline(info, LineSettings(), [("plv", plv.Settings(pairs=(("F3", "F4"),)))]).push(
+        Chunk(x.astype(np.float32), 0, 0.0, 0.0)
+    )[-1]
+    assert row.grades[row.find("plv.alpha", "F3-F4")] == Grade.GOOD
+    assert row.reasons[row.find("plv.theta", "F3-F4")] == "too_few"
+
+
 def test_unknown_pairs_are_refused_with_what_there_is() -> None:
     info = StreamInfo("t", "t", 250.0, ("F3", "F4"), ("eeg",) * 2)
     with pytest.raises(ConfigError, match=r"wpli\.pairs: 'Q1' is no EEG channel of this stream; there are: F3, F4"):

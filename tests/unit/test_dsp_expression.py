@@ -183,6 +183,24 @@ def test_a_missing_electrode_gives_no_value_and_says_which() -> None:
     assert row.grades[1] == Grade.GOOD
 
 
+@pytest.mark.parametrize(
+    ("channels", "text"),
+    [
+        (("T3", "T4"), "alpha@T7 / alpha@T8"),
+        (("EEG F3-REF", "EEG F4-REF"), "alpha@F4 / alpha@F3"),
+        (("EEG Fpz-Cz", "EEG Pz-Oz"), 'alpha@"EEG Pz-Oz" / alpha@"EEG Fpz-Cz"'),
+        (("EEG F3-REF", "EEG F4-REF"), "plv.alpha@F3-F4"),
+    ],
+)
+def test_a_term_finds_its_electrode_whatever_the_stream_calls_it(channels: tuple[str, ...], text: str) -> None:
+    info = StreamInfo("t", "t", 250.0, channels, ("eeg",) * len(channels))
+    pipeline = Pipeline(info, LineSettings(), [("expression", expression.Settings(formulas={"own": text}))])
+    rng = np.random.default_rng(1)
+    data = 10 * rng.standard_normal((250 * 6, len(channels)))
+    row = pipeline.push(Chunk(data.astype(np.float32), 0, 0.0, 0.0))[-1]
+    assert row.reasons[row.find("expression.own")] == ("settling" if "plv" in text else "")
+
+
 def test_no_value_without_a_value() -> None:
     row = rows({"nothing": "ln(alpha@F3 - 1000000)"})[-1]
     assert row.grades[0] == Grade.INVALID and row.reasons[0] == "undefined"

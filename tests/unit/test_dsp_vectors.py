@@ -207,6 +207,27 @@ def test_iaf_finds_a_peak_and_says_so_when_there_is_none() -> None:
     assert row.reasons[i] == "no_peak"
 
 
+def test_one_bad_electrode_neither_moves_nor_spoils_the_heads_alpha_frequency() -> None:
+    """P3 swings at 7.6 Hz, large enough to be named for it; the head's values are those of the other electrodes, and good."""
+    rng = np.random.default_rng(9)
+    n = 15000
+    pink = np.fft.irfft(np.fft.rfft(rng.standard_normal((5, n))) / np.sqrt(np.maximum(np.fft.rfftfreq(n, 1 / RATE), 0.5)), n)
+    pink *= 10 / pink.std()
+    names = ("O1", "O2", "Pz", "P3", "P4")
+    signals = {name: pink[i] + tone((8, 10.4)) for i, name in enumerate(names)}
+    signals["P3"] = signals["P3"] + tone((200, 7.6))
+    row = last_row(signals, [("iaf", iaf.Settings(window_s=30))], LineSettings())
+    assert row.grades[row.find("iaf.maximum", "P3")] == Grade.SUSPECT
+    for part in ("peak", "cog", "maximum"):
+        assert row.grades[row.find(f"iaf.{part}")] == Grade.GOOD, row.reasons[row.find(f"iaf.{part}")]
+        others = [value(row, f"iaf.{part}", name) for name in names if name != "P3"]
+        assert min(others) - 1e-9 <= value(row, f"iaf.{part}") <= max(others) + 1e-9
+    # one good electrode of three is too few: all speak, and the result is called no better than they are
+    signals["P4"] = signals["P3"][::-1].copy()
+    row = last_row(signals, [("iaf", iaf.Settings(window_s=30, channels=("O1", "P3", "P4")))], LineSettings())
+    assert row.grades[row.find("iaf.cog")] != Grade.GOOD
+
+
 def test_simpson_would_be_wrong_and_trapezoid_is_not() -> None:
     need = SpectrumNeed(500, 45.0)
     density = psd(tone((10, 10))[np.newaxis, :500], need, RATE)[0]

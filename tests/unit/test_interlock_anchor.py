@@ -150,6 +150,23 @@ def test_a_missing_anchor_is_refused(machine: Machine) -> None:
     assert "not known on this machine" in machine.start().fault
 
 
+def test_pulses_without_their_anchor_are_refused_though_they_are_no_charge(machine: Machine) -> None:
+    """A coil's sessions have no charge: that they were given is what counts."""
+    chain = Chain(machine.data / "ledger.log")
+    given = {"session": "s", "course": course_of(OLD), "n": 600, "boot_id": "b", "synchronized": True}
+    chain.append("pulses", given, 10**9, 1e9)
+    chain.close()
+    assert machine.reread().given(course_of(OLD)) == (1, 0)
+    assert "not known on this machine" in machine.start().fault
+
+
+def test_a_prescription_is_named_once_however_often_its_ledger_is_opened(machine: Machine) -> None:
+    for prescription in (OLD, NEW, OLD, NEW, OLD):
+        assert machine.start(prescription).fault == ""
+    kept = json.loads(next(machine.state.glob("*.json")).read_text())
+    assert (kept["courses"], kept["gone"]) == ([course_of(OLD), course_of(NEW)], [])
+
+
 def test_signed_anew_it_opens_and_counts_what_it_cannot_know_as_given_now(machine: Machine) -> None:
     machine.start()
     for name in ("ledger.log", "ledger.log.head"):

@@ -115,7 +115,7 @@ def test_wrong_readback_trips_after_half_a_second() -> None:
     seat = Seat()
     seat.run_at(0.5)
     seat.obeys = False
-    seat.device_ma = 0.605
+    seat.device_ma = 0.555
     seat.pass_ms(500)
     assert seat.mode == "armed"
     seat.pass_ms(30)
@@ -129,9 +129,25 @@ def test_short_or_small_deviation_does_not_trip() -> None:
     for _ in range(5):
         seat.device_ma = 0.65
         seat.pass_ms(400)
-        seat.device_ma = 0.59
+        seat.device_ma = 0.54
         seat.pass_ms(400)
     assert seat.mode == "armed", seat.judge.reason
+
+
+def test_reports_a_moment_old_do_not_cut_a_quick_way_down_short() -> None:
+    """What is compared is 90 ms old, in which a fallback of 1.5 mA in a second goes 0.135 mA; 0.2 s late is something else."""
+    for late_ms, reason in ((90, "fallback: test"), (200, "instead of")):
+        seat = Seat(fallback_ms=1000, authority="within_bounds")
+        seat.run_at(1.5)
+        seat.send("fallback", reason="test")
+        told: list[float] = []
+        while seat.mode != "stopped":
+            seat.jump(10)
+            seat.send("heartbeat")
+            seat.tick_and_report(reports=False)
+            told.append(seat.judge.level_ma)
+            seat.report(output_ma=told[max(0, len(told) - 1 - late_ms // 10)])
+        assert reason in seat.judge.reason, late_ms
 
 
 @pytest.mark.parametrize("delivered_ma", [1.61, -1.7])

@@ -15,7 +15,7 @@ from interlock.ledger import DAY_S, Book, load
 from interlock.limits import rules
 from interlock.log import Chain
 from interlock.refusals import MS
-from tests.interlock_bench import DEVICE, START_NS, WALL_S, Seat, make_prescription
+from tests.interlock_bench import DEVICE, START_NS, WALL_S, Seat, make_prescription, refuses_arm
 
 COURSE = rules(make_prescription(), None, DEVICE).course
 
@@ -79,7 +79,40 @@ def test_lockout_runs_from_the_last_debit() -> None:
     entry(book, "a", 600.0)
     assert refusal(book, 600.0 + 43_199, lockout_ms=43_200_000) == "prescription.lockout_ms"
     assert refusal(book, 600.0 + 43_200, lockout_ms=43_200_000) == ""
-    assert refusal(book, 610.0, name="a", lockout_ms=43_200_000, day_sessions=1) == "", "the same session may go on"
+    same = {"name": "a", "lockout_ms": 43_200_000, "day_sessions": 1, "session_ms": 1_800_000}
+    assert refusal(book, 610.0, **same) == "", "the same session may go on"
+
+
+def test_a_session_goes_on_until_its_time_is_over_and_no_longer() -> None:
+    """One that was stopped before any output still has its whole budget: a day later it would be a second session without lockout."""
+    book = Book("b", True)
+    entry(book, "a", 0.0, uc=0.0, ms=0.0)
+    once = {"name": "a", "lockout_ms": 43_200_000, "day_sessions": 1, "session_ms": 600_000}
+    assert refusal(book, 599.9, **once) == ""
+    assert refusal(book, 600.0, **once) == "prescription.session_ms"
+    entry(book, "b", DAY_S + 10.0)
+    assert refusal(book, DAY_S + 30.0, **once) == "prescription.session_ms"
+
+
+@pytest.mark.parametrize("course", ["an older prescription", "lost"])
+def test_a_session_goes_on_under_its_own_prescription_only(course: str) -> None:
+    """Under another one, or by the name of what is lost, it would pass by day, week, lockout and start code."""
+    book = Book("b", True)
+    entry(book, "a", 0.0, course=course)
+    assert refusal(book, 10.0, name="a", device="p24") == "session"
+
+
+def test_no_session_can_be_named_like_the_dose_that_is_lost() -> None:
+    book = Book("b", True)
+    book.apply("opened", {"lost": True, "boot_id": "b", "synchronized": True}, START_NS, WALL_S)
+    (name,) = book.sessions
+    assert refusal(book, 10.0, name=name, device="p24", day_sessions=10) == "session"
+
+
+def test_an_arm_by_a_name_from_another_prescription_needs_a_name_of_its_own() -> None:
+    book = Book("boot-1", True)
+    entry(book, "s1", -60.0, course="an older prescription")
+    refuses_arm(Seat(book=book), "session")
 
 
 def test_a_clock_set_back_is_refused() -> None:

@@ -106,6 +106,16 @@ def cut(path: Path) -> None:
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
 
 
+def write_anew(path: Path) -> None:
+    """As many lines, each whole and following the one before; only the head is still the old one's."""
+    other = path.with_name("other")
+    chain = Chain(other)
+    for i in range(5):
+        chain.append("forged", {"i": i}, i, 0.0)
+    chain.close()
+    path.write_bytes(other.read_bytes())
+
+
 def flip(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[-20] ^= 1
@@ -116,6 +126,7 @@ def flip(path: Path) -> None:
     ("spoil", "reason"),
     [
         (cut, "cut or changed"),
+        (write_anew, "cut or changed"),
         (flip, "changed after"),
         (lambda path: path.write_bytes(b""), "is empty"),
         (lambda path: path.unlink(), "is empty"),
@@ -212,6 +223,18 @@ def test_writer_says_what_is_wrong_and_recovers(tmp_path: Path) -> None:
     wait_for(lambda: log.fault(now_ns()) == "")
     log.close(5.0)
     assert problem(path) == ""
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_a_number_that_no_reader_could_take_is_a_fault_and_writes_nothing(tmp_path: Path, number: float) -> None:
+    """JSON has no word for it: a line that holds one could not be read by others, so nothing goes on while it waits."""
+    write(tmp_path / "log", 2)
+    before = (tmp_path / "log").read_bytes()
+    log = LogWriter(tmp_path / "log")
+    log.put("report", {"output_ma": number}, now_ns(), 0.0)
+    wait_for(lambda: "not JSON compliant" in log.fault(now_ns()))
+    log.close(5.0)
+    assert log.written == 0 and (tmp_path / "log").read_bytes() == before
 
 
 def test_writer_refuses_a_damaged_log(tmp_path: Path) -> None:

@@ -166,7 +166,11 @@ def test_a_daemon_that_does_not_read_its_answers_is_let_go(bench: Bench) -> None
 
 def test_packets_that_are_none_are_refused(bench: Bench) -> None:
     client = Client(bench)
-    for packet, said in ((b"x" * 20_000, "too long"), (b"{", "not JSON"), (b'{"tick":' + b"9" * 5000 + b"}", "not JSON")):
+    for packet, said in (
+        (b"x" * 20_000, "too long"),
+        (b"{", "each field once"),
+        (b'{"tick":' + b"9" * 5000 + b"}", "each field once"),
+    ):
         client.answers.clear()
         client.socket.send(packet)
         client.until(lambda: client.answers, heartbeat=False)
@@ -424,6 +428,22 @@ def test_an_orphan_is_ended_and_one_that_does_not_go_is_left(tmp_path: Path) -> 
             else:
                 assert lock == -1 and 0.3 <= time.monotonic() - started_s < 3.0 and orphan.poll() is None
                 orphan.kill()
+
+
+def test_who_holds_a_lock_is_told_once_and_who_does_not_get_it_keeps_nothing_open(tmp_path: Path) -> None:
+    code = (
+        "import fcntl, os, signal, sys; f = open(sys.argv[1], 'w'); fcntl.flock(f, fcntl.LOCK_EX);"
+        "signal.signal(signal.SIGTERM, lambda *_: print('told', flush=True));"
+        "f.write(str(os.getpid())); f.flush(); print('held', flush=True); sys.stdin.read()"
+    )
+    path = tmp_path / "x.lock"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", code, str(path)], **pipes) as holder:  # type: ignore[call-overload]
+        assert holder.stdout.readline() == "held\n"
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        assert only_one(path, 0.3) == -1
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
+        assert holder.communicate()[0] == "told\n"
 
 
 @pytest.mark.parametrize("lives", [True, False])

@@ -6,6 +6,7 @@ import gc
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,34 @@ def test_everything_it_needs_is_made_and_said(start: Start, capsys: pytest.Captu
     line = json.loads((start.seat / "interlock.log").read_text().splitlines()[0])
     assert line["event"] == "started" and line["data"] == {"pid": os.getpid(), "prescription": None, "refused": ready["refused"]}
     assert loop.ledger._after is None
+
+
+def test_that_it_is_ready_is_heard_while_it_runs(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The daemon waits for that line on a pipe, which would hold back what is not pushed out."""
+    heard, said = os.pipe()
+    os.set_blocking(heard, False)
+    lines: list[str] = []
+    start.look = lambda _loop: lines.append(os.read(heard, 4_096).decode())
+    with os.fdopen(said, "w") as stdout:
+        monkeypatch.setattr(sys, "stdout", stdout)
+        assert start.main() == 0
+        monkeypatch.undo()
+    os.close(heard)
+    assert json.loads(lines[0])["type"] == "ready"
+
+
+def test_started_without_a_standard_input_it_has_its_lock_all_the_same(start: Start) -> None:
+    """The lock is descriptor 0 then, which is one like any other."""
+    locks: list[bool] = []
+    start.look = lambda _loop: locks.append(os.path.samestat(os.fstat(0), (start.seat / "interlock.lock").stat()))
+    kept = os.dup(0)
+    os.close(0)
+    try:
+        assert start.main() == 0
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)
+    assert locks == [True]
 
 
 def test_a_prescription_that_may_be_used_refuses_nothing(start: Start, capsys: pytest.CaptureFixture[str]) -> None:

@@ -39,6 +39,8 @@ def test_what_the_daemon_writes_is_read_back() -> None:
         (b'{"kind":"set","amplitude_ma":1' + b"0" * 400 + b"}", "amplitude_ma"),
         (b'{"kind":"set","session":["stop"]}', "session"),
         (b'{"kind":"set","sequence":' + b"9" * 5000 + b"}", "packet"),
+        (b'{"kind":"set","amplitude_ma":0.1,"amplitude_ma":2}', "packet"),
+        (b'{"kind":"heartbeat","kind":"set"}', "packet"),
     ],
 )
 def test_refused_with_the_field(packet: bytes, field: str) -> None:
@@ -57,6 +59,8 @@ def test_refused_with_the_field(packet: bytes, field: str) -> None:
         b'{"kind":"stop"',
         b'\xff{"kind":"stop"}',
         b'{"kind":"stop","sequence":' + b"9" * 5000 + b"}",
+        b'{"kind":"stop","kind":"heartbeat"}',
+        b'["stop"]',
     ],
 )
 def test_a_stop_is_understood_however_broken(packet: bytes) -> None:

@@ -298,3 +298,24 @@ def test_a_start_code_needs_a_key_a_session_of_the_course_and_a_home_prescriptio
     with pytest.raises(SetupError, match="not JSON"):
         start_code_file(EXAMPLE, 1, 0, 24.0, key, out, words)
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("example", "find", "put", "says"),
+    [
+        ("left_dlpfc_10hz", "protocol: 10hz_26s", "protocol: table", r"pulses\.train_pulses: 4000, but 3150 \(interlock\): above the train table"),
+        ("left_dlpfc_10hz", "intensity_percent: 120", "intensity_percent: 119", r"pulses\.intensity_percent: 119, but 120 \(interlock\)"),
+        ("left_dlpfc_10hz", "device: magstim", "device: p24", r"device: p24, but a covered stimulator \(interlock\)"),
+        ("bifrontal_tdcs", "device: simulated", "device: lsl_markers", r"device: inf, but 1000\.0 \(interlock\): current from 'lsl_markers'"),
+    ],
+)  # fmt: skip
+def test_what_the_interlock_would_refuse_is_refused_at_the_desk(
+    clinic: Path, tmp_path: Path, example: str, find: str, put: str, says: str
+) -> None:
+    text = (EXAMPLE.parent / f"{example}.yaml").read_text(encoding="utf-8")
+    assert find in text
+    path = tmp_path / "beyond.yaml"
+    path.write_text(text.replace(find, put).replace('device_serial: "*"', 'device_serial: "7"'), encoding="utf-8")
+    with pytest.raises(SetupError, match=says):
+        signed(clinic, "ann", yaml=path)
+    assert not path.with_suffix(".json").exists()

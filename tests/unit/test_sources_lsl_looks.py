@@ -1,4 +1,4 @@
-"""When an inlet is looked into: at its own best moment while there are few, at common moments in a crowd, once a hop among many."""
+"""When an inlet is looked into: at its own best moment while there are few, at common moments in a crowd, once every two hops among many."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from daemon.clock import MachineClock
 from drivers.sources.clock import SampleClock
 from drivers.sources.lsl import LslSource, Settings
 from drivers.sources.lsl_inlet import StreamHeader
-from drivers.sources.lsl_looks import BEAT_S, CROWD, DENSE, HALF_S, MANY, Wakeups, step_s
+from drivers.sources.lsl_looks import BEAT_S, CROWD, DENSE, MANY, QUARTER_S, Wakeups, step_s
 from eegloop.signal import StreamInfo
 
 RATE_HZ = 250.0
@@ -23,7 +23,7 @@ def looks(
     """A sender's deliveries of `chunk` samples through `Wakeups`.
 
     Returns how many looks, how long the last second's oldest sample waited for its look after it was delivered, and how long the last
-    second's ends of hops did, s.
+    second's ends of two hops did, s.
     """
     wakeups, now_s, n, seen = Wakeups(0.0, RATE_HZ), 0.0, 0, 0
     period_s = (1.0 + drift) / RATE_HZ
@@ -37,8 +37,8 @@ def looks(
                 if now_s > seconds - 1.0:
                     late_s = now_s - lag_s - phase_s - end * period_s
                     waited.append(late_s)
-                    hop = round(BEAT_S * RATE_HZ)
-                    if end // hop > (end - chunk) // hop:  # this delivery brings the end of a hop
+                    pair = round(BEAT_S * RATE_HZ)
+                    if end // pair > (end - chunk) // pair:  # this delivery brings the end of two hops
                         hops_waited.append(late_s)
             seen = there
             wakeups.heard(now_s, phase_s + there * period_s, there)
@@ -63,12 +63,12 @@ def test_a_crowd_waits_one_step_at_most_and_is_looked_into_once_a_step(open_sour
 @pytest.mark.parametrize("chunk", [1, 4, 5, 8])
 @pytest.mark.parametrize("phase_s", [0.0, 0.0071, 0.019, 0.055, 0.0931])
 @pytest.mark.parametrize("drift", [0.0, 2e-3, -2e-3])
-def test_among_many_a_hop_is_taken_up_soon_after_its_last_sample(
+def test_among_many_two_hops_are_taken_up_soon_after_their_last_sample(
     open_sources: int, chunk: int, phase_s: float, drift: float
 ) -> None:
     n, waited_s, hop_waited_s = looks(open_sources, chunk, phase_s=phase_s, drift=drift)
-    assert waited_s <= BEAT_S + HALF_S
-    assert hop_waited_s <= HALF_S + chunk / RATE_HZ
+    assert waited_s <= BEAT_S + QUARTER_S
+    assert hop_waited_s <= QUARTER_S + chunk / RATE_HZ
     assert n <= 4.0 / BEAT_S * 1.4 + 5
 
 
@@ -79,8 +79,8 @@ def test_an_inlet_that_gives_nothing_is_looked_into_at_every_moment() -> None:
     at_s = [0.1]
     for _ in range(20):
         at_s.append(wakeups.next_s(at_s[-1], MANY))
-    assert at_s[1] == pytest.approx(0.2)
-    assert all(later - earlier == pytest.approx(HALF_S) for earlier, later in pairwise(at_s[1:]))
+    assert at_s[1] == pytest.approx(0.2)  # the pair's second half has come by then
+    assert all(later - earlier == pytest.approx(QUARTER_S) for earlier, later in pairwise(at_s[1:]))
 
 
 def test_a_timer_that_is_early_does_not_look_twice() -> None:
@@ -88,7 +88,9 @@ def test_a_timer_that_is_early_does_not_look_twice() -> None:
     wakeups.heard(0.0995, 0.09, 25)
     assert wakeups.next_s(0.0995, MANY) == pytest.approx(0.2)
     wakeups.heard(0.1995, 0.19, 50)
-    assert wakeups.next_s(0.1995, CROWD) == pytest.approx(0.22)
+    assert wakeups.next_s(0.1995, MANY) == pytest.approx(0.4)
+    wakeups.heard(0.3995, 0.39, 100)
+    assert wakeups.next_s(0.3995, CROWD) == pytest.approx(0.42)
 
 
 @pytest.mark.parametrize("stamp", [np.nan, np.inf, -np.inf, 1e308])

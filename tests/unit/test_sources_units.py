@@ -24,6 +24,8 @@ def test_units(units: tuple[str, ...], factor: float | None) -> None:
 def test_kinds() -> None:
     kinds = [channel_kind(c) for c in ("Fp1", "EOG2", "HEOGL", "EMG1", "AUX_RIGHT", "Right AUX", "Status", "A1", "TP9")]
     assert kinds == ["eeg", "eog", "eog", "emg", "misc", "misc", "misc", "eeg", "eeg"]
+    dressed = ("EEG FP1-REF", "EEG EKG1-REF", "EEG LOC-REF", "EEG 001", "PHOTIC-REF", "DC01", "EXG Channel 0", "Location")
+    assert [channel_kind(c) for c in dressed] == ["eeg", "misc", "eog", "eeg", "misc", "misc", "eeg", "eeg"]
     assert channel_kind("Fp1", "EOG") == "eog"
     assert channel_kind("X", "ACC") == "misc"
     assert channel_kind("X", "", stream_is_eeg=False) == "misc"

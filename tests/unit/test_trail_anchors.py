@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 import daemon.verify
+from control.alarm_board import LOUDER_S
 from daemon.audit import AuditTrail, head_path, verify
-from daemon.trail_anchors import DIFFERS, TrailAnchors, outside
+from daemon.seat import Vitals
+from daemon.trail_anchors import DIFFERS, FAILS, WORKS, TrailAnchors, outside
 from daemon.verify import verify_dataset
+from daemon.view import standing_alarms, trail_alarms
 from tests.record_stream import SystemClock
 
 
@@ -87,6 +91,7 @@ def test_the_trail_itself_put_back_after_a_kill_is_found_from_outside_and_said_i
     assert "the file was removed, cut or restored" in machine.errors()
     assert "removed, cut or restored" in machine.start()
     machine.anchors.write([])
+    assert "removed, cut or restored" in machine.anchors.differs, "for as long as the service runs"
     assert machine.errors() == "", "what is there now is sound"
     assert any(f.level == "notice" and "removed, cut or restored" in f.text for f in verify_dataset(machine.data, machine.state))
     assert DIFFERS in machine.path.read_text()
@@ -112,6 +117,56 @@ def test_an_orderly_end_vouches_for_the_last_line(machine: Machine) -> None:
     whole = machine.path.read_bytes().splitlines(keepends=True)
     machine.path.write_bytes(b"".join(whole[:-1]))
     assert "lines were written" in machine.errors()
+
+
+def test_an_anchor_that_cannot_be_kept_is_said_until_it_can_and_stands_in_the_trail(machine: Machine) -> None:
+    machine.state.write_text("a file where the folder should be")
+    for _ in range(3):
+        machine.anchors.write([machine.other.path])
+        assert str(machine.state) in machine.anchors.failing and "File exists" in machine.anchors.failing
+    assert machine.trail.flush(5) and machine.trail.ok, "the trail itself is written: nobody is stopped"
+    assert machine.path.read_text().count(f'"event":"{FAILS}"') == 1, "a state is said once"
+    machine.state.unlink()
+    machine.anchors.write([])
+    assert machine.anchors.failing == "" and machine.trail.flush(5)
+    assert machine.path.read_text().count(f'"event":"{WORKS}"') == 1
+    machine.anchors.write([])
+    machine.trail.close()
+    _cut_back(
+        machine.path, b"".join(machine.path.read_bytes().splitlines(keepends=True)[:2]), head_path(machine.path).read_bytes()
+    )
+    assert "removed, cut or restored" in machine.errors(), "vouched for again"
+    machine.other.close()
+
+
+def test_an_end_at_which_the_anchor_cannot_be_kept_is_an_end(machine: Machine) -> None:
+    machine.state.write_text("a file where the folder should be")
+    machine.close()
+    machine.anchors.close()
+    assert "File exists" in machine.anchors.failing
+
+
+def test_what_is_wrong_with_the_anchors_stands_at_every_seat_in_view_and_names_no_path(machine: Machine) -> None:
+    """Attention on the wall, whatever else is shown; it never grows louder at a person who is being treated, and ends when it is mended."""
+    machine.state.write_text("a file where the folder should be")
+    machine.anchors.write([])
+    no_alert = SimpleNamespace(alarms=list)
+    begun = SimpleNamespace(session=SimpleNamespace(phase="on"), effects=SimpleNamespace(alarms=()), row=None)
+    seat = SimpleNamespace(line=begun, recorder=None, link=SimpleNamespace(silent=False), vitals=Vitals(), asking=no_alert)
+
+    def seen(now_s: float) -> list[dict[str, Any]]:
+        return standing_alarms(seat, "live", now_s, trail_alarms(machine.anchors.differs, machine.anchors.failing))  # type: ignore[arg-type]
+
+    for now_s in range(100, 100 + 2 * int(LOUDER_S["medium"]), 30):
+        (alarm,) = seen(now_s)
+        assert (alarm["id"], alarm["priority"], alarm["age_s"]) == ("trail_anchor", "medium", now_s - 100.0)
+        assert "File exists" in alarm["text"] and str(machine.state) not in str(alarm)
+    machine.anchors.differs = "2 lines were written, 1 are here"
+    assert {alarm["id"]: alarm["priority"] for alarm in seen(now_s + 1)} == {"trail_differs": "medium", "trail_anchor": "medium"}
+    machine.state.unlink()
+    machine.anchors.write([])
+    assert [alarm["id"] for alarm in seen(now_s + 2)] == ["trail_differs"]
+    machine.close()
 
 
 def test_two_that_write_at_once_leave_a_whole_anchor(machine: Machine) -> None:
