@@ -3,13 +3,12 @@
 mypyc compiles what stands in a file. The constructor of a dataclass or a NamedTuple does not stand there, and `dataclasses.replace`
 looks fields up by name each time; both would stay as slow as before. Nothing else is changed:
 
-- a dataclass gets its `__init__` as `dataclasses` would make it (defaults, factories, `__post_init__`), what pickle needs to make it again (a session's
-  result goes from process to process), and a method that copies it;
+- a dataclass gets its `__init__` as `dataclasses` would make it (defaults, factories, `__post_init__`) and a method that copies it;
   `slots` and `frozen` are dropped (a compiled class has slots; that nobody writes to a frozen one is what mypy has checked in the
   sources), equality and hash stay those that `dataclasses` makes;
 - a NamedTuple becomes a class with such an `__init__`;
 - `replace` is that copy with the changes set, and so is `control.state.changed`;
-- a module's constants, written in capitals, are `Final` (tuples apart).
+- a module's constants, written in capitals, are `Final`.
 """
 
 from __future__ import annotations
@@ -71,8 +70,6 @@ class _Writer(ast.NodeTransformer):
             node.decorator_list = [plain if d is decorator else d for d in node.decorator_list]
             after = ("self.__post_init__()",) if any(getattr(one, "name", "") == "__post_init__" for one in node.body) else ()
             node.body += _constructor(fields, after)
-            given = "".join(f"self.{ast.unparse(one.target)}, " for one in fields if _parts(one.value)[0])
-            node.body += ast.parse(f"def __reduce__(self) -> Any:\n    return {node.name}, ({given})").body
             if not after and all(_parts(one.value)[0] for one in fields):
                 whole = ", ".join(f"self.{one.target.id}" for one in fields if isinstance(one.target, ast.Name))
                 node.body += ast.parse(f"def copied_(self) -> '{node.name}':\n    return {node.name}({whole})").body
@@ -141,6 +138,6 @@ def _constants(statement: ast.stmt) -> list[ast.stmt]:
     return [ast.AnnAssign(name, ast.Name("Final"), what, 1) for name, what in pairs]
 
 
-def _unfit(value: ast.expr) -> bool:
-    """An alias of a type, which no constant is; or a tuple, of which mypyc 2.4 says that it was not set when it holds numbers."""
-    return isinstance(value, ast.Subscript | ast.Tuple) or _name(value) == "TypeVar"
+def _is_type(value: ast.expr) -> bool:
+    """An alias of a type, which no constant is."""
+    return isinstance(value, ast.Subscript) or (isinstance(value, ast.Call) and _name(value) == "TypeVar")

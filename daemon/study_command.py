@@ -14,10 +14,10 @@ from typing import TypeVar
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from daemon.study import kept
-from daemon.study.cells import ARMS, MONTAGE, TUNING_SEED, Scenario, find_scenario
+from daemon.study.cells import MONTAGE, TUNING_SEED, Scenario, find_scenario
 from daemon.study.metrics import Job, Result
 from daemon.study.report import findings, write
-from daemon.study.sessions import find, run_job
+from daemon.study.sessions import run_job
 from eegloop.errors import SetupError
 from simulators.biomarker_plant import Profile, measure
 from simulators.patients import find_patient
@@ -128,8 +128,6 @@ def _run(jobs: list[Job], out: Path, processes: int | None, progress: bool, unti
     TODO[:] = todo = [job for job in jobs if job not in done]
     persons = list(dict.fromkeys(job.person for job in todo))
     PROFILES.update(_profiles(persons, out / "profiles", processes, progress))
-    for arm in dict.fromkeys(job.arm for job in todo):
-        find("controller", ARMS[arm].prescription.controller)  # loaded here once, not in each process
     with multiprocessing.get_context("fork").Pool(processes, _begin) as pool, path.open("a", encoding="utf-8") as file:
         for line in _shown(pool.imap_unordered(run_number, range(len(todo))), len(todo), "sessions", progress):
             done |= kept.results([line], wanted.__contains__)

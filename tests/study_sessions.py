@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import pickle
 import sys
 from pathlib import Path
 
@@ -23,9 +22,7 @@ def main(profiles: Path, out: Path, jobs: list[str]) -> None:
     for text in jobs:
         level, person, arm, seed, session_s = text.split()
         job, profile = Job(level, person, arm, int(seed), int(session_s)), Profile.load(profiles / f"{person}.npz")
-        # as they go between the study's processes
-        job, profile = pickle.loads(pickle.dumps((job, profile)))
-        result = pickle.loads(pickle.dumps(sessions.run_job(job, profile)))
+        result = sessions.run_job(job, profile)
         fields = {f.name: repr(getattr(result, f.name)) for f in dataclasses.fields(result)}
         run = sessions.biomarker_level if level == "biomarker" else sessions.sample_level
         output, collected, _ = run(job, profile, lasting(ARMS[arm].prescription, job.session_s))

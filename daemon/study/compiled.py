@@ -9,13 +9,11 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.machinery
-import importlib.util
 import json
 import subprocess
 import sys
 import sysconfig
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 
 from eegloop.errors import SetupError
@@ -66,7 +64,6 @@ def fitting(folder: Path = FOLDER) -> tuple[Path | None, str]:
     return start, ""
 
 
-@cache
 def running() -> bool:
     """True if what a session runs through is compiled in this process, False if it is interpreted.
 

@@ -158,9 +158,9 @@ def test_compiled_sessions_are_the_same_to_the_bit(profiles: Path, tmp_path: Pat
     for job, one, other in zip(MANY, found, wanted, strict=True):
         assert one == other, job
     out = tmp_path / "study"
-    told = subprocess.run(
+    told = subprocess.run(  # through its own processes: what they send each other is compiled, too
         [sys.executable, start, "study", "quick", "--seeds=1", "--no-sample", "--processes=2", "--quiet", f"--out={out}"],
-        cwd=tmp_path, check=True, capture_output=True, text=True,
+        cwd=tmp_path, check=True, capture_output=True, text=True, timeout=600,
     ).stdout  # fmt: skip
     assert "0 of 12 sessions with a violation" in told and "(processor time; compiled)" in told
     assert (out / "study.md").is_file() and len((out / "sessions.jsonl").read_text().splitlines()) == 12
