@@ -26,7 +26,7 @@ T = TypeVar("T")
 MEASURED_S = 1_800.0
 UNFINISHED = 3
 PROFILES: dict[str, Profile] = {}
-TODO: list[Job] = []
+JOBS: list[Job] = []
 
 
 def jobs_of(scenario: Scenario, seeds: int, sample_seeds: int, first: int) -> list[Job]:
@@ -70,13 +70,13 @@ def _begin() -> None:
 
 
 def run_number(number: int) -> str:
-    """One session, by its place in `TODO`; its result as a line. Garbage is looked for between sessions only.
+    """One session, by its place in `JOBS`; its result as a line. Garbage is looked for between sessions only.
 
     Jobs and profiles are there since before the processes were forked, and lines come back: compiled classes cannot be sent.
     """
     gc.disable()
     try:
-        return kept.to_line(run_job(TODO[number], PROFILES[TODO[number].person]))
+        return kept.to_line(run_job(JOBS[number], PROFILES[JOBS[number].person]))
     finally:
         gc.enable()
         gc.collect()
@@ -125,7 +125,7 @@ def _run(jobs: list[Job], out: Path, processes: int | None, progress: bool, unti
     path, wanted = out / "sessions.jsonl", set(jobs)
     done = kept.read(path, wanted.__contains__)
     path.write_text("".join(kept.to_line(result) for result in done.values()), encoding="utf-8")
-    TODO[:] = todo = [job for job in jobs if job not in done]
+    JOBS[:] = todo = [job for job in jobs if job not in done]
     persons = list(dict.fromkeys(job.person for job in todo))
     PROFILES.update(_profiles(persons, out / "profiles", processes, progress))
     with multiprocessing.get_context("fork").Pool(processes, _begin) as pool, path.open("a", encoding="utf-8") as file:
