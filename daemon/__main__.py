@@ -337,6 +337,43 @@ def note(
     typer.echo(write_note(kind, patient, form, item, key, out, passphrase_file))
 
 
+Trial = Annotated[str, typer.Option("--trial", help="The trial's name: a-z, 0-9, - and _.")]
+Who = Annotated[str, typer.Option("--who", help="Name of whoever does this, for the record.")]
+
+
+@app.command(epilog="Example: eegloop allocate --trial alpha1 --person p001 --active a.json --sham s.json --who 'Dr. Bo'")
+def allocate(
+    trial: Trial,
+    person: Annotated[str, typer.Option("--person", help="The person's code, as in config.yaml.")],
+    active: Annotated[Path, typer.Option("--active", help="The signed prescription that delivers.")],
+    sham: Annotated[Path, typer.Option("--sham", help="The same program, signed with controller sham and 0 µA.")],
+    who: Who,
+    data: Data = Path("data"),
+) -> None:
+    """Draw a person's arm of a blinded trial, once and for good, and tell it to nobody. Again for newly signed prescriptions: the arm stays."""
+    from daemon.allocation import allocate as draw
+    from daemon.clock import MachineClock
+    from eegloop.layout import Layout
+
+    typer.echo(draw(Layout.of(data), trial, person, {"active": active, "sham": sham}, who, MachineClock()))
+
+
+@app.command(epilog="Example: eegloop unblind --trial alpha1 --person p001 --who 'Dr. Bo' --reason 'seizure, 14:20'")
+def unblind(
+    trial: Trial,
+    person: Annotated[str, typer.Option("--person", help="Whose arm must be known.")],
+    who: Who,
+    reason: Annotated[str, typer.Option("--reason", help="Why, for the record.")],
+    data: Data = Path("data"),
+) -> None:
+    """Tell one person's arm, and write down who looked and why. In an emergency press STOP first: that needs no arm."""
+    from daemon.allocation import unblind as tell
+    from daemon.clock import MachineClock
+    from eegloop.layout import Layout
+
+    typer.echo(tell(Layout.of(data), trial, person, who, reason, MachineClock()))
+
+
 simulate = typer.Typer(help="Simulators as processes of their own.", no_args_is_help=True)
 app.add_typer(simulate, name="simulate")
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import tempfile
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from daemon import measure
 from daemon.answers import AnswerBook
 from daemon.audit import AuditTrail
 from daemon.loop import Line
+from daemon.private_file import write_private
 from daemon.record import RecordWriter, SessionRecorder
 from dsp.pipeline import Pipeline
 from eegloop import __version__, launch
@@ -34,26 +34,6 @@ class Signed:
 
     prescription: Prescription
     path: Path
-
-
-def write_private(path: Path, data: bytes) -> None:
-    """Write a file that only this user can read, whole or not at all; nobody can know or have made the file it is drafted in.
-
-    OSError names `path` itself, never the draft.
-    """
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-        part = Path(name)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def demo_public_key(layout: Layout) -> str:

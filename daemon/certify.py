@@ -25,6 +25,7 @@ from daemon.clock import MachineClock
 from daemon.findings import MEND, NOTE, OK, Finding
 from daemon.interlock_link import InterlockLink
 from daemon.loop import Conditions, Line, Tick
+from daemon.private_file import write_private
 from daemon.processes import NICE_INTERLOCK, NICE_LOOP, Child, prefer, python
 from dsp.pipeline import Pipeline
 from eegloop import launch
@@ -194,7 +195,7 @@ class _Certification:
         layout.seat(SEAT).mkdir(parents=True, mode=0o700)
         prescription = demo_prescription("check", clock.wall_s())
         signed = layout.seat(SEAT) / "prescription.json"
-        build.write_private(signed, sign(prescription, [build.demo_key(layout, clock.wall_s())]))
+        write_private(signed, sign(prescription, [build.demo_key(layout, clock.wall_s())]))
         data = ["--data", str(layout.data), "--seat", SEAT]
         try:
             await self._start(

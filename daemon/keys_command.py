@@ -10,7 +10,8 @@ from pathlib import Path
 
 from control.keyring import certify, install, read_list
 from control.prescription import TrustedKey, is_hex, lock_key, new_key, parse_trusted, public_key, trusted_bytes
-from daemon.build import demo_public_key, write_private
+from daemon.build import demo_public_key
+from daemon.private_file import write_private
 from daemon.sign_command import passphrase, read_json, read_text, unlocked
 from eegloop.errors import SetupError
 from eegloop.layout import Layout

@@ -9,7 +9,7 @@ from pathlib import Path
 from control.clinic_note import KINDS, Note, sign_note
 from control.forms import AFTER, FORMS, Answer
 from control.screening import FUTURE, assess
-from daemon.build import write_private
+from daemon.private_file import write_private
 from daemon.sign_command import unlocked
 from eegloop.errors import SetupError
 from eegloop.stim import PrescriptionError

@@ -13,7 +13,7 @@ from pathlib import Path
 from control.prescription import parse_yaml, public_key, sign, signed_prescription, unlock_key
 from control.schema import FIELDS
 from control.start_code import sign_start_code
-from daemon.build import write_private
+from daemon.private_file import write_private
 from daemon.pulse_spacing import too_often
 from eegloop.errors import SetupError, plain
 from eegloop.line import LineSettings

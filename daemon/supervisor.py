@@ -20,6 +20,7 @@ import structlog
 
 from daemon import build
 from daemon.alarm_sound import AlarmSound
+from daemon.allocation import chain_path
 from daemon.answers import AnswerBook
 from daemon.aside import aside
 from daemon.asking import Asking
@@ -30,6 +31,7 @@ from daemon.installation import check_names
 from daemon.interlock_link import InterlockLink
 from daemon.live import LiveServer
 from daemon.loop import Line
+from daemon.private_file import write_private
 from daemon.processes import NICE_INTERLOCK, NICE_LOOP, Child, prefer, python
 from daemon.record import RecordWriter, SessionRecorder
 from daemon.seat import SeatLoop
@@ -187,6 +189,7 @@ class Service:
         return [
             *(self._layout.seat(loop.seat) / "interlock.log" for loop in self._seats),
             *(book.trail.path for book in self._books.values()),
+            chain_path(self._layout),
         ]
 
     async def _keep(self, name: str, run: Callable[[], Awaitable[None]], seat: SeatLoop | None, audit: AuditTrail) -> None:
@@ -430,7 +433,7 @@ class Service:
         if port != wanted:
             print(f"Port {wanted} is taken; using {port}.")
         address = f"http://127.0.0.1:{port}"
-        build.write_private(address_file(self._layout), address.encode())
+        write_private(address_file(self._layout), address.encode())
         for seat in self._config.seats:
             if seat.id in self._left_out:
                 print(f"NOT running: {seat.label} ({seat.id}): {self._left_out[seat.id]}", file=sys.stderr)

@@ -46,7 +46,7 @@ def verify_dataset(path: Path, state: Path | None = None) -> list[Finding]:
     data = root.parent
     chains = [
         *sorted((data / "audit").glob("*.jsonl")), *sorted((data / "seats").glob("*/interlock.log")),
-        *sorted((data / "persons").glob("*/answers.jsonl")),
+        *sorted((data / "persons").glob("*/answers.jsonl")), *sorted((data / "store").rglob("*.jsonl")),
     ]  # fmt: skip
     findings = verify(*chains)
     findings += _verify_trail(data / "audit" / "daemon.jsonl", state)

@@ -20,7 +20,8 @@ from typing import Any
 import yaml
 
 from control.prescription import demo_prescription, sign
-from daemon.build import demo_key, write_private
+from daemon.build import demo_key
+from daemon.private_file import write_private
 from eegloop.layout import Layout
 
 ROOT = Path(__file__).resolve().parent.parent

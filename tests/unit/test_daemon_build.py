@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from control.prescription import parse_trusted
-from daemon.build import demo_key, demo_public_key, write_private
+from daemon.build import demo_key, demo_public_key
+from daemon.private_file import write_private
 from eegloop.layout import Layout
 
 

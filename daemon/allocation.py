@@ -1,0 +1,259 @@
+"""Who got what in a blinded trial: drawn once, kept in a hash chain of its own, never changed, shown to nobody but by `eegloop unblind`.
+
+The chain is `store/allocations.jsonl`, an audit trail like the others (`daemon/audit.py`); the service writes its head into
+`audit/daemon.jsonl`, so that a line cannot be taken back unseen. Events: `allocated` (trial, person, arm, block), `renewed` (the
+person's two prescriptions were signed anew; the arm stays), `unblinded` (who looked, and why). The two signed prescriptions lie beside it, under
+`store/trials/TRIAL/PERSON/`. Everything there is for this user only (0700, 0600): whoever has this user's account can read the arm, and
+nobody else (docs/blinding.md).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import secrets
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from control.prescription import signed_prescription, verify
+from control.sham_pair import check_pair
+from daemon.audit import AuditTrail, read_chain, verify_chain
+from daemon.private_file import write_private
+from daemon.trusted_keys import trusted_now
+from eegloop.errors import SetupError, plain
+from eegloop.layout import Layout
+from eegloop.ports import Clock
+from eegloop.stim import Prescription, PrescriptionError
+
+ACTIVE, SHAM = "active", "sham"
+ARMS = (ACTIVE, SHAM)
+BLOCK_SIZES = (4, 6)
+"""Persons in a block, drawn for each: with one known size the last of a block could be guessed from those before."""
+TRIAL = re.compile(r"[a-z0-9_\-]{1,32}")
+PERSON = re.compile(r"[A-Za-z0-9]{1,32}")
+Below = Callable[[int], int]  # a random whole number from 0 to below this
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One person's place in a trial's blocks; `size` persons share the block, half of them in each arm."""
+
+    block: int
+    size: int
+    arm: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A person's two signed files, verified now, and which of them this person's stimulator is given."""
+
+    trial: str
+    arm: str
+    active: Prescription
+    signed: bytes  # of the person's own arm
+
+
+def draw(before: Iterable[Place], below: Below = secrets.randbelow) -> Place:
+    """The next person's place: permuted blocks, each arm equally often in a block.
+
+    Parameters
+    ----------
+    before : iterable of Place
+        The trial's earlier persons, in their order.
+    """
+    places = list(before)
+    block, size = (places[-1].block, places[-1].size) if places else (-1, 0)
+    taken = [place.arm for place in places if place.block == block]
+    if len(taken) == size:
+        block, size, taken = block + 1, BLOCK_SIZES[below(len(BLOCK_SIZES))], []
+    arm = ACTIVE if below(size - len(taken)) < size // 2 - taken.count(ACTIVE) else SHAM
+    return Place(block, size, arm)
+
+
+def chain_path(layout: Layout) -> Path:
+    """Where allocations are kept."""
+    return layout.store / "allocations.jsonl"
+
+
+def allocate(layout: Layout, trial: str, person: str, files: dict[str, Path], who: str, clock: Clock) -> str:
+    """Draw a person's arm and keep it, or take newly signed prescriptions under the arm that was drawn before; says no arm.
+
+    Parameters
+    ----------
+    files : dict
+        The signed prescription of each of `ARMS`.
+
+    Raises
+    ------
+    SetupError
+        If a name, a file or the chain cannot be used; nothing is allocated then.
+    """
+    _named(trial, person)
+    _named_person_of_staff(who)
+    layout.create()
+    read = {arm: _bytes(files[arm]) for arm in ARMS}
+    try:
+        check_pair(*(signed_prescription(read[arm]) for arm in ARMS))
+        for arm in ARMS:
+            _verified(read[arm], arm, layout, clock.wall_s(), person, signed_prescription(read[arm]).device)
+    except PrescriptionError as error:
+        raise SetupError(f"trial {trial}, person {person}: {error}; nothing was allocated") from None
+    with _Writing(layout, clock) as chain:
+        place = _place_of(chain.lines, trial, person)
+        folder = _folder(layout, trial, person)
+        for each in (folder.parents[1], folder.parent, folder):
+            each.mkdir(exist_ok=True, mode=0o700)
+        digests = {arm: hashlib.sha256(read[arm]).hexdigest() for arm in ARMS}
+        for arm in ARMS:  # named by their content: a file of an earlier pair is never written over
+            write_private(folder / f"{digests[arm]}.json", read[arm])
+        said = {"trial": trial, "person": person, "files": digests, "by": who}
+        if place is None:
+            place = draw(_places(chain.lines, trial))
+            chain.append("allocated", {**said, "arm": place.arm, "block": place.block, "size": place.size})
+            return (
+                f"{person} is allocated in trial {trial}. The arm is shown to nobody.\n"
+                f"In config.yaml: `person: {person}` and `prescription: trial:{trial}`."
+            )
+        chain.append("renewed", said)
+        return f"{person} was allocated in trial {trial} before and stays in the same arm; the newly signed prescriptions count from the next start on."
+
+
+def pair_of(layout: Layout, trial: str, person: str, device: str, now_s: float) -> Pair:
+    """What the service needs of a blinded person; both prescriptions are verified in both arms, so that a refusal tells none.
+
+    Raises
+    ------
+    SetupError
+        If nobody was allocated so, or a file or the chain is not sound.
+    PrescriptionError
+        If one of the two may not be used here and now.
+    """
+    _named(trial, person)
+    lines = _sound(chain_path(layout))
+    place = _place_of(lines, trial, person)
+    if place is None:
+        raise SetupError(f"trial {trial}: {person} is not allocated yet; `eegloop allocate` does that (docs/blinding.md)")
+    newest = [line for line in _of(lines, trial, person) if line["event"] in ("allocated", "renewed")][-1]["data"]["files"]
+    read = {}
+    for arm in ARMS:
+        read[arm] = _bytes(_folder(layout, trial, person) / f"{newest[arm]}.json")
+        if hashlib.sha256(read[arm]).hexdigest() != newest[arm]:
+            raise SetupError(
+                f"trial {trial}, person {person}: a prescription is not the one that was allocated; allocate it again"
+            )
+    active, sham = (_verified(read[arm], arm, layout, now_s, person, device) for arm in ARMS)
+    check_pair(active, sham)
+    return Pair(trial, place.arm, active, read[place.arm])
+
+
+def unblind(layout: Layout, trial: str, person: str, who: str, reason: str, clock: Clock) -> str:
+    """The arm, once it is durably written who looked and why.
+
+    Raises
+    ------
+    SetupError
+        If a name or the reason is missing, nobody was allocated so, or it cannot be written down: then the arm is not told.
+    """
+    _named(trial, person)
+    _named_person_of_staff(who)
+    if not reason.strip():
+        raise SetupError("unblind: --reason is empty; say why this person's arm must be known")
+    with _Writing(layout, clock) as chain:
+        place = _place_of(chain.lines, trial, person)
+        if place is None:
+            raise SetupError(f"trial {trial}: {person} is not allocated; nothing to unblind")
+        chain.append("unblinded", {"trial": trial, "person": person, "by": who, "reason": reason[:1000]})
+    what = "current was delivered as prescribed" if place.arm == ACTIVE else "no current was delivered"
+    return f"{person} is in the {place.arm.upper()} arm of trial {trial}: {what}.\nThis look is written down: {who}, {reason}"
+
+
+class _Writing:
+    """The chain while one command writes it: nobody else does meanwhile. What was appended is durable, or the command fails."""
+
+    def __init__(self, layout: Layout, clock: Clock) -> None:
+        self._path = chain_path(layout)
+        self._clock = clock
+        self._said = 0
+
+    def __enter__(self) -> _Writing:
+        try:
+            self._trail = AuditTrail(self._path, self._clock)
+        except OSError as error:
+            raise SetupError(f"{self._path}: cannot be written ({plain(error)}); nothing was done") from None
+        self._trail.flush(5.0)  # a chain that is new has its first line
+        try:
+            self.lines = _sound(self._path)
+        except SetupError:
+            self._trail.close()
+            raise
+        return self
+
+    def append(self, event: str, data: dict[str, Any]) -> None:
+        before = self._trail.head.count
+        self._trail.append(event, data)
+        self._trail.flush(5.0)
+        if self._trail.head.count != before + 1:
+            raise SetupError(f"{self._path}: {self._trail.message or 'the disk does not answer'}; nothing was done")
+
+    def __exit__(self, *error: object) -> None:
+        self._trail.close()
+
+
+def _sound(path: Path) -> list[dict[str, Any]]:
+    """Every line of the chain; SetupError if it is not as it was written."""
+    if not path.exists():
+        return []
+    wrong = [finding for finding in verify_chain(path) if finding.level == "error"]
+    if wrong:
+        raise SetupError(
+            f"{wrong[0]}. Allocations that were changed count for nobody; keep the file as evidence and tell the trial's statistician"
+        )
+    return list(read_chain(path))
+
+
+def _of(lines: list[dict[str, Any]], trial: str, person: str) -> list[dict[str, Any]]:
+    return [line for line in lines if line["data"].get("trial") == trial and line["data"].get("person") == person]
+
+
+def _place(data: dict[str, Any]) -> Place:
+    return Place(int(data["block"]), int(data["size"]), str(data["arm"]))
+
+
+def _places(lines: list[dict[str, Any]], trial: str) -> list[Place]:
+    return [_place(line["data"]) for line in lines if line["event"] == "allocated" and line["data"]["trial"] == trial]
+
+
+def _place_of(lines: list[dict[str, Any]], trial: str, person: str) -> Place | None:
+    return next((_place(line["data"]) for line in _of(lines, trial, person) if line["event"] == "allocated"), None)
+
+
+def _folder(layout: Layout, trial: str, person: str) -> Path:
+    return layout.store / "trials" / trial / person
+
+
+def _named(trial: str, person: str) -> None:
+    if TRIAL.fullmatch(trial) is None:
+        raise SetupError(f"trial {trial[:40]!r}: must be 1-32 of a-z, 0-9, - and _")
+    if PERSON.fullmatch(person) is None:
+        raise SetupError(f"person {person[:40]!r}: must be a person's code as in config.yaml, 1-32 letters and digits")
+
+
+def _named_person_of_staff(who: str) -> None:
+    if not who.strip() or not who.isprintable() or len(who) > 80:
+        raise SetupError("--who: must be the name of whoever does this, 1-80 printable characters")
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise SetupError(f"{path}: cannot be read ({plain(error)})") from None
+
+
+def _verified(signed: bytes, arm: str, layout: Layout, now_s: float, person: str, device: str) -> Prescription:
+    try:
+        return verify(signed, trusted_now(layout.keys), now_s, person, device)
+    except PrescriptionError as error:
+        raise PrescriptionError(f"{arm}: {error}") from None
