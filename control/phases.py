@@ -10,6 +10,7 @@ from dataclasses import replace
 from control.dose import charge_uc, ramp_s, ramp_uc
 from control.pulse_plan import Pulses, used_up
 from control.screening import LOCKOUT, Level
+from control.sentences import BLINDED
 from control.state import Effects, SessionState, changed
 from control.tick import Tick, budget, ceiling_now_ma, target_of
 from control.transitions import ALLOWED, CONTACT_S, FALLBACK, LIVE, RAMP_DOWN, STOPPED
@@ -249,7 +250,7 @@ def _enter_ramp_up(state: SessionState, tick: Tick) -> Result:
     if tick.observe:
         state = _go(state, Phase.ON, "Watching only: this prescription delivers nothing.")
     else:
-        state = _go(state, Phase.RAMP_UP, f"Ramping up to {start_ma:.2f} mA.")
+        state = _go(state, Phase.RAMP_UP, _rising(start_ma, tick))
     state = replace(
         state,
         ramps=state.ramps + 1,
@@ -267,6 +268,10 @@ def _enter_ramp_up(state: SessionState, tick: Tick) -> Result:
     return state, Effects(command="arm", reason=f"session started by {state.started_by}")
 
 
+def _rising(to_ma: float, tick: Tick) -> str:
+    return f"{BLINDED} the program rises to {to_ma:.2f} mA." if tick.inputs.blinded else f"Ramping up to {to_ma:.2f} mA."
+
+
 def first_block(prescription: Prescription) -> Block:
     """What `on` begins with. Pulses need no current: it listens all the time, and triggers them one by one."""
     return Block.SENSE if prescription.pulses is not None else Block.STIMULATE
@@ -279,6 +284,10 @@ def _ramp_up(state: SessionState, tick: Tick) -> Result:
     if not state.armed:
         if stim is not None and stim.mode == InterlockMode.ARMED:
             state = replace(state, armed=True, block=Block.STIMULATE, output_since_s=state.t_s, sent_s=state.t_s)
+            # What the interlock knows of the course from before this service was started may be lower than what was begun with.
+            top_ma = ceiling_now_ma(state, tick.inputs, tick.prescription)
+            if top_ma < state.present_ma:
+                state = replace(state, present_ma=top_ma, block_ma=top_ma, ceiling_ma=top_ma, reason=_rising(top_ma, tick))
             return state, _set(state, tick)
         if waited_s > ARM_S:
             told = stim.refusal or stim.reason if stim is not None else "no answer"
@@ -287,7 +296,12 @@ def _ramp_up(state: SessionState, tick: Tick) -> Result:
             return replace(state, sent_s=state.t_s), Effects(command="arm", reason="repeated")
         return state, Effects()
     if stim is not None and abs(stim.commanded_ma - state.present_ma) <= _SAME_MA:
-        return _enter_block(_go(state, Phase.ON, "Stimulating within the signed limits."), tick, first_block(tick.prescription))
+        within_limits = (
+            f"{BLINDED} the program runs within the signed limits."
+            if tick.inputs.blinded
+            else "Stimulating within the signed limits."
+        )
+        return _enter_block(_go(state, Phase.ON, within_limits), tick, first_block(tick.prescription))
     if waited_s > ramp_s(0.0, state.present_ma, tick.prescription.ramp_ua_per_s) + ARM_S + SETTLE_S:
         return _fall(state, tick, "The output did not reach its start amplitude, so it ramps to zero.")
     return _insist(state, tick)
@@ -302,7 +316,8 @@ def _on(state: SessionState, tick: Tick) -> Result:
     if left_s <= ramp_s(0.0, output_ma, prescription.ramp_ua_per_s) + REPEAT_S:
         return _enter_ramp_down(state, tick, "The prescribed time is over.")
     if not tick.observe and left_uc <= ramp_uc(0.0, output_ma, prescription.ramp_ua_per_s) + charge_uc(output_ma, REPEAT_S):
-        return _enter_ramp_down(state, tick, "The prescribed charge is given.")
+        used = f"{BLINDED} the program's charge is used up." if tick.inputs.blinded else "The prescribed charge is given."
+        return _enter_ramp_down(state, tick, used)
     if prescription.pulses is not None and used_up(state.pulses, prescription.pulses):
         return _after_the_last_pulse(state, tick)
     if state.block == Block.STIMULATE:

@@ -6,6 +6,7 @@ from control.state import Alarm, Inputs, SessionState
 from control.transitions import BASELINE, CONTACT, FALLBACK, OFF, ON, POST, RAMP_DOWN, SCREEN, STOPPED
 from eegloop.stim import Block, Prescription, StimState, within
 
+BLINDED = "Blinded study, what is delivered is not shown:"
 SWITCH_OFF = "Take the headset off or switch the stimulator off."
 
 
@@ -17,6 +18,7 @@ def sentence(
     doubt: str,
     refused: str,
     observe: bool,
+    blinded: bool = False,
 ) -> str:
     """One sentence (two where a person must act).
 
@@ -32,6 +34,8 @@ def sentence(
         What somebody has just tried in vain: "re-arm", "start", or "" for nothing.
     observe : bool
         Nothing is delivered: the prescription's authority is `observe`.
+    blinded : bool
+        Whether anything is delivered is told to nobody: only what the program decided is.
     """
     if refused:
         return f"Cannot {refused}: {obstacle}."
@@ -47,9 +51,9 @@ def sentence(
         waiting = f" (waiting: {doubt})" if doubt else ""
         return f"Taking the baseline, {left_s or 0.0:.0f} s of clean signal to go{waiting}."
     if state.phase == ON:
-        return _on(state, left_s, doubt, observe)
+        return _on(state, left_s, doubt, observe, blinded)
     if state.phase == RAMP_DOWN:
-        return f"{state.reason} Ramping down to zero."
+        return f"{state.reason} {BLINDED} the program goes down to zero." if blinded else f"{state.reason} Ramping down to zero."
     if state.phase == POST:
         return f"{state.reason} The session is over after {state.decisions} decisions."
     if state.phase == FALLBACK:
@@ -69,13 +73,19 @@ def _contact(left_s: float | None, bad: tuple[str, ...] | None, obstacle: str) -
     return f"Contact is good, {left_s or 0.0:.0f} s more to be sure."
 
 
-def _on(state: SessionState, left_s: float | None, doubt: str, observe: bool) -> str:
+def _on(state: SessionState, left_s: float | None, doubt: str, observe: bool, blinded: bool) -> str:
     if state.block == Block.STIMULATE and observe:
         return f"Watching only: would stimulate at {state.present_ma:.2f} mA, nothing is delivered."
+    if state.block == Block.STIMULATE and blinded:
+        return f"{BLINDED} the program's level is {state.present_ma:.2f} mA, looking again in {left_s or 0.0:.0f} s."
     if state.block == Block.STIMULATE:
         return f"Stimulating at {state.present_ma:.2f} mA, looking again in {left_s or 0.0:.0f} s."
     if left_s is None:
-        return "Taking the output to zero, to look without it."
+        return (
+            f"{BLINDED} the program goes to zero, to look without output."
+            if blinded
+            else "Taking the output to zero, to look without it."
+        )
     if left_s == 0.0:
         return f"No clean window yet ({doubt or 'still settling'}), so the output stays off."
     return f"Looking without output, {left_s:.0f} s to go."

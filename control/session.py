@@ -197,6 +197,7 @@ def _complete(state: SessionState, effects: Effects, tick: Tick) -> Effects:
             tick.reading.reason,
             refused=_in_vain(state, tick, obstacle),
             observe=tick.observe,
+            blinded=tick.inputs.blinded,
         ),
         alarms=alarms(state, tick.inputs, tick.prescription, tick.stim),
     )

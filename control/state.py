@@ -76,6 +76,8 @@ class Inputs:
     findings : tuple of Finding
         What the forms' answers forbid now (`screening.assess`), gravest first: any of them keeps stimulation from
         beginning; while it runs, HOLD ends it in order, PAUSE is a fallback and STOP stops.
+    blinded : bool
+        Nobody may hear whether anything is delivered: sentences speak of the program, which runs in both arms.
     """
 
     t_s: float
@@ -91,6 +93,7 @@ class Inputs:
     channels: tuple[str, ...] = ()
     events: tuple[OperatorEvent, ...] = ()
     findings: tuple[Finding, ...] = ()
+    blinded: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ nobody else (docs/blinding.md).
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import secrets
 from collections.abc import Callable, Iterable
@@ -167,6 +168,32 @@ def unblind(layout: Layout, trial: str, person: str, who: str, reason: str, cloc
         chain.append("unblinded", {"trial": trial, "person": person, "by": who, "reason": reason[:1000]})
     what = "current was delivered as prescribed" if place.arm == ACTIVE else "no current was delivered"
     return f"{person} is in the {place.arm.upper()} arm of trial {trial}: {what}.\nThis look is written down: {who}, {reason}"
+
+
+class Levels:
+    """The lowest level that the program of one blinded person has been at, over restarts of the service: under `lower_only` it never rises
+    in a course, and in a sham arm no ledger of the interlock knows it. Written in both arms alike.
+
+    Raises
+    ------
+    RecordingError
+        If the file is damaged, or written by another service.
+    """
+
+    def __init__(self, layout: Layout, trial: str, person: str, program: Prescription, clock: Clock) -> None:
+        path = _folder(layout, trial, person) / "levels.jsonl"
+        self._course = hashlib.sha256(program.to_bytes()).hexdigest()
+        self._trail = AuditTrail(path, clock)
+        found = [line["data"] for line in _sound(path) if line["event"] == "lowered"]
+        self.lowest_ma = min((float(data["level_ma"]) for data in found if data["course"] == self._course), default=math.inf)
+
+    def lowered(self, level_ma: float) -> None:
+        """Remember a level; written beside the loop, soon."""
+        self._trail.append("lowered", {"course": self._course, "level_ma": level_ma})
+
+    def close(self) -> None:
+        """Written and closed."""
+        self._trail.close()
 
 
 class _Writing:

@@ -9,9 +9,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from control.prescription import TrustedKey, demo_prescription, new_key, parse_trusted, public_key, sign, trusted_bytes, verify
+from control.would_be import begin
 from daemon import measure
+from daemon.allocation import ACTIVE, Levels, pair_of
 from daemon.answers import AnswerBook
 from daemon.audit import AuditTrail
+from daemon.blinded_link import BlindedLink
+from daemon.interlock_link import InterlockLink
 from daemon.loop import Line
 from daemon.private_file import write_private
 from daemon.record import RecordWriter, SessionRecorder
@@ -26,14 +30,22 @@ from eegloop.signal import StreamInfo
 from eegloop.stim import Authority, Limit, Prescription, PrescriptionError
 
 YEAR_S = 365 * 86_400
+TRIAL = "trial:"
+"""`prescription: trial:NAME` in config.yaml: the person's arm of a blinded trial is used, and nothing in the file says which it is."""
 
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """A prescription and the signed file that the interlock reads by itself."""
+    """A prescription and the signed file that the interlock reads by itself.
+
+    In a blinded trial `prescription` is the active arm's program, which the line runs in both arms, and `path` holds this person's own
+    arm's; `trial` names the trial ("" = none), `delivers` says which arm that is: for the interlock's link only.
+    """
 
     prescription: Prescription
     path: Path
+    trial: str = ""
+    delivers: bool = True
 
 
 def demo_public_key(layout: Layout) -> str:
@@ -68,6 +80,8 @@ def prescription(seat: Seat, layout: Layout, demo: bool, now_s: float) -> Signed
     """
     folder = layout.seat(seat.id)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if seat.prescription is not None and seat.prescription.startswith(TRIAL):
+        return _blinded(seat, layout, seat.prescription.removeprefix(TRIAL), now_s)
     if seat.prescription is None:
         if seat.stimulator.kind != "simulated":
             raise ConfigError(
@@ -97,11 +111,36 @@ def prescription(seat: Seat, layout: Layout, demo: bool, now_s: float) -> Signed
     except PrescriptionError as error:
         clock = "; if that is not today's date, set this computer's clock" if "it is " in str(error) else ""
         raise SetupError(f"seat {seat.id}: {path}: {error}{clock}") from None
-    if checked.controller != seat.controller.kind:
-        raise SetupError(
-            f"seat {seat.id}: controller.kind: found {seat.controller.kind!r}; the prescription {checked.id} is signed for {checked.controller!r}"
-        )
+    _decided_by(seat, checked)
     return Signed(checked, path)
+
+
+def _decided_by(seat: Seat, prescription: Prescription) -> None:
+    if prescription.controller != seat.controller.kind:
+        raise SetupError(
+            f"seat {seat.id}: controller.kind: found {seat.controller.kind!r}; the prescription {prescription.id} is signed for {prescription.controller!r}"
+        )
+
+
+def _blinded(seat: Seat, layout: Layout, trial: str, now_s: float) -> Signed:
+    """Of a blinded trial: nothing here, in a name or in what is refused, differs between the arms but the signed bytes for the interlock."""
+    try:
+        pair = pair_of(layout, trial, seat.person, seat.stimulator.kind, now_s)
+    except (PrescriptionError, SetupError) as error:
+        raise SetupError(f"seat {seat.id}: trial {trial}: {error}") from None
+    _decided_by(seat, pair.active)
+    path = layout.seat(seat.id) / "prescription.json"
+    write_private(path, pair.signed)
+    return Signed(pair.active, path, trial, pair.arm == ACTIVE)
+
+
+def link(seat: Seat, layout: Layout, signed: Signed, clock: Clock) -> InterlockLink:
+    """The daemon's end of the seat's interlock; in a blinded trial one that tells both arms the same."""
+    path = layout.control_socket(seat.id)
+    if not signed.trial:
+        return InterlockLink(path, clock)
+    levels = Levels(layout, signed.trial, seat.person, signed.prescription, clock)
+    return BlindedLink(path, clock, begin(signed.prescription, signed.delivers, levels.lowest_ma), levels.lowered)
 
 
 def answers(seat: Seat, layout: Layout, signed: Signed, clock: Clock, demo: bool) -> AnswerBook | None:
@@ -158,7 +197,17 @@ def line(seat: Seat, info: StreamInfo, signed: Signed, boot_to_lsl_s: float, sta
     except ConfigError as error:
         raise SourceError(f"seat {seat.id}: this stream does not fit its settings in config.yaml: {error}") from None
     controller = seat.controller.module.build(seat.controller.settings)
-    return Line(info, pipeline, seat.line.hop_s, controller, signed.prescription, device_limits(seat), boot_to_lsl_s, started_s)
+    return Line(
+        info,
+        pipeline,
+        seat.line.hop_s,
+        controller,
+        signed.prescription,
+        device_limits(seat),
+        boot_to_lsl_s,
+        started_s,
+        blinded=bool(signed.trial),
+    )
 
 
 def web_settings(config: Config, port: int) -> bytes:
@@ -183,6 +232,7 @@ def setup(seat: Seat, line: Line, demo: bool) -> dict[str, object]:
         "prescription": line.prescription.to_bytes().decode(),
         "boot_to_lsl_s": line.boot_to_lsl_s,
         "line_started_s": line.session.t_s,
+        **({"blinded": True} if line.blinded else {}),
     }
 
 

@@ -16,10 +16,11 @@ def sentence(decision: Decision) -> str:
     return f"{reason} {verdict.sentence}" if verdict.limits else reason
 
 
-def decision_view(decision: Decision, age_s: float) -> dict[str, Any]:
-    """`LoopState.decision` (docs/contracts.md section 8)."""
+def decision_view(decision: Decision, age_s: float, trial: str = "") -> dict[str, Any]:
+    """`LoopState.decision` (docs/contracts.md section 8). In a blinded `trial` the numbers are the program's, delivered or not."""
     verdict = decision.verdict
     return {
+        **({"blinded": True} if trial else {}),
         "sentence": sentence(decision),
         "age_s": age_s,
         "proposed_ma": verdict.request.amplitude_ma,

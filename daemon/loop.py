@@ -111,6 +111,8 @@ class Line:
         LSL clock minus CLOCK_BOOTTIME, s; measured once at start and recorded.
     device : tuple of Limit
         The stimulator's own limits.
+    blinded : bool
+        The program of a blinded study: sentences say nothing of what is delivered.
     """
 
     def __init__(
@@ -123,12 +125,14 @@ class Line:
         device: tuple[Limit, ...],
         boot_to_lsl_s: float,
         started_s: float,
+        blinded: bool = False,
     ) -> None:
         self.info = info
         self.pipeline = pipeline
         self.prescription = prescription
         self.controller = controller
         self.boot_to_lsl_s = boot_to_lsl_s
+        self.blinded = blinded
         self._hop_s = hop_s
         self._device = device
         self._controller_state = controller.start(prescription)
@@ -253,6 +257,7 @@ class Line:
             channels=self.info.channels,
             events=events,
             findings=conditions.findings,
+            blinded=self.blinded,
         )
 
     def _inputs_now(self, row: Biomarkers) -> Inputs:

@@ -35,7 +35,7 @@ STATE_FIELDS = (
     "phase", "block", "phase_reason", "phase_left_s", "demo", "stream", "quality", "target", "output", "recording", "alarms",
 )  # fmt: skip
 FIELDS = {
-    "decision": ("t_s", "sentence", "proposed_ma", "granted_ma", "limits", "hold"),
+    "decision": ("t_s", "blinded", "sentence", "proposed_ma", "granted_ma", "limits", "hold"),
     "event": ("t_s", "name", "text"),
     "alarm": ("t_s", "id", "priority", "text", "advice", "age_s", "active"),
 }

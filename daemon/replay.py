@@ -185,6 +185,7 @@ def _own(recorded: RecordedSession, config: Path | None, controller: str | None,
         chosen = dict(setup["controller"])
         boot_to_lsl_s, started_s = float(setup["boot_to_lsl_s"]), float(setup["line_started_s"])
         limits: tuple[Limit, ...] = find("stimulator", str(setup["stimulator"])).LIMITS
+        blinded = bool(setup.get("blinded", False))
     except (KeyError, TypeError, ValueError) as error:
         raise RecordingError(
             f"{recorded.header}: its settings cannot be read ({error}); was it written by a newer eegloop?"
@@ -196,7 +197,16 @@ def _own(recorded: RecordedSession, config: Path | None, controller: str | None,
     kind = controller or chosen.pop("kind")
     chosen.pop("kind", None)
     line = _line(
-        recorded.info, settings, biomarkers, kind, {} if controller else chosen, prescription, limits, boot_to_lsl_s, started_s
+        recorded.info,
+        settings,
+        biomarkers,
+        kind,
+        {} if controller else chosen,
+        prescription,
+        limits,
+        boot_to_lsl_s,
+        started_s,
+        blinded,
     )
     setup = {
         **setup,
@@ -218,13 +228,22 @@ def _line(
     limits: tuple[Limit, ...],
     boot_to_lsl_s: float,
     started_s: float,
+    blinded: bool = False,
 ) -> Line:
     """The line; its decisions and errors name the controller that runs, whichever the prescription was signed for."""
     prescription = replace(prescription, controller=kind)
     controller = _controller(kind, controller_settings)
     try:
         return Line(
-            info, Pipeline(info, settings, biomarkers), settings.hop_s, controller, prescription, limits, boot_to_lsl_s, started_s
+            info,
+            Pipeline(info, settings, biomarkers),
+            settings.hop_s,
+            controller,
+            prescription,
+            limits,
+            boot_to_lsl_s,
+            started_s,
+            blinded,
         )
     except PrescriptionError as error:
         raise RecordingError(

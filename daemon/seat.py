@@ -68,6 +68,8 @@ class SeatLoop:
         Called once the source has said what it is.
     demo : bool
         The virtual person's seat: it may start itself, and needs no supervising page.
+    trial : str
+        The blinded trial that this person is in, "" = none: then nothing that viewers are told may differ between its arms.
     """
 
     def __init__(
@@ -84,8 +86,10 @@ class SeatLoop:
         live: LiveServer,
         clock: Clock,
         asking: Asking,
+        trial: str = "",
     ) -> None:
         self.seat = seat
+        self.trial = trial
         self.index = index
         self.label = label
         self.demo = demo
@@ -257,7 +261,8 @@ class SeatLoop:
         if self.line is not None:
             self.asking.samples(self.line.session, chunk, self.line.info)
         self._work(chunk, max(chunk.arrival_s, self._worked_s), self._clock.boot_ns())
-        self._live.publish_chunk(self.index, chunk)
+        if self.line is None or not self.trial or self.line.session.quiet_since_s is not None:
+            self._live.publish_chunk(self.index, chunk)  # blinded: current in the samples would tell the arms apart
 
     def _work(self, chunk: Chunk | None, t_s: float, made_ns: int) -> None:
         """One tick: the line, then what it wants done, then what is written down."""
@@ -370,7 +375,8 @@ class SeatLoop:
                 self._audit.append(
                     "command",
                     {"seat": self.seat, "tick": self._tick, "kind": effects.command, "block": effects.block,
-                     "amplitude_ma": effects.amplitude_ma, "reason": effects.reason},
+                     "amplitude_ma": effects.amplitude_ma, "reason": effects.reason,
+                     **({"blinded": self.trial} if self.trial else {})},
                 )  # fmt: skip
         if not renewed and line.effects.heartbeat:
             now_ns = self._clock.boot_ns()
@@ -417,7 +423,7 @@ class SeatLoop:
         for decision in outcome.decisions:
             self.vitals.decision = decision
             self.vitals.decision_at_s = t_s
-            self._live.publish_event("decision", self.seat, **decision_view(decision, 0.0))
+            self._live.publish_event("decision", self.seat, **decision_view(decision, 0.0, self.trial))
         if outcome.rows:
             self.vitals.row_at_s = t_s
             second = math.floor(outcome.rows[-1].t_s)

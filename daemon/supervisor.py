@@ -28,7 +28,6 @@ from daemon.audit import AuditTrail
 from daemon.awake import Awake
 from daemon.clock import MachineClock
 from daemon.installation import check_names
-from daemon.interlock_link import InterlockLink
 from daemon.live import LiveServer
 from daemon.loop import Line
 from daemon.private_file import write_private
@@ -274,7 +273,7 @@ class Service:
 
     async def _seat(self, index: int, seat: Seat, signed: build.Signed, audit: AuditTrail, live: LiveServer) -> SeatLoop:
         clock = self._clock
-        link = InterlockLink(self._layout.control_socket(seat.id), clock)
+        link = build.link(seat, self._layout, signed, clock)
         await link.connect(10.0)
         boot_to_lsl_s = clock.lsl_s() - clock.boot_ns() * 1e-9
 
@@ -293,6 +292,7 @@ class Service:
             seat.id, index, seat.label, self._options.demo, source, make_line, make_recorder, link, audit, live, clock,
             Asking(seat.id, self._book(seat, signed), seat.contacts, self._options.demo and seat.stimulator.kind == "simulated",
                    audit, live, clock),
+            signed.trial,
         )  # fmt: skip
 
     def _book(self, seat: Seat, signed: build.Signed) -> AnswerBook | None:

@@ -12,7 +12,7 @@ from daemon.decisions import decision_view
 from daemon.seat import GRADES, LOST_AFTER_S, SeatLoop
 from eegloop.ports import Clock
 from eegloop.signal import Grade
-from eegloop.stim import LoopState, Phase
+from eegloop.stim import InterlockMode, LoopState, Phase, StimState
 from records.bids import Entities
 
 UNKNOWN_OUTPUT = {
@@ -43,7 +43,7 @@ def loop_state(seat: SeatLoop, clock: Clock, more: Sequence[dict[str, Any]] = ()
         biomarkers=_biomarkers(seat, now_s),
         target=_target(seat, now_s),
         output=_output(seat, now_s),
-        decision=decision_view(seat.vitals.decision, now_s - seat.vitals.decision_at_s)
+        decision=decision_view(seat.vitals.decision, now_s - seat.vitals.decision_at_s, seat.trial)
         if seat.vitals.decision is not None
         else {},
         recording=_recording(seat),
@@ -147,7 +147,10 @@ def _output(seat: SeatLoop, now_s: float) -> dict[str, Any]:
     stim = link.state
     if stim is None or link.silent:
         reason = "The interlock does not answer: switch the stimulator off."
-        return {**UNKNOWN_OUTPUT, "limit_ma": limit_ma, "reason": reason, "age_s": _number(now_s - link.state_at_s)}
+        shown = {"limit_ma": limit_ma} if not seat.trial else {"blinded": True}
+        return {**UNKNOWN_OUTPUT, **shown, "reason": reason, "age_s": _number(now_s - link.state_at_s)}
+    if seat.trial:
+        return _blinded_output(seat, stim, _number(now_s - link.state_at_s))
     return {
         "commanded_ma": stim.commanded_ma,
         "confirmed_ma": stim.confirmed_ma,
@@ -163,6 +166,30 @@ def _output(seat: SeatLoop, now_s: float) -> dict[str, Any]:
         "readback": stim.readback,
         "delivered_mc": stim.delivered_uc / 1000,
         "delivered_s": stim.delivered_ms / 1000,
+    }
+
+
+def _blinded_output(seat: SeatLoop, stim: StimState, age_s: float | None) -> dict[str, Any]:
+    """Of a blinded session: the program's level, which both arms have; of what is delivered nothing but a zero that the device has
+    confirmed (`control/would_be.py`: while it runs only where the program is at zero, too; stopped always)."""
+    line = seat.line
+    runs = line is not None and line.session.phase in (Phase.RAMP_UP, Phase.ON)
+    stopped = stim.mode == InterlockMode.STOPPED
+    return {
+        **UNKNOWN_OUTPUT,
+        "blinded": True,
+        "program_ma": line.session.present_ma if runs and line is not None else None,
+        "program_limit_ma": line.prescription.amplitude_ma if line is not None else None,
+        "commanded_ma": stim.commanded_ma if stopped else None,
+        "granted_ma": stim.granted_ma if stopped else None,
+        "confirmed_ma": stim.confirmed_ma,
+        "frequency_hz": stim.frequency_hz,
+        "mode": stim.mode,
+        "reason": stim.reason,
+        "age_s": age_s,
+        "latched": stopped,
+        "zero_confirmed": stim.zero_since_ns > 0,
+        "readback": stim.readback,
     }
 
 
