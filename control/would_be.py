@@ -17,6 +17,8 @@ from control.exposure import ZERO_MA
 from eegloop.stim import Authority, Block, InterlockMode, Prescription, StimState
 
 END, FALLBACK = "end", "fallback"
+STOP_ON_THE_WAY_DOWN = "STOP: pressed on the way down"
+"""A sham arm's interlock is stopped by then and keeps its first reason, so the active arm's own words are not told either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class WouldBe:
         From the interlock's `armed` until it is stopped; in a sham arm until the program's way down would have reached zero.
     ending : str
         `END` or `FALLBACK` on the way down, else "".
+    stopped : str
+        Why the last run ended, where the interlock's own words may not be told; else "".
     halts : int
         The interlock's STOPs and trips when this run began.
     level_ma, target_ma, down_ma_per_s : float
@@ -57,6 +61,7 @@ class WouldBe:
     session: str = ""
     running: bool = False
     ending: str = ""
+    stopped: str = ""
     halts: int = 0
     level_ma: float = 0.0
     target_ma: float = 0.0
@@ -120,11 +125,14 @@ def hear(would: WouldBe, true: StimState) -> tuple[WouldBe, StimState]:
     if true.mode == InterlockMode.ARMED and not would.running:
         same = true.session == would.session
         would = replace(
-            would, session=true.session, running=True, ending="", halts=true.halts, down_ma_per_s=0.0,
+            would, session=true.session, running=True, ending="", stopped="", halts=true.halts, down_ma_per_s=0.0,
             charge_uc=would.charge_uc if same else 0.0, on_ns=would.on_ns if same else 0,
         )  # fmt: skip
     elif would.running and true.mode == InterlockMode.STOPPED and not _falls_on(would, true):
-        would = replace(would, running=False, ending="", level_ma=0.0, target_ma=0.0)
+        stop = would.ending != "" and true.halts != would.halts and (not would.delivers or true.reason.startswith("STOP: "))
+        zero_ns = would.zero_ns if would.level_ma <= ZERO_MA else true.boot_ns
+        stopped = STOP_ON_THE_WAY_DOWN if stop else ""
+        would = replace(would, running=False, ending="", stopped=stopped, level_ma=0.0, target_ma=0.0, zero_ns=zero_ns)
     zero_since_ns = true.zero_since_ns
     if would.level_ma > ZERO_MA:
         zero_since_ns = 0
@@ -140,7 +148,7 @@ def hear(would: WouldBe, true: StimState) -> tuple[WouldBe, StimState]:
         lease_left_ms=0,
     )
     if not would.running:
-        return would, told
+        return would, replace(told, reason=would.stopped) if would.stopped and true.session == would.session else told
     if not would.delivers:
         told = _imagined(would, told)
     elif true.granted_ma == would.target_ma:

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from daemon.mqtt import SeatLink
 from daemon.record import RecordWriter, SessionRecorder
 from daemon.seat import SeatLoop
 from daemon.view import loop_state
-from eegloop.config import load
+from eegloop.config import Seat, load
 from eegloop.layout import Layout
 from eegloop.mqtt import MqttSettings
 from eegloop.plugins import find
@@ -37,10 +38,16 @@ from tests.virtual_loop import BOOT_NS, BOOT_TO_LSL_S, WALL_NS, info_of, line_fo
 
 ROOT = Path(__file__).parents[1]
 SEAT = "seat1"
-CHUNK = 5
-STATE_EVERY = 12  # chunks
-DRAIN_EVERY = 25
+CHUNK = 10  # 40 ms: the judge's longest step of a ramp is 50 ms
+STATE_EVERY = 6  # chunks
+DRAIN_EVERY = 12
 Device = Callable[[float, float], float]  # (LSL s, mA that was ordered) -> mA that the device says it gives
+
+
+@cache
+def seat_settings() -> Seat:
+    """config.yaml's first seat, for this person."""
+    return replace(load(ROOT / "config.yaml").seats[0], id=SEAT, person="p001")
 
 
 class VirtualClock:
@@ -69,17 +76,19 @@ class JudgedLink(BlindedLink):
         self.clock, self.device = clock, device
         self.judge = Judge(rules(own, None, limits), "simulated", "measured", Book("boot", True), BOOT_NS)
         self.judge.ceiling_ma = min(self.judge.ceiling_ma, lowest_ma)
-        self.output_ma, self.armed = 0.0, False
+        self.output_ma, self.armed, self.dead = 0.0, False, False
         self.record: list[tuple[float, float]] = []
         self.sent: list[tuple[str, float]] = []
         self._obey(self.judge.open(BOOT_NS, WALL_NS))
 
     def pass_time(self) -> None:
         now_ns = self.clock.boot_ns()
+        if self.dead:
+            return
         self._obey(self.judge.tick(now_ns, WALL_NS + now_ns - BOOT_NS, now_ns))
         said_ma = self.device(self.clock.t_s, self.output_ma)
         self._obey(self.judge.report(DeviceReport(said_ma, now_ns, connected=True, armed=self.armed), now_ns))
-        self._accept(json.loads(state_of(self.judge, now_ns).to_json()))
+        self._accept({"type": "state", **asdict(state_of(self.judge, now_ns))})
         self.record.append((self.clock.t_s, self.output_ma))
 
     def stop_socket(self, reason: str) -> None:
@@ -142,10 +151,16 @@ class Head:
 class Live(LiveServer):
     """What is handed to viewers, kept."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, clock: VirtualClock) -> None:
         super().__init__(path)
+        self._virtual = clock
+        self.left_s: float | None = None  # when whoever watched went away
         self.events: list[dict[str, Any]] = []
         self.chunks: list[int] = []
+
+    @property
+    def supervision_age_s(self) -> float | None:
+        return 0.1 if self.left_s is None else 0.1 + self._virtual.t_s - self.left_s
 
     def publish_chunk(self, seat_index: int, chunk: Chunk) -> None:
         self.chunks.append(chunk.first_sample)
@@ -164,6 +179,14 @@ class Broker:
         self.taken.append((topic, payload))
 
 
+BEGIN: dict[float, Callable[[Bench], None]] = {
+    0.5: lambda bench: bench.seat.person("rearm", "Ann"),
+    1.0: lambda bench: bench.seat.person("start", "Ann"),
+    1.5: lambda bench: bench.seat.person("screened", "Ann"),
+}
+"""What a person does until the session runs by itself."""
+
+
 class Bench:
     """`own` is what the interlock of this person holds; `program` the active arm's."""
 
@@ -172,14 +195,14 @@ class Bench:
         folder.mkdir()
         self.layout = Layout(folder)
         self.layout.create()
-        self.clock, self.at = VirtualClock(), dict(at or {})
+        self.clock, self.at = VirtualClock(), {**BEGIN, **(at or {})}
         self.program = program
         self.audit = AuditTrail(folder / "audit" / "daemon.jsonl", self.clock)
-        self.live = Live(folder / "live.sock")
+        self.live = Live(folder / "live.sock", self.clock)
         self.link = JudgedLink(self.clock, program, own, device, lowest_ma)
-        asking = Asking(SEAT, None, (), True, self.audit, self.live, self.clock)
+        asking = Asking(SEAT, None, (), False, self.audit, self.live, self.clock)
         self.seat = SeatLoop(
-            SEAT, 0, "Seat", True, Head(self, seconds), self._line, self._recorder, self.link, self.audit, self.live, self.clock,
+            SEAT, 0, "Seat", False, Head(self, seconds), self._line, self._recorder, self.link, self.audit, self.live, self.clock,
             asking, "alpha1",
         )  # fmt: skip
         self.states: list[dict[str, Any]] = []
@@ -211,10 +234,9 @@ class Bench:
         return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
 
     def _line(self, info: StreamInfo) -> Line:
-        line = line_for(info, self.program, BOOT_TO_LSL_S)
+        line = line_for(info, self.program, BOOT_TO_LSL_S, ("faa", "band_power"))
         line.blinded = True
         return line
 
     def _recorder(self, info: StreamInfo, line: Line) -> SessionRecorder:
-        seat = replace(load(ROOT / "config.yaml").seats[0], id=SEAT, person="p001")
-        return recorder(seat, self.layout, RecordWriter(), self.audit, info, line, self.clock, True)
+        return recorder(seat_settings(), self.layout, RecordWriter(), self.audit, info, line, self.clock, False)

@@ -66,6 +66,10 @@ export interface Output {
   readback: string;
   delivered_mc: number | null;
   delivered_s: number | null;
+  /** A blinded study: of what is delivered only a confirmed zero is told, beside what the program decided. */
+  blinded?: boolean;
+  program_ma?: number | null;
+  program_limit_ma?: number | null;
 }
 
 export interface LimitApplied {
@@ -76,6 +80,8 @@ export interface LimitApplied {
 }
 
 export interface Decision {
+  /** The numbers are the program's, whether or not they are delivered. */
+  blinded?: boolean;
   sentence: string;
   age_s: number | null;
   proposed_ma: number | null;

@@ -1,6 +1,6 @@
 // What the page knows, and since when: signals that the views read. Times are performance.now() milliseconds.
 import { computed, signal } from '@preact/signals';
-import type { LoopState, Seat } from './contract';
+import type { LoopState, Output, Seat } from './contract';
 import type { RendererReport } from './traces/protocol';
 
 /** A state and when it came: every age on the page is the age it was sent with plus the time since. */
@@ -101,6 +101,12 @@ export const freshness = computed<Freshness>(() => {
 export const signalUnknown = computed<boolean>(
   () => reportAgeS.value > UNKNOWN_S || freshness.value === 'lost' || (streamAgeS.value ?? Infinity) > UNKNOWN_S,
 );
+
+/** True where a blinded study shows no output: the interlock speaks, and says neither stopped nor a confirmed zero. */
+export function outputHidden(output: Partial<Output>, ageS: number | null): boolean {
+  const speaks = output.mode === 'armed' || output.mode === 'fallback';
+  return output.blinded === true && speaks && typeof output.confirmed_ma !== 'number' && ageS !== null && ageS <= OUTPUT_UNKNOWN_S;
+}
 
 /** True when the daemon itself has not been heard: output, phase and decision are unknown too. */
 export const reportUnknown = computed<boolean>(() => reportAgeS.value > UNKNOWN_S);

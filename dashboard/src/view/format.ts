@@ -120,7 +120,7 @@ const PHASES: Record<string, PhaseWords> = {
   on: { title: 'Session running', plain: 'Listening and stimulating in turns.' },
   ramp_down: { title: 'Falling gently', plain: 'The current falls slowly to zero.' },
   post: { title: 'Session over', plain: 'A few minutes of listening follow.' },
-  fallback: { title: 'Falling to zero', plain: 'Something was not certain, so the current goes down.' },
+  fallback: { title: 'Falling to zero', plain: 'Something was not certain, so the output is taken to zero.' },
   stopped: { title: 'Stopped', plain: 'Told to stop; the device has not said zero yet.' },
 };
 
@@ -133,8 +133,15 @@ const AT_ZERO: Record<string, PhaseWords> = {
   stopped: { title: 'Stopped', plain: 'Held at zero until a person here re-arms.' },
 };
 
-export function phaseWords(phase: string, atZero: boolean): PhaseWords {
-  return (atZero ? AT_ZERO[phase] : undefined) ?? PHASES[phase] ?? { title: capital(phase.replaceAll('_', ' ')), plain: '' };
+/** What may be said in a blinded study while the program runs: nothing of current. */
+const BLINDED: Record<string, PhaseWords> = {
+  ramp_up: { title: 'Rising gently', plain: 'The program rises slowly to its first level. This study is blinded: what is delivered is not shown.' },
+  on: { title: 'Session running', plain: 'Listening and the program’s level in turns. This study is blinded: what is delivered is not shown.' },
+  ramp_down: { title: 'Falling gently', plain: 'The program falls slowly to zero. This study is blinded: what is delivered is not shown.' },
+};
+
+export function phaseWords(phase: string, atZero: boolean, blinded = false): PhaseWords {
+  return (blinded ? BLINDED[phase] : undefined) ?? (atZero ? AT_ZERO[phase] : undefined) ?? PHASES[phase] ?? { title: capital(phase.replaceAll('_', ' ')), plain: '' };
 }
 
 const PLAIN: [RegExp, string][] = [
@@ -177,11 +184,18 @@ export function placeWord(label: string): string {
 }
 
 /** The block in words; that the output is off is said only when the device has confirmed it (null = it has not said). */
-export function blockWord(block: string, confirmedMa: number | null): string {
-  if (block === 'stimulate') return 'Stimulating';
+export function blockWord(block: string, confirmedMa: number | null, blinded = false): string {
+  if (block === 'stimulate') return blinded ? 'Program at its level' : 'Stimulating';
   if (block !== 'sense') return '';
   if (confirmedMa === null) return 'Sensing';
   return Math.abs(confirmedMa) < 0.005 ? 'Sensing (output off)' : 'Going to zero, then sensing';
+}
+
+/** What the interlock does, in words. */
+export function interlockWord(mode: string | undefined, phase: string | undefined, atZero: boolean): string {
+  if (mode === 'stopped') return !atZero ? 'stopped, zero not confirmed' : phase === 'stopped' ? 'stopped, locked' : 'holds zero';
+  if (mode === 'fallback') return 'falling to zero';
+  return mode === undefined || mode === 'unknown' ? 'Unknown' : mode;
 }
 
 export function plural(n: number, one: string, many: string): string {

@@ -1,7 +1,8 @@
 // What is delivered: confirmed by the device first, then what was asked for, and the limits above both.
 import { ageNow, OUTPUT_UNKNOWN_S, received, reportAgeS, reportUnknown, UNKNOWN_S } from '../model';
 import { Age, Unknown } from './age';
-import { blockWord, formatClock, formatMa, plainReason } from './format';
+import { BlindedOutput } from './blinded';
+import { blockWord, formatClock, formatMa, interlockWord, plainReason } from './format';
 import { Shape } from './shape';
 
 /** As the interlock judges a readback: off by more than 5 % or 0.1 mA, whichever is more. */
@@ -10,12 +11,6 @@ function differs(commanded: number, confirmed: number): boolean {
 }
 
 const READBACK: Record<string, string> = { measured: 'measured by the device', acknowledged: 'acknowledged by the device' };
-
-function interlockWord(mode: string | undefined, phase: string | undefined, atZero: boolean): string {
-  if (mode === 'stopped') return !atZero ? 'stopped, zero not confirmed' : phase === 'stopped' ? 'stopped, locked' : 'holds zero';
-  if (mode === 'fallback') return 'falling to zero';
-  return mode === undefined || mode === 'unknown' ? 'Unknown' : mode;
-}
 
 /** Phases in which the interlock's own reason is news; in others it is that of an earlier session. */
 const TELLING = ['stopped', 'fallback', 'ramp_down'];
@@ -37,6 +32,7 @@ export function OutputPanel() {
   const block = state?.phase === 'on' && !stale ? (state.block ?? '') : '';
   const reason = !stale && (output.mode === 'unknown' || TELLING.includes(state?.phase ?? '')) ? (output.reason ?? '') : '';
   const lastAge = age ?? (reportAgeS.value > UNKNOWN_S ? reportAgeS.value : null);
+  if (output.blinded === true) return <BlindedOutput output={output} confirmed={known ? confirmed : null} ageS={age} lastAgeS={lastAge} reason={reason} />;
   return (
     <section class="card output" aria-labelledby="output-title">
       <header>

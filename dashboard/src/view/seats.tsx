@@ -1,6 +1,6 @@
 // Every seat at a glance, each with the worst that is true of it now: who looks at one person must not miss another.
 import type { Received } from '../model';
-import { DELAYED_S, nowMs, OUTPUT_UNKNOWN_S, seats, selected, selectedId, states, UNKNOWN_S } from '../model';
+import { DELAYED_S, nowMs, outputHidden, OUTPUT_UNKNOWN_S, seats, selected, selectedId, states, UNKNOWN_S } from '../model';
 import { formatMa, phaseWords } from './format';
 import type { Mark } from './shape';
 import { Shape } from './shape';
@@ -24,8 +24,10 @@ function glance(got: Received | undefined): Glance {
   if (got.daemonAgeS + sinceS > UNKNOWN_S) return { need: 'urgent', mark: 'alarm', words: 'Unknown: no report', output: '' };
   if (state.alarms.some((a) => a.id === 'left_out')) return { need: 'attention', mark: 'warn', words: 'Not running', output: '' };
   const ma = state.output.confirmed_ma;
-  const known = typeof ma === 'number' && (state.output.age_s ?? Infinity) + sinceS <= OUTPUT_UNKNOWN_S;
-  const output = known ? formatMa(ma) : 'output unknown';
+  const outputAgeS = (state.output.age_s ?? Infinity) + sinceS;
+  const hidden = outputHidden(state.output, outputAgeS);
+  const known = hidden || (typeof ma === 'number' && outputAgeS <= OUTPUT_UNKNOWN_S);
+  const output = hidden ? 'blinded' : known ? formatMa(ma!) : 'output unknown';
   const streamS = (state.stream.age_s ?? Infinity) + sinceS;
   const stopped = state.phase === 'stopped' || state.phase === 'fallback';
   const title = state.phase === 'on' ? 'Running' : phaseWords(state.phase, state.output.zero_confirmed === true).title;

@@ -103,7 +103,7 @@ export function SessionPanel({ live }: { live: Live }) {
   const seat = selected.value;
   const phase = state?.phase ?? '';
   const known = state !== undefined && !reportUnknown.value;
-  const words = phaseWords(phase, state?.output.zero_confirmed === true);
+  const words = phaseWords(phase, state?.output.zero_confirmed === true, state?.output.blinded);
   const left = state?.phase_left_s ?? null;
   const said = answer(asked, seat?.seat ?? '');
   // The contact sentence names every electrode that is not judged yet; the guide below it says so more calmly.
@@ -214,7 +214,8 @@ export function WhyPanel() {
       )}
       {has && !reportUnknown.value && typeof decision.proposed_ma === 'number' && (
         <p class="limits">
-          Asked for {formatMa(decision.proposed_ma)}, allowed {formatMa(decision.granted_ma)}
+          {decision.blinded === true && 'Blinded study, whether or not it is delivered – the program: '}
+          {decision.blinded === true ? 'asked' : 'Asked'} for {formatMa(decision.proposed_ma)}, allowed {formatMa(decision.granted_ma)}
           {limits.map((l) => ` · held by ${limitSetter(l.set_by)}: ${fieldWord(l.field)} ${l.value} ${l.unit}`).join('')}
         </p>
       )}

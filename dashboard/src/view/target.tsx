@@ -1,6 +1,6 @@
 // The steering biomarker against its target band, and below it what was delivered: the last 120 s on one time axis.
 import { signal } from '@preact/signals';
-import { ageNow, BIOMARKER_UNKNOWN_S, nowMs, OUTPUT_UNKNOWN_S, received, selected, signalUnknown, states } from '../model';
+import { ageNow, BIOMARKER_UNKNOWN_S, nowMs, outputHidden, OUTPUT_UNKNOWN_S, received, selected, signalUnknown, states } from '../model';
 import { Age, Unknown } from './age';
 import { biomarkerName, formatBound, formatUnit, formatValue, withUnit } from './format';
 import { Shape } from './shape';
@@ -18,7 +18,7 @@ interface Delivered {
   ma: number | null;
 }
 
-/** Confirmed output as this page saw it, once a second and seat; null where it was unknown. */
+/** Confirmed output as this page saw it, once a second and seat; null where it was unknown; the program's level where a study is blinded. */
 const delivered = signal<Record<string, Delivered[]>>({});
 
 states.subscribe((all) => {
@@ -28,7 +28,8 @@ states.subscribe((all) => {
     const last = list[list.length - 1];
     if (last !== undefined && atMs - last.atMs < 900) continue;
     const known = typeof state.output.confirmed_ma === 'number' && (state.output.age_s ?? Infinity) <= OUTPUT_UNKNOWN_S;
-    next[seat] = [...list.filter((p) => atMs - p.atMs < (SPAN_S + 2) * 1000), { atMs, ma: known ? state.output.confirmed_ma! : null }];
+    const shown = known ? state.output.confirmed_ma! : outputHidden(state.output, state.output.age_s ?? null) ? (state.output.program_ma ?? null) : null;
+    next[seat] = [...list.filter((p) => atMs - p.atMs < (SPAN_S + 2) * 1000), { atMs, ma: shown }];
   }
   delivered.value = next;
 });
@@ -139,7 +140,8 @@ function Chart({ width }: { width: number }) {
     .filter(([a]) => a + since <= SPAN_S)
     .map(([a, v]): [number, number | null] => [x(a + since), v === null ? null : y(v)]);
 
-  const maTop = Math.max(output.limit_ma ?? 0, output.ceiling_ma ?? 0, 0.1) * 1.1;
+  const limitMa = (output.blinded === true ? output.program_limit_ma : output.limit_ma) ?? 0;
+  const maTop = Math.max(limitMa, output.ceiling_ma ?? 0, 0.1) * 1.1;
   const y0 = TOP.height + LOW.gap;
   const yMa = (ma: number): number => y0 + LOW.height * (1 - Math.min(1, ma / maTop));
   const steps: [number, number | null][] = [];
@@ -154,7 +156,7 @@ function Chart({ width }: { width: number }) {
   const marks = width < 420 ? [120, 60, 0] : [120, 90, 60, 30, 0];
   const unit = formatUnit(target.unit ?? '');
   return (
-    <svg width={width} height={full} role="img" aria-label={`Last two minutes: ${biomarkerName(target.biomarker!)} against its target ${low} to ${high} ${unit}, and the output delivered`}>
+    <svg width={width} height={full} role="img" aria-label={`Last two minutes: ${biomarkerName(target.biomarker!)} against its target ${low} to ${high} ${unit}, and the ${output.blinded === true ? 'level of the program (blinded study)' : 'output delivered'}`}>
       <rect class="chart-band" x={LEFT} width={innerWidth} y={y(high)} height={Math.max(1, y(low) - y(high))} />
       {ticks(yLow, yHigh, 4).map((v) => (
         <g key={v}>
@@ -167,11 +169,11 @@ function Chart({ width }: { width: number }) {
       <line class="chart-edge" x1={LEFT} x2={LEFT + innerWidth} y1={y(high)} y2={y(high)} />
       <line class="chart-edge" x1={LEFT} x2={LEFT + innerWidth} y1={y(low)} y2={y(low)} />
       <path class="chart-line" d={path(points)} />
-      {(output.limit_ma ?? 0) > 0 && <line class="chart-limit" x1={LEFT} x2={LEFT + innerWidth} y1={yMa(output.limit_ma!)} y2={yMa(output.limit_ma!)} />}
+      {limitMa > 0 && <line class="chart-limit" x1={LEFT} x2={LEFT + innerWidth} y1={yMa(limitMa)} y2={yMa(limitMa)} />}
       <line class="chart-grid" x1={LEFT} x2={LEFT + innerWidth} y1={yMa(0)} y2={yMa(0)} />
       <path class="chart-output" d={path(steps)} />
-      <text class="chart-text" x={LEFT - 6} y={yMa(output.limit_ma ?? 0) + 4} text-anchor="end">
-        {(output.limit_ma ?? 0) > 0 ? Number(output.limit_ma!.toFixed(2)) : ''}
+      <text class="chart-text" x={LEFT - 6} y={yMa(limitMa) + 4} text-anchor="end">
+        {limitMa > 0 ? Number(limitMa.toFixed(2)) : ''}
       </text>
       <text class="chart-text" x={LEFT - 6} y={y0 + LOW.height / 2 + 6} text-anchor="end">
         mA
