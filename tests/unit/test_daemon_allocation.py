@@ -13,13 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from control.prescription import demo_prescription
-from control.sham_pair import check_pair
 from daemon.allocation import ACTIVE, BLOCK_SIZES, SHAM, Place, chain_path, draw, pair_of, unblind
 from daemon.audit import AuditTrail, head_path, verify_chain
 from daemon.verify import verify_dataset
 from eegloop.errors import SetupError
-from eegloop.stim import PrescriptionError, PulseProgram
 from tests.blinded_trial import PERSON, TRIAL, Trial, pair
 
 ROOT = Path(__file__).parents[2]
@@ -169,31 +166,6 @@ def test_nothing_of_the_store_is_open_to_others(trial: Trial) -> None:
         assert not stat.S_IMODE(path.stat().st_mode) & 0o077, path
 
 
-TMS = PulseProgram("table", "rmt", 80, 50, 1, 0, 10_000, 40, 75, 26_000, 3_000, 3_000, 15_000, 100_000, "biphasic", "normal")
-
-
-@pytest.mark.parametrize(
-    ("active", "sham", "says"),
-    [
-        ({"pulses": TMS}, {}, "active.modality"),
-        ({"authority": "observe"}, {}, "active.authority"),
-        ({"profile": "home", "device": "home"}, {}, "active.profile"),
-        ({"controller": "shadow"}, {}, "active.controller"),
-        ({"start_ua": 0}, {}, "active.start_ua"),
-        ({}, {"controller": "schedule"}, "sham.controller"),
-        ({}, {"amplitude_ua": 100}, "sham.amplitude_ua: 100"),
-        ({}, {"session_ms": 60_000}, "sham.session_ms: 60000 must be"),
-        ({}, {"ramp_ua_per_s": 50}, "sham.ramp_ua_per_s"),
-        ({}, {"patient": "p2"}, "sham.patient"),
-        ({}, {"settings": {"of": "schedule"}}, "sham.settings"),
-    ],
-)
-def test_a_pair_by_which_the_arms_could_be_told_apart_is_refused_by_field(active: dict, sham: dict, says: str) -> None:
-    one, two = pair()
-    with pytest.raises(PrescriptionError, match=says):
-        check_pair(replace(one, **active), replace(two, **sham))
-
-
 def test_a_setting_that_only_one_has_is_named(trial: Trial) -> None:
     active, sham = pair()
     more = replace(sham, settings={**sham.settings, "average_n": 9})
@@ -229,8 +201,3 @@ def test_the_commands_as_the_clinic_types_them(trial: Trial) -> None:
     told = eegloop("unblind", *who, "--reason", "a seizure")
     assert told.returncode == 0 and f"in the {trial.arm().upper()} arm" in told.stdout
     assert [line["event"] for line in trial.lines()] == ["created", "allocated", "unblinded"]
-
-
-def test_the_demos_own_prescription_makes_a_pair() -> None:
-    check_pair(*pair())
-    assert demo_prescription("p1", 0.0).controller not in ("sham", "shadow")
