@@ -115,7 +115,7 @@ def allocate(layout: Layout, trial: str, person: str, files: dict[str, Path], wh
             chain.append("allocated", {**said, "arm": place.arm, "block": place.block, "size": place.size})
             return (
                 f"{person} is allocated in trial {trial}. The arm is shown to nobody.\n"
-                f"In config.yaml: `person: {person}` and `prescription: trial:{trial}`."
+                f"In config.yaml: `person: {person}`, `trial: {trial}` and `prescription: null`."
             )
         chain.append("renewed", said)
         return f"{person} was allocated in trial {trial} before and stays in the same arm; the newly signed prescriptions count from the next start on."

@@ -30,8 +30,6 @@ from eegloop.signal import StreamInfo
 from eegloop.stim import Authority, Limit, Prescription, PrescriptionError
 
 YEAR_S = 365 * 86_400
-TRIAL = "trial:"
-"""`prescription: trial:NAME` in config.yaml: the person's arm of a blinded trial is used, and nothing in the file says which it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +78,8 @@ def prescription(seat: Seat, layout: Layout, demo: bool, now_s: float) -> Signed
     """
     folder = layout.seat(seat.id)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    if seat.prescription is not None and seat.prescription.startswith(TRIAL):
-        return _blinded(seat, layout, seat.prescription.removeprefix(TRIAL), now_s)
+    if seat.trial is not None:
+        return _blinded(seat, layout, seat.trial, now_s)
     if seat.prescription is None:
         if seat.stimulator.kind != "simulated":
             raise ConfigError(

@@ -17,6 +17,7 @@ from importlib import import_module
 from pathlib import Path
 
 from control.prescription import parse_trusted, verify
+from daemon.allocation import pair_of
 from daemon.certify import certify
 from daemon.findings import MEND, NOTE, OK, Finding
 from daemon.installation import check_names
@@ -26,7 +27,7 @@ from daemon.serial_ports import SYS, SerialPort, bluetooth_adapters, describe, s
 from drivers.sources.brainflow import boards
 from drivers.sources.lsl_network import configure
 from eegloop.config import Config, Seat, load
-from eegloop.errors import ConfigError, EegloopError
+from eegloop.errors import ConfigError, EegloopError, SetupError
 from eegloop.layout import Layout
 from eegloop.real_time import share_is_bounded
 from eegloop.stim import PrescriptionError
@@ -309,7 +310,7 @@ def _lsl(seat: Seat) -> Iterator[Finding]:
             "config", NOTE, f"seat {seat.id}: takes whatever stream of type {settings.type} there is",
             "add name: or source_id: (eegloop devices lists the streams)",
         )  # fmt: skip
-    if settings.host is None and seat.prescription is not None:
+    if settings.host is None and (seat.prescription is not None or seat.trial is not None):
         yield Finding(
             "config", MEND, f"seat {seat.id}: LSL is not authenticated, and this seat takes its stream from any computer",
             f"add host: to its source, e.g. host: {socket.gethostname()} if the headset's program runs on this machine",
@@ -351,6 +352,9 @@ def _playback(seat: Seat) -> Iterator[Finding]:
 
 
 def _prescription(seat: Seat, layout: Layout) -> Iterator[Finding]:
+    if seat.trial is not None:
+        yield _allocated(seat, seat.trial, layout)
+        return
     if seat.prescription is None:
         yield Finding("config", OK, f"seat {seat.id}: no prescription, so it watches and delivers nothing")
         return
@@ -374,3 +378,13 @@ def _prescription(seat: Seat, layout: Layout) -> Iterator[Finding]:
         )
         if why:
             yield Finding("config", NOTE, f"seat {seat.id}: prescription {signed.id}: {why}", what_to_do)
+
+
+def _allocated(seat: Seat, trial: str, layout: Layout) -> Finding:
+    """Of a blinded trial: both prescriptions hold; which is used is told to nobody."""
+    try:
+        pair = pair_of(layout, trial, seat.person, seat.stimulator.kind, time.time())
+    except (SetupError, PrescriptionError) as error:
+        return Finding("config", MEND, f"seat {seat.id}: {error}", "allocate the person, or have both prescriptions signed anew")
+    days = (pair.active.valid_until_s - time.time()) / 86_400
+    return Finding("config", OK, f"seat {seat.id}: blinded trial {trial}; both prescriptions hold for {days:.1f} days more")

@@ -67,6 +67,7 @@ class Seat:
     controller: PluginChoice
     stimulator: PluginChoice
     recording: RecordingSettings
+    trial: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +94,9 @@ class _SeatHead(Closed):
     )
     person: str = Field(pattern=r"^[A-Za-z0-9]{1,32}$", description="code of the person: letters and digits, never a name")
     prescription: str | None = Field(None, description="path of the signed prescription")
+    trial: str | None = Field(
+        None, pattern=r"^[a-z0-9_\-]{1,32}$", description="a-z, 0-9, - and _; 1-32 characters: the blinded trial of this person"
+    )
     contacts: tuple[Annotated[str, Field(min_length=1, max_length=80)], ...] = Field(
         (), max_length=5, description="whom to call in order when an answer needs a clinician, like `Dr. Bo, 030 123456`"
     )
@@ -160,6 +164,10 @@ def _seat(document: _Document, at: tuple[str | int, ...], raw: object) -> Seat |
     head_keys = tuple(_SeatHead.model_fields)
     document.known_keys(at, raw, (*head_keys, *_SEAT_PARTS))
     head = document.validate(at, _SeatHead, {k: raw[k] for k in head_keys if k in raw})
+    if head is not None and head.trial is not None and head.prescription is not None:
+        document.say(
+            (*at, "trial"), f"{where}.trial: found {head.trial!r} beside a prescription; a trial brings its own, leave that out"
+        )
     line = document.model(at, "line", LineSettings, raw)
     recording = document.model(at, "recording", RecordingSettings, raw)
     chosen = {part: document.plugin((*at, part), part, raw.get(part)) for part in ("source", "controller", "stimulator")}
@@ -185,7 +193,7 @@ def _seat(document: _Document, at: tuple[str | int, ...], raw: object) -> Seat |
         return None
     return Seat(
         head.id, head.label, head.person, document.resolved(head.prescription), head.contacts, source, line, tuple(b for b in biomarkers if b is not None),
-        controller, stimulator, recording,
+        controller, stimulator, recording, head.trial,
     )  # fmt: skip
 
 

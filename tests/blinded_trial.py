@@ -20,9 +20,9 @@ TRIAL, PERSON = "alpha1", "p001"
 
 def pair(person: str = PERSON, **changes: Any) -> tuple[Prescription, Prescription]:
     """The demo's program, signed once with current and once with none; `changes` are in both."""
-    active = replace(demo_prescription(person, time.time()), id="a-1", **changes)
+    active = replace(demo_prescription(person, time.time()), id="rx-one", **changes)
     settings = {"of": active.controller, **active.settings}
-    return active, replace(active, id="s-1", controller="sham", settings=settings, amplitude_ua=0, start_ua=0)
+    return active, replace(active, id="rx-two", controller="sham", settings=settings, amplitude_ua=0, start_ua=0)
 
 
 class Trial:
