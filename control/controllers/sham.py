@@ -1,8 +1,9 @@
 """Sham: the same decisions are made and logged, and nothing is ever asked for.
 
 The prescription of a sham arm is signed with `start_ua` and `amplitude_ua` 0, so that no part of the line, the interlock
-included, could deliver anything, and the sentence is the same in every tick. That blinds nobody by itself: page, log, recording and
-configuration say the controller's name and what is delivered (docs/prescriptions.md).
+included, could deliver anything, and the sentence is the same in every tick. Run by itself it blinds nobody: page, log, recording and
+configuration say the controller's name and what is delivered. In a blinded trial it is what the interlock holds, and the line runs the
+active program in both arms (docs/blinding.md).
 """
 
 from __future__ import annotations
