@@ -87,7 +87,8 @@ def _on(state: SessionState, left_s: float | None, doubt: str, observe: bool, bl
             else "Taking the output to zero, to look without it."
         )
     if left_s == 0.0:
-        return f"No clean window yet ({doubt or 'still settling'}), so the output stays off."
+        because = "the program was above zero" if blinded and doubt == "stimulation" else doubt or "still settling"
+        return f"No clean window yet ({because}), so the output stays off."
     return f"Looking without output, {left_s:.0f} s to go."
 
 

@@ -8,11 +8,20 @@ from control.wording import sayable
 from daemon.loop import Decision, Line
 from records.tables import DecisionRow
 
+STIMULATION, PROGRAM_ON = "stimulation", "the program was above zero"
 
-def sentence(decision: Decision) -> str:
+
+def doubt(reason: str, blinded: bool) -> str:
+    """Why a value may not be used. What the signal line calls stimulation is, in a blinded study, the program's level: not more is known."""
+    return PROGRAM_ON if blinded and reason == STIMULATION else reason
+
+
+def sentence(decision: Decision, blinded: bool) -> str:
     """What people are told: the controller's reason, and the envelope's where it granted less."""
     verdict = decision.verdict
     reason = sayable(verdict.request.reason)
+    if blinded:
+        reason = reason.replace(f": {STIMULATION}.", f": {PROGRAM_ON}.")
     return f"{reason} {verdict.sentence}" if verdict.limits else reason
 
 
@@ -21,7 +30,7 @@ def decision_view(decision: Decision, age_s: float, trial: str = "") -> dict[str
     verdict = decision.verdict
     return {
         **({"blinded": True} if trial else {}),
-        "sentence": sentence(decision),
+        "sentence": sentence(decision, bool(trial)),
         "age_s": age_s,
         "proposed_ma": verdict.request.amplitude_ma,
         "granted_ma": verdict.amplitude_ma,
@@ -60,5 +69,5 @@ def decision_row(decision: Decision, line: Line, sequence: int, latency_ms: floa
         confirmed_ma=stim.confirmed_ma if stim is not None else None,
         delivered_uc=stim.delivered_uc if stim is not None else 0,
         latency_ms=latency_ms,
-        sentence=sentence(decision),
+        sentence=sentence(decision, line.blinded),
     )

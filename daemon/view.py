@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from control import alarm_board
-from daemon.decisions import decision_view
+from daemon.decisions import decision_view, doubt
 from daemon.seat import GRADES, LOST_AFTER_S, SeatLoop
 from eegloop.ports import Clock
 from eegloop.signal import Grade
@@ -119,7 +119,7 @@ def _biomarkers(seat: SeatLoop, now_s: float) -> list[dict[str, Any]]:
             "value": _number(float(row.values[i])),
             "unit": column.unit,
             "grade": GRADES[Grade(int(row.grades[i]))],
-            "reason": row.reasons[i],
+            "reason": doubt(row.reasons[i], bool(seat.trial)),
             "age_s": age_s,
         }
         for i, column in enumerate(row.columns)

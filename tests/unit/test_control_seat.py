@@ -86,6 +86,7 @@ class Seat:
         self.value: Callable[[float], float] = lambda t_s: 0.2 + 0.001 * float(np.sin(7.0 * t_s))
         self.grade: Callable[[float], Grade] = lambda t_s: Grade.GOOD
         self.good: tuple[bool, ...] = (True, True)
+        self.reason = ""
         self.inputs_changes: dict[str, Any] = {}
         self.stim = state_of()
         self.obeys = True
@@ -142,7 +143,7 @@ class Seat:
         self.hop += 1
         inputs = Inputs(
             t_s=self.t_s,
-            biomarkers=rows(self.value(self.t_s), self.hop, self.t_s, self.grade(self.t_s), self.good),
+            biomarkers=rows(self.value(self.t_s), self.hop, self.t_s, self.grade(self.t_s), self.good, self.reason),
             stim=self.stim,
             stim_age_s=0.05,
             sample_age_s=0.02,

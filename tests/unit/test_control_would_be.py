@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from control.would_be import END, FALLBACK, STOP_ON_THE_WAY_DOWN, WouldBe, advance, begin, go_down, hear, take_level
+from eegloop.signal import Grade
 from eegloop.stim import StimState
 from tests.unit.test_control_seat import Seat, demo_prescription, state_of
 
@@ -158,6 +159,15 @@ def test_a_blinded_session_speaks_of_the_program_only() -> None:
         assert word not in said
     for words in ("the program rises to 0.40 mA", "the program's level is", "the program goes to zero", "the program goes down"):
         assert f"Blinded study, what is delivered is not shown: {words}" in said
+
+
+@pytest.mark.parametrize(("is_blinded", "says"), [(True, "the program was above zero"), (False, "stimulation")])
+def test_a_window_that_the_program_reaches_is_not_called_stimulated(is_blinded: bool, says: str) -> None:
+    seat = Seat(replace(SIGNED, sense_ms=1_000), demo=True).sense()
+    seat.inputs_changes = {"blinded": is_blinded}
+    seat.reason, seat.grade = "stimulation", lambda t_s: Grade.INVALID
+    seat.run(2)
+    assert seat.effects.sentence == f"No clean window yet ({says}), so the output stays off."
 
 
 def test_a_blinded_sessions_charge_is_the_programs() -> None:

@@ -167,7 +167,7 @@ export function TracePanel() {
           <span class="tag tag-stimulate">
             {quality.some((q) => q.reasons.includes('stimulation')) ? (
               <>
-                <Shape mark="stimulate" /> stimulation: signal not judged
+                <Shape mark="stimulate" /> {state?.output.blinded === true ? 'program above zero: signal not shown, blinded study' : 'stimulation: signal not judged'}
               </>
             ) : (
               <>

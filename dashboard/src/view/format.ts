@@ -150,6 +150,7 @@ const PLAIN: [RegExp, string][] = [
   [/^Stopped by STOP on the page[^.]*/, 'STOP was pressed on a page'],
   [/^(The interlock stopped: )?STOP: STOP from the daemon[^.]*/, 'The service stopped the output'],
   [/^(Held at [0-9.]+ mA): stimulation\./, '$1: the last stimulation has not left the window yet.'],
+  [/^(Held at [0-9.]+ mA): the program was above zero\./, '$1: the program’s level has not left the window yet.'],
   [/^(Held at [0-9.]+ mA): settling\./, '$1: the filters are settling after the stimulation.'],
   [/^(Ended|Re-armed|Screening answered) by (page|demo) [\w-]+/, '$1 on a page'],
 ];

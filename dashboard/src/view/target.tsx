@@ -90,7 +90,7 @@ export function TargetPanel() {
               <Unknown ageS={age} />
             ) : (
               <>
-                <b>n/a</b> <span class="what">{state?.block === 'stimulate' ? 'not judged while stimulating' : 'no valid window'}</span> <Age ageS={age} />
+                <b>n/a</b> <span class="what">{state?.block !== 'stimulate' ? 'no valid window' : state.output.blinded === true ? 'not judged while the program is above zero' : 'not judged while stimulating'}</span> <Age ageS={age} />
               </>
             )
           ) : (
