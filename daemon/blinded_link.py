@@ -46,11 +46,17 @@ class BlindedLink(InterlockLink):
 
     def fallback(self, reason: str) -> bool:
         self._would = go_down(self._would, FALLBACK, self._clock.boot_ns())
-        return super().fallback(reason)
+        return self._last(super().fallback(reason))
 
     def end(self) -> bool:
         self._would = go_down(self._would, END, self._clock.boot_ns())
-        return super().end()
+        return self._last(super().end())
+
+    def _last(self, sent: bool) -> bool:
+        """A sham arm's interlock, which has nothing to ramp, is stopped by this, and would refuse a heartbeat that follows before it has said so."""
+        if sent and not self._would.delivers:
+            self._nonce = ""
+        return sent
 
     def _accept(self, packet: dict[str, Any]) -> None:
         super()._accept(packet)

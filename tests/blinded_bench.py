@@ -38,6 +38,7 @@ from tests.virtual_loop import BOOT_NS, BOOT_TO_LSL_S, WALL_NS, info_of, line_fo
 
 ROOT = Path(__file__).parents[1]
 SEAT = "seat1"
+HEAD = BrainSettings(montage=("F3", "F4", "O1", "O2"))
 CHUNK = 10  # 40 ms: the judge's longest step of a ramp is 50 ms
 STATE_EVERY = 6  # chunks
 DRAIN_EVERY = 12
@@ -125,7 +126,7 @@ class Head:
 
     def __init__(self, bench: Bench, seconds: float) -> None:
         self._bench, self._n = bench, round(seconds * 250 / CHUNK)
-        self.info = info_of(BrainSettings())
+        self.info = info_of(HEAD)
 
     async def __aenter__(self) -> Head:
         return self
@@ -134,7 +135,7 @@ class Head:
         return None
 
     async def chunks(self) -> AsyncIterator[Chunk]:
-        brain, bench = Brain(BrainSettings()), self._bench
+        brain, bench = Brain(HEAD), self._bench
         for i in range(self._n):
             data = brain.advance(CHUNK)
             bench.clock.t_s = (i + 1) * CHUNK / 250
@@ -234,7 +235,7 @@ class Bench:
         return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
 
     def _line(self, info: StreamInfo) -> Line:
-        line = line_for(info, self.program, BOOT_TO_LSL_S, ("faa", "band_power"))
+        line = line_for(info, self.program, BOOT_TO_LSL_S, ("faa",))
         line.blinded = True
         return line
 
