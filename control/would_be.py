@@ -136,7 +136,7 @@ def hear(would: WouldBe, true: StimState) -> tuple[WouldBe, StimState]:
     zero_since_ns = true.zero_since_ns
     if would.level_ma > ZERO_MA:
         zero_since_ns = 0
-    elif zero_since_ns > 0 and not would.delivers:
+    elif zero_since_ns > 0:
         zero_since_ns = max(zero_since_ns, would.zero_ns)
     told = replace(
         true,
