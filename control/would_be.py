@@ -159,7 +159,8 @@ def hear(would: WouldBe, true: StimState) -> tuple[WouldBe, StimState]:
 
 def _falls_on(would: WouldBe, true: StimState) -> bool:
     """A sham arm's interlock is at zero at once; the program is still on its way down, unless anything else stopped it since."""
-    return not would.delivers and would.ending != "" and would.level_ma > 0.0 and true.halts == would.halts
+    same = true.halts == would.halts and true.session == would.session  # another interlock process knows no session
+    return not would.delivers and would.ending != "" and would.level_ma > 0.0 and same
 
 
 def _imagined(would: WouldBe, true: StimState) -> StimState:

@@ -118,6 +118,12 @@ def test_stop_on_the_way_down_reads_the_same_in_both_arms_and_a_trip_tells_its_r
         assert told.reason == "armed"
 
 
+def test_an_interlock_that_was_started_anew_on_the_way_down_is_told_at_once() -> None:
+    would, _ = heard(running(False), 20.0)
+    _, told = heard(go_down(would, END, 20 * S), 21.0, "stopped", reason="started; nobody has armed yet", session="")
+    assert told.mode == "stopped" and told.reason == "started; nobody has armed yet"
+
+
 def test_charge_goes_on_in_the_same_session_and_begins_anew_in_another() -> None:
     would, _ = heard(running(False), 20.0)
     given_uc = would.charge_uc
