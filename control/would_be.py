@@ -20,6 +20,9 @@ END, FALLBACK = "end", "fallback"
 STOP_ON_THE_WAY_DOWN = "STOP: pressed on the way down"
 """A sham arm's interlock is stopped by then and keeps its first reason, so the active arm's own words are not told either."""
 
+TOO_LATE = "stopped until a person arms"
+"""The interlock's words to a heartbeat that crossed its stop on the way: a sham arm, which is stopped sooner, sends none then."""
+
 
 @dataclass(frozen=True, slots=True)
 class WouldBe:
@@ -146,6 +149,8 @@ def hear(would: WouldBe, true: StimState) -> tuple[WouldBe, StimState]:
         delivered_ms=-(-would.on_ns // 1_000_000),
         sequence=0,  # a sham arm's way down takes fewer heartbeats
         lease_left_ms=0,
+        refused=0,
+        refusal="" if true.refusal.endswith(TOO_LATE) else true.refusal,
     )
     if not would.running:
         return would, replace(told, reason=would.stopped) if would.stopped and true.session == would.session else told

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from control.would_be import END, FALLBACK, WouldBe, go_down, hear, take_level
+from control.would_be import END, FALLBACK, TOO_LATE, WouldBe, go_down, hear, take_level
 from daemon.interlock_link import InterlockLink
 from eegloop.ports import Clock
 
@@ -33,6 +33,10 @@ class BlindedLink(InterlockLink):
     def sequence(self) -> int:
         """0: the arms count differently on the way down."""
         return 0
+
+    def take_refusals(self) -> tuple[dict[str, Any], ...]:
+        """Without those of commands that crossed a stop on the way: the interlock's own log has them."""
+        return tuple(refusal for refusal in super().take_refusals() if refusal["reason"] != TOO_LATE)
 
     def set(self, tick: int, tick_ns: int, block: str, amplitude_ma: float, frequency_hz: float) -> bool:
         given_ma = amplitude_ma if self._would.delivers else 0.0

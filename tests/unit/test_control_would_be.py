@@ -48,6 +48,16 @@ def test_a_sham_arm_is_told_the_programs_ramp_and_charge() -> None:
     assert told.commanded_ma == 0.0 and told.confirmed_ma == 0.0 and told.zero_since_ns == 28 * S  # not since always
 
 
+def test_a_refusal_is_told_but_of_a_command_that_crossed_a_stop() -> None:
+    for said, told in (
+        ("mode: stopped until a person arms", ""),
+        ("lockout: 12 h between sessions", "lockout: 12 h between sessions"),
+    ):
+        for delivers in (False, True):
+            _, state = heard(begin(SIGNED, delivers), 5.0, "stopped", refused=3, refusal=said)
+            assert (state.refused, state.refusal) == (0, told)
+
+
 def test_an_alternating_current_gives_less_charge() -> None:
     still, _ = heard(running(False), 30.0)
     wave, _ = heard(running(False, frequency_millihz=10_000), 30.0)
