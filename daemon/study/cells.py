@@ -143,6 +143,8 @@ SCENARIOS = {
         Scenario("cohort", "how well: every kind, every arm, 20 minutes", 1_200, _EVERYBODY, tuple(ARMS), 20, (), 0),
         Scenario("safety", "10,080 sessions of 5 minutes and 100 at sample level under the oracle", 300, _EVERYBODY, tuple(arm for arm in ARMS if arm != "proportional_integral_short"), 140,
                  (*_SAME, ("mover", "proportional_integral"), ("dropouts", "on_off")), 20),
+        Scenario("giving_up", "who is given up, and when: every kind, the arms within bounds, 30 minutes", 1_800, _EVERYBODY,
+                 ("on_off", "dual_threshold", "proportional_integral", "proportional_integral_short"), 20, (), 0),
     )
 }  # fmt: skip
 

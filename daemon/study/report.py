@@ -10,6 +10,7 @@ from pathlib import Path
 from daemon.study.metrics import Result
 
 Cell = tuple[str, str, str]
+GIVEN_UP_BY_MIN = (5, 10, 15, 20, 30)
 _HEAD = (
     "level", "person", "arm", "n", "in range", "error", "measured", "charge mC", "steps mA", "cycles", "holds", "fallbacks", "trips",
     "last mA", "violations",
@@ -44,6 +45,22 @@ def table(results: Sequence[Result]) -> str:
         )  # fmt: skip
         rows.append("| " + " | ".join(row) + " |")
     return "\n".join(rows) + "\n"
+
+
+def given_up(results: Sequence[Result]) -> str:
+    """Markdown: of the sessions of each cell in which the controller gave up, how many had by then; cells without any are left out."""
+    rows = []
+    longest_s = max((r.job.session_s for r in results), default=0)
+    minutes = [m for m in GIVEN_UP_BY_MIN if 60 * m <= longest_s]
+    for (level, person, arm), cell in by_cell(results).items():
+        times_s = [t_s for r in cell for t_s in r.given_up_s]
+        if times_s:
+            by = [str(sum(t_s <= 60 * m for t_s in times_s)) for m in minutes]
+            rows.append("| " + " | ".join((level, person, arm, str(len(cell)), *by, str(len(times_s)))) + " |")
+    head = ("level", "person", "arm", "n", *(f"by {m} min" for m in minutes), "ever")
+    return (
+        "\n".join(("| " + " | ".join(head) + " |", "|" + "---|" * len(head), *rows)) + "\n" if rows else "Nobody was given up.\n"
+    )
 
 
 def reasons(results: Sequence[Result]) -> str:
@@ -138,5 +155,8 @@ def write(results: Sequence[Result], folder: Path, heading: str) -> Path:
     for person in persons:
         (folder / f"{person}.svg").write_text(figure(results, person), encoding="utf-8")
     page = folder / "study.md"
-    page.write_text(f"# {heading}\n\n{findings(results)}\n{table(results)}\n{reasons(results)}", encoding="utf-8")
+    page.write_text(
+        f"# {heading}\n\n{findings(results)}\n{table(results)}\n## Given up\n\n{given_up(results)}\n{reasons(results)}",
+        encoding="utf-8",
+    )
     return page
