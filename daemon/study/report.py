@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from daemon.study.cells import WITHIN_BOUNDS
 from daemon.study.metrics import Result
 
 Cell = tuple[str, str, str]
@@ -94,17 +95,15 @@ def findings(results: Sequence[Result]) -> str:
             f"{sum(len(r.violations) for r in inverted)} violations."
         )
     for (_, person, arm), cell in cells.items():
-        if person in ("inverted", "non_responder") and arm in ("dual_threshold", "proportional_integral", "on_off"):
+        if person in ("inverted", "non_responder") and arm in WITHIN_BOUNDS:
             safe = sum(r.last_ma <= 0.0005 for r in cell)
             lines.append(f"{person} × {arm} (within bounds): {safe} of {len(cell)} sessions ended in the safe state (0 mA).")
     for (level, person, arm), cell in cells.items():
         other = cells.get(("biomarker", person, arm))
         if level == "sample" and other:
-            both = mean([r.in_range for r in cell]), mean([r.in_range for r in other if r.job.seed < len(cell)])
-            lines.append(
-                f"Two levels, {person} × {arm}, the same {len(cell)} seeds: in range {both[0]:.1%} and {both[1]:.1%} "
-                f"({100 * abs(both[0] - both[1]):.1f} points apart)"
-            )
+            at_biomarker = {r.job.seed: r.in_range for r in other}
+            pairs = [(r.in_range, at_biomarker[r.job.seed]) for r in cell if r.job.seed in at_biomarker]
+            lines.append(f"Two levels, {person} × {arm}, {_apart(pairs)}")
     bad = [r for r in results if r.violations]
     lines.append(f"Oracle (S1, S5, S8): {len(bad)} of {len(results)} sessions with a violation.")
     lines += [f"- {r.job}: {r.violations[0]}" for r in bad[:10]]
@@ -119,6 +118,17 @@ def findings(results: Sequence[Result]) -> str:
                 f"{level.capitalize()} level: {len(ran)} sessions, {speed:.0f} × real time per core (processor time; {code})."
             )
     return "\n".join(lines) + "\n"
+
+
+def _apart(pairs: Sequence[tuple[float, float]]) -> str:
+    """Time in range at sample and at biomarker level, the same seeds, and how far apart: mean paired difference, 95 % interval."""
+    whole, fast = mean([p[0] for p in pairs]), mean([p[1] for p in pairs])
+    differences = [100.0 * (p[1] - p[0]) for p in pairs]
+    middle = mean(differences)
+    error = math.nan
+    if len(pairs) > 1:
+        error = math.sqrt(sum((d - middle) ** 2 for d in differences) / (len(pairs) - 1) / len(pairs))
+    return f"the same {len(pairs)} seeds: in range {whole:.1%} and {fast:.1%} ({middle:+.1f} ± {1.96 * error:.1f} points apart)"
 
 
 def figure(results: Sequence[Result], person: str) -> str:

@@ -158,6 +158,14 @@ def test_the_table_says_what_was_found(profile: Profile, tmp_path: Path) -> None
     text = findings(results)
     assert "1 of 5 sessions with a violation" in text and "points in range with" in text and "points apart" in text
     assert "ended in the safe state" in text
+    four = [
+        dataclasses.replace(results[0], in_range=x, job=Job("biomarker", "mover", "on_off", n)) for n, x in enumerate((0.5, 0.6))
+    ]
+    four += [
+        dataclasses.replace(results[0], in_range=x, job=Job("sample", "mover", "on_off", n)) for n, x in enumerate((0.6, 0.66))
+    ]
+    # -10 and -6: mean -8, standard error 2, seed by seed
+    assert "mover × on_off, the same 2 seeds: in range 63.0% and 55.0% (-8.0 ± 3.9 points apart)" in findings(four)
     assert "Biomarker level: 4 sessions" in text and text.count("(processor time; interpreted)") == 2
     mixed = [dataclasses.replace(results[0], compiled=True), results[1]]
     assert "(processor time; 1 of them compiled)" in findings(mixed) and "(processor time; compiled)" in findings(mixed[:1])
