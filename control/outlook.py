@@ -3,11 +3,12 @@
 A controller that raises because its biomarker lies on one side of the band supposes that more moves it towards the band. Whether
 it does is seen from the session itself: one point a sense block (the mean of its usable values at the amplitude delivered before
 it) and the baseline at 0 mA, fitted by least squares weighted by the number of values. If even the upper end of the one-sided
-90 % interval of the line at the ceiling (Draper and Smith, Applied Regression Analysis, 1998, section 3.1) does not reach the band,
+97.5 % interval of the line at the ceiling (Draper and Smith, Applied Regression Analysis, 1998, section 3.1) does not reach the band,
 all that is allowed is not expected to bring the biomarker there: the person responds the other way round, or too little.
 
 What it does not know: a drift of the biomarker by itself looks like an answer to an amplitude that only rises. A drift away from the
-band therefore ends in giving up (towards zero) earlier, one towards it later.
+band therefore ends in giving up (towards zero) earlier, one towards it later. Who answers only beyond some amplitude is taken for who
+does not answer.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ MOST_LEVELS = 60
 """Sense blocks remembered: an hour of one a minute."""
 MEDIAN_WORTH = 2.0 / math.pi
 """The baseline is a median: worth so many values of a mean each (its efficiency for normal noise)."""
-T_90 = (1.886, 1.638, 1.533, 1.476, 1.440, 1.415, 1.397, 1.383, 1.372)
-"""One-sided 90 % quantiles of Student's t with 2, 3, ... 10 degrees of freedom; the last also for more, which is on the safe side."""
+T_975 = (4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
+"""One-sided 97.5 % quantiles of Student's t with 2, 3, ... 10 degrees of freedom; the last also for more, which is on the safe side."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ def in_vain(now: Outlook, baseline: tuple[float, float] | None, edge: float, top
 
 
 def _read_off(points: Sequence[tuple[float, float, float]], within: float, at_ma: float) -> tuple[float, float]:
-    """The fitted line through (mA, weight, value) at `at_ma`, and how far its one-sided 90 % bound lies from it.
+    """The fitted line through (mA, weight, value) at `at_ma`, and how far its one-sided 97.5 % bound lies from it.
 
     The variance of one value is the larger of what was seen within blocks and between them, so that slow noise counts too.
     """
@@ -106,4 +107,4 @@ def _read_off(points: Sequence[tuple[float, float, float]], within: float, at_ma
     between = sum(w * (value - mean - slope * (ma - mean_ma)) ** 2 for ma, w, value in points) / freedom
     away_ma = at_ma - mean_ma
     error = math.sqrt(max(within, between) * (1.0 / weight + away_ma**2 / spread))
-    return mean + slope * away_ma, T_90[min(freedom, len(T_90) + 1) - 2] * error
+    return mean + slope * away_ma, T_975[min(freedom, len(T_975) + 1) - 2] * error
