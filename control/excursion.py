@@ -12,12 +12,14 @@ from control.steps import SAME_MA, doubted, excursion, go_to, hold, present
 from eegloop.ports import Snapshot
 from eegloop.stim import StimRequest, finite
 
+NOT_WITH_ALL = "did not come into its target band with all that is allowed"
+
 
 @dataclass(frozen=True, slots=True)
 class Excursion:
     """What is remembered of it: the side ("under", "over", "" inside), since when (LSL s), in how many estimates in a row,
     and when the amplitude was last acted on; the amplitude it began with, in how many estimates all that is allowed was not enough, and
-    whether it gave up because of that."""
+    why it gave up: the half sentence behind the biomarker's name ("" = it has not)."""
 
     memory: Memory = field(default_factory=Memory)
     side: str = ""
@@ -26,7 +28,7 @@ class Excursion:
     acted_s: float | None = None
     began_ma: float | None = None
     top_n: int = 0
-    given_up: bool = False
+    given_up: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,7 @@ def follow(
     side = side_of(seen)
     now = _at_the_top(now, program, snapshot, side, top_ma)
     if now.given_up:
-        return Look(now, seen, "", 0.0, _to_safety(program, snapshot))
+        return Look(now, seen, "", 0.0, to_safety(now, program, snapshot))
     if not side:
         calm = f"{program.words()} is in its target band, so it stays at {present(snapshot):.2f} mA."
         return Look(replace(now, side="", agree_n=0), seen, "", 0.0, hold(snapshot, calm))
@@ -89,15 +91,16 @@ def _at_the_top(now: Excursion, program: Paced, snapshot: Snapshot, side: str, t
     more = side != "" and (side == "under") == (program.more_moves == "up")
     raised_to_top = snapshot.present_ma >= min(top_ma, snapshot.ceiling_ma) - SAME_MA and snapshot.present_ma > began_ma + SAME_MA
     top_n = min(now.top_n + 1, program.give_up_n) if more and raised_to_top else 0
-    return replace(now, began_ma=began_ma, top_n=top_n, given_up=now.given_up or top_n >= program.give_up_n)
+    given_up = now.given_up or (NOT_WITH_ALL if top_n >= program.give_up_n else "")
+    return replace(now, began_ma=began_ma, top_n=top_n, given_up=given_up)
 
 
-def _to_safety(program: Paced, snapshot: Snapshot) -> StimRequest:
-    """Down to the safe amplitude, never up to it."""
+def to_safety(now: Excursion, program: Paced, snapshot: Snapshot) -> StimRequest:
+    """Having given up: down to the safe amplitude, never up to it."""
     safe_ma = min(program.safe_ua / 1000.0, present(snapshot))
     towards_ma = present(snapshot) - program.step_ua / 1000.0
     towards_ma = towards_ma if towards_ma > safe_ma + SAME_MA else safe_ma
-    return go_to(snapshot, towards_ma, f"{program.words()} did not come into its target band with all that is allowed")
+    return go_to(snapshot, towards_ma, f"{program.words()} {now.given_up}")
 
 
 def acted(now: Excursion, seen: Estimate, changed: bool) -> Excursion:

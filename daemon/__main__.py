@@ -201,7 +201,7 @@ def bench(json_output: Annotated[bool, typer.Option("--json", help="Print JSON r
 
 @app.command(epilog="Example: eegloop study quick --out study/")
 def study(
-    scenario: Annotated[str, typer.Argument(help="quick | cohort | safety")] = "quick",
+    scenario: Annotated[str, typer.Argument(help="quick | cohort | safety | giving_up | levels")] = "quick",
     out: Annotated[Path, typer.Option("--out", help="Directory for table, figures and every session's numbers.")] = Path("study"),
     seeds: Annotated[int | None, typer.Option(min=1, help="Persons of each kind [default: the scenario's].")] = None,
     first: Annotated[int, typer.Option(min=0, help="The first seed.")] = 0,

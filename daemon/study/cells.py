@@ -134,6 +134,8 @@ class Scenario:
 
 
 _EVERYBODY = tuple(PATIENTS)
+WITHIN_BOUNDS = ("on_off", "dual_threshold", "proportional_integral", "proportional_integral_short")
+"""Arms that may raise, and give up where that is in vain."""
 _SAME = (("responder", "schedule"), ("responder", "dual_threshold"), ("inverted", "dual_threshold_lower"))
 SCENARIOS = {
     scenario.name: scenario
@@ -143,6 +145,10 @@ SCENARIOS = {
         Scenario("cohort", "how well: every kind, every arm, 20 minutes", 1_200, _EVERYBODY, tuple(ARMS), 20, (), 0),
         Scenario("safety", "10,080 sessions of 5 minutes and 100 at sample level under the oracle", 300, _EVERYBODY, tuple(arm for arm in ARMS if arm != "proportional_integral_short"), 140,
                  (*_SAME, ("mover", "proportional_integral"), ("dropouts", "on_off")), 20),
+        Scenario("levels", "the two levels on the same persons, where they lay furthest apart, 5 minutes", 300, ("responder",),
+                 ("dual_threshold",), 80, (("responder", "dual_threshold"),), TUNING_SEED),
+        Scenario("giving_up", "who is given up, and when: every kind, the arms within bounds, 30 minutes", 1_800, _EVERYBODY,
+                 WITHIN_BOUNDS, 20, (), 0),
     )
 }  # fmt: skip
 

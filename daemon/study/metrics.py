@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 REVERSALS_A_CYCLE = 2
 LEAST_CYCLES = 2
+GIVEN_UP = "given up"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,8 @@ class Result:
         Kinds of reasons, counted.
     fallbacks, trips : tuple of str
         Their reasons.
+    given_up_s : tuple of float
+        When the controller gave up, s after the first output; empty if it did not.
     largest_step_ma : float
         Largest change between two stimulate blocks.
     limit_cycle : bool
@@ -70,6 +73,7 @@ class Result:
     hold_reasons: dict[str, int]
     fallbacks: tuple[str, ...]
     trips: tuple[str, ...]
+    given_up_s: tuple[float, ...]
     largest_step_ma: float
     limit_cycle: bool
     last_ma: float
@@ -82,7 +86,7 @@ class Result:
 
 @dataclass
 class Collector:
-    """Collects one session second by second."""
+    """Collects one session; `true` has one value a second from the first output on."""
 
     low: float
     high: float
@@ -92,14 +96,18 @@ class Collector:
     reasons: Counter[str] = field(default_factory=Counter)
     blocks_ma: list[float] = field(default_factory=list)
     fallbacks: list[str] = field(default_factory=list)
+    given_up_s: tuple[float, ...] = ()
     decisions: int = 0
     holds: int = 0
 
     def decided(self, hold: bool, sentence: str) -> None:
         self.decisions += 1
+        kind = kind_of(sentence)
         if hold:
             self.holds += 1
-            self.reasons[kind_of(sentence)] += 1
+            self.reasons[kind] += 1
+        if kind == GIVEN_UP and not self.given_up_s:
+            self.given_up_s = (float(len(self.true)),)
 
     def looked(self, value: float) -> None:
         """A usable look at the biomarker."""
@@ -120,7 +128,7 @@ class Collector:
 def kind_of(sentence: str) -> str:
     """A sentence's reason in one word or two, for counting."""
     kinds = (
-        ("did not come into", "given up"), ("target band", "in range"), ("estimates)", "dwell"), ("next change may come", "pause"), ("as much as is allowed", "at the top"),
+        ("did not come into", GIVEN_UP), ("target band", "in range"), ("estimates)", "dwell"), ("next change may come", "pause"), ("as much as is allowed", "at the top"),
         ("as little as is allowed", "at the bottom"), ("is right", "on schedule"), ("Held at", "doubtful estimate"),
         ("as it was signed", "sham"), ("Trial", "trial"), ("The last change needs", "pause"), ("The search is over", "search over"),
     )  # fmt: skip

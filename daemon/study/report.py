@@ -7,9 +7,11 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from daemon.study.cells import WITHIN_BOUNDS
 from daemon.study.metrics import Result
 
 Cell = tuple[str, str, str]
+GIVEN_UP_BY_MIN = (5, 10, 15, 20, 30)
 _HEAD = (
     "level", "person", "arm", "n", "in range", "error", "measured", "charge mC", "steps mA", "cycles", "holds", "fallbacks", "trips",
     "last mA", "violations",
@@ -46,6 +48,22 @@ def table(results: Sequence[Result]) -> str:
     return "\n".join(rows) + "\n"
 
 
+def given_up(results: Sequence[Result]) -> str:
+    """Markdown: of the sessions of each cell in which the controller gave up, how many had by then; cells without any are left out."""
+    rows = []
+    longest_s = max((r.job.session_s for r in results), default=0)
+    minutes = [m for m in GIVEN_UP_BY_MIN if 60 * m <= longest_s]
+    for (level, person, arm), cell in by_cell(results).items():
+        times_s = [t_s for r in cell for t_s in r.given_up_s]
+        if times_s:
+            by = [str(sum(t_s <= 60 * m for t_s in times_s)) for m in minutes]
+            rows.append("| " + " | ".join((level, person, arm, str(len(cell)), *by, str(len(times_s)))) + " |")
+    head = ("level", "person", "arm", "n", *(f"by {m} min" for m in minutes), "ever")
+    return (
+        "\n".join(("| " + " | ".join(head) + " |", "|" + "---|" * len(head), *rows)) + "\n" if rows else "Nobody was given up.\n"
+    )
+
+
 def reasons(results: Sequence[Result]) -> str:
     """Why it held, fell back and tripped, counted over everything."""
     held: Counter[str] = Counter()
@@ -77,17 +95,15 @@ def findings(results: Sequence[Result]) -> str:
             f"{sum(len(r.violations) for r in inverted)} violations."
         )
     for (_, person, arm), cell in cells.items():
-        if person in ("inverted", "non_responder") and arm in ("dual_threshold", "proportional_integral", "on_off"):
+        if person in ("inverted", "non_responder") and arm in WITHIN_BOUNDS:
             safe = sum(r.last_ma <= 0.0005 for r in cell)
             lines.append(f"{person} × {arm} (within bounds): {safe} of {len(cell)} sessions ended in the safe state (0 mA).")
     for (level, person, arm), cell in cells.items():
         other = cells.get(("biomarker", person, arm))
         if level == "sample" and other:
-            both = mean([r.in_range for r in cell]), mean([r.in_range for r in other if r.job.seed < len(cell)])
-            lines.append(
-                f"Two levels, {person} × {arm}, the same {len(cell)} seeds: in range {both[0]:.1%} and {both[1]:.1%} "
-                f"({100 * abs(both[0] - both[1]):.1f} points apart)"
-            )
+            at_biomarker = {r.job.seed: r.in_range for r in other}
+            pairs = [(r.in_range, at_biomarker[r.job.seed]) for r in cell if r.job.seed in at_biomarker]
+            lines.append(f"Two levels, {person} × {arm}, {_apart(pairs)}")
     bad = [r for r in results if r.violations]
     lines.append(f"Oracle (S1, S5, S8): {len(bad)} of {len(results)} sessions with a violation.")
     lines += [f"- {r.job}: {r.violations[0]}" for r in bad[:10]]
@@ -102,6 +118,17 @@ def findings(results: Sequence[Result]) -> str:
                 f"{level.capitalize()} level: {len(ran)} sessions, {speed:.0f} × real time per core (processor time; {code})."
             )
     return "\n".join(lines) + "\n"
+
+
+def _apart(pairs: Sequence[tuple[float, float]]) -> str:
+    """Time in range at sample and at biomarker level, the same seeds, and how far apart: mean paired difference, 95 % interval."""
+    whole, fast = mean([p[0] for p in pairs]), mean([p[1] for p in pairs])
+    differences = [100.0 * (p[1] - p[0]) for p in pairs]
+    middle = mean(differences)
+    error = math.nan
+    if len(pairs) > 1:
+        error = math.sqrt(sum((d - middle) ** 2 for d in differences) / (len(pairs) - 1) / len(pairs))
+    return f"the same {len(pairs)} seeds: in range {whole:.1%} and {fast:.1%} ({middle:+.1f} ± {1.96 * error:.1f} points apart)"
 
 
 def figure(results: Sequence[Result], person: str) -> str:
@@ -138,5 +165,8 @@ def write(results: Sequence[Result], folder: Path, heading: str) -> Path:
     for person in persons:
         (folder / f"{person}.svg").write_text(figure(results, person), encoding="utf-8")
     page = folder / "study.md"
-    page.write_text(f"# {heading}\n\n{findings(results)}\n{table(results)}\n{reasons(results)}", encoding="utf-8")
+    page.write_text(
+        f"# {heading}\n\n{findings(results)}\n{table(results)}\n## Given up\n\n{given_up(results)}\n{reasons(results)}",
+        encoding="utf-8",
+    )
     return page

@@ -61,6 +61,7 @@ def run_job(job: Job, profile: Profile, prescription: Prescription | None = None
         hold_reasons=dict(collected.reasons),
         fallbacks=tuple(collected.fallbacks),
         trips=tuple(output.trips),
+        given_up_s=collected.given_up_s,
         largest_step_ma=largest_step(collected.blocks_ma),
         limit_cycle=limit_cycle(collected.blocks_ma),
         last_ma=collected.blocks_ma[-1] if collected.blocks_ma else 0.0,

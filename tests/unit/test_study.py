@@ -15,7 +15,7 @@ from daemon.study.cells import ARMS, MONTAGE, SCENARIOS, TARGET, TUNING_SEED, Sc
 from daemon.study.judged import JudgedOutput
 from daemon.study.metrics import Collector, Job, kind_of, largest_step, limit_cycle
 from daemon.study.oracle import Oracle
-from daemon.study.report import findings, table, write
+from daemon.study.report import findings, given_up, table, write
 from daemon.study.sessions import run_job
 from daemon.study_command import UNFINISHED, jobs_of, study
 from eegloop.errors import SetupError
@@ -137,7 +137,11 @@ def test_metrics() -> None:
     collected.decided(True, "Alpha is in its target band, so it stays at 0.40 mA.")
     collected.decided(False, "x, so 0.10 mA more.")
     assert (collected.decisions, collected.holds, dict(collected.reasons)) == (2, 1, {"in range": 1})
-    assert collected.measured() == 1.0
+    assert collected.measured() == 1.0 and collected.given_up_s == ()
+    for _ in range(3):
+        collected.decided(False, "Alpha did not come into its target band with all that is allowed, so 0.20 mA less.")
+        collected.true.append(0.1)
+    assert collected.given_up_s == (4.0,), "when it gave up, counted from the first output"
     assert kind_of("whatever") == "other" and kind_of("Held at 0.40 mA: blink.") == "doubtful estimate"
     assert largest_step([0.4, 0.5, 0.2]) == pytest.approx(0.3) and largest_step([]) == 0.0
     assert limit_cycle([0.4, 0.5] * 9) and not limit_cycle([0.4, 0.5, 0.6, 0.7, 0.8, 0.9]) and not limit_cycle([])
@@ -154,12 +158,30 @@ def test_the_table_says_what_was_found(profile: Profile, tmp_path: Path) -> None
     text = findings(results)
     assert "1 of 5 sessions with a violation" in text and "points in range with" in text and "points apart" in text
     assert "ended in the safe state" in text
+    four = [
+        dataclasses.replace(results[0], in_range=x, job=Job("biomarker", "mover", "on_off", n)) for n, x in enumerate((0.5, 0.6))
+    ]
+    four += [
+        dataclasses.replace(results[0], in_range=x, job=Job("sample", "mover", "on_off", n)) for n, x in enumerate((0.6, 0.66))
+    ]
+    # -10 and -6: mean -8, standard error 2, seed by seed
+    assert "mover × on_off, the same 2 seeds: in range 63.0% and 55.0% (-8.0 ± 3.9 points apart)" in findings(four)
     assert "Biomarker level: 4 sessions" in text and text.count("(processor time; interpreted)") == 2
     mixed = [dataclasses.replace(results[0], compiled=True), results[1]]
     assert "(processor time; 1 of them compiled)" in findings(mixed) and "(processor time; compiled)" in findings(mixed[:1])
     assert len(table(results).splitlines()) == 2 + 5
+    assert given_up(results) == "Nobody was given up.\n" == given_up([])
     page = write(results, tmp_path, "A study")
-    assert page.read_text().startswith("# A study")
+    assert page.read_text().startswith("# A study") and "## Given up\n\nNobody was given up.\n" in page.read_text()
+    long = [dataclasses.replace(r, job=dataclasses.replace(r.job, session_s=900)) for r in results]
+    long[2:4] = [
+        dataclasses.replace(r, job=long[2].job, given_up_s=(t_s,)) for r, t_s in zip(long[2:4], (300.0, 601.0), strict=True)
+    ]
+    assert given_up(long).splitlines() == [
+        "| level | person | arm | n | by 5 min | by 10 min | by 15 min | ever |",
+        "|---|---|---|---|---|---|---|---|",
+        "| biomarker | inverted | schedule | 2 | 1 | 1 | 2 | 2 |",
+    ]
     assert (tmp_path / "inverted.svg").read_text().startswith("<svg")
 
 
