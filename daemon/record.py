@@ -453,7 +453,9 @@ class RecordWriter:
         self._sync_s = sync_s
         self._recorders: tuple[SessionRecorder, ...] = ()
         self._folders: deque[tuple[SessionRecorder, tuple[Path, ...]]] = deque()
-        self._with_names: SimpleQueue[tuple[SessionRecorder, bool] | None] = SimpleQueue()  # the whole of it, or its duration only
+        self._with_names: SimpleQueue[tuple[SessionRecorder, bool] | None] = (
+            SimpleQueue()
+        )  # the whole of it, or its duration only
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stop = threading.Event()

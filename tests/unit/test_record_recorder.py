@@ -216,8 +216,8 @@ def test_a_sidecar_that_hangs_holds_up_no_samples_of_any_seat(
         for seat in seats:
             seat.chunk(n, _chunk(5 * n))
             assert seat.ok, seat.status.message
+            _until(lambda seat=seat, n=n: seat.status.seconds == 5 * (n + 1) / RATE_HZ)
         n += 1
-        _until(lambda: all(seat.status.seconds == 5 * n / RATE_HZ for seat in seats))
     held.set()
     assert [seat.close(5) for seat in seats] == [True, True]
     for seat in seats:
