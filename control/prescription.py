@@ -224,7 +224,7 @@ def _trusted(entry: Any, number: int) -> TrustedKey:
         raise PrescriptionError(f"{where}: must have exactly the fields {', '.join(sorted(names))}")
     if not is_hex(entry["key"], 64):
         raise PrescriptionError(f"{where}.key: must be 64 hexadecimal digits in lower case")
-    if not isinstance(entry["name"], str) or not entry["name"]:
+    if not isinstance(entry["name"], str) or not entry["name"].strip():
         raise PrescriptionError(f"{where}.name: must be a name")
     if entry["role"] != "prescriber":
         raise PrescriptionError(f"{where}.role: {entry['role']!r} must be 'prescriber'")

@@ -60,12 +60,14 @@ def certified_keys(folder: Path, state: Path | None = None) -> Keys:
     payload = from_base64(body["payload"], "certified.payload")
     if not verify(pinned, DOMAIN + payload, from_hex(body["signature"], 64, "certified.signature")):
         raise PrescriptionError(
-            "certified.signature: is not the site's that this machine is paired with, or the list was altered"
-        )
+            "certified.signature: is not the site's that this machine is paired with, or the list was altered",
+            str(body["signature"])[:16], "the site's signature", "clinic",
+        )  # fmt: skip
     listed = one_object(payload, "certified", {"keys", "number"})
     number = whole(listed["number"], "certified.number")
     if not number >= least:
-        raise PrescriptionError(f"certified.number: {number} is older than {least}, which this machine had; have it trusted anew")
+        text = f"certified.number: {number} is older than {least}, which this machine had; have it trusted anew"
+        raise PrescriptionError(text, number, least, "clinic")
     entries = _entries(listed["keys"], "certified")
     if state is not None:
         _go_on_from(state, pinned, number)
@@ -92,8 +94,9 @@ def _go_on_from(state: Path, site_key: bytes, number: int) -> None:
         ) from None
     if number < kept:
         raise PrescriptionError(
-            f"certified.number: {number} is older than {kept}, which was used on this machine; give `eegloop keys trust` the newest list"
-        )
+            f"certified.number: {number} is older than {kept}, which was used on this machine; give `eegloop keys trust` the newest list",
+            number, kept, "clinic",
+        )  # fmt: skip
 
 
 def _entries(keys: Any, name: str) -> Keys:
@@ -106,7 +109,7 @@ def _entries(keys: Any, name: str) -> Keys:
         if not isinstance(entry, dict) or set(entry) != _FIELDS:
             raise PrescriptionError(f"{where}: must have exactly {', '.join(sorted(_FIELDS))}")
         from_hex(entry["key"], 32, f"{where}.key")
-        if not isinstance(entry["name"], str) or not entry["name"]:
+        if not isinstance(entry["name"], str) or not entry["name"].strip():
             raise PrescriptionError(f"{where}.name: {entry['name']!r} must be a name")
         if entry["scope"] not in (SIMULATED, "any"):
             raise PrescriptionError(f"{where}.scope: {entry['scope']!r} must be 'simulated' or 'any'")

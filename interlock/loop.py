@@ -420,5 +420,5 @@ def _listen(path: Path, kind: socket.SocketKind) -> socket.socket:
         listener.bind(str(path))
     finally:
         os.umask(mask)
-    listener.listen(512)
+    listener.listen(socket.SOMAXCONN)  # as many as the kernel lets wait
     return listener

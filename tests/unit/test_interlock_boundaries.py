@@ -109,6 +109,7 @@ def test_the_greatest_number_of_a_site_is_kept_for_good(tmp_path: Path, monkeypa
         with pytest.raises(PrescriptionError, match="4 is older than 5"):
             keys._go_on_from(state, b"site", 4)
     keys._go_on_from(state, b"site", 5)
+    assert len(synced) == 1, "an arm that brings no new list writes nothing and waits for no disk"
     keys._go_on_from(state, b"other site", 1)
 
 

@@ -116,6 +116,42 @@ def test_many_stops_are_all_obeyed_and_the_oldest_waiter_makes_way(bench: Bench)
     bench.turn(lambda: not bench.loop.stoppers)
 
 
+def test_who_has_had_their_answer_is_hung_up_on_whoever_else_holds_the_connection(bench: Bench) -> None:
+    bench.at_rest()
+    presser = bench.stops()
+    bench.turn(lambda: bench.loop.stoppers)
+    held = list(bench.loop.stoppers)
+    bench.turn(lambda: not bench.loop.stoppers)
+    presser.settimeout(2.0)
+    while presser.recv(4096):  # up to the end: nobody waits for more
+        pass
+    assert held[0].connection.fileno() == -1
+
+
+def test_a_second_daemon_is_hung_up_on_whoever_else_holds_the_connection(bench: Bench) -> None:
+    class Holds:
+        def __init__(self, listener: socket.socket) -> None:
+            self.listener, self.held = listener, list[socket.socket]()
+
+        def accept(self) -> tuple[socket.socket, Any]:
+            taken = self.listener.accept()
+            self.held.append(taken[0])
+            return taken
+
+    first = Client(bench)
+    bench.turn(lambda: bench.loop.client is not None)
+    holds = Holds(bench.loop.control_listener)
+    bench.loop.control_listener = holds  # type: ignore[assignment]
+    second = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    second.settimeout(2.0)
+    second.connect(str(bench.loop.paths[1]))
+    bench.loop._accept_daemon()
+    assert json.loads(second.recv(4096))["type"] == "refused" and second.recv(4096) == b""
+    assert holds.held[0].fileno() == -1
+    bench.loop.control_listener = holds.listener
+    first.close()
+
+
 def test_a_lost_device_trips_and_is_found_again(bench: Bench) -> None:
     client = Client(bench)
     client.run_at(0.5, 0.01)
