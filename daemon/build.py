@@ -11,9 +11,9 @@ from pathlib import Path
 
 from control.prescription import TrustedKey, demo_prescription, new_key, parse_trusted, public_key, sign, trusted_bytes, verify
 from daemon import measure
-from daemon.clock import synchronized
 from daemon.answers import AnswerBook
 from daemon.audit import AuditTrail
+from daemon.clock import synchronized
 from daemon.loop import Line
 from daemon.record import RecordWriter, SessionRecorder
 from dsp.pipeline import Pipeline
@@ -228,5 +228,12 @@ def interlock_argv(layout: Layout, seat: Seat, signed: Signed) -> list[str]:
     """The interlock's command line; the daemon holds the data directory's lock, so an orphan on this seat is taken over."""
     settings = asdict(seat.stimulator.settings)
     return launch.interlock_argv(
-        layout.data, seat.id, seat.person, signed.path, seat.stimulator.kind, settings, take_over=True, clock_vouched=synchronized()
+        layout.data,
+        seat.id,
+        seat.person,
+        signed.path,
+        seat.stimulator.kind,
+        settings,
+        take_over=True,
+        clock_vouched=synchronized(),
     )

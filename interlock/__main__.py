@@ -135,7 +135,9 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
         "--state", type=Path, help="for tests: where the ledger's anchor and the keys' number are; the service never says it"
     )
     parser.add_argument(
-        "--clock-vouched", action="store_true", help="the kernel has the wall clock as synchronized; counts beside timesyncd's mark"
+        "--clock-vouched",
+        action="store_true",
+        help="the kernel has the wall clock as synchronized; counts beside timesyncd's mark",
     )
     parser.add_argument("--take-over", action="store_true", help="end an orphaned interlock of this seat first")
     arguments = parser.parse_args(argv)

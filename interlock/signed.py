@@ -126,7 +126,10 @@ def _signers(signatures: Any, message: bytes, keys: Keys, device: str, now_s: fl
         key = keys.get(entry["key"])
         if key is None:
             raise PrescriptionError(
-                f"{where}.key: {entry['key'][:16]}... is not among this machine's trusted keys", entry["key"], "a trusted key", "clinic"
+                f"{where}.key: {entry['key'][:16]}... is not among this machine's trusted keys",
+                entry["key"],
+                "a trusted key",
+                "clinic",
             )
         who = f"{where}.key ({key['name']})"
         if key["revoked"]:
