@@ -337,6 +337,19 @@ def read_chain(path: Path) -> Iterator[dict[str, Any]]:
             yield body
 
 
+def lines_of(path: Path, *events: str) -> Iterator[dict[str, Any]]:
+    """The sound lines of these events, in order; years of others are only passed over."""
+    marks = [f'"event":"{event}"'.encode() for event in events]
+    with path.open("rb") as file:
+        for raw in file:
+            if (
+                any(mark in raw for mark in marks)
+                and (body := _decode(raw.rstrip(b"\n"))) is not None
+                and body["event"] in events
+            ):
+                yield body
+
+
 def hash_at(path: Path, number: int) -> str:
     """The hash of one line, counted from 0; "" where it is missing or not sound. Years of lines before it are only passed over."""
     with path.open("rb") as file:

@@ -66,8 +66,8 @@ def certified_keys(folder: Path, state: Path | None = None) -> Keys:
     listed = one_object(payload, "certified", {"keys", "number"})
     number = whole(listed["number"], "certified.number")
     if not number >= least:
-        text = f"certified.number: {number} is older than {least}, which this machine had; have it trusted anew"
-        raise PrescriptionError(text, number, least, "clinic")
+        older = f"certified.number: {number} is older than {least}, which this machine had; have it trusted anew"
+        raise PrescriptionError(older, number, least, "clinic")
     entries = _entries(listed["keys"], "certified")
     if state is not None:
         _go_on_from(state, pinned, number)
