@@ -13,6 +13,7 @@ kept elsewhere can.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -258,6 +259,8 @@ class AuditTrail:
             waiting += [self._queue.popleft() for _ in range(len(self._queue))]
             self._oldest_s = waiting[0][4] if waiting else math.inf
             try:
+                if os.fstat(self._fd).st_nlink == 0:
+                    raise OSError(errno.ENOENT, "it was removed while it was being written", str(self.path))
                 if waiting:
                     self._write(waiting)
                 waiting = []

@@ -21,6 +21,7 @@ from interlock.strict import from_base64, from_hex, one_object, read, whole
 
 DOMAIN = b"eegloop keys v1\0"
 FORMAT = "eegloop-keys-1"
+_NUMBER_BYTES = 20
 _FIELDS = {"key", "name", "role", "scope", "valid_from_s", "valid_until_s", "revoked"}
 
 Keys = dict[str, dict[str, Any]]
@@ -82,9 +83,9 @@ def _go_on_from(state: Path, site_key: bytes, number: int) -> None:
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX)  # another seat's interlock, for as long as one line is written
-            kept = int(os.read(file, os.fstat(file).st_size) or b"0")
+            kept = _number(os.read(file, _NUMBER_BYTES + 1))
             if number > kept:
-                os.pwrite(file, b"%019d\n" % number, 0)
+                os.pwrite(file, b"%0*d\n" % (_NUMBER_BYTES - 1, number), 0)
                 os.fsync(file)
         finally:
             os.close(file)
@@ -97,6 +98,13 @@ def _go_on_from(state: Path, site_key: bytes, number: int) -> None:
             f"certified.number: {number} is older than {kept}, which was used on this machine; give `eegloop keys trust` the newest list",
             number, kept, "clinic",
         )  # fmt: skip
+
+
+def _number(text: bytes) -> int:
+    """What was kept; ValueError if it is not whole: the beginning of a number is a smaller one, and would bring a revoked key back."""
+    if len(text) not in (0, _NUMBER_BYTES):
+        raise ValueError("it is cut or damaged")
+    return int(text or b"0")
 
 
 def _entries(keys: Any, name: str) -> Keys:

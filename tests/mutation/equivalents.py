@@ -16,7 +16,6 @@ EQUIVALENT: dict[str, str] = {
     "interlock.ed25519:verify: `_P - key[3]`: Sub -> Add": "a sum computes its fourth coordinate anew and uses those it is given only squared or times zero",
     "interlock.ed25519:verify: `s >= _ORDER`: GtE -> Gt": "nobody can make a signature whose s is the order: R would have to be a multiple of the key by its own hash",
     "interlock.anchor:Anchor.move: `0`: 0 -> 1": "the wall clock is past the first second of 1970",
-    "interlock.log:LogWriter._run: `0.2 if self._error else None`: condition True": "the thread looks again five times a second: more work, no other result",
     "interlock.loop:Loop._drain_signals: `4096`: 4096 -> 4097": "there are not so many signals, and what is left wakes the next turn",
     "interlock.judge:Judge._advance: `since_ns < LONGEST_STEP_NS`: Lt -> LtE": "a step of exactly the longest is the longest either way",
     "interlock.judge:Judge._ramp: `self.level_ma < self.target_ma`: Lt -> LtE": "it is called only where they differ",
