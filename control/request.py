@@ -22,7 +22,7 @@ def understood(answer: Any) -> StimRequest:
         return _hold(f"a {type(answer).__name__}")
     numbers = (answer.amplitude_ma, answer.frequency_hz, 0.0 if answer.trigger_s is None else answer.trigger_s)
     reason = _text(answer.reason)
-    if reason is answer.reason and type(answer.hold) is bool and all(type(number) is float for number in numbers):
+    if reason == answer.reason and type(answer.hold) is bool and all(type(number) is float for number in numbers):
         return answer
     if type(answer.hold) is not bool:
         return _hold("`hold` is neither true nor false")
@@ -38,7 +38,7 @@ def _hold(what: str) -> StimRequest:
     return StimRequest(math.nan, math.nan, True, NO_REQUEST.format(what))
 
 
-def _float(value: Real) -> float:
+def _float(value: float) -> float:
     try:
         return float(value)
     except OverflowError:
@@ -46,7 +46,6 @@ def _float(value: Real) -> float:
 
 
 def _text(reason: Any) -> str:
-    if type(reason) is str and reason.isascii() and len(reason) <= MOST_REASON:
-        return reason
-    text = reason if isinstance(reason, str) else f"(no reason, but a {type(reason).__name__})"
-    return text[:MOST_REASON].encode("utf-8", "replace").decode("utf-8")
+    text = str(reason) if isinstance(reason, str) else f"(no reason, but a {type(reason).__name__})"
+    sound = text[:MOST_REASON].encode("utf-8", "replace").decode("utf-8")
+    return text if sound == text else sound
