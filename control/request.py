@@ -22,7 +22,12 @@ def understood(answer: Any) -> StimRequest:
         return _hold(f"a {type(answer).__name__}")
     numbers = (answer.amplitude_ma, answer.frequency_hz, 0.0 if answer.trigger_s is None else answer.trigger_s)
     reason = _text(answer.reason)
-    if reason == answer.reason and type(answer.hold) is bool and all(type(number) is float for number in numbers):
+    if (
+        type(answer.reason) is str
+        and reason == answer.reason
+        and type(answer.hold) is bool
+        and all(type(number) is float for number in numbers)
+    ):
         return answer
     if type(answer.hold) is not bool:
         return _hold("`hold` is neither true nor false")
