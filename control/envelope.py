@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 
 from control.dose import density_cap_ma
+from control.request import understood
 from eegloop.stim import Authority, Limit, Prescription, StimRequest, Verdict, finite, within
 
 # reference/safety.md section 1: peak of |waveform| by (modality, profile), mA.
@@ -53,10 +54,12 @@ def limit(request: StimRequest, prescription: Prescription, standing: Standing, 
     Returns
     -------
     Verdict
+        Of the request as it was understood (control/request.py): whatever a plug-in answers is weighed or held, never raised on.
         `amplitude_ma` is finite, a whole number of µA, never negative, never above any limit; `frequency_hz` is the
         signed one; `limits` holds every limit that was below the request, tightest first. A request that is not
         finite holds at `present_ma` (itself limited); a standing or limit that is not finite is zero.
     """
+    request = understood(request)
     hold = request.hold or not math.isfinite(request.amplitude_ma)
     wanted_ma = standing.present_ma if hold else request.amplitude_ma
     if not math.isfinite(wanted_ma):

@@ -275,7 +275,7 @@ def checked(answer: Answer) -> Answer:
     ):  # what is cut short pauses or stops by itself, so that no question left out can lift what an earlier answer forbids
         missing = form.items[answer.values.index(None)].id
         raise AnswerError(f"{form.id}.{missing}: not answered; only an answer that cannot wait is sent without the others")
-    if not math.isfinite(answer.t_s) or not answer.who:
+    if not math.isfinite(answer.t_s) or not answer.who.strip():
         raise AnswerError(f"{form.id}: needs the time and the name of who answered")
     return answer
 

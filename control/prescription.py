@@ -15,6 +15,7 @@ import binascii
 import datetime
 import json
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from typing import Any
@@ -35,6 +36,7 @@ from eegloop.stim import Authority, Prescription, PrescriptionError
 
 DOMAIN = b"eegloop prescription v1\0"
 SIGNED_FORMAT = "eegloop-signed-1"
+MOST_PASSPHRASE_BYTES = 1023  # of the encryption's own
 _MOST_BYTES = 65_536
 _MOST_BRACKETS = 100
 _DATES = ("valid_from_s", "valid_until_s")
@@ -157,9 +159,20 @@ def lock_key(private_key: bytes, passphrase: str) -> bytes:
     """The private key as encrypted PEM (PKCS #8), the only form for a disk, and for the clinic's only."""
     if not passphrase:
         raise PrescriptionError("private key: needs a passphrase")
+    words = _typed(passphrase)[0]
+    if len(words) > MOST_PASSPHRASE_BYTES:
+        raise PrescriptionError(f"private key: a passphrase of {len(words)} bytes; at most {MOST_PASSPHRASE_BYTES}")
     return Ed25519PrivateKey.from_private_bytes(private_key).private_bytes(
-        Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(passphrase.encode())
+        Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(words)
     )
+
+
+def _typed(passphrase: str) -> list[bytes]:
+    """What a passphrase may stand for, the composed form first: one keyboard sends ä as one character, another as a and two dots."""
+    try:
+        return [unicodedata.normalize("NFC", passphrase).encode(), passphrase.encode()]
+    except UnicodeEncodeError:
+        raise PrescriptionError("private key: the passphrase holds what is no character; type it anew") from None
 
 
 def unlock_key(pem: bytes, passphrase: str) -> bytes:
@@ -170,13 +183,15 @@ def unlock_key(pem: bytes, passphrase: str) -> bytes:
     PrescriptionError
         If the passphrase is wrong or this is no Ed25519 key.
     """
-    try:
-        key = load_pem_private_key(pem, passphrase.encode())
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise PrescriptionError("private key: wrong passphrase, or not an encrypted private key") from None
-    if not isinstance(key, Ed25519PrivateKey):
-        raise PrescriptionError("private key: must be an Ed25519 key")
-    return key.private_bytes_raw()
+    for words in dict.fromkeys(_typed(passphrase)):
+        try:
+            key = load_pem_private_key(pem, words)
+        except (ValueError, TypeError, UnsupportedAlgorithm):
+            continue
+        if not isinstance(key, Ed25519PrivateKey):
+            raise PrescriptionError("private key: must be an Ed25519 key")
+        return key.private_bytes_raw()
+    raise PrescriptionError("private key: wrong passphrase, or not an encrypted private key")
 
 
 def public_key(private_key: bytes) -> bytes:
@@ -224,7 +239,7 @@ def _trusted(entry: Any, number: int) -> TrustedKey:
         raise PrescriptionError(f"{where}: must have exactly the fields {', '.join(sorted(names))}")
     if not is_hex(entry["key"], 64):
         raise PrescriptionError(f"{where}.key: must be 64 hexadecimal digits in lower case")
-    if not isinstance(entry["name"], str) or not entry["name"]:
+    if not isinstance(entry["name"], str) or not entry["name"].strip():
         raise PrescriptionError(f"{where}.name: must be a name")
     if entry["role"] != "prescriber":
         raise PrescriptionError(f"{where}.role: {entry['role']!r} must be 'prescriber'")

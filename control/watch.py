@@ -7,9 +7,11 @@ from dataclasses import dataclass, replace
 
 from eegloop.signal import Biomarkers, Grade
 
-# Two hops of real EEG never give the same float64 power; a peak frequency on a grid of bins may repeat for long.
+# Two hops of real EEG never give the same float64 power; a peak frequency on a grid of bins may repeat for long, and a ratio of
+# signal to noise (dB) stands until the oscillation is fitted anew, which takes seconds of clean signal.
 FROZEN_HOPS = 10
 FROZEN_HOPS_HZ = 300
+_SLOW = ("Hz", "dB")
 # unit: (lowest, highest) that a head can produce
 _PLAUSIBLE = {"1": (-100.0, 100.0), "uV2": (0.0, 1e6), "Hz": (0.0, 100.0)}
 _ANY = (-1e9, 1e9)
@@ -28,9 +30,9 @@ class Watch:
     hop : int
         The last hop seen (0 = none).
     value : float or None
-        Its value, None where it had none.
+        Its last value that was a number, None before the first.
     same_n : int
-        How many hops in a row, this one included, had exactly this value.
+        How many numbers in a row were exactly this one; hops without a number in between do not count.
     usable : bool
         The last look may move a dose.
     good_s : float or None
@@ -66,7 +68,8 @@ def look(watch: Watch, biomarkers: Biomarkers | None, name: str, channel: str) -
     -------
     Watch, Reading
         The reading has a value only if the biomarker exists on this line, is graded GOOD, is finite, plausible for
-        its unit, not that of a drowsy person (`DROWSY_SHARE`) and not frozen (the same number for `FROZEN_HOPS` hops; `FROZEN_HOPS_HZ` for a frequency).
+        its unit, not that of a drowsy person (`DROWSY_SHARE`) and not frozen: the same number for `FROZEN_HOPS` hops
+        (`FROZEN_HOPS_HZ` for a frequency or a ratio in dB), where hops without a number in between neither count nor end it.
     """
     if biomarkers is None:
         return replace(watch, usable=False), Reading(None, "", 0.0, 0.0, False, "no biomarkers yet")
@@ -80,13 +83,13 @@ def look(watch: Watch, biomarkers: Biomarkers | None, name: str, channel: str) -
     unit = biomarkers.columns[column].unit
     fresh = biomarkers.hop != watch.hop
     same_n = watch.same_n
-    if fresh:
+    if fresh and math.isfinite(value):
         same_n = same_n + 1 if value == watch.value else 1
     reason = _objection(biomarkers, column, value, unit, same_n)
     usable = reason == ""
     watch = Watch(
         hop=biomarkers.hop,
-        value=value if math.isfinite(value) else None,
+        value=value if math.isfinite(value) else watch.value,  # one that is frozen may drop out now and then
         same_n=same_n,
         usable=usable,
         good_s=biomarkers.t_s if usable else watch.good_s,
@@ -112,7 +115,7 @@ def _objection(biomarkers: Biomarkers, column: int, value: float, unit: str, sam
     lowest, highest = _PLAUSIBLE.get(unit, _ANY)
     if not lowest <= value <= highest:
         return f"{value:g} {unit} is not plausible"
-    if same_n >= (FROZEN_HOPS_HZ if unit == "Hz" else FROZEN_HOPS):
+    if same_n >= (FROZEN_HOPS_HZ if unit in _SLOW else FROZEN_HOPS):
         return f"frozen: the same number {same_n} times"
     name = biomarkers.columns[column].name
     return "" if name.startswith("vigilance.") else _drowsy(biomarkers)

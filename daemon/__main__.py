@@ -169,11 +169,17 @@ def link(data: Data = Path("data")) -> None:
 
 
 @app.command(epilog="Example: eegloop verify data/recordings")
-def verify(path: Annotated[Path, typer.Argument(help="A data directory, a recording or an audit trail.")]) -> None:
+def verify(
+    path: Annotated[Path, typer.Argument(help="A data directory, a recording or an audit trail.")],
+    seen: Annotated[
+        str | None,
+        typer.Option(help="Your name: you have looked at a trail that differs, and its alarm may end. Stop eegloop first."),
+    ] = None,
+) -> None:
     """Check recordings and audit trails against their hash chains."""
-    from daemon.verify_command import verify_path
+    from daemon.verify_command import say_seen, verify_path
 
-    raise typer.Exit(verify_path(path))
+    raise typer.Exit(verify_path(path) if seen is None else say_seen(path, seen))
 
 
 @app.command(epilog="Example: eegloop report data --person p1")

@@ -13,6 +13,7 @@ kept elsewhere can.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import json
@@ -258,6 +259,8 @@ class AuditTrail:
             waiting += [self._queue.popleft() for _ in range(len(self._queue))]
             self._oldest_s = waiting[0][4] if waiting else math.inf
             try:
+                if os.fstat(self._fd).st_nlink == 0:
+                    raise OSError(errno.ENOENT, "it was removed while it was being written", str(self.path))
                 if waiting:
                     self._write(waiting)
                 waiting = []
@@ -335,6 +338,19 @@ def read_chain(path: Path) -> Iterator[dict[str, Any]]:
             if body is None:
                 return
             yield body
+
+
+def lines_of(path: Path, *events: str) -> Iterator[dict[str, Any]]:
+    """The sound lines of these events, in order; years of others are only passed over."""
+    marks = [f'"event":"{event}"'.encode() for event in events]
+    with path.open("rb") as file:
+        for raw in file:
+            if (
+                any(mark in raw for mark in marks)
+                and (body := _decode(raw.rstrip(b"\n"))) is not None
+                and body["event"] in events
+            ):
+                yield body
 
 
 def hash_at(path: Path, number: int) -> str:

@@ -15,6 +15,7 @@ from daemon.allocation import ACTIVE, Levels, pair_of
 from daemon.answers import AnswerBook
 from daemon.audit import AuditTrail
 from daemon.blinded_link import BlindedLink
+from daemon.clock import synchronized
 from daemon.interlock_link import InterlockLink
 from daemon.loop import Line
 from daemon.private_file import write_private
@@ -254,4 +255,13 @@ def bridge_argv(layout: Layout, seat: Seat) -> list[str] | None:
 def interlock_argv(layout: Layout, seat: Seat, signed: Signed) -> list[str]:
     """The interlock's command line; the daemon holds the data directory's lock, so an orphan on this seat is taken over."""
     settings = asdict(seat.stimulator.settings)
-    return launch.interlock_argv(layout.data, seat.id, seat.person, signed.path, seat.stimulator.kind, settings, take_over=True)
+    return launch.interlock_argv(
+        layout.data,
+        seat.id,
+        seat.person,
+        signed.path,
+        seat.stimulator.kind,
+        settings,
+        take_over=True,
+        clock_vouched=synchronized(),
+    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import platform
@@ -19,6 +18,7 @@ from pathlib import Path
 from control.prescription import parse_trusted, verify
 from daemon.allocation import pair_of
 from daemon.certify import certify
+from daemon.clock import synchronized
 from daemon.findings import MEND, NOTE, OK, Finding
 from daemon.installation import check_names
 from daemon.processes import NICE_INTERLOCK
@@ -36,7 +36,6 @@ LIBRARIES = ("numpy", "scipy.signal", "mne", "pylsl", "brainflow", "serial", "cr
 FREE_BYTES = 1 << 30  # an evening of 32 channels at 500 Hz is about 0.7 GB
 LATENCY_MS = 1
 SLOW_CLOCKS = ("hpet", "acpi_pm", "jiffies")
-TIME_ERROR = 5  # adjtimex: the clock is not synchronized
 WRITTEN_S = 1_735_689_600  # 1 January 2025: no clock that is right says less
 CLOCKS_APART_S = 1e-3
 SLEEPS = 40
@@ -234,15 +233,6 @@ def clocks(sys_folder: Path = SYS) -> Iterator[Finding]:
         yield Finding("clock", NOTE, text, "end other programs; certify this PC with `eegloop check --loop`")
     else:
         yield Finding("clock", OK, text)
-
-
-def synchronized() -> bool:
-    """What the kernel says of the wall clock (adjtimex, read only)."""
-
-    class Timex(ctypes.Structure):  # only `modes` = 0 (read) matters; the rest is room for the kernel's answer
-        _fields_ = (("modes", ctypes.c_uint), ("rest", ctypes.c_long * 40))
-
-    return bool(0 <= ctypes.CDLL(None).adjtimex(ctypes.byref(Timex())) < TIME_ERROR)
 
 
 def _oversleep_ms() -> float:

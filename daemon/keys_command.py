@@ -31,11 +31,19 @@ def make_key(name: str, out: Path, passphrase_file: Path | None) -> str:
         if path.exists():
             raise SetupError(f"{path}: exists; a key is never overwritten, name another file with --out")
     words = passphrase(passphrase_file, str(out), twice=True)
-    if len(words) < LEAST_PASSPHRASE:
-        raise SetupError(f"passphrase: {len(words)} characters; at least {LEAST_PASSPHRASE}")
+    if len(words.strip()) < LEAST_PASSPHRASE:
+        raise SetupError(
+            f"passphrase: {len(words.strip())} characters; at least {LEAST_PASSPHRASE}, blanks around them not counted"
+        )
+    if not name.strip():
+        raise SetupError("--name: whose key is it? A blank name is none")
     seed = new_key()
+    try:
+        locked = lock_key(seed, words)
+    except PrescriptionError as error:
+        raise SetupError(f"{out}: {error}; nothing was written") from None
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_private(out, lock_key(seed, words))
+    write_private(out, locked)
     write_private(public, json.dumps({"name": name, "key": public_key(seed).hex()}, indent=1).encode() + b"\n")
     return f"Private key: {out} (encrypted; keep it on the clinic's side)\nPublic key:  {public}\n{public_key(seed).hex()}"
 

@@ -1,7 +1,7 @@
 """Recording beside the loop: the loop enqueues, one thread writes for all seats.
 
-Two more threads keep it free: one opens and closes files (a busy file system can hold that up for seconds, and nobody's
-session may suffer because another one begins), one syncs to the disk.
+Two more threads keep it free: one makes, renames and removes files (a busy file system can hold that up for seconds, and nobody's
+session may suffer because another one begins, or because a sidecar says anew how long it is), one syncs to the disk.
 
 How much a crash can cost: the writer hands everything to the kernel every 0.25 s, every 0.5 s from fifty seats on (a kill -9
 loses no more than that and the write in progress), the sync thread brings it to the disk every 2 s (a power failure loses about that; more on a disk
@@ -21,6 +21,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Protocol
@@ -164,7 +165,7 @@ class SessionRecorder:
         self._closing = False
         self.closed = threading.Event()
         self.open_fds: tuple[int, ...] = ()
-        self._sync_error: OSError | None = None
+        self._aside_error: OSError | None = None
         self.busy = False
         # The writer's side alone.
         self._recording: Recording | None = None
@@ -174,6 +175,7 @@ class SessionRecorder:
         self._retry_s = 0.0
         self._space_due_s = 0.0
         self._duration_due_s = 0.0
+        self._run_due = False
         try:
             self._prove_writable()
         except OSError as error:
@@ -251,28 +253,58 @@ class SessionRecorder:
 
     def touches_names(self) -> bool:
         """True if the next `drain` may make, rename or remove files, which is not for the thread that all seats share."""
-        return self._closing or self._recording is None or bool(self._failure) or time.monotonic() >= self._duration_due_s
+        return self._closing or self._run_due or self._recording is None or bool(self._failure)
 
-    def drain(self) -> None:
-        """Write everything enqueued so far; for one of the writer's threads at a time."""
-        started_s = time.monotonic()
-        closing = self._closing
-        items = [self._queue.popleft() for _ in range(len(self._queue))]
+    def duration_due(self) -> bool:
+        """True each time the sidecar should say anew how long the recording is."""
+        recording, now_s = self._recording, time.monotonic()
+        if recording is None or not recording.visible or now_s < self._duration_due_s:
+            return False
+        self._duration_due_s = now_s + DURATION_S
+        return True
+
+    def write_duration(self) -> None:
+        """For the thread that touches names; samples are written meanwhile."""
+        recording = self._recording
+        if recording is None:
+            return
         try:
-            if self._sync_error is not None:
-                error, self._sync_error = self._sync_error, None
+            recording.write_duration()
+        except OSError as error:
+            self._aside_error = error
+
+    def drain(self, names: bool = True) -> None:
+        """Write everything enqueued so far; for one of the writer's threads at a time.
+
+        `names`: this thread may also open and close runs; where it may not, what needs that stays enqueued.
+        """
+        started_s = time.monotonic()
+        closing = self._closing and names
+        items = [self._queue.popleft() for _ in range(len(self._queue))]
+        left: list[tuple[Any, ...]] = []
+        try:
+            if names and self._failure:
+                self._finish_failed()
+            if self._aside_error is not None:
+                error, self._aside_error = self._aside_error, None
                 raise error
             if started_s >= self._retry_s:
-                self._write(items, started_s)
+                left = self._write(items, started_s, names)
             if closing and not self.closed.is_set():
                 self._finish_run("closed")
         except (OSError, RecordingError) as error:
             self._fail(error, started_s)
-        self._drained_s = started_s
+            if closing:
+                self._finish_failed()
+        self._queue.extendleft(reversed(left))
+        self._run_due = bool(left)
+        if not left:
+            self._drained_s = started_s
         if closing:
             self.closed.set()
 
-    def _write(self, items: list[tuple[Any, ...]], now_s: float) -> None:
+    def _write(self, items: list[tuple[Any, ...]], now_s: float, names: bool) -> list[tuple[Any, ...]]:
+        """What could not be written without opening a run, which needs `names`, is given back."""
         if now_s >= self._space_due_s or self._failure:
             self._space_due_s = now_s + SPACE_S
             if self._failure:
@@ -281,10 +313,14 @@ class SessionRecorder:
                 self._check_space()
             if self._recording is not None and self._recording.removed:
                 raise OSError(errno.ENOENT, "the recording was deleted while it was being written", self._session)
-        for item in items:
+        left: list[tuple[Any, ...]] = []
+        for i, item in enumerate(items):
             if item[0] == "chunk":
                 recording = self._recording
                 if recording is None or not recording.fits(item[2]):
+                    if not names:
+                        left = items[i:]
+                        break
                     recording = self._open_run(item[1], item[2], item[3])
                 recording.chunk(item[1], item[2], item[3])
             elif self._recording is not None:
@@ -293,7 +329,7 @@ class SessionRecorder:
                 self._early.append(item)
         if self._recording is None:
             self._failure = ""
-            return
+            return left
         if self._overflow:
             overflow, self._overflow = self._overflow, 0
             text = f"{overflow} entries did not fit into memory while the disk hung"
@@ -307,10 +343,8 @@ class SessionRecorder:
         if new:
             self._chain("recording_opened", {"path": self._session})
         self._seconds = self._before_s + self._recording.seconds
-        if now_s >= self._duration_due_s:
-            self._duration_due_s = now_s + DURATION_S
-            self._recording.write_duration()
         self._failure = ""
+        return left
 
     def _open_run(self, tick: int, chunk: Chunk, wall_s: float | None) -> Recording:
         self._finish_run("a gap too long to write as missing samples")
@@ -369,12 +403,14 @@ class SessionRecorder:
         first = not self._failure
         self._failure = self._describe(error)
         self._retry_s = now_s + RETRY_S
+        if first:
+            self._chain("recording_failed", {"path": self._session, "message": self._failure})
+
+    def _finish_failed(self) -> None:
         try:
             self._finish_run(self._failure)
         except (OSError, RecordingError):
             pass  # the disk is full: closed as far as it goes, readable without the manifest
-        if first:
-            self._chain("recording_failed", {"path": self._session, "message": self._failure})
 
     def _describe(self, error: OSError | RecordingError) -> str:
         if isinstance(error, RecordingError):
@@ -406,7 +442,7 @@ class SessionRecorder:
 
     def sync_failed(self, error: OSError) -> None:
         """The sync thread could not bring the files to the disk."""
-        self._sync_error = error
+        self._aside_error = error
 
 
 class RecordWriter:
@@ -417,14 +453,16 @@ class RecordWriter:
         self._sync_s = sync_s
         self._recorders: tuple[SessionRecorder, ...] = ()
         self._folders: deque[tuple[SessionRecorder, tuple[Path, ...]]] = deque()
-        self._with_names: SimpleQueue[SessionRecorder | None] = SimpleQueue()
+        self._with_names: SimpleQueue[tuple[SessionRecorder, bool] | None] = (
+            SimpleQueue()
+        )  # the whole of it, or its duration only
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._stop = threading.Event()
         # Daemon threads: a disk that hangs must not keep the process from ending.
         self._threads = (
             threading.Thread(target=self._write_all, name="record-write", daemon=True),
-            threading.Thread(target=self._open_and_close, name="record-files", daemon=True),
+            threading.Thread(target=self._touch_names, name="record-files", daemon=True),
             threading.Thread(target=self._sync_all, name="record-sync", daemon=True),
         )
 
@@ -474,20 +512,24 @@ class RecordWriter:
                     continue
                 if recorder.touches_names():
                     recorder.busy = True
-                    self._with_names.put(recorder)
+                    self._with_names.put((recorder, True))
                 else:
-                    self._drain(recorder)
+                    self._guard(recorder, partial(recorder.drain, False))
+                    if recorder.duration_due():
+                        self._with_names.put((recorder, False))
             with self._lock:
                 self._recorders = tuple(r for r in self._recorders if not r.closed.is_set())
 
-    def _open_and_close(self) -> None:
-        while (recorder := self._with_names.get()) is not None:
-            self._drain(recorder)
-            recorder.busy = False
+    def _touch_names(self) -> None:
+        while (job := self._with_names.get()) is not None:
+            recorder, whole = job
+            self._guard(recorder, recorder.drain if whole else recorder.write_duration)
+            if whole:
+                recorder.busy = False
 
-    def _drain(self, recorder: SessionRecorder) -> None:
+    def _guard(self, recorder: SessionRecorder, do: Callable[[], None]) -> None:
         try:
-            recorder.drain()
+            do()
         except Exception as error:  # these threads supervise every seat's record: one seat's fault stays its own
             recorder.give_up(error)
 

@@ -22,6 +22,8 @@ from interlock.limits import first_breach
 
 # A stimulator that gives whatever it is told: the one that is really there says its own limits when it is connected.
 ANY_DEVICE = (Limit("amplitude_ma", float("inf"), "mA", "device"), Limit("intensity_percent", 100.0, "%", "device"))
+USUAL_RAMP_S = {"tdcs": 30.0, "tacs": 10.0}
+"""What a planned ramp to the signed peak takes as a rule (reference/safety.md section 1); the limit is its rate, 0.1 mA/s."""
 
 
 def read_text(path: Path) -> str:
@@ -109,9 +111,17 @@ def _armable(prescription: Prescription) -> None:
 
 
 def _warnings(prescription: Prescription) -> list[str]:
-    """What may be signed and will not work as it is meant. Nothing that is unsafe: that is refused."""
-    why, what_to_do = too_often(prescription, LineSettings(), {})  # the seat's own line is not known here
-    return [f"Warning: {why}; {what_to_do}."] if why else []
+    """What may be signed and is not as it usually is, or will not work as it is meant. Nothing that is unsafe: that is refused."""
+    p = prescription
+    why, what_to_do = too_often(p, LineSettings(), {})  # the seat's own line is not known here
+    warnings = [f"Warning: {why}; {what_to_do}."] if why else []
+    takes_s, usual_s = p.amplitude_ua / p.ramp_ua_per_s, USUAL_RAMP_S.get(p.modality, 0.0)
+    if takes_s < usual_s:
+        warnings.append(
+            f"Warning: ramp_ua_per_s {p.ramp_ua_per_s} reaches {p.amplitude_ma:g} mA in {takes_s:.0f} s, {p.modality} usually takes "
+            f"{usual_s:.0f} s; {p.amplitude_ua // usual_s:.0f} would. The limit is 100 (interlock)."
+        )
+    return warnings
 
 
 def start_code_file(

@@ -1,11 +1,10 @@
-"""Starts every process and task, watches them, and takes them down in order: stimulation first."""
+"""Starts every seat and task, watches them, and takes them down in order: stimulation first (processes: daemon/children.py)."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import gc
-import json
 import os
 import signal
 import sys
@@ -26,15 +25,16 @@ from daemon.aside import aside
 from daemon.asking import Asking
 from daemon.audit import AuditTrail
 from daemon.awake import Awake
+from daemon.children import RESTART_AFTER_S, Children
 from daemon.clock import MachineClock
 from daemon.installation import check_names
 from daemon.live import LiveServer
 from daemon.loop import Line
 from daemon.private_file import write_private
-from daemon.processes import NICE_INTERLOCK, NICE_LOOP, Child, prefer, python
+from daemon.processes import NICE_LOOP, Child, prefer
 from daemon.record import RecordWriter, SessionRecorder
 from daemon.seat import SeatLoop
-from daemon.start import Options, web_child
+from daemon.start import Options
 from daemon.trail_anchors import EVERY_S as ANCHOR_EVERY_S
 from daemon.trail_anchors import TrailAnchors, outside
 from daemon.view import left_out_state, loop_state, standing_alarms, trail_alarms
@@ -54,7 +54,6 @@ STATE_EVERY_S = 0.25
 AWAKE_EVERY_S = 0.5
 CHALLENGE_EVERY_S = 2.0
 SOUND_EVERY_S = 0.5
-RESTART_AFTER_S = (0.5, 1.0, 2.0, 5.0, 10.0)
 
 
 class Service:
@@ -65,12 +64,9 @@ class Service:
         self._layout = layout
         self._options = options
         self._clock = MachineClock()
-        self._children: list[Child] = [web]
-        self._interlocks: dict[str, Child] = {}
-        self._bridges: dict[str, Child] = {}  # what carries an interlock's packets to a stimulator that is not on this machine
         self._seats: list[SeatLoop] = []
         self._stopping = asyncio.Event()
-        self._web = web
+        self._children = Children(config, layout, options, web)
         self._books: dict[str, AnswerBook] = {}
         self._may_deliver: dict[str, bool] = {}
         self._left_out: dict[str, str] = {}  # seats that could not be begun, and why
@@ -95,7 +91,7 @@ class Service:
                 raise error
             return 0
         finally:
-            await self._end_children()
+            await self._children.end()
             address_file(self._layout).unlink(missing_ok=True)
 
     async def _serve(self) -> None:
@@ -108,10 +104,10 @@ class Service:
                 signed[seat.id] = build.prescription(seat, layout, self._options.demo, clock.wall_s())
                 self._book(seat, signed[seat.id])
         self._may_deliver = {name: one.prescription.authority != Authority.OBSERVE for name, one in signed.items()}
-        await self._web.hand(build.web_settings(self._config, self._options.port or self._config.web.port))
+        await self._children.serve(self._options.port or self._config.web.port)
         for seat in list(begun.values()):
             with self._or_without(seat, begun):
-                await self._start_seat_processes(seat, signed[seat.id])
+                await self._children.start_seat(seat, signed[seat.id])
         # liblsl is set up before a seat's first call into it; importing it must not hold up what is being started.
         scopes = [s.source.settings.scope for s in begun.values() if s.source.kind == "lsl"]
         lsl_ready = aside("lsl", partial(configure_lsl, widest(scopes))) if scopes else None
@@ -144,18 +140,22 @@ class Service:
                         seat = begun[loop.seat]
                         keep(f"acquire {loop.seat}", loop.acquire, loop)
                         keep(f"idle {loop.seat}", loop.idle, loop)
-                        keep(f"interlock {loop.seat}", partial(self._watch_interlock, seat, signed[loop.seat], loop), loop)
+                        keep(
+                            f"interlock {loop.seat}",
+                            partial(self._children.watch_interlock, seat, signed[loop.seat], loop.link),
+                            loop,
+                        )
                         if (argv := build.bridge_argv(self._layout, seat)) is not None:
-                            keep(f"bridge {loop.seat}", partial(self._watch_bridge, seat, argv))
+                            keep(f"bridge {loop.seat}", partial(self._children.watch_bridge, seat, argv))
                     keep("anchors", partial(self._anchor, anchors))
                     keep("state", partial(self._publish, live))
                     keep("awake", self._stay_awake)
                     keep("commands", partial(self._commands, live))
                     keep("alarm sound", partial(self._sound, AlarmSound(layout.run, clock.lsl_s)))
                     keep("supervision", partial(self._challenge, live))
-                    port = json_port(await self._web.line(20.0))
+                    port = await self._children.port()
                     self._say(port)
-                    keep("web", partial(self._watch_web, port))
+                    keep("web", partial(self._children.watch_web, port))
             except* EegloopError as errors:  # the page's process did not start
                 raise errors.exceptions[0] from None
             finally:
@@ -231,45 +231,6 @@ class Service:
         audit.append("end", {})
         audit.close()
         anchors.close()
-
-    async def _start_seat_processes(self, seat: Seat, signed: build.Signed) -> None:
-        layout = self._layout
-        folder = layout.seat(seat.id)
-        data = ["--data", str(layout.data), "--seat", seat.id]
-        if self._options.demo:
-            if seat.stimulator.kind == "simulated":
-                await self._start(
-                    Child(
-                        f"stimulator {seat.id}",
-                        python("-m", "simulators.stimulators.simulated", *data, "--exit-alone-s", "5"),
-                        folder / "stimulator.out",
-                        nice=NICE_INTERLOCK,
-                    )
-                )
-            name = getattr(seat.source.settings, "name", None)
-            if seat.source.kind == "lsl" and name:
-                argv = python("-m", "simulators.board", *data, "--name", name, "--seed", str(self._config.seats.index(seat) + 1))
-                await self._start(Child(f"board {seat.id}", argv, folder / "board.out", nice=NICE_LOOP))
-        if (carry := build.bridge_argv(layout, seat)) is not None:
-            self._bridges[seat.id] = await self._start(self._bridge(seat, carry))
-        self._interlocks[seat.id] = await self._start(self._interlock(seat, signed))
-
-    def _bridge(self, seat: Seat, argv: list[str]) -> Child:
-        return Child(f"bridge {seat.id}", argv, self._layout.seat(seat.id) / "bridge.out", nice=NICE_INTERLOCK, outlives=True)
-
-    def _interlock(self, seat: Seat, signed: build.Signed) -> Child:
-        return Child(
-            f"interlock {seat.id}",
-            build.interlock_argv(self._layout, seat, signed),
-            self._layout.seat(seat.id) / "interlock.out",
-            nice=NICE_INTERLOCK,
-            outlives=True,
-        )
-
-    async def _start(self, child: Child) -> Child:
-        await child.start()
-        self._children.append(child)
-        return child
 
     async def _seat(self, index: int, seat: Seat, signed: build.Signed, audit: AuditTrail, live: LiveServer) -> SeatLoop:
         clock = self._clock
@@ -376,58 +337,6 @@ class Service:
                 else:  # nobody else's command waits for this seat's disk
                     waits.create_task(seat.say_kept(command.answer), name=f"answers kept {seat.seat}")
 
-    async def _watch_interlock(self, seat: Seat, signed: build.Signed, loop: SeatLoop) -> None:
-        """A dead interlock is started anew, in `stopped`; it never restarts stimulation."""
-        attempt = 0
-        while True:
-            await asyncio.sleep(0.1)
-            child = self._interlocks[seat.id]
-            if child.running and loop.link.connected:
-                continue
-            log.error("interlock gone", seat=seat.id)
-            await asyncio.sleep(RESTART_AFTER_S[min(attempt, len(RESTART_AFTER_S) - 1)])
-            attempt += 1
-            if not child.running:
-                self._interlocks[seat.id] = await self._start(self._interlock(seat, signed))
-            with contextlib.suppress(EegloopError):
-                await loop.link.connect(5.0)
-
-    async def _watch_bridge(self, seat: Seat, argv: list[str]) -> None:
-        """A dead bridge is started anew; the interlock has latched meanwhile, as a stimulator out of reach does."""
-        attempt = 0
-        while True:
-            await asyncio.sleep(0.1)
-            if self._bridges[seat.id].running:
-                continue
-            log.error("bridge gone", seat=seat.id)
-            await asyncio.sleep(RESTART_AFTER_S[min(attempt, len(RESTART_AFTER_S) - 1)])
-            attempt += 1
-            self._bridges[seat.id] = await self._start(self._bridge(seat, argv))
-
-    async def _watch_web(self, port: int) -> None:
-        """The page's process is restarted on the same port; the loop does not notice."""
-        attempt = 0
-        while True:
-            assert self._web.process is not None
-            await self._web.process.wait()
-            log.error("web gone", code=self._web.process.returncode)
-            await asyncio.sleep(RESTART_AFTER_S[min(attempt, len(RESTART_AFTER_S) - 1)])
-            attempt += 1
-            self._web = await self._start(web_child(self._layout))
-            await self._web.hand(build.web_settings(self._config, port))
-            with contextlib.suppress(SetupError):
-                await self._web.line(20.0)
-
-    async def _end_children(self) -> None:
-        """The web and the simulators first, then the interlocks, which have latched at zero by now."""
-        interlocks = set(map(id, self._interlocks.values()))
-        await asyncio.gather(
-            *(child.end(0.7) for child in self._children if child.name == "web" or child.name.startswith("board"))
-        )
-        # An interlock is asked, never killed: while zero is not confirmed it is the only one that still tries.
-        await asyncio.gather(*(child.end(0.7) for child in self._children if id(child) in interlocks))
-        await asyncio.gather(*(child.end(0.5) for child in self._children if id(child) not in interlocks))
-
     def _say(self, port: int) -> None:
         wanted = self._options.port or self._config.web.port
         if port != wanted:
@@ -445,11 +354,3 @@ class Service:
             print(f"Sign in within 5 minutes, once: {address}\n(another link: eegloop link)", flush=True)
         if self._options.browser and sys.stdout.isatty() and os.environ.get("DISPLAY"):
             webbrowser.open(address)
-
-
-def json_port(text: str) -> int:
-    """The port out of the web process's first line, `{"port": N}`."""
-    try:
-        return int(json.loads(text)["port"])
-    except (ValueError, KeyError, TypeError):
-        raise SetupError(f"the web process said {text[:200]!r} instead of its port") from None

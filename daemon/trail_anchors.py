@@ -12,11 +12,14 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-from daemon.audit import AuditTrail, Head, hash_at, read_head
+from daemon.audit import AuditTrail, Head, hash_at, lines_of, read_head
 from daemon.chain_anchor import ChainAnchor
+from eegloop.errors import SetupError
 from eegloop.kept import state_folder
+from eegloop.ports import Clock
 
 EVERY_S = 10.0
+SEEN = "trail_seen"  # the event of somebody who has looked at what differed: `eegloop verify DATA --seen NAME`
 DIFFERS = "trail_differs"  # the event of a trail that lacks what was anchored of the one before it
 FAILS, WORKS = (
     "trail_anchor_fails",
@@ -27,6 +30,34 @@ FAILS, WORKS = (
 def outside(trail: Path, state: Path | None = None) -> ChainAnchor:
     """Where the trail's own head is kept; it is named after its path, so a copy elsewhere is a chain of its own."""
     return ChainAnchor(state if state is not None else state_folder("trails"), str(trail.resolve()), trail)
+
+
+def standing(trail: Path) -> str:
+    """What the trail says of the one before it, and nobody has looked at yet; "" = nothing."""
+    found = ""
+    for line in lines_of(trail, DIFFERS, SEEN):
+        found = str(line["data"].get("text", "")) if line["event"] == DIFFERS else ""
+    return found
+
+
+def seen(trail: Path, who: str, clock: Clock) -> str:
+    """Somebody has looked at what differs and says so in the trail itself; what it was.
+
+    Raises
+    ------
+    SetupError
+        If nothing differs, nobody is named, or it cannot be written; RecordingError if the service is running.
+    """
+    if not who.strip():
+        raise SetupError("--seen: needs the name of whoever has looked at it")
+    found = standing(trail) if trail.exists() else ""
+    if not found:
+        raise SetupError(f"{trail}: nothing stands in it that somebody would have to look at")
+    audit = AuditTrail(trail, clock)
+    audit.append(SEEN, {"who": who.strip(), "text": found})
+    if not audit.close(5.0):
+        raise SetupError(f"{trail}: cannot be written ({audit.message}); see to that, and say it again")
+    return found
 
 
 class TrailAnchors:
@@ -40,7 +71,8 @@ class TrailAnchors:
     Attributes
     ----------
     differs : str
-        Why the trail is not the one that was written last, "" = it is. What was lost stays lost: so it is for as long as the service runs.
+        Why the trail is not the one that was written last, "" = it is. What was lost stays lost: so it is over every start of the
+        service, until somebody has looked at it and said so by name (`seen`).
     failing : str
         Why the trail's own anchor cannot be kept, with the file's path, "" = it is kept. Each `write` tries again.
     """
@@ -59,6 +91,8 @@ class TrailAnchors:
         self.differs = self._own.objection(self._audit.head.count, partial(hash_at, self._audit.path))
         if self.differs:
             self._audit.append(DIFFERS, {"text": self.differs})
+        else:
+            self.differs = standing(self._audit.path)
         return self.differs
 
     def write(self, chains: Iterable[Path]) -> None:

@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from daemon.clock import MachineClock
+from daemon.trail_anchors import seen
 from daemon.verify import TRAILS, dataset_of, verify_dataset
 from eegloop.errors import SetupError
+from eegloop.layout import Layout
+
+
+def say_seen(path: Path, who: str) -> int:
+    """Write into a data directory's audit trail that somebody has looked at what differs: the alarm ends with the next start."""
+    found = seen(Layout(path).audit / "daemon.jsonl", who, MachineClock())
+    print(f"Seen by {who.strip()}: {found}. It stays in the trail; the alarm ends with the next start.")
+    return 0
 
 
 def verify_path(path: Path) -> int:

@@ -235,7 +235,7 @@ def trail_alarms(differs: str, failing: str) -> list[dict[str, Any]]:
     found = []
     if differs:
         found.append(_alarm("trail_differs", "medium", "The audit trail is not the one that was written last: lines were removed, or an older copy was put back.",
-                            "Tell whoever is responsible for this computer, and keep the data directory as it is; `eegloop verify` says what differs. Sessions may go on."))  # fmt: skip
+                            "Tell whoever is responsible for this computer, and keep the data directory as it is; `eegloop verify` says what differs, and `--seen NAME` ends this alarm. Sessions may go on."))  # fmt: skip
     if failing:
         found.append(_alarm("trail_anchor", "medium", f"What vouches for the audit trail cannot be kept ({failing.rpartition(': ')[2]}).",
                             "Tell whoever is responsible for this computer: eegloop.log names the file that needs room or must be writable. It is tried again every 10 s. Sessions may go on."))  # fmt: skip

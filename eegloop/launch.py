@@ -18,6 +18,7 @@ def interlock_argv(
     settings: Mapping[str, object] | None = None,
     take_over: bool = False,
     state: Path | None = None,
+    clock_vouched: bool = False,
 ) -> list[str]:
     """What to execute, best in a session of its own (`start_new_session=True`).
 
@@ -36,6 +37,8 @@ def interlock_argv(
         it is sent SIGTERM (= STOP and leave) and waited for, at most 3 s.
     state : Path, optional
         For tests only, no configuration reaches it: where the dose ledger's anchor is, instead of in the user's home.
+    clock_vouched : bool
+        The kernel has the wall clock as synchronized. The interlock believes it only where it finds the same itself; false takes that away.
     """
     root = Path(__file__).resolve().parents[1]
     argv = [sys.executable, "-I", "-S", str(root / "interlock" / "launch.py")]
@@ -45,4 +48,5 @@ def interlock_argv(
     argv += ["--data", str(data), "--seat", seat, "--patient", patient, "--prescription", str(prescription)]
     argv += ["--stimulator", stimulator, "--settings", json.dumps(dict(settings or {}))]
     argv += ["--state", str(state)] if state is not None else []
+    argv += ["--clock-vouched"] if clock_vouched else []
     return [*argv, "--take-over"] if take_over else argv

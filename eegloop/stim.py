@@ -243,7 +243,21 @@ class LoopState:
 
 
 class PrescriptionError(ValueError):
-    """A prescription that cannot be used: the message names the field, the value and what is allowed."""
+    """A prescription that cannot be used: the message names the field, the value and what is allowed.
+
+    Attributes
+    ----------
+    value, limit : object
+        The same as a refusal carries them; None where only the message can say it.
+    set_by : str
+        Who set that limit.
+    """
+
+    def __init__(self, message: str, value: object = None, limit: object = None, set_by: str = "prescription") -> None:
+        super().__init__(message)
+        self.value = value
+        self.limit = limit
+        self.set_by = set_by
 
 
 @dataclass(frozen=True, slots=True)
@@ -410,19 +424,29 @@ class Prescription:
         known = {f.name for f in fields(Prescription)} - {"pulses"}
         for key in body:
             if key not in known and key != "pulses":
-                raise PrescriptionError(f"prescription.{key}: unknown field")
+                raise PrescriptionError(f"prescription.{key}: unknown field", key, "a known field", "format")
         for key in sorted(known):
             if key not in body:
-                raise PrescriptionError(f"prescription.{key}: missing; a missing limit is zero, so nothing could be delivered")
+                raise PrescriptionError(
+                    f"prescription.{key}: missing; a missing limit is zero, so nothing could be delivered", "missing", 0, "format"
+                )
         for key in _STRINGS:
             value = body[key]
-            if not isinstance(value, str) or not 0 < len(value) <= 200:
-                raise PrescriptionError(f"prescription.{key}: {value!r} must be a text of 1-200 characters")
+            if not isinstance(value, str) or not 0 < len(value) <= 200 or not value.strip():
+                raise PrescriptionError(
+                    f"prescription.{key}: {value!r} must be a text of 1-200 characters, not blank",
+                    repr(value)[:60],
+                    "1-200 characters, not blank",
+                    "format",
+                )
         for key, (low, high) in _RANGES.items():
             value = body[key]
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
                 raise PrescriptionError(
-                    f"prescription.{key}: {value!r} must be a whole number from {low} to {high} (by the format)"
+                    f"prescription.{key}: {value!r} must be a whole number from {low} to {high} (by the format)",
+                    repr(value)[:60],
+                    f"{low} to {high}",
+                    "format",
                 )
         if body["format"] != "eegloop-prescription-1":
             raise PrescriptionError(f"prescription.format: {body['format']!r} must be 'eegloop-prescription-1'")
@@ -439,12 +463,18 @@ class Prescription:
                 f"prescription.frequency_millihz: {body['frequency_millihz']} does not fit modality {body['modality']!r} (tdcs: 0)"
             )
         if body["start_ua"] > body["amplitude_ua"]:
-            raise PrescriptionError(f"prescription.start_ua: {body['start_ua']} is above amplitude_ua {body['amplitude_ua']}")
+            raise PrescriptionError(
+                f"prescription.start_ua: {body['start_ua']} is above amplitude_ua {body['amplitude_ua']}",
+                body["start_ua"],
+                body["amplitude_ua"],
+            )
         if body["valid_until_s"] <= body["valid_from_s"]:
             raise PrescriptionError("prescription.valid_until_s: must be later than valid_from_s")
         signers = body["signers"]
-        if not isinstance(signers, list) or not signers or not all(isinstance(s, str) and s for s in signers):
-            raise PrescriptionError("prescription.signers: must be a list of at least one name")
+        if not isinstance(signers, list) or not signers or not all(isinstance(s, str) and s.strip() for s in signers):
+            raise PrescriptionError(
+                "prescription.signers: must be a list of at least one name, none blank", repr(signers)[:60], "names", "format"
+            )
         settings = body["settings"]
         if not isinstance(settings, dict) or not all(
             isinstance(v, str) or (isinstance(v, int) and not isinstance(v, bool)) for v in settings.values()

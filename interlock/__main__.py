@@ -39,6 +39,7 @@ HELD = 3
 MISSING = "the dose ledger is missing"
 CHANGED = Refusal("prescription", "another", "the one at the start", "interlock", "it has changed; start the interlock again")
 ARMED = b'"event":"armed"'
+SYNCHRONIZED = Path("/run/systemd/timesync/synchronized")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -66,7 +67,7 @@ def main(argv: list[str] | None = None) -> int:
     state = arguments.state or state_folder("ledgers")
     prescription, unsigned = _prescription(arguments, layout, state)
     limits = rules(prescription, unsigned, driver.limits)
-    book = _book(folder)
+    book = _book(folder, arguments.clock_vouched)
     anchor = _anchor(prescription, folder / "ledger.log", limits.course, book, state)
     judge = Judge(limits, arguments.stimulator, driver.readback, book, boot_ns())
     judge.wire_ns = round(getattr(driver, "wire_s", 0.0) * 1e9)
@@ -133,6 +134,11 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--state", type=Path, help="for tests: where the ledger's anchor and the keys' number are; the service never says it"
     )
+    parser.add_argument(
+        "--clock-vouched",
+        action="store_true",
+        help="the kernel has the wall clock as synchronized; counts beside timesyncd's mark",
+    )
     parser.add_argument("--take-over", action="store_true", help="end an orphaned interlock of this seat first")
     arguments = parser.parse_args(argv)
     if not re.fullmatch(r"[a-z0-9_-]{1,32}", arguments.seat):
@@ -147,14 +153,17 @@ def _prescription(arguments: argparse.Namespace, layout: Layout, state: Path) ->
         )
     except PrescriptionError as error:
         field, _, reason = str(error).partition(": ")
-        return None, Refusal(field, None, None, "prescription", reason)
+        return None, Refusal(field, error.value, error.limit, error.set_by, reason)
     return found, None
 
 
-def _book(folder: Path) -> Book:
-    """The dose ledger. A seat that has armed before and has no line in its ledger lost it: nothing may be given, however often it starts."""
+def _book(folder: Path, kernel_vouches: bool) -> Book:
+    """The dose ledger.
+
+    The wall clock counts as synchronized if timesyncd's mark is there and the kernel says so too: the mark stays when synchronization is
+    switched off and the clock is set by hand, the kernel takes its word back then. A seat that has armed before and has no line in its ledger lost it: nothing may be given, however often it starts."""
     boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    book = load(folder / "ledger.log", boot_id, synchronized=Path("/run/systemd/timesync/synchronized").exists())
+    book = load(folder / "ledger.log", boot_id, synchronized=kernel_vouches and SYNCHRONIZED.exists())
     if not book.digests and _armed_before(folder / "interlock.log"):
         book.fault = book.fault or MISSING
     return book

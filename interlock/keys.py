@@ -21,6 +21,7 @@ from interlock.strict import from_base64, from_hex, one_object, read, whole
 
 DOMAIN = b"eegloop keys v1\0"
 FORMAT = "eegloop-keys-1"
+_NUMBER_BYTES = 20
 _FIELDS = {"key", "name", "role", "scope", "valid_from_s", "valid_until_s", "revoked"}
 
 Keys = dict[str, dict[str, Any]]
@@ -60,12 +61,14 @@ def certified_keys(folder: Path, state: Path | None = None) -> Keys:
     payload = from_base64(body["payload"], "certified.payload")
     if not verify(pinned, DOMAIN + payload, from_hex(body["signature"], 64, "certified.signature")):
         raise PrescriptionError(
-            "certified.signature: is not the site's that this machine is paired with, or the list was altered"
-        )
+            "certified.signature: is not the site's that this machine is paired with, or the list was altered",
+            str(body["signature"])[:16], "the site's signature", "clinic",
+        )  # fmt: skip
     listed = one_object(payload, "certified", {"keys", "number"})
     number = whole(listed["number"], "certified.number")
     if not number >= least:
-        raise PrescriptionError(f"certified.number: {number} is older than {least}, which this machine had; have it trusted anew")
+        older = f"certified.number: {number} is older than {least}, which this machine had; have it trusted anew"
+        raise PrescriptionError(older, number, least, "clinic")
     entries = _entries(listed["keys"], "certified")
     if state is not None:
         _go_on_from(state, pinned, number)
@@ -80,9 +83,9 @@ def _go_on_from(state: Path, site_key: bytes, number: int) -> None:
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(file, fcntl.LOCK_EX)  # another seat's interlock, for as long as one line is written
-            kept = int(os.read(file, os.fstat(file).st_size) or b"0")
+            kept = _number(os.read(file, _NUMBER_BYTES + 1))
             if number > kept:
-                os.pwrite(file, b"%019d\n" % number, 0)
+                os.pwrite(file, b"%0*d\n" % (_NUMBER_BYTES - 1, number), 0)
                 os.fsync(file)
         finally:
             os.close(file)
@@ -92,8 +95,16 @@ def _go_on_from(state: Path, site_key: bytes, number: int) -> None:
         ) from None
     if number < kept:
         raise PrescriptionError(
-            f"certified.number: {number} is older than {kept}, which was used on this machine; give `eegloop keys trust` the newest list"
-        )
+            f"certified.number: {number} is older than {kept}, which was used on this machine; give `eegloop keys trust` the newest list",
+            number, kept, "clinic",
+        )  # fmt: skip
+
+
+def _number(text: bytes) -> int:
+    """What was kept; ValueError if it is not whole: the beginning of a number is a smaller one, and would bring a revoked key back."""
+    if len(text) not in (0, _NUMBER_BYTES):
+        raise ValueError("it is cut or damaged")
+    return int(text or b"0")
 
 
 def _entries(keys: Any, name: str) -> Keys:
@@ -106,7 +117,7 @@ def _entries(keys: Any, name: str) -> Keys:
         if not isinstance(entry, dict) or set(entry) != _FIELDS:
             raise PrescriptionError(f"{where}: must have exactly {', '.join(sorted(_FIELDS))}")
         from_hex(entry["key"], 32, f"{where}.key")
-        if not isinstance(entry["name"], str) or not entry["name"]:
+        if not isinstance(entry["name"], str) or not entry["name"].strip():
             raise PrescriptionError(f"{where}.name: {entry['name']!r} must be a name")
         if entry["scope"] not in (SIMULATED, "any"):
             raise PrescriptionError(f"{where}.scope: {entry['scope']!r} must be 'simulated' or 'any'")

@@ -6,7 +6,7 @@ given. A debit that was never closed counts as given. `pulses` = the session may
 another ledger before, whose dose is not known: it counts as a whole week's sessions given at that moment.
 
 Time is counted, not read: only seconds that certainly passed free anything. Within one boot these are CLOCK_BOOTTIME's;
-across a reboot the new boot's uptime, or the wall clock's difference if a synchronized clock vouched for both ends.
+across a reboot the new boot's uptime, or how far the wall clock is ahead of the highest seen, if a synchronized clock vouched for both ends.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class Book:
         self.ceilings_ma: dict[str, float] = {}
         self.highest_wall_s = 0.0
         self._at_s = 0.0
-        self._last: tuple[str, int, float, bool] | None = None
+        self._last: tuple[str, int, bool] | None = None
 
     def apply(self, event: str, data: dict[str, Any], boot_ns: int, wall_s: float) -> None:
         """One entry, read from the disk or just made."""
@@ -70,7 +70,7 @@ class Book:
         self._at_s = self._counted_s(boot_id, boot_ns, wall_s, synchronized)
         if self._last is not None and self._last[0] == boot_id:
             boot_ns = max(boot_ns, self._last[1])
-        self._last = (boot_id, boot_ns, wall_s, synchronized)
+        self._last = (boot_id, boot_ns, synchronized)
         self.highest_wall_s = max(self.highest_wall_s, wall_s)
         if event in ("debit", "close"):
             session = self.sessions.setdefault(data["session"], Session(data["course"], self._at_s))
@@ -93,10 +93,11 @@ class Book:
     def _counted_s(self, boot_id: str, boot_ns: int, wall_s: float, synchronized: bool) -> float:
         if self._last is None:
             return self._at_s
-        last_id, last_ns, last_wall_s, last_synchronized = self._last
+        last_id, last_ns, last_synchronized = self._last
         if boot_id == last_id:
             return self._at_s + max(0.0, (boot_ns - last_ns) / 1e9)
-        vouched_s = wall_s - last_wall_s if synchronized and last_synchronized else 0.0
+        # From the highest, not the last: a clock set back by hand in between would make more time pass than there was.
+        vouched_s = wall_s - self.highest_wall_s if synchronized and last_synchronized else 0.0
         return self._at_s + max(boot_ns / 1e9, vouched_s)
 
     def given(self, course: str) -> tuple[int, int]:

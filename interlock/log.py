@@ -8,6 +8,7 @@ so that a cut tail is found. Writing happens in a thread: a slow disk never dela
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -22,6 +23,7 @@ from eegloop.kept import sync_folder
 
 FIRST_PREV = "0" * 64
 STALLED_NS = 1_000_000_000
+LOOK_S = 0.2  # how often it looks whether its file is still there, and tries again what failed
 _TAIL_BYTES = 65_536
 
 
@@ -120,6 +122,11 @@ class Chain:
         write_head(self._head, self._n, digest)
         self.written = True
 
+    def look(self) -> None:
+        """OSError if the file was removed or another put in its place: what follows would reach no name."""
+        if os.fstat(self._file).st_nlink == 0:
+            raise OSError(errno.ENOENT, "it was removed while it was being written")
+
     def close(self) -> None:
         os.close(self._file)
 
@@ -191,6 +198,7 @@ class LogWriter:
                     if chain.torn:
                         wall_s = time.time()
                         chain.append("torn_tail", {"removed": chain.torn}, time.clock_gettime_ns(time.CLOCK_BOOTTIME), wall_s)
+                chain.look()
                 while self._waiting:
                     if not appended:
                         chain.append(*self._waiting[0])
@@ -206,5 +214,5 @@ class LogWriter:
                 self._error = str(error) or type(error).__name__
             if self._closing:
                 return
-            self._wake.wait(0.2 if self._error else None)
+            self._wake.wait(LOOK_S)
             self._wake.clear()

@@ -38,6 +38,10 @@ STOPPERS = 64
 REASON_WITHIN_S = 0.002
 ADVICE = "take the headset off / switch the stimulator off"
 INTERNAL_ERROR = 70
+SECOND_DAEMON = {
+    "type": "refused", "sequence": 0, "field": "connection", "value": 2, "limit": 1, "set_by": "interlock",
+    "reason": "another daemon is connected",
+}  # fmt: skip
 
 
 def boot_ns() -> int:
@@ -225,15 +229,18 @@ class Loop:
         self._do(self.judge.stop("SIGTERM", boot_ns()))
 
     def _accept_stops(self) -> None:
-        """A connection is a STOP; what it says is for the log only, and is not waited for before the device is at zero."""
-        for _ in range(PACKETS_A_TURN):
+        """A connection is a STOP; what it says is for the log only, and is not waited for before the device is at zero.
+
+        Of many at once only the first is given a moment to say it, so that no crowd of silent ones keeps the next from its answer.
+        """
+        for before in range(PACKETS_A_TURN):
             try:
                 connection, _address = self.stop_listener.accept()
             except BlockingIOError:
                 return
             at_ns = boot_ns()
             self.driver.zero()
-            connection.settimeout(REASON_WITHIN_S)
+            connection.settimeout(REASON_WITHIN_S if before == 0 else 0.0)
             reason = _heard(connection)
             connection.setblocking(False)
             self._do(self.judge.stop(reason or "STOP", at_ns))
@@ -315,8 +322,7 @@ class Loop:
         connection, _address = self.control_listener.accept()
         connection.setblocking(False)
         if self.client is not None:
-            refusal = {"type": "refused", "sequence": 0, "field": "connection", "value": None, "limit": 1}
-            _send(connection, {**refusal, "set_by": "interlock", "reason": "another daemon is connected"})
+            _send(connection, SECOND_DAEMON)
             connection.close()
             self._log(Event("second_daemon", {}))
             return
@@ -420,5 +426,5 @@ def _listen(path: Path, kind: socket.SocketKind) -> socket.socket:
         listener.bind(str(path))
     finally:
         os.umask(mask)
-    listener.listen(512)
+    listener.listen(socket.SOMAXCONN)  # as many as the kernel lets wait
     return listener

@@ -10,7 +10,7 @@ from typing import Any
 
 from eegloop.stim import Authority, Prescription, PrescriptionError
 from interlock.ed25519 import verify
-from interlock.effects import SIMULATED
+from interlock.effects import SIMULATED, plain
 from interlock.keys import Keys, known_keys
 from interlock.strict import from_base64, from_hex, one_object, read, whole
 
@@ -39,22 +39,34 @@ def read_prescription(path: Path, keys: Path, patient: str, device: str, now_s: 
     prescription = Prescription.from_bytes(payload)
     signers = _signers(signatures, DOMAIN + payload, _known(keys, device, state), device, now_s)
     if prescription.patient != patient:
-        raise PrescriptionError(f"prescription.patient: {prescription.patient!r} is not this seat's person {patient!r}")
+        raise PrescriptionError(
+            f"prescription.patient: {prescription.patient!r} is not this seat's person {patient!r}",
+            prescription.patient, patient, "seat",
+        )  # fmt: skip
     if prescription.device != device:
-        raise PrescriptionError(f"prescription.device: {prescription.device!r} is not this seat's stimulator {device!r}")
+        raise PrescriptionError(
+            f"prescription.device: {prescription.device!r} is not this seat's stimulator {device!r}",
+            prescription.device, device, "seat",
+        )  # fmt: skip
     if not prescription.valid_from_s <= now_s:
         raise PrescriptionError(
-            f"prescription.valid_from_s: {prescription.valid_from_s} is in the future (now {now_s:.0f}); check the clock"
-        )
+            f"prescription.valid_from_s: {prescription.valid_from_s} is in the future (now {now_s:.0f}); check the clock",
+            plain(now_s), prescription.valid_from_s,
+        )  # fmt: skip
     if not now_s <= prescription.valid_until_s:
         raise PrescriptionError(
-            f"prescription.valid_until_s: expired at {prescription.valid_until_s} (now {now_s:.0f}); have it signed anew"
-        )
+            f"prescription.valid_until_s: expired at {prescription.valid_until_s} (now {now_s:.0f}); have it signed anew",
+            plain(now_s), prescription.valid_until_s,
+        )  # fmt: skip
     for name in prescription.signers:
         if name not in signers:
-            raise PrescriptionError(f"prescription.signers: {name!r} is named but no signature is theirs")
+            raise PrescriptionError(
+                f"prescription.signers: {name!r} is named but no signature is theirs", ", ".join(sorted(signers)), name
+            )
     if prescription.authority == Authority.WITHIN_BOUNDS and device != SIMULATED and len(signers) < 2:
-        raise PrescriptionError("signed.signatures: authority 'within_bounds' needs two different signers")
+        raise PrescriptionError(
+            "signed.signatures: authority 'within_bounds' needs two different signers", len(signers), 2, "interlock"
+        )
     return prescription
 
 
@@ -75,7 +87,7 @@ def read_start_code(
     code = one_object(payload, "start_code", {"patient", "course", "session", "dose_uc", "valid_until_s"})
     for field, mine in (("patient", patient), ("course", course)):
         if code[field] != mine:
-            raise PrescriptionError(f"start_code.{field}: {code[field]!r} is not {mine!r}")
+            raise PrescriptionError(f"start_code.{field}: {code[field]!r} is not {mine!r}", repr(code[field])[:60], mine, "seat")
     for field in ("session", "dose_uc", "valid_until_s"):
         whole(code[field], f"start_code.{field}")
     if not now_s <= code["valid_until_s"]:
@@ -89,7 +101,7 @@ def _open(path: Path, kind: str) -> tuple[bytes, Any]:
     """Payload and signatures of a signed file; nothing is checked but its form."""
     body = one_object(read(path, must_be_ours=False), "signed", {"format", "payload", "signatures"})
     if body["format"] != kind:
-        raise PrescriptionError(f"signed.format: {body['format']!r} must be {kind!r}")
+        raise PrescriptionError(f"signed.format: {body['format']!r} must be {kind!r}", repr(body["format"])[:60], kind, "format")
     return from_base64(body["payload"], "signed.payload"), body["signatures"]
 
 
@@ -100,7 +112,10 @@ def _known(keys: Path, device: str, state: Path | None) -> Keys:
 def _signers(signatures: Any, message: bytes, keys: Keys, device: str, now_s: float) -> set[str]:
     """Names of the people whose signatures stand; one that does not stand refuses the whole file."""
     if not isinstance(signatures, list) or not 1 <= len(signatures) <= 8:
-        raise PrescriptionError("signed.signatures: must be a list of 1-8 signatures; this prescription is unsigned")
+        found = len(signatures) if isinstance(signatures, list) else 0
+        raise PrescriptionError(
+            "signed.signatures: must be a list of 1-8 signatures; this prescription is unsigned", found, "1-8", "interlock"
+        )
     names: set[str] = set()
     for i, entry in enumerate(signatures):
         where = f"signed.signatures[{i}]"
@@ -110,21 +125,31 @@ def _signers(signatures: Any, message: bytes, keys: Keys, device: str, now_s: fl
         signature = from_hex(entry["signature"], 64, f"{where}.signature")
         key = keys.get(entry["key"])
         if key is None:
-            raise PrescriptionError(f"{where}.key: {entry['key'][:16]}... is not among this machine's trusted keys")
+            raise PrescriptionError(
+                f"{where}.key: {entry['key'][:16]}... is not among this machine's trusted keys",
+                entry["key"],
+                "a trusted key",
+                "clinic",
+            )
         who = f"{where}.key ({key['name']})"
         if key["revoked"]:
-            raise PrescriptionError(f"{who}: is revoked")
+            raise PrescriptionError(f"{who}: is revoked", "revoked", "not revoked", "clinic")
         if key["role"] != "prescriber":
-            raise PrescriptionError(f"{who}: role {key['role']!r} may not prescribe")
+            raise PrescriptionError(f"{who}: role {key['role']!r} may not prescribe", key["role"], "prescriber", "clinic")
         if not key["valid_from_s"] <= now_s <= key["valid_until_s"]:
             raise PrescriptionError(
-                f"{who}: is valid from {key['valid_from_s']} to {key['valid_until_s']}, not now ({now_s:.0f})"
-            )
+                f"{who}: is valid from {key['valid_from_s']} to {key['valid_until_s']}, not now ({now_s:.0f})",
+                plain(now_s), f"{key['valid_from_s']} to {key['valid_until_s']}", "clinic",
+            )  # fmt: skip
         if key["scope"] != "any" and key["scope"] != device:
             raise PrescriptionError(
-                f"{who}: may sign for {key['scope']!r} only, not for {device!r}, as far as the clinic has certified"
-            )
+                f"{who}: may sign for {key['scope']!r} only, not for {device!r}, as far as the clinic has certified",
+                device, key["scope"], "clinic",
+            )  # fmt: skip
         if not verify(public_key, message, signature):
-            raise PrescriptionError(f"{where}.signature: does not fit; the prescription was altered or signed with another key")
+            raise PrescriptionError(
+                f"{where}.signature: does not fit; the prescription was altered or signed with another key",
+                entry["signature"][:16], "the signature of these bytes", key["name"],
+            )  # fmt: skip
         names.add(key["name"])
     return names

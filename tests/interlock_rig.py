@@ -326,11 +326,13 @@ def latched(rig: Rig, because: str) -> None:
 
 
 def refused_to_arm(rig: Rig, field: str) -> None:
-    """A daemon that asks to arm is told no, by this field."""
+    """A daemon that asks to arm is told no: the field, its value, the limit and who set it."""
     daemon = Daemon(rig)
     daemon.until(lambda: daemon.state.get("zero_since_ns"))
     daemon.send("arm")
     daemon.until(lambda: daemon.answers)
-    assert daemon.answers[0]["type"] == "refused" and daemon.answers[0]["field"] == field, daemon.answers
+    refused = daemon.answers[0]
+    assert refused["type"] == "refused" and refused["field"] == field, daemon.answers
+    assert None not in (refused["value"], refused["limit"]) and refused["set_by"] and refused["reason"], refused
     assert daemon.state["mode"] == "stopped"
     daemon.close()

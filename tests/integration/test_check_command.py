@@ -15,7 +15,8 @@ import pytest
 import yaml
 
 from daemon.certify import STAGES, Certificate
-from daemon.check_command import port_findings, synchronized
+from daemon.check_command import port_findings
+from daemon.clock import synchronized
 from daemon.findings import MEND, OK
 from daemon.serial_ports import SerialPort, describe
 

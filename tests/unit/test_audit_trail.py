@@ -233,3 +233,16 @@ def test_appending_is_durable_before_flush_returns(tmp_path: Path) -> None:
         head = read_head(trail.path)
         assert head is not None and head == trail.head and head.count == i + 2
     assert trail.close(5)
+
+
+def test_a_trail_that_is_removed_while_it_is_written_is_not_ok(tmp_path: Path) -> None:
+    """S6: also while nothing is to be written; no line follows into a file without a name."""
+    trail = AuditTrail(tmp_path / "daemon.jsonl", SystemClock())
+    assert trail.flush(5) and trail.ok
+    (tmp_path / "daemon.jsonl").unlink()
+    until_s = time.monotonic() + 10
+    while trail.ok:
+        assert time.monotonic() < until_s
+        time.sleep(0.01)
+    assert "removed while" in trail.message
+    trail.close(0.1)

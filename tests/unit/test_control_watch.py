@@ -68,10 +68,30 @@ def test_frozen_is_the_same_number_many_times_and_ends_with_another() -> None:
     assert reading.value == 0.21
 
 
+def test_one_that_is_frozen_and_drops_out_now_and_then_is_frozen() -> None:
+    """S4: the same number, and none in between, is still the same number; another one is not."""
+    watch = Watch()
+    for hop in range(1, 2 * FROZEN_HOPS):
+        watch, reading = look(watch, rows(0.2 if hop % 2 else math.nan, hop, float(hop)), *ALPHA)
+        assert (reading.value is None) == (hop % 2 == 0 or hop >= 2 * FROZEN_HOPS - 1), hop
+    assert "frozen" in reading.reason and watch.same_n == FROZEN_HOPS
+    watch, reading = look(watch, rows(math.nan, 98, 98.0), *ALPHA)
+    watch, reading = look(watch, rows(0.21, 99, 99.0), *ALPHA)
+    assert reading.value == 0.21 and watch.same_n == 1
+
+
 def test_a_peak_frequency_may_repeat_for_longer() -> None:
     watch = Watch()
     for hop in range(1, FROZEN_HOPS_HZ + 1):
         watch, reading = look(watch, rows(10.0, hop, float(hop)), "iaf.peak", "n/a")
+        assert (reading.value is None) == (hop == FROZEN_HOPS_HZ)
+
+
+def test_a_ratio_that_is_fitted_now_and_then_may_repeat_for_as_long() -> None:
+    row, watch = rows(12.4, 1, 1.0), Watch()
+    row = dataclasses.replace(row, columns=(dataclasses.replace(row.columns[0], unit="dB"), *row.columns[1:]))
+    for hop in range(1, FROZEN_HOPS_HZ + 1):
+        watch, reading = look(watch, dataclasses.replace(row, hop=hop, t_s=float(hop)), *ALPHA)
         assert (reading.value is None) == (hop == FROZEN_HOPS_HZ)
 
 

@@ -40,7 +40,7 @@ class Machine:
     def start(self, prescription: Any = OLD, data: Path | None = None) -> Book:
         """The book as the interlock would have it; one session is given if the book allows it, and everything is closed."""
         folder = data or self.data
-        book = process._book(folder)
+        book = process._book(folder, True)
         anchor = process._anchor(prescription, folder / "ledger.log", course_of(prescription), book, self.state)
         ledger = LogWriter(folder / "ledger.log", anchor.move if anchor is not None else None)
         lines: list[tuple[str, dict[str, Any]]] = []
@@ -303,7 +303,7 @@ def test_power_loss_at_any_instant_frees_no_dose(machine: Machine, zeros: bool, 
             head.unlink(missing_ok=True)
             if old_head is not None:
                 head.write_bytes(old_head)
-            book = process._book(machine.data)
+            book = process._book(machine.data, True)
             tied = process._anchor(OLD, path, course_of(OLD), book, machine.state)
             if book.fault == "":
                 assert tied is not None and book.given(course_of(OLD))[1] >= 100 * acknowledged

@@ -109,7 +109,14 @@ def test_the_greatest_number_of_a_site_is_kept_for_good(tmp_path: Path, monkeypa
         with pytest.raises(PrescriptionError, match="4 is older than 5"):
             keys._go_on_from(state, b"site", 4)
     keys._go_on_from(state, b"site", 5)
+    assert len(synced) == 1, "an arm that brings no new list writes nothing and waits for no disk"
     keys._go_on_from(state, b"other site", 1)
+    path = next(path for path in state.iterdir() if path.read_text() == f"{5:019d}\n")
+    for cut in [*(path.read_bytes()[:n] for n in range(1, 20)), path.read_bytes() + b"0", b"x" * 20]:
+        path.write_bytes(cut)
+        with pytest.raises(PrescriptionError, match=r"cannot be kept"):
+            keys._go_on_from(state, b"site", 4)
+        assert path.read_bytes() == cut
 
 
 # ---- the log ---------------------------------------------------------------------------------------------------------

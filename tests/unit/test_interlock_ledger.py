@@ -11,6 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from eegloop.launch import interlock_argv
+from interlock import __main__ as process
 from interlock.ledger import DAY_S, Book, load
 from interlock.limits import rules
 from interlock.log import Chain
@@ -141,6 +143,39 @@ def test_over_a_reboot_only_vouched_time_or_uptime_counts(then: bool, now: bool,
     limits = replace(rules(make_prescription(day_sessions=1), None, DEVICE), course=COURSE)
     found = book.refusal(limits, "b", uptime_s * 10**9, WALL_S + 2 * DAY_S)
     assert (found is None) is free
+
+
+@pytest.mark.parametrize("behind_days", [1, 7, 365, 20_000])
+def test_a_clock_set_back_before_a_reboot_frees_nothing(behind_days: int) -> None:
+    """S5: the last line was written with the clock a week back; put right and vouched for after the reboot, no week has passed."""
+    book = Book("boot-2", True)
+    entry(book, "a", 0.0, boot_id="boot-1")
+    entry(book, "a", 1.0, boot_id="boot-1", wall_s=WALL_S - behind_days * DAY_S)
+    limits = replace(rules(make_prescription(day_sessions=1), None, DEVICE), course=COURSE)
+    assert book.counted_s(60 * 10**9, WALL_S + 3600.0) <= 3600.0 + 1.0
+    found = book.refusal(limits, "b", 60 * 10**9, WALL_S + 3600.0)
+    assert found is not None and found.field == "prescription.day_sessions"
+    assert book.refusal(limits, "b", 60 * 10**9, WALL_S + DAY_S + 1.0) is None
+
+
+@pytest.mark.parametrize(("mark", "kernel"), [(True, False), (False, True), (False, False), (True, True)])
+def test_a_mark_of_synchronization_alone_vouches_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mark: bool, kernel: bool
+) -> None:
+    """S5: timesyncd's mark outlives switching it off; then the clock is set forward by hand, and no day may have passed."""
+    monkeypatch.setattr(process, "SYNCHRONIZED", tmp_path / "synchronized")
+    if mark:
+        process.SYNCHRONIZED.touch()
+    chain = Chain(tmp_path / "ledger.log")
+    debit = {"session": "a", "course": COURSE, "uc": 1.0, "ms": 1.0, "boot_id": "an earlier one", "synchronized": True}
+    chain.append("debit", debit, START_NS, WALL_S)
+    chain.close()
+    book = process._book(tmp_path, kernel)
+    limits = replace(rules(make_prescription(day_sessions=1), None, DEVICE), course=COURSE)
+    found = book.refusal(limits, "b", 60 * 10**9, WALL_S + 30 * DAY_S)
+    assert (found is None) is (mark and kernel)
+    argv = interlock_argv(tmp_path, "seat1", "p", tmp_path / "x", clock_vouched=kernel)
+    assert process._arguments(argv[argv.index("--data") :]).clock_vouched is kernel
 
 
 def test_time_in_a_boot_never_runs_backwards() -> None:

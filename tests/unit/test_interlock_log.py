@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from interlock.log import STALLED_NS, Chain, LogWriter, read_head, seal
-from tests.interlock_bench import check_chain
+from tests.interlock_bench import check_chain, wait_until
 from tests.interlock_rig import wait_for
 
 
@@ -302,3 +302,22 @@ def test_no_descriptor_is_left_open(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="tail was cut"):
             Chain(tmp_path / "log0")
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+def test_a_log_that_is_removed_or_replaced_while_it_is_written_is_a_fault_and_stays_one(tmp_path: Path) -> None:
+    """S6: what is appended to a file without a name is no audit trail, whatever the disk says to it."""
+    for other in (None, b"another file"):
+        path = tmp_path / f"{other is None}.log"
+        writer = LogWriter(path)
+        writer.put("a", {}, time.clock_gettime_ns(time.CLOCK_BOOTTIME), 0.0)
+        wait_until(lambda writer=writer: writer.fault(0) == "")  # type: ignore[misc]
+        if other is None:
+            path.unlink()
+        else:
+            (tmp_path / "other").write_bytes(other)
+            (tmp_path / "other").replace(path)
+        wait_until(lambda writer=writer: "removed while" in writer.fault(0))  # type: ignore[misc]
+        writer.put("b", {}, 1, 0.0)
+        writer.close(1.0)
+        assert writer.written == 1 and "removed while" in writer.fault(0)
+        assert (not path.exists()) if other is None else path.read_bytes() == other

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,7 +32,7 @@ from interlock import __main__ as process
 from interlock import launch, loop
 from interlock.effects import Refusal
 from interlock.limits import rules
-from interlock.loop import ALONE_NS, INTERNAL_ERROR, PACKETS_A_TURN, STOPPERS, Loop, boot_ns
+from interlock.loop import ALONE_NS, INTERNAL_ERROR, PACKETS_A_TURN, REASON_WITHIN_S, STOPPERS, Loop, boot_ns
 from interlock.refusals import MS
 from interlock.triggers import Triggers
 from simulators.stimulators.simulated import Process
@@ -114,6 +115,68 @@ def test_many_stops_are_all_obeyed_and_the_oldest_waiter_makes_way(bench: Bench)
     for stopper in bench.loop.stoppers:
         stopper.at_ns -= 1_000 * MS
     bench.turn(lambda: not bench.loop.stoppers)
+
+
+def test_who_has_had_their_answer_is_hung_up_on_whoever_else_holds_the_connection(bench: Bench) -> None:
+    bench.at_rest()
+    bench.end_stimulator()  # so that the answer waits
+    presser = bench.stops()
+    bench.turn(lambda: bench.loop.stoppers)
+    held = list(bench.loop.stoppers)
+    held[0].at_ns -= 1_000 * MS
+    bench.turn(lambda: not bench.loop.stoppers)
+    presser.settimeout(2.0)
+    while presser.recv(4096):  # up to the end: nobody waits for more
+        pass
+    assert held[0].connection.fileno() == -1
+
+
+def test_a_second_daemon_is_hung_up_on_whoever_else_holds_the_connection(bench: Bench) -> None:
+    class Holds:
+        def __init__(self, listener: socket.socket) -> None:
+            self.listener, self.held = listener, list[socket.socket]()
+
+        def accept(self) -> tuple[socket.socket, Any]:
+            taken = self.listener.accept()
+            self.held.append(taken[0])
+            return taken
+
+    first = Client(bench)
+    bench.turn(lambda: bench.loop.client is not None)
+    holds = Holds(bench.loop.control_listener)
+    bench.loop.control_listener = holds  # type: ignore[assignment]
+    second = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    second.settimeout(2.0)
+    second.connect(str(bench.loop.paths[1]))
+    bench.loop._accept_daemon()
+    assert json.loads(second.recv(4096))["type"] == "refused" and second.recv(4096) == b""
+    assert holds.held[0].fileno() == -1
+    bench.loop.control_listener = holds.listener
+    first.close()
+
+
+def test_a_crowd_that_says_nothing_keeps_nobody_from_their_answer(bench: Bench) -> None:
+    """S2: each connection is a STOP; if each were waited for, whoever presses behind a thousand of them would hear nothing for two seconds."""
+    bench.at_rest()
+    crowd = [bench.stops() for _ in range(PACKETS_A_TURN)]
+    for presser in crowd:
+        presser.settimeout(2.0)
+    waited: list[float] = []
+    real = bench.loop.stop_listener
+
+    class Watched:
+        def accept(self) -> tuple[Any, Any]:
+            connection, address = real.accept()
+            return SimpleNamespace(
+                settimeout=lambda s: (waited.append(s), connection.settimeout(s)), recv=connection.recv, send=connection.send,
+                setblocking=connection.setblocking, close=connection.close,
+            ), address  # fmt: skip
+
+    bench.loop.stop_listener = Watched()  # type: ignore[assignment]
+    bench.loop._accept_stops()
+    bench.loop.stop_listener = real
+    assert waited == [REASON_WITHIN_S] + [0.0] * (PACKETS_A_TURN - 1)
+    assert all(json.loads(presser.recv(4096).splitlines()[0])["type"] == "stopping" for presser in crowd)
 
 
 def test_a_lost_device_trips_and_is_found_again(bench: Bench) -> None:

@@ -193,7 +193,7 @@ def test_one_daemon_is_taken_and_a_second_one_sent_away(still: Still) -> None:
     client = still.loop.client
     second = still.daemon()
     assert still.loop.client is client and packets(first) == []
-    refusal = {"type": "refused", "sequence": 0, "field": "connection", "value": None, "limit": 1, "set_by": "interlock"}
+    refusal = {"type": "refused", "sequence": 0, "field": "connection", "value": 2, "limit": 1, "set_by": "interlock"}
     assert packets(second) == [{**refusal, "reason": "another daemon is connected"}, {}]
     assert still.log.of("second_daemon") == [{}] and still.log.of("daemon") == [{"connected": True}]
 

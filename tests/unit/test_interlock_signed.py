@@ -253,3 +253,33 @@ def test_a_number_of_more_digits_than_can_be_read_is_refused_and_no_crash() -> N
         json_object(digits, "trusted", ("keys",))
     with pytest.raises(PrescriptionError, match="digits"):
         Prescription.from_bytes(digits)
+
+
+@pytest.mark.parametrize(
+    ("changes", "entry", "at_s", "refused"),
+    [
+        ({"valid_until_s": 2_000}, {}, 3_000.0, ("prescription.valid_until_s", 3_000.0, 2_000, "prescription")),
+        ({"valid_from_s": 4_000}, {}, 3_000.0, ("prescription.valid_from_s", 3_000.0, 4_000, "prescription")),
+        ({"patient": "other"}, {}, 3_000.0, ("prescription.patient", "other", "virtual", "seat")),
+        ({"device": "mqtt"}, {"scope": "any"}, 3_000.0, ("prescription.device", "mqtt", "simulated", "seat")),
+        ({}, {"revoked": True}, 3_000.0, ("signed.signatures[0].key (Dr A)", "revoked", "not revoked", "clinic")),
+        ({}, {"valid_until_s": 2_500}, 3_000.0, ("signed.signatures[0].key (Dr A)", 3_000.0, "0 to 2500", "clinic")),
+        ({"signers": ("Dr A", "Dr B")}, {}, 3_000.0, ("prescription.signers", "Dr A", "Dr B", "prescription")),
+    ],
+)  # fmt: skip
+def test_a_refusal_names_field_value_limit_and_who_set_it(
+    tmp_path: Path, changes: dict[str, Any], entry: dict[str, Any], at_s: float, refused: tuple[Any, ...]
+) -> None:
+    signer = Signer(**{"valid_from_s": 0, **entry})
+    p = make_prescription(**{"valid_from_s": 1_000, "valid_until_s": 10_000, **changes})
+    path = write_signed(tmp_path, p, [signer], tmp_path / "trusted.json")
+    with pytest.raises(PrescriptionError) as error:
+        read_prescription(path, tmp_path, "virtual", "simulated", at_s)
+    assert (str(error.value).partition(": ")[0], error.value.value, error.value.limit, error.value.set_by) == refused
+
+
+def test_what_nobody_signed_is_refused_by_how_many_signatures_it_has(tmp_path: Path) -> None:
+    path = write_signed(tmp_path, make_prescription(), [], tmp_path / "trusted.json")
+    with pytest.raises(PrescriptionError, match="unsigned") as error:
+        read_prescription(path, tmp_path, "virtual", "simulated", 3_000.0)
+    assert (error.value.value, error.value.limit, error.value.set_by) == (0, "1-8", "interlock")

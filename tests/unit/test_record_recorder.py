@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from daemon.record import RecordWriter, SessionRecorder
+from daemon.record import BEHIND_S, RecordWriter, SessionRecorder
 from eegloop.errors import RecordingError
 from eegloop.layout import Layout
 from eegloop.signal import Chunk
@@ -191,6 +191,55 @@ def test_a_writer_that_falls_behind_fails_and_loses_nothing(
     held.set()
     assert recorder.closed.wait(10)
     np.testing.assert_array_equal(_session(layout, recorder).samples(), grid_uv(0, 250, 8))
+
+
+def test_a_sidecar_that_hangs_holds_up_no_samples_of_any_seat(
+    writer: RecordWriter, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every 30 s each recording says anew how long it is, under a name of its own: a busy file system may take seconds for that."""
+    monkeypatch.setattr("daemon.record.DURATION_S", 0.0)
+    seats = [_recorder(writer, layout, seat=name, person=name) for name in ("left", "right")]
+    for seat in seats:
+        seat.chunk(0, _chunk(0))
+    _until(lambda: all(seat.status.seconds for seat in seats))
+    held, hangs, real = threading.Event(), threading.Event(), append.replace_file
+
+    def busy(path: Path, data: bytes) -> None:
+        hangs.set()
+        assert held.wait(30)
+        real(path, data)
+
+    monkeypatch.setattr("records.recording.replace_file", busy)
+    _until(hangs.is_set)
+    began_s, n = time.monotonic(), 1
+    while time.monotonic() - began_s < BEHIND_S + 0.5:
+        for seat in seats:
+            seat.chunk(n, _chunk(5 * n))
+            assert seat.ok, seat.status.message
+            _until(lambda seat=seat, n=n: seat.status.seconds == 5 * (n + 1) / RATE_HZ)
+        n += 1
+    held.set()
+    assert [seat.close(5) for seat in seats] == [True, True]
+    for seat in seats:
+        np.testing.assert_array_equal(_session(layout, seat).samples(), grid_uv(0, 5 * n, 8))
+
+
+def test_a_new_run_after_a_long_gap_is_opened_where_it_holds_up_no_other_seat(writer: RecordWriter, layout: Layout) -> None:
+    recorder, threads = _recorder(writer, layout), set[str]()
+    recorder.chunk(0, _chunk(0))
+    _until(lambda: recorder.status.seconds)
+    real = recorder._open_run
+
+    def watched(*arguments: object) -> Recording:
+        threads.add(threading.current_thread().name)
+        return real(*arguments)  # type: ignore[arg-type]
+
+    recorder._open_run = watched  # type: ignore[method-assign]
+    hour = int(3600 * RATE_HZ)
+    recorder.chunk(1, Chunk(grid_uv(0, 5, 8), 5 + hour, 3650.0, 3700.0, hour))
+    _until(lambda: recorder.status.session.endswith("_run-02_eeg.vhdr") and recorder.status.seconds == 10 / RATE_HZ)
+    assert threads == {"record-files"} and recorder.ok
+    assert recorder.close(5)
 
 
 def test_a_full_disk_is_an_alarm_and_recording_starts_again_in_a_new_run(

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from control import keyring, schema
-from control.prescription import TrustedKey, parse_trusted, parse_yaml, public_key, unlock_key
+from control.prescription import TrustedKey, lock_key, new_key, parse_trusted, parse_yaml, public_key, unlock_key
 from daemon.keys_command import certify_keys, make_key, pair, trust
 from daemon.sign_command import fields_text, sign_file, start_code_file
 from eegloop.errors import SetupError
@@ -102,6 +102,43 @@ def test_a_private_key_is_encrypted_private_and_never_overwritten_nor_on_a_bedsi
     with pytest.raises(SetupError, match="wrong passphrase"):
         sign_file(EXAMPLE, [clinic / "ann.pem"], clinic / "out.json", [clinic / "wrong"])
     assert not (clinic / "out.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "refused"),
+    [
+        ("\n", "0 characters"), (" " * 40 + "\n", "0 characters"), ("x" * 1024 + "\n", "at most 1023"), ("ä" * 512 + "\n", "at most 1023"),
+        ("x" * 1023 + "\n", ""), ("→ zwölf Zeichen 🔑\n", ""), ("nul\0 is a character\n", ""),
+    ],
+)  # fmt: skip
+def test_a_passphrase_is_taken_and_opens_or_is_refused_with_a_word(tmp_path: Path, words: str, refused: str) -> None:
+    (tmp_path / "words").write_text(words)
+    if refused:
+        with pytest.raises(SetupError, match=refused):
+            make_key("Ann", tmp_path / "ann.pem", tmp_path / "words")
+        assert not list(tmp_path.glob("ann*")), "nothing was written"
+        return
+    make_key("Ann", tmp_path / "ann.pem", tmp_path / "words")
+    pem = (tmp_path / "ann.pem").read_bytes()
+    assert public_key(unlock_key(pem, words[:-1])).hex() == json.loads((tmp_path / "ann.pub.json").read_text())["key"]
+    for wrong in ("", words[:-2], words[:-1] + "x", "x" * 100_000, "\udcff"):
+        with pytest.raises(PrescriptionError, match="passphrase"):
+            unlock_key(pem, wrong)
+
+
+def test_one_passphrase_typed_on_two_keyboards_is_one() -> None:
+    composed, apart = "pässwörd lang genug", "pa\u0308sswo\u0308rd lang genug"
+    seed = new_key()
+    assert composed != apart
+    for made in (composed, apart):
+        for typed in (composed, apart):
+            assert unlock_key(lock_key(seed, made), typed) == seed
+
+
+def test_a_key_belongs_to_somebody(clinic: Path) -> None:
+    with pytest.raises(SetupError, match="blank name"):
+        make_key(" ", clinic / "nobody.pem", clinic / "words")
+    assert not (clinic / "nobody.pem").exists()
 
 
 def test_a_revoked_key_signs_no_more_and_an_old_list_does_not_bring_it_back(clinic: Path, tmp_path: Path) -> None:
@@ -240,6 +277,18 @@ def test_the_command_line_signs_and_says_so(clinic: Path) -> None:
     assert done.returncode == 0 and "at most 2 mA" in done.stdout and out.exists(), done.stderr
     asks = run("sign", str(EXAMPLE), "--key", str(clinic / "ann.pem"))
     assert asks.returncode == 1 and "no terminal to ask" in asks.stderr
+
+
+def test_a_ramp_quicker_than_usual_is_said_at_the_desk(clinic: Path, tmp_path: Path) -> None:
+    """The limit is the rate, 0.1 mA/s; that the usual 30 s would be kept is not a limit, and whoever signs sees the difference."""
+    assert "Warning: ramp_ua_per_s" not in sign_file(EXAMPLE, [], None, [])
+    text = re.sub(r"^ramp_ua_per_s:.*$", "ramp_ua_per_s: 100", EXAMPLE.read_text(encoding="utf-8"), flags=re.M)
+    (tmp_path / "quick.yaml").write_text(text)
+    said = sign_file(tmp_path / "quick.yaml", [], None, [])
+    assert "ramp_ua_per_s 100 reaches 2 mA in 20 s, tdcs usually takes 30 s; 66 would. The limit is 100 (interlock)" in said
+    (tmp_path / "quicker.yaml").write_text(text.replace("ramp_ua_per_s: 100", "ramp_ua_per_s: 101"))
+    with pytest.raises(SetupError, match="ramp_ua_per_s"):
+        sign_file(tmp_path / "quicker.yaml", [], None, [])
 
 
 def test_the_schema_covers_every_field_with_its_range_and_the_document_shows_it() -> None:

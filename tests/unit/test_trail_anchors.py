@@ -14,9 +14,10 @@ import daemon.verify
 from control.alarm_board import LOUDER_S
 from daemon.audit import AuditTrail, head_path, verify
 from daemon.seat import Vitals
-from daemon.trail_anchors import DIFFERS, FAILS, WORKS, TrailAnchors, outside
+from daemon.trail_anchors import DIFFERS, FAILS, WORKS, TrailAnchors, outside, seen
 from daemon.verify import verify_dataset
 from daemon.view import standing_alarms, trail_alarms
+from eegloop.errors import RecordingError, SetupError
 from tests.record_stream import SystemClock
 
 
@@ -95,6 +96,34 @@ def test_the_trail_itself_put_back_after_a_kill_is_found_from_outside_and_said_i
     assert machine.errors() == "", "what is there now is sound"
     assert any(f.level == "notice" and "removed, cut or restored" in f.text for f in verify_dataset(machine.data, machine.state))
     assert DIFFERS in machine.path.read_text()
+    machine.close()
+
+
+def test_that_a_trail_differs_stands_over_every_start_until_somebody_has_looked_at_it(machine: Machine) -> None:
+    """H28: an alarm that a restart takes away is one that whoever cut the trail takes away."""
+    machine.anchors.write([])
+    machine.trail.close()
+    machine.path.unlink()
+    head_path(machine.path).unlink()
+    assert "are here" in machine.start()
+    for _ in range(2):
+        machine.anchors.write([])
+        with pytest.raises(RecordingError, match="stop it first"):
+            seen(machine.path, "Ann", SystemClock())
+        machine.trail.close()
+        machine.anchors.close()
+        assert "are here" in machine.start(), "also the next start says so"
+        assert [alarm["id"] for alarm in trail_alarms(machine.anchors.differs, "")] == ["trail_differs"]
+    machine.trail.close()
+    machine.anchors.close()
+    with pytest.raises(SetupError, match="needs the name"):
+        seen(machine.path, " ", SystemClock())
+    assert "are here" in seen(machine.path, "Ann", SystemClock())
+    assert machine.start() == "" and machine.errors() == ""
+    machine.trail.close()
+    with pytest.raises(SetupError, match="nothing stands in it"):
+        seen(machine.path, "Ann", SystemClock())
+    assert machine.path.read_text().count(f'"event":"{DIFFERS}"') == 1, "said once, whatever the number of starts"
     machine.close()
 
 
