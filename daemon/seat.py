@@ -417,7 +417,8 @@ class SeatLoop:
         for decision in outcome.decisions:
             self.vitals.decision = decision
             self.vitals.decision_at_s = t_s
-            self._live.publish_event("decision", self.seat, **decision_view(decision, 0.0))
+            if self._live.n_connections:
+                self._live.publish_event("decision", self.seat, **decision_view(decision, 0.0))
         if outcome.rows:
             self.vitals.row_at_s = t_s
             second = math.floor(outcome.rows[-1].t_s)

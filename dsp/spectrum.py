@@ -15,6 +15,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from dsp.electrodes import pick
 from dsp.window import Grid
 from eegloop.signal import F64
 
@@ -263,14 +264,15 @@ class DirectSpectrum:
         self.frequency_hz = bin_frequencies(need, rate_hz)
         self._weights = taper_weights(need.taper, need.n_samples)
         self._scale = density_scale(need, rate_hz, len(self.frequency_hz))
-        self._channels = None if need.channels is None else np.array(sorted(need.channels), dtype=np.intp)
+        self._channels = None if need.channels is None else pick(sorted(need.channels))
+        self._n_channels = 0 if need.channels is None else len(need.channels)
 
     def add(self, block: int, first_sample: int, samples_uv: F64) -> None:
         """Nothing to prepare: the window brings its samples."""
 
     def density(self, block: int, end_sample: int, window: F64 | None) -> F64:
         assert window is not None
-        if self._channels is not None and len(self._channels) < len(window):
+        if self._channels is not None and self._n_channels < len(window):
             density = np.zeros((len(window), len(self._scale)))
             density[self._channels] = self._densities(window[self._channels])
             return density

@@ -55,7 +55,7 @@ def fit_line(
         scatter = median(residual) * 1.4826
         floor = max(scatter, 1e-5)
         weight = 1.0 / np.maximum(residual, floor) if turn < 4 else (residual <= 6.0 * floor).astype(np.float64)
-        total = float(weight.sum())
+        total = float(np.add.reduce(weight))
         k_mean, t_mean = float(weight @ k) / total, float(weight @ t) / total
         dk = k - k_mean
         # prior: slope = nominal +- 2 %; noise of a point: the scatter, at least 1 ms while it is hardly known
@@ -81,4 +81,6 @@ def fit_line(
 
 def median(values: F64) -> float:
     """As `numpy.median` of the upper middle; that one loads a module at its first call, 70 ms in the middle of a stream."""
-    return float(np.sort(values)[len(values) // 2])
+    ordered = values.copy()
+    ordered.sort()
+    return float(ordered[len(ordered) // 2])

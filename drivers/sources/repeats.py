@@ -19,7 +19,7 @@ class Repeats:
     def __init__(self) -> None:
         self.found = 0
         self._newest_s = -np.inf
-        self._recent: deque[tuple[float, list[float], F32]] = deque(maxlen=REMEMBERED)  # each with its newest stamp
+        self._recent: deque[tuple[float, F64, F32]] = deque(maxlen=REMEMBERED)  # each with its newest stamp
 
     def fresh(self, data: F32, stamps_s: F64) -> tuple[F32, F64]:
         """The samples of a delivery that did not come before; the same arrays when all are new (one comparison a delivery).
@@ -41,7 +41,7 @@ class Repeats:
             newest_s = max(stamps, default=-np.inf)
         if stamps:
             recent = self._recent
-            recent.append((newest_s, stamps, data))
+            recent.append((newest_s, stamps_s, data))
             while len(recent) > LEAST and recent[0][0] < newest_s - REMEMBERED_S:
                 recent.popleft()
             self._newest_s = max(self._newest_s, newest_s)
@@ -54,7 +54,7 @@ class Repeats:
             (t, rows[i].tobytes())
             for newest_s, before, rows in self._recent
             if newest_s >= low
-            for i, t in enumerate(before)
+            for i, t in enumerate(before.tolist())
             if t in wanted
         }
         if not known and len(wanted) == len(stamps):
