@@ -31,7 +31,7 @@ from eegloop.ports import Clock
 from eegloop.signal import BiomarkerColumn, Biomarkers, Chunk, SideChunk, StreamInfo
 from eegloop.stim import StimState
 from records import bids, tables
-from records.append import replace_file
+from records.append import AppendFile, replace_file
 from records.recording import Recording, RecordingPlan
 from records.tables import DecisionRow
 
@@ -163,7 +163,7 @@ class SessionRecorder:
         self._before_s = 0.0
         self._closing = False
         self.closed = threading.Event()
-        self.open_fds: tuple[int, ...] = ()
+        self.open_files: tuple[AppendFile, ...] = ()
         self._sync_error: OSError | None = None
         self.busy = False
         # The writer's side alone.
@@ -300,9 +300,9 @@ class SessionRecorder:
             self._recording.event(0, self._clock.lsl_s(), "not_recorded", text, tables.json_cell({"entries": overflow}))
         new = not self._recording.visible
         self._recording.flush()
-        fds = tuple(self._recording.fds())
-        if new or len(fds) != len(self.open_fds):  # a side stream's file begins with its first samples
-            self.open_fds = fds
+        files = tuple(self._recording.files())
+        if new or len(files) != len(self.open_files):  # a side stream's file begins with its first samples
+            self.open_files = files
             self._writer.sync_folders(self, self._recording.folders)
         if new:
             self._chain("recording_opened", {"path": self._session})
@@ -342,7 +342,7 @@ class SessionRecorder:
         recording, self._recording = self._recording, None
         if recording is None:
             return
-        self.open_fds = ()
+        self.open_files = ()
         try:
             manifest = recording.close()
         finally:
@@ -399,7 +399,7 @@ class SessionRecorder:
         )
         self._retry_s = math.inf
         recording, self._recording = self._recording, None
-        self.open_fds = ()
+        self.open_files = ()
         if recording is not None:
             recording.abandon()
         self._chain("recording_failed", {"path": self._session, "message": self._failure})
@@ -502,12 +502,21 @@ class RecordWriter:
             while self._folders:
                 recorder, folders = self._folders.popleft()
                 for folder in folders:
-                    _sync(recorder, _open_files(folder), close=True)
+                    _sync(recorder, _open_whole(folder), close=True)
             for recorder in self._recorders:
-                _sync(recorder, recorder.open_fds)
+                _sync(recorder, _grown(recorder.open_files))
 
 
-def _open_files(folder: Path) -> Iterator[int]:
+def _grown(files: Iterable[AppendFile]) -> Iterator[int]:
+    """Descriptors of what was written to since its last sync; a file counts as synced only once the one asking comes back for the next."""
+    for file in files:
+        writes = file.writes
+        if writes != file.synced:
+            yield file.fd
+            file.synced = writes
+
+
+def _open_whole(folder: Path) -> Iterator[int]:
     """Descriptors of what stands in a folder, and of the folder itself (its names are on the disk only then)."""
     for path in [*folder.iterdir(), folder]:
         yield os.open(path, os.O_RDONLY | os.O_CLOEXEC)

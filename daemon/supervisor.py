@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import json
 import os
 import signal
@@ -30,7 +29,7 @@ from daemon.installation import check_names
 from daemon.interlock_link import InterlockLink
 from daemon.live import LiveServer
 from daemon.loop import Line
-from daemon.processes import NICE_INTERLOCK, NICE_LOOP, Child, prefer, python
+from daemon.processes import NICE_INTERLOCK, NICE_LOOP, Child, keep_start, prefer, python
 from daemon.record import RecordWriter, SessionRecorder
 from daemon.seat import SeatLoop
 from daemon.start import Options, web_child
@@ -131,9 +130,7 @@ class Service:
             try:
                 if lsl_ready is not None:
                     await lsl_ready
-                # A full collection over everything imported so far takes 0.1 s, on a busy machine the whole lease: never again.
-                gc.collect()
-                gc.freeze()
+                keep_start()
                 async with asyncio.TaskGroup() as tasks:
 
                     def keep(name: str, run: Callable[[], Awaitable[None]], seat: SeatLoop | None = None) -> None:
