@@ -3,9 +3,9 @@
 Two more threads keep it free: one opens and closes files (a busy file system can hold that up for seconds, and nobody's
 session may suffer because another one begins), one syncs to the disk.
 
-How much a crash can cost: the writer hands everything to the kernel every 0.25 s, every 0.5 s from fifty seats on (a kill -9
-loses no more than that and the write in progress), the sync thread brings it to the disk every 2 s (a power failure loses about that; more on a disk
-that is slower than its seats). None of them ever runs on the loop's thread. Nothing is dropped: when the writer is more than
+How much a crash can cost: the writer hands everything to the kernel every 0.25 s (a kill -9 loses no more than that and the write
+in progress), the sync thread brings it to the disk every 2 s (a power failure loses about that; more on a disk that is slower than its
+seats); from fifty seats on (`MANY`) every 0.5 s and 4 s. None of them ever runs on the loop's thread. Nothing is dropped: when the writer is more than
 1 s behind, or the disk is full or cannot be written, `status` says "failed", the loop stops the stimulation, and
 recording starts again by itself, in a new run of the same session, as soon as it can.
 """
@@ -27,6 +27,7 @@ from typing import Any, Protocol
 
 from eegloop.errors import RecordingError
 from eegloop.layout import Layout
+from eegloop.many import MANY
 from eegloop.ports import Clock
 from eegloop.signal import BiomarkerColumn, Biomarkers, Chunk, SideChunk, StreamInfo
 from eegloop.stim import StimState
@@ -36,8 +37,6 @@ from records.recording import Recording, RecordingPlan
 from records.tables import DecisionRow
 
 FLUSH_S = 0.25
-MANY = 50
-"""From so many recorders on each is written half as often: a write costs more than what is in it."""
 SYNC_S = 2.0
 BEHIND_S = 1.0
 RETRY_S = 5.0
@@ -457,6 +456,11 @@ class RecordWriter:
     def running(self) -> bool:
         return self._threads[0].is_alive()
 
+    @property
+    def _slower(self) -> int:
+        """Many recorders are written and synced half as often: either costs more than what is in it."""
+        return 1 if len(self._recorders) < MANY else 2
+
     def add(self, recorder: SessionRecorder) -> None:
         with self._lock:
             self._recorders = (*self._recorders, recorder)
@@ -467,7 +471,7 @@ class RecordWriter:
 
     def _write_all(self) -> None:
         while not self._stop.is_set():
-            self._wake.wait(self._flush_s if len(self._recorders) < MANY else 2 * self._flush_s)
+            self._wake.wait(self._flush_s * self._slower)
             self._wake.clear()
             for recorder in self._recorders:
                 if recorder.closed.is_set() or recorder.busy:
@@ -498,7 +502,7 @@ class RecordWriter:
     def _sync_all(self) -> None:
         stopping = False
         while not stopping:
-            stopping = self._stop.wait(self._sync_s)
+            stopping = self._stop.wait(self._sync_s * self._slower)
             while self._folders:
                 recorder, folders = self._folders.popleft()
                 for folder in folders:

@@ -110,7 +110,7 @@ class Ranges:
 
     def take_filtered(self, filtered: F64) -> None:
         """The same samples behind the filters."""
-        magnitude = np.abs(filtered, out=self._magnitude[:, : filtered.shape[1]])
+        magnitude = np.abs(filtered, self._magnitude[:, : filtered.shape[1]])
         self.loudest = float(np.maximum.reduce(np.maximum.reduce(magnitude, 1, None, self.extreme)))
 
 

@@ -18,6 +18,7 @@ class Repeats:
 
     def __init__(self) -> None:
         self.found = 0
+        self.rose = True  # the stamps of the last delivery, each later than the one before
         self._newest_s = -np.inf
         self._recent: deque[tuple[float, F64, F32]] = deque(maxlen=REMEMBERED)  # each with its newest stamp
 
@@ -32,7 +33,8 @@ class Repeats:
         """
         stamps = stamps_s.tolist()
         newest_s = stamps[-1]
-        if not (stamps[0] > self._newest_s and rising(stamps)):
+        self.rose = rising(stamps)
+        if not (self.rose and stamps[0] > self._newest_s):
             keep = self._new(data, stamps)
             if keep is not None:
                 self.found += int((~keep).sum())
