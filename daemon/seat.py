@@ -279,7 +279,7 @@ class SeatLoop:
             conditions,
             self._supervised(recorder, t_s),
             self._slept(line, recorder, t_s),
-            tuple(at_ns * 1e-9 + line.boot_to_lsl_s for at_ns in self.link.take_pulse_times()),
+            tuple([at_ns * 1e-9 + line.boot_to_lsl_s for at_ns in self.link.take_pulse_times()]),
             self.link.take_pulses(),
         )
         outcome = line.step(tick)
