@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import json
 import logging
 import os
@@ -37,6 +36,7 @@ from daemon.clock import MachineClock
 from daemon.interlock_link import InterlockLink
 from daemon.live import LiveServer
 from daemon.loop import Line
+from daemon.processes import keep_start
 from daemon.record import RecordWriter, SessionRecorder
 from daemon.seat import SeatLoop
 from drivers.sources.lsl_network import configure
@@ -116,8 +116,7 @@ async def hold(folder: Path, prefix: str, n_headsets: int, seconds: float) -> di
                 why = [seat.vitals.message or (seat.line.effects.sentence if seat.line else "no line") for seat in seats]
                 raise RuntimeError(f"only {deciding()} of {n_headsets} headsets decide; the first says {why[0]!r}")
             await asyncio.sleep(0.2)
-        gc.collect()  # as the service does once its seats stand
-        gc.freeze()
+        keep_start()  # as the service does once its seats stand
         decided = sum(s.line.session.decisions for s in seats if s.line is not None)
         samples, cpu_s, wall_s = sum(s.vitals.samples for s in seats), time.process_time(), time.monotonic()
         lost = sum(s.vitals.lost_samples for s in seats)

@@ -46,6 +46,9 @@ def planned_uc(prescription: Prescription) -> float:
 
 def left(budget: float, *spent: float) -> float:
     """What is left of a budget after the largest of several accounts of what was spent; a broken account leaves nothing."""
-    if not all(math.isfinite(s) and s >= 0.0 for s in spent):
-        return 0.0
-    return max(0.0, budget - max(spent, default=0.0))
+    most = 0.0
+    for one in spent:  # at every tick, so no generator
+        if not 0.0 <= one < math.inf:
+            return 0.0
+        most = max(most, one)
+    return max(0.0, budget - most)

@@ -107,6 +107,8 @@ def clean(exposure: Exposure, chunk: Chunk, sample_rate_hz: float) -> Bool | Non
     -------
     (n_samples,) bool or None
     """
+    if not exposure.pulses_s and chunk.t0_s >= exposure.clean_from_s:
+        return None  # nearly always
     end_s = chunk.t0_s + chunk.n_samples / sample_rate_hz
     near = [at_s for at_s in exposure.pulses_s if at_s - PULSE_BEFORE_S <= end_s and chunk.t0_s <= at_s + PULSE_AFTER_S]
     open_s = min((at_s for at_s in exposure.pulses_s if not at_s + PULSE_GRACE_S < exposure.heard_s), default=math.inf)

@@ -30,6 +30,8 @@ BASELINE_N = 600  # values a baseline keeps at most
 TWO_STRIKES = 2  # fallbacks that end a session
 _SAME_MA = 0.0005  # half a µA
 
+NOTHING = Effects()  # what most ticks want done: one for all, it never changes
+
 Result = tuple[SessionState, Effects]
 
 
@@ -112,7 +114,7 @@ def person_stops(state: SessionState, tick: Tick) -> Result | None:
     # A STOP that did not pass the daemon, or a trip: it latches whatever the session was about to do.
     state = replace(state, halts_seen=stim.halts)
     if state.phase == Phase.STOPPED:
-        return replace(state, latched_by="person" if state.latched_by == "restart" else state.latched_by), Effects()
+        return replace(state, latched_by="person" if state.latched_by == "restart" else state.latched_by), NOTHING
     by, reason = (
         ("interlock", f"The interlock stopped: {stim.reason}.") if state.armed else ("person", "Stopped: STOP was pressed.")
     )
@@ -142,7 +144,7 @@ def guard(state: SessionState, tick: Tick) -> Result | None:
             return _fall(state, tick, f"The interlock ramps to zero: {stim.reason}.")
         if stim is not None and stim.reason.removeprefix("on the way down: ") in PLANNED_ENDS:
             if state.phase != Phase.RAMP_DOWN:
-                return replace(_go(state, Phase.RAMP_DOWN, f"The interlock ends it: {stim.reason}."), sent_s=state.t_s), Effects()
+                return replace(_go(state, Phase.RAMP_DOWN, f"The interlock ends it: {stim.reason}."), sent_s=state.t_s), NOTHING
         elif stim is not None and stim.mode == InterlockMode.STOPPED:
             return stop(state, "interlock", f"The interlock stopped: {stim.reason}.")
     if (stopped := _report_stops(state, tick)) is not None:
@@ -182,7 +184,7 @@ def _stopped(state: SessionState, tick: Tick) -> Result:
     stim = tick.stim
     if stim is not None and stim.mode == InterlockMode.ARMED and state.t_s - state.sent_s >= REPEAT_S:
         return replace(state, sent_s=state.t_s), Effects(command="stop", reason=state.reason)
-    return state, Effects()
+    return state, NOTHING
 
 
 def no_start(tick: Tick) -> str:
@@ -193,35 +195,35 @@ def no_start(tick: Tick) -> str:
 
 def _off(state: SessionState, tick: Tick) -> Result:
     who = tick.who("start")
-    return _begin(state, who, tick.prescription.session_ms / 1000) if who and not no_start(tick) else (state, Effects())
+    return _begin(state, who, tick.prescription.session_ms / 1000) if who and not no_start(tick) else (state, NOTHING)
 
 
 def _screen(state: SessionState, tick: Tick) -> Result:
     """On to the contact once the forms forbid nothing: with the answer that was the last one needed, or a person's word."""
     if who := tick.who("end"):
-        return _go(state, Phase.OFF, f"Ended by {who}."), Effects()
+        return _go(state, Phase.OFF, f"Ended by {who}."), NOTHING
     who = tick.who("answer") or tick.who("screened") or ("the virtual person (demo)" if tick.self_serving else "")
     if who and not tick.inputs.findings:
         return _go(state, Phase.CONTACT, f"Screening answered by {who}."), Effects(reason=f"screened by {who}")
-    return state, Effects()
+    return state, NOTHING
 
 
 def _contact(state: SessionState, tick: Tick) -> Result:
     if who := tick.who("end"):
-        return _go(state, Phase.OFF, f"Ended by {who}."), Effects()
+        return _go(state, Phase.OFF, f"Ended by {who}."), NOTHING
     if state.contact_since_s is None or state.t_s - max(state.contact_since_s, state.since_s) < CONTACT_S:
-        return state, Effects()
+        return state, NOTHING
     if state.baseline_done:
         return _enter_ramp_up(state, tick)
-    return replace(_go(state, Phase.BASELINE, "Contact is good."), baseline_values=(), baseline_s=state.t_s), Effects()
+    return replace(_go(state, Phase.BASELINE, "Contact is good."), baseline_values=(), baseline_s=state.t_s), NOTHING
 
 
 def _baseline(state: SessionState, tick: Tick) -> Result:
     inputs, needed_s = tick.inputs, tick.prescription.baseline_ms / 1000
     if who := tick.who("end"):
-        return _go(state, Phase.OFF, f"Ended by {who}."), Effects()
+        return _go(state, Phase.OFF, f"Ended by {who}."), NOTHING
     if not within(inputs.sample_age_s, tick.prescription.stale_ms / 1000):
-        return _go(state, Phase.CONTACT, "The headset went silent: contact again."), Effects()
+        return _go(state, Phase.CONTACT, "The headset went silent: contact again."), NOTHING
     if state.baseline_done:
         return _enter_ramp_up(state, tick)
     value = tick.reading.value
@@ -236,7 +238,7 @@ def _baseline(state: SessionState, tick: Tick) -> Result:
             baseline_sd=1.4826 * statistics.median(abs(v - middle) for v in values),
         )
     clean_s = float(len(state.baseline_values)) if target_of(tick.prescription)[0] else state.t_s - state.since_s
-    return _enter_ramp_up(state, tick) if clean_s >= needed_s else (state, Effects())
+    return _enter_ramp_up(state, tick) if clean_s >= needed_s else (state, NOTHING)
 
 
 def _enter_ramp_up(state: SessionState, tick: Tick) -> Result:
@@ -244,7 +246,7 @@ def _enter_ramp_up(state: SessionState, tick: Tick) -> Result:
     if state.phase == Phase.BASELINE and not state.baseline_done:
         state = replace(state, baseline_done=True, baseline_values=())
     if obstacles(tick):
-        return state, Effects()
+        return state, NOTHING
     start_ma = tick.prescription.start_ua / 1000 if state.ramps == 0 else min(tick.prescription.start_ua / 1000, state.present_ma)
     start_ma = min(start_ma, ceiling_now_ma(state, tick.inputs, tick.prescription))
     if tick.observe:
@@ -294,7 +296,7 @@ def _ramp_up(state: SessionState, tick: Tick) -> Result:
             return stop(state, "interlock", f"Stopped: the interlock did not arm ({told}).")
         if state.t_s - state.sent_s >= ARM_REPEAT_S:
             return replace(state, sent_s=state.t_s), Effects(command="arm", reason="repeated")
-        return state, Effects()
+        return state, NOTHING
     if stim is not None and abs(stim.commanded_ma - state.present_ma) <= _SAME_MA:
         within_limits = (
             f"{BLINDED} the program runs within the signed limits."
@@ -379,7 +381,7 @@ def _enter_block(state: SessionState, tick: Tick, block: Block) -> Result:
 def _set(state: SessionState, tick: Tick) -> Effects:
     """The command that this block wants; none under `observe`."""
     if tick.observe:
-        return Effects()
+        return NOTHING
     return Effects(
         command="set",
         block=state.block,
@@ -394,7 +396,7 @@ def _insist(state: SessionState, tick: Tick) -> Result:
     stim = tick.stim
     taken = stim is None or abs(stim.granted_ma - _wanted_ma(state)) <= _SAME_MA
     if taken or state.t_s - state.sent_s < REPEAT_S:
-        return state, Effects()
+        return state, NOTHING
     return replace(state, sent_s=state.t_s), _set(state, tick)
 
 
@@ -411,7 +413,7 @@ def _ramp_down(state: SessionState, tick: Tick) -> Result:
     stim = tick.stim
     if stim is not None and stim.granted_ma > _SAME_MA and state.t_s - state.sent_s >= REPEAT_S:
         return replace(state, sent_s=state.t_s), Effects(command="end", reason="repeated")
-    return state, Effects()
+    return state, NOTHING
 
 
 def _post(state: SessionState, tick: Tick) -> Result:
@@ -419,8 +421,8 @@ def _post(state: SessionState, tick: Tick) -> Result:
     if who and not no_start(tick):
         return _begin(state, who, tick.prescription.session_ms / 1000)
     if who := tick.who("end"):
-        return _go(state, Phase.OFF, f"Ended by {who}."), Effects()
-    return state, Effects()
+        return _go(state, Phase.OFF, f"Ended by {who}."), NOTHING
+    return state, NOTHING
 
 
 def _fallback(state: SessionState, tick: Tick) -> Result:
@@ -433,12 +435,12 @@ def _fallback(state: SessionState, tick: Tick) -> Result:
         who = tick.who("rearm")
         if who and obstacles(tick) == "":
             return _go(state, Phase.CONTACT, f"Re-armed by {who}: contact again."), Effects(reason=f"re-armed by {who}")
-        return state, Effects()
+        return state, NOTHING
     if waited_s > prescription.fallback_ms / 1000 + SETTLE_S:
         return stop(state, "output", "Stopped: the fallback did not reach zero.")
     if stim is not None and stim.mode == InterlockMode.ARMED and state.t_s - state.sent_s >= REPEAT_S:
         return replace(state, sent_s=state.t_s), Effects(command="fallback", reason="repeated")
-    return state, Effects()
+    return state, NOTHING
 
 
 PHASES: dict[str, Callable[[SessionState, Tick], Result]] = {

@@ -39,7 +39,10 @@ class Tick:
 
     def who(self, kind: str) -> str:
         """Who pressed this, "" if nobody did or left no name."""
-        return next((event.who for event in self.inputs.events if event.kind == kind and event.who.strip()), "")
+        for event in self.inputs.events:
+            if event.kind == kind and event.who.strip():
+                return event.who
+        return ""
 
 
 def target_of(prescription: Prescription) -> tuple[str, str]:

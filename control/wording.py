@@ -7,6 +7,7 @@ it is shown.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 # A word or phrase, and why it is not said.
 _CLAIMS = (
@@ -30,6 +31,7 @@ def claims(text: str) -> list[str]:
     return [f"{why}: {found.group(0)!r}" for pattern, why in _PATTERNS if (found := pattern.search(text))]
 
 
+@lru_cache(maxsize=1024)
 def sayable(text: str) -> str:
-    """The text, or that it was withheld."""
+    """The text, or that it was withheld; of what is said again and again (a page, a row, the next decision) looked through once."""
     return WITHHELD if claims(text) else text

@@ -24,6 +24,7 @@ log = structlog.get_logger()
 VIRTUAL_AFTER_S = 15.0  # the demo's virtual person leaves a form to a person who looks at the page for this long
 PERSON_AFTER_S = 120.0  # ... and for this long once a person has answered one
 NOTHING_DUE = "No form is due now, so there is nothing to answer."
+NOTHING_ASKED = Asked()
 
 
 class Asking:
@@ -92,7 +93,7 @@ class Asking:
         """What is asked now and what the answers forbid; without a session (no headset yet) as in `off`."""
         book = self._book
         if book is None:
-            return Asked()
+            return NOTHING_ASKED
         phase, on_s = Phase.OFF.value, None
         if session is not None:
             phase = session.phase

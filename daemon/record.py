@@ -3,9 +3,9 @@
 Two more threads keep it free: one makes, renames and removes files (a busy file system can hold that up for seconds, and nobody's
 session may suffer because another one begins, or because a sidecar says anew how long it is), one syncs to the disk.
 
-How much a crash can cost: the writer hands everything to the kernel every 0.25 s, every 0.5 s from fifty seats on (a kill -9
-loses no more than that and the write in progress), the sync thread brings it to the disk every 2 s (a power failure loses about that; more on a disk
-that is slower than its seats). None of them ever runs on the loop's thread. Nothing is dropped: when the writer is more than
+How much a crash can cost: the writer hands everything to the kernel every 0.25 s (a kill -9 loses no more than that and the write
+in progress), the sync thread brings it to the disk every 2 s (a power failure loses about that; more on a disk that is slower than its
+seats); from fifty seats on (`MANY`) every 0.5 s and 4 s. None of them ever runs on the loop's thread. Nothing is dropped: when the writer is more than
 1 s behind, or the disk is full or cannot be written, `status` says "failed", the loop stops the stimulation, and
 recording starts again by itself, in a new run of the same session, as soon as it can.
 """
@@ -28,17 +28,16 @@ from typing import Any, Protocol
 
 from eegloop.errors import RecordingError
 from eegloop.layout import Layout
+from eegloop.many import MANY
 from eegloop.ports import Clock
 from eegloop.signal import BiomarkerColumn, Biomarkers, Chunk, SideChunk, StreamInfo
 from eegloop.stim import StimState
 from records import bids, tables
-from records.append import replace_file
+from records.append import AppendFile, replace_file
 from records.recording import Recording, RecordingPlan
 from records.tables import DecisionRow
 
 FLUSH_S = 0.25
-MANY = 50
-"""From so many recorders on each is written half as often: a write costs more than what is in it."""
 SYNC_S = 2.0
 BEHIND_S = 1.0
 RETRY_S = 5.0
@@ -164,7 +163,7 @@ class SessionRecorder:
         self._before_s = 0.0
         self._closing = False
         self.closed = threading.Event()
-        self.open_fds: tuple[int, ...] = ()
+        self.open_files: tuple[AppendFile, ...] = ()
         self._aside_error: OSError | None = None
         self.busy = False
         # The writer's side alone.
@@ -336,9 +335,9 @@ class SessionRecorder:
             self._recording.event(0, self._clock.lsl_s(), "not_recorded", text, tables.json_cell({"entries": overflow}))
         new = not self._recording.visible
         self._recording.flush()
-        fds = tuple(self._recording.fds())
-        if new or len(fds) != len(self.open_fds):  # a side stream's file begins with its first samples
-            self.open_fds = fds
+        files = tuple(self._recording.files())
+        if new or len(files) != len(self.open_files):  # a side stream's file begins with its first samples
+            self.open_files = files
             self._writer.sync_folders(self, self._recording.folders)
         if new:
             self._chain("recording_opened", {"path": self._session})
@@ -376,7 +375,7 @@ class SessionRecorder:
         recording, self._recording = self._recording, None
         if recording is None:
             return
-        self.open_fds = ()
+        self.open_files = ()
         try:
             manifest = recording.close()
         finally:
@@ -435,7 +434,7 @@ class SessionRecorder:
         )
         self._retry_s = math.inf
         recording, self._recording = self._recording, None
-        self.open_fds = ()
+        self.open_files = ()
         if recording is not None:
             recording.abandon()
         self._chain("recording_failed", {"path": self._session, "message": self._failure})
@@ -495,6 +494,11 @@ class RecordWriter:
     def running(self) -> bool:
         return self._threads[0].is_alive()
 
+    @property
+    def _slower(self) -> int:
+        """Many recorders are written and synced half as often: either costs more than what is in it."""
+        return 1 if len(self._recorders) < MANY else 2
+
     def add(self, recorder: SessionRecorder) -> None:
         with self._lock:
             self._recorders = (*self._recorders, recorder)
@@ -505,7 +509,7 @@ class RecordWriter:
 
     def _write_all(self) -> None:
         while not self._stop.is_set():
-            self._wake.wait(self._flush_s if len(self._recorders) < MANY else 2 * self._flush_s)
+            self._wake.wait(self._flush_s * self._slower)
             self._wake.clear()
             for recorder in self._recorders:
                 if recorder.closed.is_set() or recorder.busy:
@@ -540,16 +544,25 @@ class RecordWriter:
     def _sync_all(self) -> None:
         stopping = False
         while not stopping:
-            stopping = self._stop.wait(self._sync_s)
+            stopping = self._stop.wait(self._sync_s * self._slower)
             while self._folders:
                 recorder, folders = self._folders.popleft()
                 for folder in folders:
-                    _sync(recorder, _open_files(folder), close=True)
+                    _sync(recorder, _open_whole(folder), close=True)
             for recorder in self._recorders:
-                _sync(recorder, recorder.open_fds)
+                _sync(recorder, _grown(recorder.open_files))
 
 
-def _open_files(folder: Path) -> Iterator[int]:
+def _grown(files: Iterable[AppendFile]) -> Iterator[int]:
+    """Descriptors of what was written to since its last sync; a file counts as synced only once the one asking comes back for the next."""
+    for file in files:
+        writes = file.writes
+        if writes != file.synced:
+            yield file.fd
+            file.synced = writes
+
+
+def _open_whole(folder: Path) -> Iterator[int]:
     """Descriptors of what stands in a folder, and of the folder itself (its names are on the disk only then)."""
     for path in [*folder.iterdir(), folder]:
         yield os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -284,7 +284,7 @@ class SeatLoop:
             conditions,
             self._supervised(recorder, t_s),
             self._slept(line, recorder, t_s),
-            tuple(at_ns * 1e-9 + line.boot_to_lsl_s for at_ns in self.link.take_pulse_times()),
+            tuple([at_ns * 1e-9 + line.boot_to_lsl_s for at_ns in self.link.take_pulse_times()]),
             self.link.take_pulses(),
         )
         outcome = line.step(tick)
@@ -423,7 +423,8 @@ class SeatLoop:
         for decision in outcome.decisions:
             self.vitals.decision = decision
             self.vitals.decision_at_s = t_s
-            self._live.publish_event("decision", self.seat, **decision_view(decision, 0.0, self.trial))
+            if self._live.n_connections:
+                self._live.publish_event("decision", self.seat, **decision_view(decision, 0.0, self.trial))
         if outcome.rows:
             self.vitals.row_at_s = t_s
             second = math.floor(outcome.rows[-1].t_s)

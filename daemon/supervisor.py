@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
 import os
 import signal
 import sys
@@ -31,7 +30,7 @@ from daemon.installation import check_names
 from daemon.live import LiveServer
 from daemon.loop import Line
 from daemon.private_file import write_private
-from daemon.processes import NICE_LOOP, Child, prefer
+from daemon.processes import NICE_LOOP, Child, keep_start, prefer
 from daemon.record import RecordWriter, SessionRecorder
 from daemon.seat import SeatLoop
 from daemon.start import Options
@@ -128,9 +127,7 @@ class Service:
             try:
                 if lsl_ready is not None:
                     await lsl_ready
-                # A full collection over everything imported so far takes 0.1 s, on a busy machine the whole lease: never again.
-                gc.collect()
-                gc.freeze()
+                keep_start()
                 async with asyncio.TaskGroup() as tasks:
 
                     def keep(name: str, run: Callable[[], Awaitable[None]], seat: SeatLoop | None = None) -> None:

@@ -126,14 +126,14 @@ class Artifacts:
         n = filtered.shape[1]
         found: list[Finding] = []
         steps = self._steps[:, :n]
-        np.subtract(filtered[:, 1:], filtered[:, :-1], out=steps[:, 1:])
-        np.subtract(filtered[:, 0], self._last if self._since else filtered[:, 0], out=steps[:, 0])
+        np.subtract(filtered[:, 1:], filtered[:, :-1], steps[:, 1:])
+        np.subtract(filtered[:, 0], self._last if self._since else filtered[:, 0], steps[:, 0])
         self._last[:] = filtered[:, -1]
         slot = block % self._depth
         steepness = self._steepness[slot]
-        np.vecdot(steps, steps, out=steepness)
-        np.multiply(steepness, self._per_sample_uv**2 / n, out=steepness)
-        np.add(ranges.low, ranges.high, out=self._levels[slot])
+        np.vecdot(steps, steps, steepness)
+        np.multiply(steepness, self._per_sample_uv**2 / n, steepness)
+        np.add(ranges.low, ranges.high, self._levels[slot])
         self._extremes[slot] = extreme = ranges.extreme
         self._since += 1
         steepest = float(np.maximum.reduce(steepness))

@@ -6,9 +6,11 @@ From MNE's standard_1005 template, about the center of the sphere fitted to thes
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from eegloop.signal import F64
 
@@ -129,6 +131,14 @@ def bare(label: str) -> str:
 def canonical(label: str) -> str | None:
     """The 10-10 name of a label in any case or dress (`bare`) or of the older nomenclature; None if it is none."""
     return _BY_LOWER.get(bare(label))
+
+
+def pick(channels: Sequence[int]) -> slice | NDArray[np.intp]:
+    """What picks these channels of an array: a slice, which copies nothing, where they lie side by side in rising order."""
+    first = channels[0] if len(channels) else 0
+    if list(channels) == list(range(first, first + len(channels))):
+        return slice(first, first + len(channels))
+    return np.array(channels, dtype=np.intp)
 
 
 def direction(label: str) -> F64 | None:

@@ -19,7 +19,7 @@ from typing import Literal
 
 import numpy as np
 
-from dsp.electrodes import direction
+from dsp.electrodes import direction, pick
 from eegloop.signal import F64, StreamInfo
 
 LOCAL_S = 0.4  # half width of the local mean: the delay of everything found here
@@ -231,6 +231,7 @@ class Eyes:
         by_ear = ears(info) if front else ()
         rows = [*front, *by_ear, *(pair or ())]
         self.channels = np.array(rows, dtype=np.intp)
+        self._pick = pick(rows)
         self.front = np.array(front, dtype=np.intp)
         self.active = bool(rows)
         self.ears = np.array(by_ear, dtype=np.intp)
@@ -286,7 +287,7 @@ class Eyes:
         if self._fill + n > ring.shape[1]:
             ring[:, : self._span] = ring[:, self._fill - self._span : self._fill].copy()
             self._fill = self._span
-        ring[:, self._fill : self._fill + n] = raw[self.channels]
+        ring[:, self._fill : self._fill + n] = raw[self._pick]
         self._fill += n
         if block % 2:
             return []

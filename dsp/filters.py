@@ -138,8 +138,8 @@ class FilterChain:
         if views is None:
             return self.run(self.block[:, :n])
         block, shifted, x, step, out, state, filtered = views
-        np.subtract(block, self._level, out=shifted)
-        np.matmul(x, step, out=out)
+        np.subtract(block, self._level, shifted)
+        np.matmul(x, step, out)
         self._state[:] = state
         return filtered
 

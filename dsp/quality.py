@@ -80,6 +80,7 @@ class LineNoise:
         scale = np.sqrt(2.0 * spacing / (rate_hz * float(np.sum(taper**2))))
         self._basis = np.hstack([np.cos(angle), np.sin(angle)]) * (scale * taper[:, np.newaxis])
         self._sum: F64 = np.zeros((n_channels, 2 * len(frequency)))
+        self._part: F64 = np.zeros_like(self._sum)
         self._whole_from = NEVER
         self.power_uv2: F64 = np.full((len(self.lines_hz), n_channels), np.nan)
         self.fresh = False
@@ -98,7 +99,8 @@ class LineNoise:
             take = min(n - done, self._n - row)
             if row == 0:
                 self._sum[:] = 0.0
-            self._sum += x[:, done : done + take] @ self._basis[row : row + take]
+            np.matmul(x if take == n else x[:, done : done + take], self._basis[row : row + take], self._part)
+            np.add(self._sum, self._part, self._sum)
             done += take
             if row + take == self._n:
                 if first + done - self._n >= self._whole_from:

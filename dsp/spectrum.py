@@ -15,6 +15,7 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from dsp.electrodes import pick
 from dsp.window import Grid
 from eegloop.signal import F64
 
@@ -226,11 +227,11 @@ class BlockSpectrum:
                 np.add(parts[earlier], parts[earlier + 1], out=parts[earlier])
         self._newest = block
         part = parts[place]
-        np.matmul(samples_uv, self._basis[: samples_uv.shape[1]], out=part)
+        np.matmul(samples_uv, self._basis[: samples_uv.shape[1]], part)
         bins = self._part_bins[place]
-        np.multiply(bins, self._phases[place], out=bins)
+        np.multiply(bins, self._phases[place], bins)
         if place:
-            np.add(so_far, part, out=so_far)
+            np.add(so_far, part, so_far)
         else:
             so_far[:] = part
 
@@ -238,16 +239,16 @@ class BlockSpectrum:
         after, mixed = (block + 1) % self._round, self._mixed
         bins = self._bins_so_far
         if after:
-            bins = np.add(bins, self._part_bins[after], out=self._bins)
+            bins = np.add(bins, self._part_bins[after], self._bins)
         # as seen from the window's first sample, the taper is real
-        np.multiply(bins, self._window_phases[after], out=self._bins)
+        np.multiply(bins, self._window_phases[after], self._bins)
         if self._neighbors:
-            np.add(self._below, self._above, out=mixed)
-            np.multiply(mixed, self._neighbors, out=mixed)
-            np.subtract(self._here, mixed, out=mixed)
-            np.multiply(mixed, mixed, out=mixed)
+            np.add(self._below, self._above, mixed)
+            np.multiply(mixed, self._neighbors, mixed)
+            np.subtract(self._here, mixed, mixed)
+            np.multiply(mixed, mixed, mixed)
         else:
-            np.multiply(self._here, self._here, out=mixed)
+            np.multiply(self._here, self._here, mixed)
         density: F64 = np.add(*self._squares)
         for k in self._half:
             density[:, k] *= 0.5
@@ -263,14 +264,15 @@ class DirectSpectrum:
         self.frequency_hz = bin_frequencies(need, rate_hz)
         self._weights = taper_weights(need.taper, need.n_samples)
         self._scale = density_scale(need, rate_hz, len(self.frequency_hz))
-        self._channels = None if need.channels is None else np.array(sorted(need.channels), dtype=np.intp)
+        self._channels = None if need.channels is None else pick(sorted(need.channels))
+        self._n_channels = 0 if need.channels is None else len(need.channels)
 
     def add(self, block: int, first_sample: int, samples_uv: F64) -> None:
         """Nothing to prepare: the window brings its samples."""
 
     def density(self, block: int, end_sample: int, window: F64 | None) -> F64:
         assert window is not None
-        if self._channels is not None and len(self._channels) < len(window):
+        if self._channels is not None and self._n_channels < len(window):
             density = np.zeros((len(window), len(self._scale)))
             density[self._channels] = self._densities(window[self._channels])
             return density

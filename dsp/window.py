@@ -12,6 +12,7 @@ from eegloop.signal import F64
 
 # A hop is worked through in equal blocks of at most this length: the grain of quality marks.
 LONGEST_BLOCK_S = Fraction(1, 10)
+_FEW = 16  # up to so many numbers Python's own min and max are quicker than a call into NumPy
 
 
 def exact(value: float) -> Fraction:
@@ -89,12 +90,19 @@ class Ranges:
         self._raw = self._rows[:3]
         self.low, self.high, self.span, self.extreme = self._rows
         self._magnitude: F64 = np.zeros((n_channels, longest))
+        self._few = n_channels <= _FEW
         self.lowest = self.highest = self.narrowest = self.widest = self.loudest = 0.0
 
     def take(self, raw: F64) -> None:
         """Raw samples (n_channels, n)."""
-        np.minimum.reduce(raw, axis=1, out=self.low)
-        np.maximum.reduce(raw, axis=1, out=self.high)
+        np.minimum.reduce(raw, 1, None, self.low)
+        np.maximum.reduce(raw, 1, None, self.high)
+        if self._few:
+            lows, highs = self.low.tolist(), self.high.tolist()
+            if math.isfinite(sum(lows) + sum(highs)):
+                spans = np.subtract(self.high, self.low, self.span).tolist()
+                self.lowest, self.highest, self.narrowest, self.widest = min(lows), max(highs), min(spans), max(spans)
+                return
         with np.errstate(invalid="ignore"):  # two infinities
             np.subtract(self.high, self.low, out=self.span)
         self.lowest, _, self.narrowest = np.minimum.reduce(self._raw, axis=1).tolist()
@@ -102,8 +110,8 @@ class Ranges:
 
     def take_filtered(self, filtered: F64) -> None:
         """The same samples behind the filters."""
-        magnitude = np.abs(filtered, out=self._magnitude[:, : filtered.shape[1]])
-        self.loudest = float(np.maximum.reduce(np.maximum.reduce(magnitude, axis=1, out=self.extreme)))
+        magnitude = np.abs(filtered, self._magnitude[:, : filtered.shape[1]])
+        self.loudest = float(np.maximum.reduce(np.maximum.reduce(magnitude, 1, None, self.extreme)))
 
 
 class SampleRing:

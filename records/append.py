@@ -78,6 +78,8 @@ class AppendFile:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | (os.O_TRUNC if overwrite else os.O_EXCL)
         self.fd = os.open(path, flags, 0o600)
         self.size = 0
+        self.writes = 0  # counts up with every write
+        self.synced = 0  # `writes` when the file was brought to the disk last; a note of whoever does that
         try:
             if head:
                 self._write(head)
@@ -113,6 +115,7 @@ class AppendFile:
                 os.lseek(self.fd, self.size, os.SEEK_SET)
             raise
         self.size += len(data)
+        self.writes += 1
 
     def append(self, data: bytes) -> None:
         """Append whole units (frames, lines, rows) with one write."""
@@ -184,6 +187,7 @@ class RowFile(AppendFile):
         self.rows += len(rows)
         self.head = self._head_of(self.rows)
         os.pwrite(self.fd, self.head, 0)
+        self.writes += 1
 
 
 def _npy_heads(dtype: np.dtype[np.void]) -> Callable[[int], bytes]:

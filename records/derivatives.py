@@ -170,9 +170,8 @@ class Derivatives:
         self._stim_file.append_lines(stim)
         self._tick_file.append_lines(ticks)
 
-    def fds(self) -> Iterator[int]:
-        for file in self._files:
-            yield file.fd
+    def files(self) -> Iterator[AppendFile]:
+        yield from self._files
 
     def seals(self) -> Iterator[tuple[Path, dict[str, int | str]]]:
         """Every file of the run with its size and hash."""

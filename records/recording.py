@@ -260,12 +260,11 @@ class Recording:
         """Where its files lie, for the thread that syncs them."""
         return self._folder, self._derivative_folder
 
-    def fds(self) -> Iterator[int]:
-        """Open file descriptors, for the thread that syncs them."""
-        for file in self._files:
-            yield file.fd
-        yield from self.derivatives.fds()
-        yield from self._sides.fds()
+    def files(self) -> Iterator[AppendFile]:
+        """Open files, for the thread that syncs them."""
+        yield from self._files
+        yield from self.derivatives.files()
+        yield from self._sides.files()
 
     def close(self) -> dict[str, Any] | None:
         """Flush, bring the sidecar up to date, write the manifest; return its path (relative to the dataset), size and hash.

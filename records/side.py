@@ -51,10 +51,9 @@ class SideStreams:
         replace_file(sidecar, bids.to_json({"SamplingFrequency": first.sample_rate_hz, "Columns": list(columns)}))
         self._sidecars.append(sidecar)
 
-    def fds(self) -> Iterator[int]:
-        """Open file descriptors, for the thread that syncs them."""
-        for file in self._files.values():
-            yield file.fd
+    def files(self) -> Iterator[AppendFile]:
+        """Open files, for the thread that syncs them."""
+        yield from self._files.values()
 
     def seals(self) -> Iterator[tuple[Path, dict[str, int | str]]]:
         """Path, size and hash of every file."""

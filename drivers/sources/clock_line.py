@@ -50,19 +50,23 @@ def fit_line(
     intercept = median(t - slope * k)
     weight = np.ones_like(t)
     scatter = 0.0
+    # about the points' own middles, so that products of sums lose nothing
+    k_middle, t_middle = float(np.add.reduce(k)) / len(k), float(np.add.reduce(t)) / len(t)
+    dk, dt = k - k_middle, t - t_middle
+    intercept += slope * k_middle - t_middle
+    powers = np.array((np.ones_like(k), dk, dt, dk * dk, dk * dt))
     for turn in range(6):
-        residual = np.abs(t - intercept - slope * k)
+        residual = np.abs(dt - intercept - slope * dk)
         scatter = median(residual) * 1.4826
         floor = max(scatter, 1e-5)
         weight = 1.0 / np.maximum(residual, floor) if turn < 4 else (residual <= 6.0 * floor).astype(np.float64)
-        total = float(weight.sum())
-        k_mean, t_mean = float(weight @ k) / total, float(weight @ t) / total
-        dk = k - k_mean
+        total, k_sum, t_sum, square, product = (powers @ weight).tolist()
         # prior: slope = nominal +- 2 %; noise of a point: the scatter, at least 1 ms while it is hardly known
         noise = max(scatter, 1e-3 if len(k) < 20 else 1e-5)
         prior = noise**2 / (RATE_PRIOR * nominal_s) ** 2 * (total / len(k))
-        slope = (float(weight @ (dk * (t - t_mean))) + prior * nominal_s) / (float(weight @ (dk * dk)) + prior)
-        intercept = t_mean - slope * k_mean
+        slope = (product - k_sum * t_sum / total + prior * nominal_s) / (square - k_sum * k_sum / total + prior)
+        intercept = (t_sum - slope * k_sum) / total
+    intercept += t_middle - slope * k_middle
     residual = (t - intercept - slope * k)[weight > 0.0]
     rms = float(np.sqrt(np.mean(residual**2))) if len(residual) else scatter
     if len(residual) >= 2 * SMOOTH:
@@ -81,4 +85,6 @@ def fit_line(
 
 def median(values: F64) -> float:
     """As `numpy.median` of the upper middle; that one loads a module at its first call, 70 ms in the middle of a stream."""
-    return float(np.sort(values)[len(values) // 2])
+    ordered = values.copy()
+    ordered.sort()
+    return float(ordered[len(ordered) // 2])

@@ -24,7 +24,7 @@ from drivers.sources.clock import FUTURE_S, ClockState, SampleClock
 from drivers.sources.lsl_inlet import Inlet, StreamHeader, StreamLost, Wanted, find_stream
 from drivers.sources.lsl_looks import Wakeups, step_s
 from drivers.sources.lsl_markers import MarkerStream
-from drivers.sources.repeats import Repeats, rising
+from drivers.sources.repeats import Repeats
 from drivers.sources.units import microvolts_per
 from eegloop.closed import Closed
 from eegloop.errors import SourceError
@@ -237,11 +237,11 @@ class LslSource:
 
     def _agrees(self, stamps_s: F64, now_s: float) -> bool:
         """The stamps are of this machine's clock: neither from the future nor older than anything liblsl keeps."""
-        stamps = stamps_s.tolist()
-        if not -FUTURE_S < now_s - (stamps[-1] + self._shift_s) < FOREIGN_S:
+        first_s, last_s = float(stamps_s[0]), float(stamps_s[-1])
+        if not -FUTURE_S < now_s - (last_s + self._shift_s) < FOREIGN_S:
             return False
         # Between rising ends that lie close together no step can be a large one.
-        close = stamps[-1] - stamps[0] <= FUTURE_S and rising(stamps)
+        close = self._repeats.rose and last_s - first_s <= FUTURE_S
         return close or bool(np.abs(np.diff(stamps_s)).max(initial=0.0) <= FUTURE_S)
 
     def _follow_clock(self, stamp_s: float, n: int, now_s: float, samples: SampleClock) -> None:

@@ -13,7 +13,9 @@ from __future__ import annotations
 import math
 from collections import deque
 
-CROWD, DENSE, MANY = 8, 30, 50  # from so many inlets in the process on, looks are this far apart:
+from eegloop.many import MANY
+
+CROWD, DENSE = 8, 30  # from so many inlets in the process on, and from `MANY`, looks are this far apart:
 MOMENT_S, DENSE_S, BEAT_S = 0.020, 0.040, 0.200
 QUARTER_S = BEAT_S / 4  # the common moments among many
 

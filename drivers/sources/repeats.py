@@ -18,8 +18,9 @@ class Repeats:
 
     def __init__(self) -> None:
         self.found = 0
+        self.rose = True  # the stamps of the last delivery, each later than the one before
         self._newest_s = -np.inf
-        self._recent: deque[tuple[float, list[float], F32]] = deque(maxlen=REMEMBERED)  # each with its newest stamp
+        self._recent: deque[tuple[float, F64, F32]] = deque(maxlen=REMEMBERED)  # each with its newest stamp
 
     def fresh(self, data: F32, stamps_s: F64) -> tuple[F32, F64]:
         """The samples of a delivery that did not come before; the same arrays when all are new (one comparison a delivery).
@@ -32,7 +33,8 @@ class Repeats:
         """
         stamps = stamps_s.tolist()
         newest_s = stamps[-1]
-        if not (stamps[0] > self._newest_s and rising(stamps)):
+        self.rose = rising(stamps)
+        if not (self.rose and stamps[0] > self._newest_s):
             keep = self._new(data, stamps)
             if keep is not None:
                 self.found += int((~keep).sum())
@@ -41,7 +43,7 @@ class Repeats:
             newest_s = max(stamps, default=-np.inf)
         if stamps:
             recent = self._recent
-            recent.append((newest_s, stamps, data))
+            recent.append((newest_s, stamps_s, data))
             while len(recent) > LEAST and recent[0][0] < newest_s - REMEMBERED_S:
                 recent.popleft()
             self._newest_s = max(self._newest_s, newest_s)
@@ -54,7 +56,7 @@ class Repeats:
             (t, rows[i].tobytes())
             for newest_s, before, rows in self._recent
             if newest_s >= low
-            for i, t in enumerate(before)
+            for i, t in enumerate(before.tolist())
             if t in wanted
         }
         if not known and len(wanted) == len(stamps):

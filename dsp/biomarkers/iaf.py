@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Self
@@ -37,6 +38,8 @@ from eegloop.signal import F64, U8, BiomarkerColumn, Grade, StreamInfo
 # Posterior sites, where alpha lives; other EEG channels are used only if a montage has none of these.
 POSTERIOR = ("O1", "O2", "Oz", "POz", "PO3", "PO4", "PO7", "PO8", "Pz", "P3", "P4", "P7", "P8", "TP9", "TP10")
 _RANGE_HZ = (1.0, 40.0)
+# an Enum's member is looked up anew each time it is named: a third of a microsecond
+_GOOD, _SETTLING, _NO_PEAK, _NO_POWER, _UNCLEAR_PEAK = Code.GOOD, Code.SETTLING, Code.NO_PEAK, Code.NO_POWER, Code.UNCLEAR_PEAK
 
 
 class Settings(Closed):
@@ -145,9 +148,10 @@ def alpha_peaks(frequency_hz: F64, density: F64, settings: Settings) -> list[Alp
     residual = log_power - line
     sd = np.sqrt(np.vecdot(residual, residual) / (n - 2))
     threshold = 10 ** (line + settings.least_sd * sd[:, np.newaxis] * design.per_bin)
-    frequencies = f.tolist()
-    for channel, values, limits in zip(alive.tolist(), smoothed.tolist(), threshold.tolist(), strict=True):
-        peaks[channel] = _peak(frequencies, values[:n], values[n : 2 * n], values[2 * n :], limits, settings)
+    # as memory, not lists: few of the numbers are looked at
+    for channel, values, limits in zip(alive.tolist(), smoothed, threshold, strict=True):
+        row = values.data
+        peaks[channel] = _peak(f.data, row[:n], row[n : 2 * n], row[2 * n :], limits.data, settings)
     return peaks
 
 
@@ -157,7 +161,12 @@ def _within(frequency_hz: F64, low_hz: float, high_hz: float) -> slice:
 
 
 def _peak(
-    f: list[float], smooth: list[float], slope: list[float], bend: list[float], threshold: list[float], settings: Settings
+    f: Sequence[float],
+    smooth: Sequence[float],
+    slope: Sequence[float],
+    bend: Sequence[float],
+    threshold: Sequence[float],
+    settings: Settings,
 ) -> AlphaPeak | None:
     spacing = f[1] - f[0]
     low, high = settings.search_hz
@@ -184,7 +193,7 @@ def _peak(
     return AlphaPeak(f[top], f[left], f[right], sum(smooth[inner : outer + 1]) * spacing / width)
 
 
-def _foot(slope: list[float], top: int, step: int, spacing: float) -> int:
+def _foot(slope: Sequence[float], top: int, step: int, spacing: float) -> int:
     """The first minimum beside a peak, or where the slope has been nearly level for about 1 Hz."""
     level, needed = 0, max(1, round(1.0 / spacing))
     i = top + step
@@ -198,7 +207,7 @@ def _foot(slope: list[float], top: int, step: int, spacing: float) -> int:
     return min(max(i, 0), len(slope) - 1)
 
 
-def _inflection(bend: list[float], top: int, step: int) -> int:
+def _inflection(bend: Sequence[float], top: int, step: int) -> int:
     i = top
     while 0 < i < len(bend) - 1 and bend[i] < 0:
         i += step
@@ -287,10 +296,10 @@ class IndividualAlphaFrequency:
         density, channel_codes = self._mean.density()
         n = len(self._picked)
         values = np.full((3, n + 1), np.nan)
-        codes = np.full((3, n + 1), np.uint8(Code.NO_PEAK))
+        codes = np.full((3, n + 1), np.uint8(_NO_PEAK))
         codes[:, 1:] = channel_codes
-        usable = np.flatnonzero(channel_codes < Code.SETTLING)
-        good = np.flatnonzero(channel_codes == Code.GOOD)
+        usable = np.flatnonzero(channel_codes < _SETTLING)
+        good = np.flatnonzero(channel_codes == _GOOD)
         of_head = good if len(good) >= self._least(n) else usable
         codes[:, 0] = channel_codes[of_head].max() if of_head.size else channel_codes.min()
         if usable.size:
@@ -306,9 +315,9 @@ class IndividualAlphaFrequency:
             if peak is not None and peak.sharpness > 0:
                 values[1 + j] = peak.peak_hz
             else:
-                codes[1 + j] = Code.NO_PEAK
+                codes[1 + j] = _NO_PEAK
         shown = [(j, p) for j in of_head.tolist() if (p := found[j]) is not None and p.sharpness > 0]
-        codes[0] = Code.NO_PEAK
+        codes[0] = _NO_PEAK
         if len(shown) >= self._least(len(values) - 1):
             sharpness = math.fsum(peak.sharpness for _, peak in shown)
             values[0] = math.fsum(peak.peak_hz * peak.sharpness for _, peak in shown) / sharpness
@@ -325,14 +334,14 @@ class IndividualAlphaFrequency:
     ) -> None:
         bounds = [(peak.low_hz, peak.high_hz) for j in of_head.tolist() if (peak := found[j]) is not None]
         if len(bounds) < self._least(len(values) - 1):
-            codes[0] = Code.NO_PEAK
-            codes[[1 + j for j in found]] = Code.NO_PEAK
+            codes[0] = _NO_PEAK
+            codes[[1 + j for j in found]] = _NO_PEAK
             return
         low, high = (sum(bound[side] for bound in bounds) / len(bounds) for side in (0, 1))
         for j, center in zip(found, centers_of_gravity(frequency, density[list(found)], low, high), strict=True):
             values[1 + j] = center
             if math.isnan(center):
-                codes[1 + j] = Code.NO_POWER
+                codes[1 + j] = _NO_POWER
         there = of_head[np.isfinite(values[1 + of_head])]
         values[0] = math.fsum(values[1 + there].tolist()) / len(there)
         codes[0] = int(codes[1 + there].max())
@@ -355,9 +364,9 @@ class IndividualAlphaFrequency:
         for slot, maximum in zip((0, *(1 + usable).tolist()), maxima, strict=True):
             values[slot] = maximum
             if math.isnan(maximum):
-                codes[slot] = Code.NO_PEAK
-            elif codes[slot] == Code.GOOD and math.isnan(peaks[slot]):
-                codes[slot] = Code.UNCLEAR_PEAK
+                codes[slot] = _NO_PEAK
+            elif codes[slot] == _GOOD and math.isnan(peaks[slot]):
+                codes[slot] = _UNCLEAR_PEAK
 
     def _least(self, n: int) -> int:
         return min(self._settings.least_channels, (n + 1) // 2)

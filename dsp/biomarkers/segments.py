@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsp.codes import NO_VALUE, Code
+from dsp.electrodes import pick
 from dsp.hop import Graded, Hop
 from dsp.spectrum import SpectrumNeed, Taper, bin_frequencies
 from dsp.window import Grid, exact
@@ -55,12 +56,13 @@ class MeanDensity:
         self.need = SpectrumNeed(n, f_max_hz, taper, "constant", self._every, n_fft, channels=asked)
         self._n_window = n + round((self.n_segments - 1) * step_s * info.sample_rate_hz)
         self._span_hz = lowest_hz, highest_hz
-        self._channels = np.arange(info.n_channels) if channels is None else np.array(channels, dtype=np.intp)
+        picked = range(info.n_channels) if channels is None else channels
+        self._channels = pick(picked)
         # by a segment's number: its densities by channel, codes, and the hop it ended at
         self.frequency_hz = bin_frequencies(self.need, info.sample_rate_hz)
         places = self.n_segments
-        self._densities: F64 = np.zeros((len(self._channels), places, len(self.frequency_hz)))
-        self._codes: U8 = np.zeros((places, len(self._channels)), dtype=np.uint8)
+        self._densities: F64 = np.zeros((len(picked), places, len(self.frequency_hz)))
+        self._codes: U8 = np.zeros((places, len(picked)), dtype=np.uint8)
         self._ended_at: NDArray[np.int64] = np.full(places, _NEVER, dtype=np.int64)
         self._newest = 0
 

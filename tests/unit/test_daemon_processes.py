@@ -1,4 +1,4 @@
-"""How child processes are preferred: by their own session where Linux shares the processors among sessions first."""
+"""How child processes are preferred: by their own session where Linux shares the processors among sessions first; what a start keeps."""
 
 from __future__ import annotations
 
@@ -46,3 +46,18 @@ def test_a_process_that_is_gone_is_no_error() -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     prefer(gone.pid, 3)
+
+
+def test_what_a_start_has_made_is_kept_and_cycles_after_it_are_still_found() -> None:
+    code = (
+        "import gc, weakref\n"
+        "from daemon.processes import YOUNG, keep_start\n"
+        "class Ring: pass\n"
+        "keep_start()\n"
+        "assert gc.get_freeze_count() > 1000 and gc.isenabled()\n"
+        "ring = Ring(); ring.itself = ring; gone = weakref.ref(ring); del ring\n"
+        "assert gone() is not None\n"
+        "kept = [[] for _ in range(YOUNG + 1000)]\n"
+        "assert gone() is None\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
+import numpy as np
 import pytest
 
-from dsp.electrodes import POSITIONS, canonical
+from dsp.electrodes import POSITIONS, canonical, pick
 from dsp.eyes import frontal
 from dsp.hop import electrode, placed
 from eegloop.signal import StreamInfo
@@ -40,3 +43,12 @@ def test_electrodes_of_a_dressed_montage() -> None:
     assert [electrode(info, label) for label in ("A1", "c3", "C3-A2", "Fp2", "F7", "EOG")] == [0, 1, 2, 4, None, None]
     assert placed(info) == [(1, "C3"), (3, "Fp1"), (4, "Fp2")]
     assert frontal(info) == (3, 4)
+
+
+@pytest.mark.parametrize("channels", [(), (0,), (0, 1), (3, 4, 5), (4, 3), (1, 3), (2, 2), (0, 1, 3)])
+def test_channels_side_by_side_are_a_slice_and_the_others_a_copy(channels: tuple[int, ...]) -> None:
+    rows = np.arange(12).reshape(6, 2)
+    picked = rows[pick(channels)]
+    assert picked.tolist() == [rows[i].tolist() for i in channels]
+    beside = all(b == a + 1 for a, b in pairwise(channels))
+    assert np.shares_memory(picked, rows) == (beside and bool(channels))

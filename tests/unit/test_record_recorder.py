@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from daemon.record import BEHIND_S, RecordWriter, SessionRecorder
+from daemon.record import BEHIND_S, RecordWriter, SessionRecorder, _grown
 from eegloop.errors import RecordingError
 from eegloop.layout import Layout
 from eegloop.signal import Chunk
@@ -313,6 +313,30 @@ def test_a_failing_sync_is_a_failing_record(writer: RecordWriter, layout: Layout
     recorder.chunk(0, _chunk(0))
     _until(lambda: not recorder.ok)
     assert "Input/output error" in recorder.status.message
+
+
+def test_only_what_was_written_to_is_synced_and_what_failed_is_tried_again(tmp_path: Path) -> None:
+    dtype = np.dtype([("x", "<f8")])
+    lines, rows = append.AppendFile(tmp_path / "lines.tsv", b"head\n"), append.RowFile(tmp_path / "rows.npy", dtype)
+    both = lines, rows
+    assert list(_grown(both)) == [lines.fd, rows.fd]
+    assert list(_grown(both)) == []
+    rows.append_rows(np.zeros(1, dtype))
+    assert list(_grown(both)) == [rows.fd]
+    lines.append(b"1\n")
+    rows.append_rows(np.zeros(2, dtype))
+    failing = _grown(both)
+    assert next(failing) == lines.fd  # its sync fails: nobody asks for the next
+    failing.close()
+    assert list(_grown(both)) == [lines.fd, rows.fd]
+    syncing = _grown(both)
+    lines.append(b"2\n")
+    assert next(syncing) == lines.fd
+    lines.append(b"3\n")  # while it is synced
+    assert list(syncing) == []
+    assert list(_grown(both)) == [lines.fd]
+    for file in both:
+        file.close()
 
 
 def test_a_fault_of_one_seat_leaves_the_others_recording(

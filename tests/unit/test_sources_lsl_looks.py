@@ -11,7 +11,8 @@ from daemon.clock import MachineClock
 from drivers.sources.clock import SampleClock
 from drivers.sources.lsl import LslSource, Settings
 from drivers.sources.lsl_inlet import StreamHeader
-from drivers.sources.lsl_looks import BEAT_S, CROWD, DENSE, MANY, QUARTER_S, Wakeups, step_s
+from drivers.sources.lsl_looks import BEAT_S, CROWD, DENSE, QUARTER_S, Wakeups, step_s
+from eegloop.many import MANY
 from eegloop.signal import StreamInfo
 
 RATE_HZ = 250.0
