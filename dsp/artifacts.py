@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from dsp.background import EVERY_S, Background
 from dsp.codes import OF_THE_BODY, Code
 from dsp.contact import STRETCH_S, Contact
 from dsp.electrodes import direction
@@ -32,6 +33,10 @@ BLINK_BEFORE_S, BLINK_AFTER_S = 0.15, 0.25
 # way: then the reference lies in the eyes' field (a Muse's on Fpz), and what is behind shows the reference's own part of the blink.
 EVERYWHERE = 0.8
 APART_S = 0.3
+# Before the look at the eyes has seen what follows: a level, free of alpha, this many times the usual one at every frontal electrode may
+# be a blink's (the median of a Gaussian signal's size is 0.67 SD: 2.7 SD), if it is at least this share of the limit; the limit always is.
+PERHAPS_TIMES = 4.0
+PERHAPS_LEAST = 0.5
 EARS_PERHAPS = 1.5  # alpha there is larger than in front
 _OF_THE_PERSON = OF_THE_BODY | {Code.MOVEMENT}
 _COVARIANCE_RATE_HZ = 125.0
@@ -79,6 +84,9 @@ class Artifacts:
         self._neck: Bool = (at[:, 1] < -0.75) & (at[:, 1] > -1.5) & (at[:, 2] < 0.25)
         self._front = self.eyes.front
         self._front_and_ears = np.concatenate([self.eyes.front, self.eyes.ears])
+        self._leveled_every = max(1, round(EVERY_S * rate / longest))
+        self._background = Background(self._leveled_every * longest / rate)
+        self._perhaps_uv = settings.blink_uv or 0.0
         self._per_stretch = max(1, round(STRETCH_S * rate / float(grid.block_length)))
         self._depth = self._per_stretch + 4
         self._steepness: F64 = np.zeros((self._depth, c))
@@ -150,7 +158,7 @@ class Artifacts:
                 self._steep_at, self._steep = block, steep
                 found.append(Finding(Code.GRADIENT, block, block, steep, spoils=False))
         if self.eyes.active:
-            self._look_at_eyes(block, first, raw, extreme, found)
+            self._look_at_eyes(block, first, raw, filtered, extreme, found)
         thinned = filtered[:, :: self._stride]
         if not self._zero_mean:
             thinned = thinned - thinned.mean(1, keepdims=True)
@@ -203,7 +211,7 @@ class Artifacts:
 
     # -- eyes ----------------------------------------------------------------------------------
 
-    def _look_at_eyes(self, block: int, first: int, raw: F64, extreme: F64, found: list[Finding]) -> None:
+    def _look_at_eyes(self, block: int, first: int, raw: F64, filtered: F64, extreme: F64, found: list[Finding]) -> None:
         blink_uv = self._settings.blink_uv
         if blink_uv is not None and self._front.size:
             heights = extreme[self._front_and_ears].tolist()
@@ -212,12 +220,21 @@ class Artifacts:
                 # too early to say what it is, but no window may use it as brain
                 found.append(Finding(Code.BLINK, block, block, self._near_eyes & (extreme > blink_uv / 2), spoils=False))
             # without a high pass an offset is no height
-            if self._zero_mean and (min(front) > blink_uv or (ears and min(ears) > EARS_PERHAPS * blink_uv)):
+            if self._zero_mean and (self._perhaps(block, filtered, blink_uv) or (ears and min(ears) > EARS_PERHAPS * blink_uv)):
                 near = self._near_eyes.copy()
                 near[self.eyes.ears] = True
                 found.append(Finding(Code.BLINK, block, block, near & (extreme > blink_uv / 2), spoils=False, only="perhaps"))
         for event in self.eyes.take(block, first, raw):
             self._eye_event(event, block, found)
+
+    def _perhaps(self, block: int, filtered: F64, blink_uv: float) -> bool:
+        """Whether all frontal electrodes lie unusually far off, to the same side."""
+        # a mean over 100 ms holds no alpha
+        levels = np.add.reduce(filtered[self._front], axis=1).tolist()
+        least = float(min(levels) if levels[0] > 0 else -max(levels)) / filtered.shape[1]
+        if block % self._leveled_every == 0 and self._background.take(sum(map(abs, levels)) / len(levels) / filtered.shape[1]):
+            self._perhaps_uv = min(max(PERHAPS_TIMES * self._background.middle, PERHAPS_LEAST * blink_uv), blink_uv)
+        return bool(least > self._perhaps_uv)
 
     def _eye_event(self, event: EyeEvent, block: int, found: list[Finding]) -> None:
         before, after = round(BLINK_BEFORE_S * self._rate_hz), round(BLINK_AFTER_S * self._rate_hz)

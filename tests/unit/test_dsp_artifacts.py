@@ -181,6 +181,37 @@ def test_slow_values_lean_on_no_peak_of_which_nobody_knows_yet_whether_it_is_a_b
     assert not_good(rows, 7.0, "band_power.delta", "Fp1")
 
 
+NO_EARS_BLINK = np.array([1.0, 1.0, 0.4, 0.4, 0.1, 0.1, 0.0, 0.0])
+
+
+@pytest.mark.parametrize("reference", ["recorded", "average"])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_slow_values_lean_on_no_small_blink_where_no_electrode_is_by_the_ears(sign: int, reference: str) -> None:
+    """Blinks of 45 µV are too small to be told, and make ten times the delta of a calm front."""
+    x = 0.6 * head(40)
+    for at in (20.0, 24.0, 28.0, 33.0):
+        x += sign * 45 * NO_EARS_BLINK * bump(len(x), at, 0.3)[:, np.newaxis]
+    if reference == "average":
+        x -= x.mean(1, keepdims=True)
+    _, rows = run(x)
+    for at in (20.0, 24.0, 28.0, 33.0):
+        assert not_good(rows, at, "band_power.delta", "Fp1")
+    assert not not_good(rows, 24.0, "band_power.alpha", "Fp1")
+    calm = [row for row in rows if row.end_sample / RATE > 35.6]
+    assert all(row.grades[row.find("band_power.delta", "Fp1")] == Grade.GOOD for row in calm)
+
+
+def test_a_loud_but_calm_front_keeps_its_slow_values() -> None:
+    """Alpha and slow waves together pass 30 µV time and again without a blink; a blink of 60 µV still costs the grade."""
+    x = 1.4 * head(60, seed=3)
+    x += 60 * NO_EARS_BLINK * bump(len(x), 50.0, 0.3)[:, np.newaxis]
+    _, rows = run(x)
+    theta = rows[0].find("band_power.theta", "Fp1")
+    calm = [row.grades[theta] == Grade.GOOD for row in rows if 15 < row.end_sample / RATE < 49.5]
+    assert np.mean(calm) > 0.8
+    assert not_good(rows, 50.0, "band_power.theta", "Fp1")
+
+
 def test_front_and_ears_apart_is_a_blink_and_together_a_movement() -> None:
     """Three blinks with the reference between the two, then the whole band knocked: three events of one kind, one of the other."""
     x = head(24, labels=MUSE)
