@@ -220,21 +220,25 @@ class Artifacts:
                 # too early to say what it is, but no window may use it as brain
                 found.append(Finding(Code.BLINK, block, block, self._near_eyes & (extreme > blink_uv / 2), spoils=False))
             # without a high pass an offset is no height
-            if self._zero_mean and (self._perhaps(block, filtered, blink_uv) or (ears and min(ears) > EARS_PERHAPS * blink_uv)):
+            if self._zero_mean and (
+                self._perhaps(block, filtered, min(front), blink_uv) or (ears and min(ears) > EARS_PERHAPS * blink_uv)
+            ):
                 near = self._near_eyes.copy()
                 near[self.eyes.ears] = True
                 found.append(Finding(Code.BLINK, block, block, near & (extreme > blink_uv / 2), spoils=False, only="perhaps"))
         for event in self.eyes.take(block, first, raw):
             self._eye_event(event, block, found)
 
-    def _perhaps(self, block: int, filtered: F64, blink_uv: float) -> bool:
-        """Whether all frontal electrodes lie unusually far off, to the same side."""
+    def _perhaps(self, block: int, filtered: F64, extreme: float, blink_uv: float) -> bool:
+        """Whether all frontal electrodes, the least of whose extremes is `extreme`, lie unusually far off, to the same side."""
+        sized = block % self._leveled_every == 0
+        if not sized and extreme <= self._perhaps_uv:
+            return False
         # a mean over 100 ms holds no alpha
-        levels = np.add.reduce(filtered[self._front], axis=1).tolist()
-        least = float(min(levels) if levels[0] > 0 else -max(levels)) / filtered.shape[1]
-        if block % self._leveled_every == 0 and self._background.take(sum(map(abs, levels)) / len(levels) / filtered.shape[1]):
+        levels = (np.add.reduce(filtered[self._front], axis=1) / filtered.shape[1]).tolist()
+        if sized and self._background.take(sum(map(abs, levels)) / len(levels)):
             self._perhaps_uv = min(max(PERHAPS_TIMES * self._background.middle, PERHAPS_LEAST * blink_uv), blink_uv)
-        return bool(least > self._perhaps_uv)
+        return bool(max(min(levels), -max(levels)) > self._perhaps_uv)
 
     def _eye_event(self, event: EyeEvent, block: int, found: list[Finding]) -> None:
         before, after = round(BLINK_BEFORE_S * self._rate_hz), round(BLINK_AFTER_S * self._rate_hz)
@@ -242,7 +246,8 @@ class Artifacts:
         to_block = min(self._grid.block_of(event.sample + after), block)
         if event.perhaps:
             if from_block <= to_block:
-                found.append(Finding(Code.BLINK, from_block, to_block, self._near_eyes, spoils=False, only="slow"))
+                code, near = (Code.BLINK, self._near_eyes) if event.kind == "blink" else (Code.EYE_MOVEMENT, self._beside)
+                found.append(Finding(code, from_block, to_block, near, spoils=False, only="slow"))
             return
         if from_block > to_block:
             self.log.append(ArtifactEvent(event.kind, event.sample, event.height_uv))

@@ -6,7 +6,7 @@ import math
 from collections import deque
 
 SPAN_S = 60.0
-EVERY_S = 0.1
+EVERY_S = 0.3
 _LEAST_S = 10.0
 _RENEWED_S = 2.5
 

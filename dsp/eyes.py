@@ -19,22 +19,26 @@ from typing import Literal
 import numpy as np
 
 from dsp.electrodes import direction
-from dsp.peaks import EVIDENCE, SIZED_S, Look, Peaks
+from dsp.peaks import APART_TIMES, APART_TOLD, EVIDENCE, PERHAPS_SMALL, PERHAPS_TIMES, SIZED_S, Look, Polarity
 from eegloop.signal import F64, StreamInfo
 
 LOCAL_S = 0.4  # half width of the local mean: the delay of everything found here
 SMOOTH_S = 0.06
 LEAST_RATE_HZ = 125.0  # peaks are looked for at this rate or a little above
-STEP_FROM_S, STEP_TO_S = 0.02, 0.1  # a gaze step: mean of this stretch after, minus the one before
+# A gaze step: what lies this long after, through means over these stretches one after the other, minus what lies as long before. The two
+# short ones are a period of the mains each: electrodes above the eyes differ in mains by more than gaze moves them.
+STEP_FROM_S, STEP_MEANS_S = 0.02, (0.06, 1 / 50, 1 / 60)
 # The other frontal electrode must see at least this share of a blink: an electrode pop is seen by one alone.
 SHARED = 0.2
 # Low and lateral: what an electrode "by an ear" is. Parietal, occipital and central ones carry too much alpha to compare with.
 EAR_HEIGHT = -0.85
+# How far from the midline electrodes beside the eyes lie, and such above them.
+BESIDE_EYES, ABOVE_EYES, F7_ASIDE = 0.45, 0.25, 0.77
 SAME_S = 0.1  # the two looks at one blink differ by less
 _LOGGED = 4096
 
 Kind = Literal["blink", "eye_movement"]
-Polarity = Literal["auto", "positive", "negative"]
+PolaritySetting = Literal["auto", "positive", "negative"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,19 +72,30 @@ def frontal(info: StreamInfo) -> tuple[int, ...]:
 
 
 def lateral(info: StreamInfo) -> tuple[int, int] | None:
-    """The left and right electrode beside the eyes (F9/F10, F7/F8, AF7/AF8, ...), a symmetric pair; None without one."""
-    found: list[tuple[float, int, int]] = []
+    """The left and right electrode beside the eyes (F9/F10, F7/F8, AF7/AF8, ...), a symmetric pair, else the outermost above them (AF3/AF4,
+    Fp1/Fp2); None without one."""
+    found: list[tuple[bool, float, int, int]] = []
     places = [direction(name) if kind == "eeg" else None for name, kind in zip(info.channels, info.kinds, strict=True)]
     for i, left in enumerate(places):
-        if left is None or left[0] > -0.45 or left[1] < 0.5 or left[2] > 0.3:
+        if left is None or left[0] > -ABOVE_EYES or left[1] < 0.5 or left[2] > 0.3:
+            continue
+        above = bool(left[0] > -BESIDE_EYES)
+        if above and left[1] < 0.8:
             continue
         for j, right in enumerate(places):
             if right is not None and math.dist(left * (-1, 1, 1), right) < 0.1:
-                found.append((float(left[0]), i, j))
+                found.append((above, float(left[0]), i, j))
     if not found:
         return None
-    _, i, j = min(found)
+    _, _, i, j = min(found)
     return i, j
+
+
+def _share(info: StreamInfo, pair: tuple[int, int]) -> float:
+    """What electrodes above the eyes have of a gaze step beside them: the eyes' field grows with the distance from the midline."""
+    at = direction(info.channels[pair[0]])
+    aside = BESIDE_EYES if at is None else abs(float(at[0]))
+    return 1.0 if aside >= BESIDE_EYES else aside / F7_ASIDE
 
 
 def ears(info: StreamInfo) -> tuple[int, ...]:
@@ -113,7 +128,9 @@ class Eyes:
         themselves: those of the right sign are larger.
     """
 
-    def __init__(self, info: StreamInfo, blink_uv: float | None, eye_uv: float | None, polarity: Polarity, longest: int) -> None:
+    def __init__(
+        self, info: StreamInfo, blink_uv: float | None, eye_uv: float | None, polarity: PolaritySetting, longest: int
+    ) -> None:
         rate = info.sample_rate_hz
         front = frontal(info) if blink_uv is not None else ()
         pair = lateral(info) if eye_uv is not None else None
@@ -124,7 +141,6 @@ class Eyes:
         self.active = bool(rows)
         self.ears = np.array(by_ear, dtype=np.intp)
         self._n_front, self._n_ears, self._has_pair = len(front), len(by_ear), pair is not None
-        self._eye_uv = eye_uv or 0.0
         self._stride = max(1, math.floor(rate / LEAST_RATE_HZ))
         self._half = half = round(LOCAL_S * rate)
         self.delay_samples = half
@@ -139,11 +155,16 @@ class Eyes:
         self._traces: F64 = np.zeros((n_traces, most))
         look_s = 2 * longest / rate
         self._sized_every = 2 * max(1, round(SIZED_S / look_s))
+        sized_s = self._sized_every / 2 * look_s
+        limit = blink_uv or 0.0
         self._looks = tuple(
-            Look(at, blink_uv or 0.0, sign, rate, self._sized_every / 2 * look_s)
+            (Look(at, at + 1, limit, PERHAPS_SMALL * limit, PERHAPS_TIMES, sized_s), Polarity(sign, rate))
             for at, sign in ((0, {"auto": 0, "positive": 1, "negative": -1}[polarity]), (2, 0))[: 2 if by_ear else 1]
         )
-        self._steps = (Peaks(self._eye_uv), Peaks(self._eye_uv))
+        self._eye_uv = eye_uv or 0.0
+        self._least_eye_uv = self._eye_uv * (1.0 if pair is None else _share(info, pair))
+        apart = n_traces - 1
+        self._apart = Look(apart, apart, self._least_eye_uv, self._least_eye_uv, APART_TIMES, sized_s)
         self._same = round(SAME_S * rate)
         self._told: deque[tuple[int, bool]] = deque(maxlen=EVIDENCE)
         self.log: deque[EyeEvent] = deque(maxlen=_LOGGED)
@@ -152,15 +173,13 @@ class Eyes:
     @property
     def polarity(self) -> int:
         """+1 or -1: the sign of a blink at the frontal electrodes, or against the ears where those show none; 0 while unknown."""
-        return next((look.polarity.sign for look in self._looks if look.polarity.sign), 0)
+        return next((polarity.sign for _, polarity in self._looks if polarity.sign), 0)
 
     def restart(self) -> None:
         """The samples that follow do not go on from the last ones."""
         self._fresh = True
-        for look in self._looks:
+        for look in (*(look for look, _ in self._looks), self._apart):
             look.restart()
-        for peaks in self._steps:
-            peaks.restart()
 
     def take(self, block: int, first: int, raw: F64) -> list[EyeEvent]:
         """Take block number `block`, mended raw samples (n_channels, n) from absolute index `first` on.
@@ -196,13 +215,18 @@ class Eyes:
         tops, bottoms = np.maximum.reduce(traces, axis=1).tolist(), np.minimum.reduce(traces, axis=1).tolist()
         found: list[EyeEvent] = []
         perhaps: list[EyeEvent] = []
+        ends = block % self._sized_every == 0
         if self._n_front:
-            ends = block % self._sized_every == 0
-            for look in self._looks:
+            for look, _ in self._looks:
                 look.size(tops, bottoms, ends)
             found, perhaps = self._blinks(rows, traces, tops, bottoms, samples)
         if self._has_pair:
-            found += self._movements(rows[-2:], traces[-1], tops[-1], bottoms[-1], samples)
+            if self._apart.size(tops, bottoms, ends):
+                told = min(max(self._least_eye_uv, APART_TOLD * self._apart.standing_out_uv), self._eye_uv)
+                for peaks in self._apart.peaks:
+                    peaks.least = told
+            moved, perhaps_moved = self._movements(rows[-2:], traces, tops, bottoms, samples)
+            found, perhaps = [*found, *moved], [*perhaps, *perhaps_moved]
         if found:
             self.log.extend(found)
         return [*perhaps, *found] if perhaps else found
@@ -237,17 +261,25 @@ class Eyes:
         """Blinks, and what may be one: too small, or of a sign of which nobody knows yet whether it is the blinks'."""
         found: list[EyeEvent] = []
         perhaps: list[EyeEvent] = []
-        for look in self._looks:
-            polarity, against_ears = look.polarity, look.at > 0
+        for look, polarity in self._looks:
+            against_ears = look.top > 0
+
+            def shared(i: int, sign: int, against_ears: bool = against_ears) -> bool:
+                values = rows[: self._n_front + self._n_ears, i].tolist()
+                front, by_ear = values[: self._n_front], values[self._n_front :]
+                ear = (max(by_ear) if sign > 0 else min(by_ear)) if against_ears else 0.0
+                heights = sorted(sign * (value - ear) for value in front)
+                return len(heights) < 2 or heights[-2] >= SHARED * heights[-1]
+
             found += [EyeEvent("blink", when, high, against_ears) for when, high in polarity.settle(samples[0])]
-            for sample, sign, height in self._candidates(look, look.peaks, rows, traces, tops, bottoms, samples):
+            for sample, sign, height in look.candidates(look.peaks, traces, tops, bottoms, samples, shared):
                 found += [EyeEvent("blink", when, high, against_ears) for when, high in polarity.take(sample, sign, height)]
                 if not polarity.sign:
                     perhaps.append(EyeEvent("blink", sample, sign * height, against_ears, perhaps=True))
             known = polarity.sign or (self.polarity if against_ears else 0)
             perhaps += [
                 EyeEvent("blink", sample, sign * height, against_ears, perhaps=True)
-                for sample, sign, height in self._candidates(look, look.small, rows, traces, tops, bottoms, samples)
+                for sample, sign, height in look.candidates(look.small, traces, tops, bottoms, samples, shared)
                 if sign == known or not known
             ]
         if not found:
@@ -259,49 +291,24 @@ class Eyes:
             self._told.append((event.sample, event.against_ears))
         return told, perhaps
 
-    def _candidates(
-        self,
-        look: Look,
-        both: tuple[Peaks, Peaks],
-        rows: F64,
-        traces: F64,
-        tops: list[float],
-        bottoms: list[float],
-        samples: range,
-    ) -> list[tuple[int, int, float]]:
-        """(sample, sign, height) of the peaks of either sign that these values complete, in order of time."""
-        at = look.at
-        up_idle, down_idle = both[0].idle(tops[at], bottoms[at]), both[1].idle(-bottoms[at + 1], -tops[at + 1])
-        if up_idle and down_idle:
-            return []
+    def _movements(
+        self, pair: F64, traces: F64, tops: list[float], bottoms: list[float], samples: range
+    ) -> tuple[list[EyeEvent], list[EyeEvent]]:
+        """Gaze steps, and what may be small ones: the electrodes beside the two eyes move apart, in opposite directions."""
 
-        def shared(i: int, sign: int) -> bool:
-            values = rows[: self._n_front + self._n_ears, i].tolist()
-            front, by_ear = values[: self._n_front], values[self._n_front :]
-            ear = (max(by_ear) if sign > 0 else min(by_ear)) if at else 0.0
-            heights = sorted(sign * (value - ear) for value in front)
-            return len(heights) < 2 or heights[-2] >= SHARED * heights[-1]
-
-        found: list[tuple[int, int, float]] = []
-        if not up_idle:
-            found += [(when, 1, height) for when, height in both[0].take(traces[at], samples, lambda i: shared(i, 1))]
-        if not down_idle:
-            found += [(when, -1, height) for when, height in both[1].take(-traces[at + 1], samples, lambda i: shared(i, -1))]
-        return sorted(found)
-
-    def _movements(self, pair: F64, difference: F64, top: float, bottom: float, samples: range) -> list[EyeEvent]:
-        """Gaze steps: the electrodes beside the two eyes move apart, in opposite directions."""
-
-        def opposed(i: int) -> bool:
+        def opposed(i: int, _sign: int) -> bool:
             left, right = pair[:, i].tolist()
             return bool(left * right < 0 and min(abs(left), abs(right)) >= SHARED * abs(left - right))
 
-        found: list[EyeEvent] = []
-        for sign, peaks, high, low in ((1, self._steps[0], top, bottom), (-1, self._steps[1], -bottom, -top)):
-            if not peaks.idle(high, low):
-                apart = sign * difference
-                found += [EyeEvent("eye_movement", at, sign * height) for at, height in peaks.take(apart, samples, opposed)]
-        return found
+        look = self._apart
+        found, perhaps = (
+            [
+                EyeEvent("eye_movement", at, sign * height, perhaps=both is look.small)
+                for at, sign, height in look.candidates(both, traces, tops, bottoms, samples, opposed)
+            ]
+            for both in (look.peaks, look.small)
+        )
+        return found, perhaps
 
 
 @lru_cache(maxsize=32)
@@ -329,8 +336,9 @@ def _blink_kernel(half: int, rate_hz: float) -> F64:
 
 
 def _step_kernel(rate_hz: float) -> F64:
-    near, far = round(STEP_FROM_S * rate_hz), max(round(STEP_FROM_S * rate_hz) + 1, round(STEP_TO_S * rate_hz))
-    kernel = np.zeros(2 * far + 1)
-    kernel[far + near + 1 :] = 1.0 / (far - near)
-    kernel[: far - near] = -1.0 / (far - near)
-    return kernel
+    near = round(STEP_FROM_S * rate_hz)
+    side = np.ones(1)
+    for stretch_s in STEP_MEANS_S:
+        n = max(1, round(stretch_s * rate_hz))
+        side = np.convolve(side, np.full(n, 1.0 / n))
+    return np.asarray(np.concatenate([-side, np.zeros(2 * near + 1), side]), dtype=np.float64)

@@ -15,6 +15,10 @@ from eegloop.signal import F64
 # on at the latest. The usual size is the median of the largest values of every 0.2 s, 1.1 SD of a Gaussian signal, so this is 2.9 SD: by
 # chance seldom, and below it a blink adds less to the slow power of 2 s than that varies by itself.
 PERHAPS_TIMES = 2.6
+# The two sides stand apart by chance as often as they lean to one side, and no sign is known there: 3.5 SD for a small gaze step. Where
+# only electrodes above the eyes see it, what is told must stand out half as far again.
+APART_TIMES = 3.2
+APART_TOLD = 1.5
 PERHAPS_SMALL = 0.7
 SIZED_S = 0.2
 # Evidence of polarity: squared heights, capped, of the newest candidates; one clear blink decides.
@@ -127,24 +131,68 @@ class Peaks:
 
 
 class Look:
-    """One look for blinks: two traces, the frontal electrodes' largest and least value, recorded or against the ears."""
+    """What is looked for in a trace and upside down in another (or the same): peaks, and smaller ones that stand out of what there usually is.
 
-    def __init__(self, at: int, blink_uv: float, sign: int, rate_hz: float, sized_every_s: float) -> None:
-        self.at, self.polarity = at, Polarity(sign, rate_hz)
-        self.peaks = Peaks(blink_uv), Peaks(blink_uv)
-        self._most = PERHAPS_SMALL * blink_uv
-        self.small = Peaks(self._most), Peaks(self._most)
+    Parameters
+    ----------
+    top, bottom : int
+        The rows of the traces whose peaks, and whose troughs, are looked for.
+    limit_uv, small_uv : float
+        Least height of a peak; the most that a smaller one must have.
+    times : float
+        The smaller one's height over the usual size.
+    sized_every_s : float
+        How often `size` says that a stretch ends.
+    """
+
+    def __init__(self, top: int, bottom: int, limit_uv: float, small_uv: float, times: float, sized_every_s: float) -> None:
+        self.top, self.bottom = top, bottom
+        self.peaks = Peaks(limit_uv), Peaks(limit_uv)
+        self.small = Peaks(small_uv), Peaks(small_uv)
+        self._most, self._times = small_uv, times
         self._background = Background(sized_every_s)
         self._largest = 0.0
 
-    def size(self, tops: list[float], bottoms: list[float], ends: bool) -> None:
-        """The largest and least of every trace now; `ends`: a stretch does. What a look usually holds sets how high a peak stands out."""
-        self._largest = max(self._largest, tops[self.at], -bottoms[self.at + 1])
-        if ends:
-            if self._background.take(self._largest):
-                for peaks in self.small:
-                    peaks.least = min(PERHAPS_TIMES * self._background.middle, self._most)
-            self._largest = 0.0
+    @property
+    def standing_out_uv(self) -> float:
+        """What a peak must have to stand out of the usual; NaN while that is not known."""
+        return self._times * self._background.middle
+
+    def size(self, tops: list[float], bottoms: list[float], ends: bool) -> bool:
+        """The largest and least of every trace now; `ends`: a stretch does. True when it is known anew what there usually is."""
+        self._largest = max(self._largest, tops[self.top], -bottoms[self.bottom])
+        if not ends:
+            return False
+        known = self._background.take(self._largest)
+        self._largest = 0.0
+        if known:
+            for peaks in self.small:
+                peaks.least = min(self.standing_out_uv, self._most)
+        return known
+
+    def candidates(
+        self,
+        both: tuple[Peaks, Peaks],
+        traces: F64,
+        tops: list[float],
+        bottoms: list[float],
+        samples: range,
+        shared: Callable[[int, int], bool],
+    ) -> list[tuple[int, int, float]]:
+        """(sample, sign, height) of the peaks of either sign that these values complete, in order of time.
+
+        `shared(i, sign)` says whether a second electrode sees the i-th value as well.
+        """
+        top, bottom, (up, down) = self.top, self.bottom, both
+        up_idle, down_idle = up.idle(tops[top], bottoms[top]), down.idle(-bottoms[bottom], -tops[bottom])
+        if up_idle and down_idle:
+            return []
+        found: list[tuple[int, int, float]] = []
+        if not up_idle:
+            found += [(when, 1, height) for when, height in up.take(traces[top], samples, lambda i: shared(i, 1))]
+        if not down_idle:
+            found += [(when, -1, height) for when, height in down.take(-traces[bottom], samples, lambda i: shared(i, -1))]
+        return sorted(found)
 
     def restart(self) -> None:
         self._largest = 0.0

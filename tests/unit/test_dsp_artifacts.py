@@ -243,6 +243,45 @@ def test_a_gaze_step_moves_the_sides_apart() -> None:
     assert {"F7", "F8"} <= set(named(rows, "eye_movement"))
 
 
+ABOVE_EYES = {"Fp": ("Fp1", "Fp2", "C3", "C4", "P7", "P8", "O1", "O2"), "AF": ("AF3", "AF4", "C3", "C4", "P7", "P8", "O1", "O2")}
+
+
+def gaze(x: np.ndarray, at_s: tuple[float, ...], step_uv: float) -> np.ndarray:
+    """The eyes to one side at each of these times and back a second later; `step_uv` apart at the first two channels."""
+    t = np.arange(len(x)) / RATE
+    for at in at_s:
+        aside = np.clip((t - at) / 0.05, 0, 1) - np.clip((t - at - 1.0) / 0.05, 0, 1)
+        x = x + step_uv / 2 * aside[:, np.newaxis] * np.array([1.0, -1.0, 0.1, -0.1, 0, 0, 0, 0])
+    return x
+
+
+@pytest.mark.parametrize("front", ["Fp", "AF"])
+def test_gaze_is_found_above_the_eyes_where_nothing_is_beside_them(front: str) -> None:
+    """50 µV apart above the eyes; mains that differ between the two by more than gaze are none."""
+    labels = ABOVE_EYES[front]
+    x = head(34, labels=labels)
+    x[:, 0] += 200 * np.sin(2 * np.pi * 60 * np.arange(len(x)) / RATE)
+    pipeline, rows = run(gaze(x, (16.0, 22.0, 27.0), 50.0), labels)
+    moved = [event.sample / RATE for event in pipeline.artifact_events if event.kind == "eye_movement"]
+    assert moved == pytest.approx([16.03, 17.03, 22.03, 23.03, 27.03, 28.03], abs=0.05)
+    assert {event.kind for event in pipeline.artifact_events} == {"eye_movement"}
+    for at in (16.0, 22.0, 27.0):
+        assert not_good(rows, at, "band_power.delta", labels[0])
+
+
+@pytest.mark.parametrize(("labels", "step_uv"), [(ABOVE_EYES["Fp"], 18.0), (("F7", "F8", *MONTAGE[4:], "P3", "P4"), 40.0)])
+def test_slow_values_lean_on_no_small_gaze_step(labels: tuple[str, ...], step_uv: float) -> None:
+    """Too small to be told of; delta at a calm front is several times too large."""
+    x = 0.5 * head(36, labels=labels)
+    pipeline, rows = run(gaze(x, (20.0, 26.0), step_uv), labels)
+    assert not pipeline.artifact_events
+    for at in (20.0, 26.0):
+        assert not_good(rows, at, "band_power.delta", labels[0])
+        assert not not_good(rows, at, "band_power.alpha", labels[0])
+        assert not not_good(rows, at, "band_power.delta", "O1")
+    assert all(row.grades[row.find("band_power.delta", labels[0])] == Grade.GOOD for row in rows if row.end_sample / RATE > 30)
+
+
 @pytest.mark.parametrize(("where", "reason"), [(("F7", "F8"), "jaw_muscle"), (("O1", "O2"), "neck_muscle")])
 def test_muscle_is_named_by_where_it_is_strongest(where: tuple[str, str], reason: str) -> None:
     x = head()
