@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dsp.biomarkers import band_power
+from dsp.electrodes import direction
 from dsp.pipeline import Pipeline
 from eegloop.line import LineSettings, QualitySettings
 from eegloop.signal import Biomarkers, Chunk, Grade, StreamInfo
@@ -384,6 +385,32 @@ def test_a_channel_that_its_neighbors_do_not_know() -> None:
     x[:, 1] = np.random.default_rng(5).standard_normal(len(x)) * 8
     _, rows = run(x, labels, quality=QualitySettings(muscle_uv=None))
     assert set(named(rows, "disagrees", labels)) == {"Fz"}
+
+
+PARIETAL = ("P7", "P3", "Pz", "P4", "P8", "POz")
+
+
+def parietal(seconds: float = 40) -> np.ndarray:
+    """(n, 6) µV: what each two places share falls off with the distance between them, and all share some."""
+    rng = np.random.default_rng(3)
+    at = np.array([direction(label) for label in PARIETAL], dtype=np.float64)
+    shared = 20.0 * np.exp(-(np.linalg.norm(at[:, np.newaxis] - at, axis=2) ** 2) / 0.6) + 40.0
+    n = int(seconds * RATE)
+    white = np.fft.rfft(rng.standard_normal((n, len(PARIETAL))), axis=0)
+    sources = np.fft.irfft(white / np.maximum(np.fft.rfftfreq(n, 1 / RATE), 1.0)[:, np.newaxis] ** 0.5, n, axis=0)
+    return sources / sources.std(0) @ np.linalg.cholesky(shared).T + rng.standard_normal((n, len(PARIETAL)))
+
+
+def test_an_average_of_few_channels_makes_no_stranger_and_hides_none() -> None:
+    """It takes off what neighbors share, and puts a bad electrode's signal on all others."""
+    x = parietal()
+    rows = run(x - x.mean(1, keepdims=True), PARIETAL)[1]
+    assert not named(rows, "disagrees", PARIETAL)
+    assert all((row.grades == Grade.GOOD).all() for row in rows if row.end_sample / RATE > 12)
+    x[:, 1] = np.roll(x[:, 1], len(x) // 2)  # as before in all but that it is another place's
+    rows = run(x - x.mean(1, keepdims=True), PARIETAL)[1]
+    assert set(named(rows, "disagrees", PARIETAL)) == {"P3"}
+    assert len(named(rows, "disagrees", PARIETAL)["P3"]) > 250
 
 
 def test_the_worst_contact_is_named_after_five_seconds_and_forgiven_after_five() -> None:
