@@ -184,16 +184,15 @@ class Contact:
     def _against_thirds(covariance: F64, left_over: F64, pairs: Bool, eeg: Bool) -> F64:
         """(n_channels, n_channels) median correlation of the two channels of a pair, both against a third, over all thirds; 0 elsewhere."""
         i, j = np.nonzero(pairs)
-        thirds = np.flatnonzero(eeg)
-        k = thirds[np.newaxis]
-        i_, j_ = i[:, np.newaxis], j[:, np.newaxis]
-        shared = covariance[i_, j_] - covariance[i_, k] - covariance[j_, k] + covariance[k, k]
-        both = left_over[i_, k] * left_over[j_, k]
-        usable = (k != i_) & (k != j_) & (both > 0)
+        k = np.flatnonzero(eeg)
+        own = covariance.diagonal()[k]
+        shared = covariance[i, j][:, np.newaxis] - covariance[i][:, k] - covariance[j][:, k] + own
+        both = left_over[i][:, k] * left_over[j][:, k]
+        both[both <= 0] = np.nan
+        correlation = np.sort(shared / np.sqrt(both), axis=1)  # a pair's own two, and doubles of them, come last as NaN
+        usable = np.count_nonzero(~np.isnan(correlation), axis=1)
         found = np.zeros_like(covariance)
-        correlation = np.where(usable, shared / np.sqrt(np.where(usable, both, 1.0)), np.nan)
-        correlation[~usable.any(1)] = 0.0
-        found[i, j] = np.nanmedian(correlation, axis=1)
+        found[i, j] = np.where(usable > 0, correlation[np.arange(len(i)), usable // 2], 0.0)
         return found
 
     @staticmethod
