@@ -38,6 +38,11 @@ APART_S = 0.3
 PERHAPS_TIMES = 4.0
 PERHAPS_LEAST = 0.5
 EARS_PERHAPS = 1.5  # alpha there is larger than in front
+# A slow wave that stands out of the person's own last minute, this many times its usual level in 100 ms (0.67 SD of a Gaussian signal: 4
+# SD) and at least so many µV, is a movement, sweat, a pop's tail, or the one slow wave of a drowsy minute: nobody can tell, and what is
+# made of slow frequencies does not lean on it. Waves that come again and again are the person's delta, as in sleep: they do not stand out.
+LONE_TIMES = 6.0
+LONE_UV = 10.0
 _OF_THE_PERSON = OF_THE_BODY | {Code.MOVEMENT}
 _COVARIANCE_RATE_HZ = 125.0
 _LOGGED = 4096
@@ -101,6 +106,9 @@ class Artifacts:
         self._muscle_limit: F64 = np.full(c, self._muscle_uv2 * _MUSCLE_UNKNOWN**2)
         self._least_muscle_limit = float(self._muscle_limit.min())
         self._own: deque[F64] = deque(maxlen=_BASELINE)
+        self._usual: deque[F64] = deque(maxlen=_BASELINE)
+        self._lone_uv: F64 = np.full(c, np.inf)
+        self._least_lone_uv = np.inf
         self._since_refresh = 0
         self._steep_at: int | None = None
         self._steep: Bool = np.zeros(c, dtype=np.bool_)
@@ -157,6 +165,13 @@ class Artifacts:
             if steep.any():
                 self._steep_at, self._steep = block, steep
                 found.append(Finding(Code.GRADIENT, block, block, steep, spoils=False))
+        if ranges.loudest > self._least_lone_uv:
+            lone = np.flatnonzero(extreme > self._lone_uv)
+            lone = lone[np.abs(filtered[lone].mean(1)) > self._lone_uv[lone]]
+            if lone.size:
+                slow: Bool = np.zeros(len(extreme), dtype=np.bool_)
+                slow[lone] = True
+                found.append(Finding(Code.MOVEMENT, block, block, slow, spoils=False, only="slow"))
         if self.eyes.active:
             self._look_at_eyes(block, first, raw, filtered, extreme, found)
         thinned = filtered[:, :: self._stride]
@@ -308,6 +323,8 @@ class Artifacts:
             shift = (self._levels[rows[-1]] - self._levels[rows[0]]) / 2
             self.contact.stretch(self._covariance(), noise, shift, dead, line_uv2, impedance_kohm)
             self._own.append(noise)
+            levels = np.abs(np.add.reduce(self._thinned, axis=2)) / self._thinned.shape[2]
+            self._usual.append(np.partition(levels, len(rows) // 2, axis=1)[:, len(rows) // 2])
             self._since_refresh += 1
             if self._since_refresh >= _REFRESH and len(self._own) >= _BASELINE_LEAST:
                 self._since_refresh = 0
@@ -315,6 +332,10 @@ class Artifacts:
                 middle = (own[(len(own) - 1) // 2] + own[len(own) // 2]) / 2
                 self._muscle_limit = np.maximum(self._muscle_uv2, MUSCLE_TIMES**2 * middle)
                 self._least_muscle_limit = float(self._muscle_limit.min())
+                if self._zero_mean:
+                    usual = np.sort(self._usual, axis=0)[len(self._usual) // 2]
+                    self._lone_uv = np.where(self._eeg, np.maximum(LONE_TIMES * usual, LONE_UV), np.inf)
+                    self._least_lone_uv = float(self._lone_uv.min())
         self._thinned[:] = 0.0
         self._disturbed[:] = False
         self._calm_blocks = 0

@@ -330,6 +330,37 @@ def test_a_step_is_a_level_that_stays() -> None:
     assert all(9.9 < t < 10.5 for t in named(rows, "step")["C3"])
 
 
+def test_slow_values_lean_on_no_lone_slow_wave_but_on_those_that_come_again_and_again() -> None:
+    """One of 80 µV in a calm half minute is a movement or sweat for all anybody knows; one a second are the person's delta."""
+    x = head(40)
+    x[:, 4:] += 80 * bump(len(x), 30.0, 1.0)[:, np.newaxis]
+    _, rows = run(x)
+    for channel in ("C3", "O2"):
+        assert not_good(rows, 30.1, "band_power.delta", channel)
+        assert not not_good(rows, 30.1, "band_power.alpha", channel)
+    column = rows[0].find("band_power.delta", "C3")
+    lone = next(row for row in rows if row.end_sample >= 31.0 * RATE)
+    assert lone.reasons[column] == "movement" and lone.quality.good[4]
+    assert rows[-1].grades[column] == Grade.GOOD
+    asleep = head(40)
+    asleep[:, 4:] += 40 * np.sin(2 * np.pi * np.arange(len(x)) / RATE + np.array([[0.0, 0.4, 0.8, 1.2]]).T).T  # it travels
+    _, rows = run(asleep)
+    assert all(row.grades[column] == Grade.GOOD for row in rows if row.end_sample > 12 * RATE)
+
+
+def test_a_pops_tail_costs_slow_values_their_grade() -> None:
+    """What a high pass makes of a level that decays for a second goes on long after the step itself."""
+    t = np.arange(34 * int(RATE)) / RATE
+    x = head(34)
+    calm = run(x.copy())[1]
+    x[:, 6] += np.where(t >= 20, 250 * np.exp(-np.maximum(t - 20, 0) / 0.8), 0.0)
+    rows = run(x)[1]
+    column = rows[0].find("band_power.delta", "O1")
+    for row, other in zip(rows, calm, strict=True):
+        if row.grades[column] == Grade.GOOD and row.end_sample > 12 * RATE:
+            assert row.values[column] < 2.5 * other.values[column]
+
+
 def test_drift_takes_five_seconds_to_be_one_and_five_to_be_none() -> None:
     x = head(40)
     t = np.arange(len(x)) / RATE
