@@ -109,12 +109,15 @@ def replay(
     seat: Annotated[
         str | None, typer.Option(help="Take the settings of this seat of the configuration [default: the first].")
     ] = None,
+    stream: Annotated[str | None, typer.Option(help="Which stream, of a file that holds several EEG streams (XDF).")] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print a JSON summary instead of text.")] = False,
 ) -> None:
     """Run the same line over a recording, as fast as it can."""
     from daemon.replay import replay_recording
 
-    summary = replay_recording(recording, out, config, controller, seat, _configured(None), progress=not json_output)
+    summary = replay_recording(
+        recording, out, config, controller, seat, _configured(None), progress=not json_output, stream=stream
+    )
     typer.echo(json.dumps(summary) if json_output else summary["text"])
 
 

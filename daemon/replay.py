@@ -58,6 +58,7 @@ def replay_recording(
     seat: str | None,
     default_config: Path,
     progress: bool,
+    stream: str | None = None,
 ) -> dict[str, Any]:
     """Run a recording through the line and write the derivatives under `out`.
 
@@ -67,6 +68,8 @@ def replay_recording(
         Settings of the line; None = a session of ours under its own settings, any other file under `default_config`.
     controller : str or None
         Another controller's kind.
+    stream : str or None
+        Which stream, for files that hold several (XDF).
 
     Returns
     -------
@@ -83,7 +86,7 @@ def replay_recording(
     if header is not None:
         made = _own(RecordedSession(header), config, controller, seat)
     else:
-        made = _foreign(open_recording(recording), _seat(load(config or default_config), seat), controller)
+        made = _foreign(open_recording(recording, stream), _seat(load(config or default_config), seat), controller)
     line = made.line
     started_s = time.perf_counter()
     try:

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from dsp.background import EVERY_S, Background
 from dsp.codes import OF_THE_BODY, Code
 from dsp.contact import STRETCH_S, Contact
 from dsp.electrodes import direction
@@ -32,7 +33,16 @@ BLINK_BEFORE_S, BLINK_AFTER_S = 0.15, 0.25
 # way: then the reference lies in the eyes' field (a Muse's on Fpz), and what is behind shows the reference's own part of the blink.
 EVERYWHERE = 0.8
 APART_S = 0.3
+# Before the look at the eyes has seen what follows: a level, free of alpha, this many times the usual one at every frontal electrode may
+# be a blink's (the median of a Gaussian signal's size is 0.67 SD: 2.7 SD), if it is at least this share of the limit; the limit always is.
+PERHAPS_TIMES = 4.0
+PERHAPS_LEAST = 0.5
 EARS_PERHAPS = 1.5  # alpha there is larger than in front
+# A slow wave that stands out of the person's own last minute, this many times its usual level in 100 ms (0.67 SD of a Gaussian signal: 4
+# SD) and at least so many µV, is a movement, sweat, a pop's tail, or the one slow wave of a drowsy minute: nobody can tell, and what is
+# made of slow frequencies does not lean on it. Waves that come again and again are the person's delta, as in sleep: they do not stand out.
+LONE_TIMES = 6.0
+LONE_UV = 10.0
 _OF_THE_PERSON = OF_THE_BODY | {Code.MOVEMENT}
 _COVARIANCE_RATE_HZ = 125.0
 _LOGGED = 4096
@@ -79,6 +89,9 @@ class Artifacts:
         self._neck: Bool = (at[:, 1] < -0.75) & (at[:, 1] > -1.5) & (at[:, 2] < 0.25)
         self._front = self.eyes.front
         self._front_and_ears = np.concatenate([self.eyes.front, self.eyes.ears])
+        self._leveled_every = max(1, round(EVERY_S * rate / longest))
+        self._background = Background(self._leveled_every * longest / rate)
+        self._perhaps_uv = settings.blink_uv or 0.0
         self._per_stretch = max(1, round(STRETCH_S * rate / float(grid.block_length)))
         self._depth = self._per_stretch + 4
         self._steepness: F64 = np.zeros((self._depth, c))
@@ -93,6 +106,9 @@ class Artifacts:
         self._muscle_limit: F64 = np.full(c, self._muscle_uv2 * _MUSCLE_UNKNOWN**2)
         self._least_muscle_limit = float(self._muscle_limit.min())
         self._own: deque[F64] = deque(maxlen=_BASELINE)
+        self._usual: deque[F64] = deque(maxlen=_BASELINE)
+        self._lone_uv: F64 = np.full(c, np.inf)
+        self._least_lone_uv = np.inf
         self._since_refresh = 0
         self._steep_at: int | None = None
         self._steep: Bool = np.zeros(c, dtype=np.bool_)
@@ -149,8 +165,15 @@ class Artifacts:
             if steep.any():
                 self._steep_at, self._steep = block, steep
                 found.append(Finding(Code.GRADIENT, block, block, steep, spoils=False))
+        if ranges.loudest > self._least_lone_uv:
+            lone = np.flatnonzero(extreme > self._lone_uv)
+            lone = lone[np.abs(filtered[lone].mean(1)) > self._lone_uv[lone]]
+            if lone.size:
+                slow: Bool = np.zeros(len(extreme), dtype=np.bool_)
+                slow[lone] = True
+                found.append(Finding(Code.MOVEMENT, block, block, slow, spoils=False, only="slow"))
         if self.eyes.active:
-            self._look_at_eyes(block, first, raw, extreme, found)
+            self._look_at_eyes(block, first, raw, filtered, extreme, found)
         thinned = filtered[:, :: self._stride]
         if not self._zero_mean:
             thinned = thinned - thinned.mean(1, keepdims=True)
@@ -203,7 +226,7 @@ class Artifacts:
 
     # -- eyes ----------------------------------------------------------------------------------
 
-    def _look_at_eyes(self, block: int, first: int, raw: F64, extreme: F64, found: list[Finding]) -> None:
+    def _look_at_eyes(self, block: int, first: int, raw: F64, filtered: F64, extreme: F64, found: list[Finding]) -> None:
         blink_uv = self._settings.blink_uv
         if blink_uv is not None and self._front.size:
             heights = extreme[self._front_and_ears].tolist()
@@ -212,12 +235,25 @@ class Artifacts:
                 # too early to say what it is, but no window may use it as brain
                 found.append(Finding(Code.BLINK, block, block, self._near_eyes & (extreme > blink_uv / 2), spoils=False))
             # without a high pass an offset is no height
-            if self._zero_mean and (min(front) > blink_uv or (ears and min(ears) > EARS_PERHAPS * blink_uv)):
+            if self._zero_mean and (
+                self._perhaps(block, filtered, min(front), blink_uv) or (ears and min(ears) > EARS_PERHAPS * blink_uv)
+            ):
                 near = self._near_eyes.copy()
                 near[self.eyes.ears] = True
                 found.append(Finding(Code.BLINK, block, block, near & (extreme > blink_uv / 2), spoils=False, only="perhaps"))
         for event in self.eyes.take(block, first, raw):
             self._eye_event(event, block, found)
+
+    def _perhaps(self, block: int, filtered: F64, extreme: float, blink_uv: float) -> bool:
+        """Whether all frontal electrodes, the least of whose extremes is `extreme`, lie unusually far off, to the same side."""
+        sized = block % self._leveled_every == 0
+        if not sized and extreme <= self._perhaps_uv:
+            return False
+        # a mean over 100 ms holds no alpha
+        levels = (np.add.reduce(filtered[self._front], axis=1) / filtered.shape[1]).tolist()
+        if sized and self._background.take(sum(map(abs, levels)) / len(levels)):
+            self._perhaps_uv = min(max(PERHAPS_TIMES * self._background.middle, PERHAPS_LEAST * blink_uv), blink_uv)
+        return bool(max(min(levels), -max(levels)) > self._perhaps_uv)
 
     def _eye_event(self, event: EyeEvent, block: int, found: list[Finding]) -> None:
         before, after = round(BLINK_BEFORE_S * self._rate_hz), round(BLINK_AFTER_S * self._rate_hz)
@@ -225,7 +261,8 @@ class Artifacts:
         to_block = min(self._grid.block_of(event.sample + after), block)
         if event.perhaps:
             if from_block <= to_block:
-                found.append(Finding(Code.BLINK, from_block, to_block, self._near_eyes, spoils=False, only="slow"))
+                code, near = (Code.BLINK, self._near_eyes) if event.kind == "blink" else (Code.EYE_MOVEMENT, self._beside)
+                found.append(Finding(code, from_block, to_block, near, spoils=False, only="slow"))
             return
         if from_block > to_block:
             self.log.append(ArtifactEvent(event.kind, event.sample, event.height_uv))
@@ -286,6 +323,8 @@ class Artifacts:
             shift = (self._levels[rows[-1]] - self._levels[rows[0]]) / 2
             self.contact.stretch(self._covariance(), noise, shift, dead, line_uv2, impedance_kohm)
             self._own.append(noise)
+            levels = np.abs(np.add.reduce(self._thinned, axis=2)) / self._thinned.shape[2]
+            self._usual.append(np.partition(levels, len(rows) // 2, axis=1)[:, len(rows) // 2])
             self._since_refresh += 1
             if self._since_refresh >= _REFRESH and len(self._own) >= _BASELINE_LEAST:
                 self._since_refresh = 0
@@ -293,6 +332,10 @@ class Artifacts:
                 middle = (own[(len(own) - 1) // 2] + own[len(own) // 2]) / 2
                 self._muscle_limit = np.maximum(self._muscle_uv2, MUSCLE_TIMES**2 * middle)
                 self._least_muscle_limit = float(self._muscle_limit.min())
+                if self._zero_mean:
+                    usual = np.sort(self._usual, axis=0)[len(self._usual) // 2]
+                    self._lone_uv = np.where(self._eeg, np.maximum(LONE_TIMES * usual, LONE_UV), np.inf)
+                    self._least_lone_uv = float(self._lone_uv.min())
         self._thinned[:] = 0.0
         self._disturbed[:] = False
         self._calm_blocks = 0

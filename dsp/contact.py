@@ -23,6 +23,12 @@ BRIDGED = 0.01
 ONE_SIGNAL = 0.95
 FEWEST_FOR_REFERENCE = 4
 DISAGREES = 0.4
+# An average reference of few channels takes off what they share and puts a bad electrode's signal, upside down, on all others: good
+# neighbors do not correlate any more, and with the bad one they do. Such channels' sum holds less than this share of the power that
+# strangers' sum would. They are compared against every third channel instead, which no reference changes: two strangers of one power
+# then correlate by 0.5 at most, two neighbors that correlate by `DISAGREES` as recorded and by 0.25 with the third, by this.
+AVERAGED = 0.5
+DISAGREES_AVERAGED = 0.6
 NEIGHBOR_CHORD = 0.75  # of the head's radius
 _NEIGHBORS = 4
 _BAD, _GOOD = 0.5, 0.6
@@ -163,11 +169,31 @@ class Contact:
         self._bridges.take(both & one & (not everyone), ~one | everyone)
         self.bridged = np.asarray(self._bridges.on.any(1), dtype=np.bool_) if self._bridges.any else self._never
         if self._has_neighbors.any():
-            agreement = np.where(self._near & both, np.abs(correlation), 0.0).max(1)
-            odd = agreement < DISAGREES
+            compared, limit = np.abs(correlation), DISAGREES
+            eeg = alive & self._eeg
+            if n_alive >= FEWEST_FOR_REFERENCE and covariance[np.ix_(eeg, eeg)].sum() < AVERAGED * power[eeg].sum():
+                compared = self._against_thirds(covariance, left_over, self._near & both, eeg)
+                limit = DISAGREES_AVERAGED
+            agreement = np.where(self._near & both, compared, 0.0).max(1)
+            odd = agreement < limit
             # only against a neighbor that agrees with somebody else: else nobody knows which of the two is wrong
-            judged = self._has_neighbors & alive & (self._near & both & (agreement >= DISAGREES)).any(1)
+            judged = self._has_neighbors & alive & (self._near & both & (agreement >= limit)).any(1)
             self.disagrees = self._odd.take(odd & judged, ~odd & judged)
+
+    @staticmethod
+    def _against_thirds(covariance: F64, left_over: F64, pairs: Bool, eeg: Bool) -> F64:
+        """(n_channels, n_channels) median correlation of the two channels of a pair, both against a third, over all thirds; 0 elsewhere."""
+        i, j = np.nonzero(pairs)
+        k = np.flatnonzero(eeg)
+        own = covariance.diagonal()[k]
+        shared = covariance[i, j][:, np.newaxis] - covariance[i][:, k] - covariance[j][:, k] + own
+        both = left_over[i][:, k] * left_over[j][:, k]
+        both[both <= 0] = np.nan
+        correlation = np.sort(shared / np.sqrt(both), axis=1)  # a pair's own two, and doubles of them, come last as NaN
+        usable = np.count_nonzero(~np.isnan(correlation), axis=1)
+        found = np.zeros_like(covariance)
+        found[i, j] = np.where(usable > 0, correlation[np.arange(len(i)), usable // 2], 0.0)
+        return found
 
     @staticmethod
     def _half_above(correlation: F64, both: Bool, n_alive: int) -> bool:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -20,33 +19,26 @@ from typing import Literal
 import numpy as np
 
 from dsp.electrodes import direction, pick
+from dsp.peaks import APART_TIMES, APART_TOLD, EVIDENCE, PERHAPS_SMALL, PERHAPS_TIMES, SIZED_S, Look, Polarity
 from eegloop.signal import F64, StreamInfo
 
 LOCAL_S = 0.4  # half width of the local mean: the delay of everything found here
 SMOOTH_S = 0.06
 LEAST_RATE_HZ = 125.0  # peaks are looked for at this rate or a little above
-STEP_FROM_S, STEP_TO_S = 0.02, 0.1  # a gaze step: mean of this stretch after, minus the one before
+# A gaze step: what lies this long after, through means over these stretches one after the other, minus what lies as long before. The two
+# short ones are a period of the mains each: electrodes above the eyes differ in mains by more than gaze moves them.
+STEP_FROM_S, STEP_MEANS_S = 0.02, (0.06, 1 / 50, 1 / 60)
 # The other frontal electrode must see at least this share of a blink: an electrode pop is seen by one alone.
 SHARED = 0.2
 # Low and lateral: what an electrode "by an ear" is. Parietal, occipital and central ones carry too much alpha to compare with.
 EAR_HEIGHT = -0.85
+# How far from the midline electrodes beside the eyes lie, and such above them.
+BESIDE_EYES, ABOVE_EYES, F7_ASIDE = 0.45, 0.25, 0.77
 SAME_S = 0.1  # the two looks at one blink differ by less
-# From this share of the limit on, a peak against the ears may be a small blink. The electrodes taken for ears see some of it, and the
-# frontmost of a small montage less than the forehead does, so what is left of one may stay below the limit. It is no blink that anybody
-# is told of, but what is made of slow frequencies does not lean on it either.
-PERHAPS_SMALL = 0.7
-# Evidence of polarity: squared heights, capped, of the newest candidates; one clear blink decides.
-_EVIDENCE = 40
-_CAP_UV = 150.0
-FLANK_S = 0.4  # a blink's flanks lie within the local mean's reach
-_COMPLETE_S = 0.3  # a peak is complete this long after its top
-_CLEAR_UV = 60.0
-_LEANING = 0.4
-_HELD_S = 60.0
 _LOGGED = 4096
 
 Kind = Literal["blink", "eye_movement"]
-Polarity = Literal["auto", "positive", "negative"]
+PolaritySetting = Literal["auto", "positive", "negative"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,19 +72,30 @@ def frontal(info: StreamInfo) -> tuple[int, ...]:
 
 
 def lateral(info: StreamInfo) -> tuple[int, int] | None:
-    """The left and right electrode beside the eyes (F9/F10, F7/F8, AF7/AF8, ...), a symmetric pair; None without one."""
-    found: list[tuple[float, int, int]] = []
+    """The left and right electrode beside the eyes (F9/F10, F7/F8, AF7/AF8, ...), a symmetric pair, else the outermost above them (AF3/AF4,
+    Fp1/Fp2); None without one."""
+    found: list[tuple[bool, float, int, int]] = []
     places = [direction(name) if kind == "eeg" else None for name, kind in zip(info.channels, info.kinds, strict=True)]
     for i, left in enumerate(places):
-        if left is None or left[0] > -0.45 or left[1] < 0.5 or left[2] > 0.3:
+        if left is None or left[0] > -ABOVE_EYES or left[1] < 0.5 or left[2] > 0.3:
+            continue
+        above = bool(left[0] > -BESIDE_EYES)
+        if above and left[1] < 0.8:
             continue
         for j, right in enumerate(places):
             if right is not None and math.dist(left * (-1, 1, 1), right) < 0.1:
-                found.append((float(left[0]), i, j))
+                found.append((above, float(left[0]), i, j))
     if not found:
         return None
-    _, i, j = min(found)
+    _, _, i, j = min(found)
     return i, j
+
+
+def _share(info: StreamInfo, pair: tuple[int, int]) -> float:
+    """What electrodes above the eyes have of a gaze step beside them: the eyes' field grows with the distance from the midline."""
+    at = direction(info.channels[pair[0]])
+    aside = BESIDE_EYES if at is None else abs(float(at[0]))
+    return 1.0 if aside >= BESIDE_EYES else aside / F7_ASIDE
 
 
 def ears(info: StreamInfo) -> tuple[int, ...]:
@@ -110,105 +113,6 @@ def ears(info: StreamInfo) -> tuple[int, ...]:
     return tuple(i for _, i in best.values()) if len(best) == 2 else ()
 
 
-class _Polarity:
-    """The sign of a person's blinks in one look, found from the candidates themselves: those of the right sign are larger.
-
-    The local mean that is taken off gives a wide blink two flanks of the other sign. So of candidates within `FLANK_S` only the largest
-    speaks, and not before it is known to be the largest.
-    """
-
-    def __init__(self, fixed: int, rate_hz: float) -> None:
-        self._fixed = self.sign = fixed
-        self._evidence: deque[tuple[int, float]] = deque(maxlen=_EVIDENCE)
-        self._held: deque[tuple[int, int, float]] = deque(maxlen=_EVIDENCE)
-        self._held_samples, self._flank_samples = round(_HELD_S * rate_hz), round(FLANK_S * rate_hz)
-        self._complete_samples = round((FLANK_S + _COMPLETE_S) * rate_hz)
-        self._largest: tuple[int, int, float] | None = None  # (sample, sign, height) of those that do not yet speak
-
-    def take(self, sample: int, sign: int, height: float) -> list[tuple[int, float]]:
-        """One more candidate; returns (sample, signed height) of those that are now known to be blinks."""
-        largest = self._largest
-        if largest is None or sample - largest[0] > self._flank_samples:
-            self._speak()
-            self._largest = sample, sign, height
-        elif height > largest[2]:
-            self._largest = sample, sign, height
-        self._held.append((sample, sign, height))
-        return self._told(sample)
-
-    def settle(self, sample: int) -> list[tuple[int, float]]:
-        """All candidates before `sample` have been taken: who is the largest by now speaks. Returns as `take`."""
-        if self._largest is None or sample - self._largest[0] <= self._complete_samples:
-            return []
-        self._speak()
-        return self._told(sample)
-
-    def _speak(self) -> None:
-        if self._largest is not None:
-            _, sign, height = self._largest
-            self._evidence.append((sign, min(height, _CAP_UV) ** 2))
-            self._largest = None
-            self.sign = self._fixed or self._leaning()
-
-    def _told(self, sample: int) -> list[tuple[int, float]]:
-        if not self.sign:
-            return []
-        found = [(at, s * h) for at, s, h in self._held if s == self.sign and at >= sample - self._held_samples]
-        self._held.clear()
-        return found
-
-    def _leaning(self) -> int:
-        """The polarity that the candidates speak for; the one before while they do not speak clearly."""
-        total = sum(weight for _, weight in self._evidence)
-        leaning = sum(sign * weight for sign, weight in self._evidence)
-        if total >= _CLEAR_UV**2 and abs(leaning) >= _LEANING * total:
-            return 1 if leaning > 0 else -1
-        return self.sign
-
-
-class _Peaks:
-    """Peaks of one polarity: at least `least` above zero, and that far above the troughs on both sides."""
-
-    def __init__(self, least: float) -> None:
-        self._least = least
-        self.restart()
-
-    def restart(self) -> None:
-        self._rising = False
-        self._low, self._high, self._at, self._shared = 0.0, -math.inf, 0, False
-
-    def idle(self, top: float, bottom: float) -> bool:
-        """Whether values between these two change nothing: no new top, no new trough, no turn."""
-        if self._rising:
-            return top <= self._high and bottom > self._high - self._least
-        return bottom >= self._low and top < self._low + self._least
-
-    def take(self, y: F64, samples: range, shared: Callable[[int], bool]) -> list[tuple[int, float]]:
-        """(sample, height) of the peaks that these values complete.
-
-        `shared(i)` says whether a second electrode sees the i-th value as well. It is asked of tops only.
-        """
-        found: list[tuple[int, float]] = []
-        top: int | None = None  # of these values, if it is one of them
-        for i, value in enumerate(y.tolist()):
-            if self._rising:
-                if value > self._high:
-                    self._high, top = value, i
-                elif value <= self._high - self._least:
-                    if top is not None:
-                        self._at, self._shared = samples[top], shared(top)
-                    if self._high >= self._least and self._shared:
-                        found.append((self._at, self._high))
-                    self._rising, self._low, top = False, value, None
-            elif value < self._low:
-                self._low = value
-            elif value >= self._low + self._least:
-                self._rising, self._high, top = True, value, i
-        if top is not None:
-            self._at, self._shared = samples[top], shared(top)
-        return found
-
-
 class Eyes:
     """Follows the frontal electrodes; `take` gives the events that a block completes.
 
@@ -224,7 +128,9 @@ class Eyes:
         themselves: those of the right sign are larger.
     """
 
-    def __init__(self, info: StreamInfo, blink_uv: float | None, eye_uv: float | None, polarity: Polarity, longest: int) -> None:
+    def __init__(
+        self, info: StreamInfo, blink_uv: float | None, eye_uv: float | None, polarity: PolaritySetting, longest: int
+    ) -> None:
         rate = info.sample_rate_hz
         front = frontal(info) if blink_uv is not None else ()
         pair = lateral(info) if eye_uv is not None else None
@@ -236,7 +142,6 @@ class Eyes:
         self.active = bool(rows)
         self.ears = np.array(by_ear, dtype=np.intp)
         self._n_front, self._n_ears, self._has_pair = len(front), len(by_ear), pair is not None
-        self._eye_uv = eye_uv or 0.0
         self._stride = max(1, math.floor(rate / LEAST_RATE_HZ))
         self._half = half = round(LOCAL_S * rate)
         self.delay_samples = half
@@ -249,27 +154,33 @@ class Eyes:
         self._rows: F64 = np.zeros((len(rows), most))
         n_traces = (2 if front else 0) + (2 if by_ear else 0) + (pair is not None)
         self._traces: F64 = np.zeros((n_traces, most))
-        self._plain = (_Peaks(blink_uv or 0.0), _Peaks(blink_uv or 0.0))
-        self._derived = (_Peaks(blink_uv or 0.0), _Peaks(blink_uv or 0.0))
-        self._small = (_Peaks(PERHAPS_SMALL * (blink_uv or 0.0)), _Peaks(PERHAPS_SMALL * (blink_uv or 0.0)))
-        self._steps = (_Peaks(self._eye_uv), _Peaks(self._eye_uv))
-        self._plain_sign = _Polarity({"auto": 0, "positive": 1, "negative": -1}[polarity], rate)
-        self._derived_sign = _Polarity(0, rate)
+        look_s = 2 * longest / rate
+        self._sized_every = 2 * max(1, round(SIZED_S / look_s))
+        sized_s = self._sized_every / 2 * look_s
+        limit = blink_uv or 0.0
+        self._looks = tuple(
+            (Look(at, at + 1, limit, PERHAPS_SMALL * limit, PERHAPS_TIMES, sized_s), Polarity(sign, rate))
+            for at, sign in ((0, {"auto": 0, "positive": 1, "negative": -1}[polarity]), (2, 0))[: 2 if by_ear else 1]
+        )
+        self._eye_uv = eye_uv or 0.0
+        self._least_eye_uv = self._eye_uv * (1.0 if pair is None else _share(info, pair))
+        apart = n_traces - 1
+        self._apart = Look(apart, apart, self._least_eye_uv, self._least_eye_uv, APART_TIMES, sized_s)
         self._same = round(SAME_S * rate)
-        self._told: deque[tuple[int, bool]] = deque(maxlen=_EVIDENCE)
+        self._told: deque[tuple[int, bool]] = deque(maxlen=EVIDENCE)
         self.log: deque[EyeEvent] = deque(maxlen=_LOGGED)
         self._fresh = True
 
     @property
     def polarity(self) -> int:
         """+1 or -1: the sign of a blink at the frontal electrodes, or against the ears where those show none; 0 while unknown."""
-        return self._plain_sign.sign or self._derived_sign.sign
+        return next((polarity.sign for _, polarity in self._looks if polarity.sign), 0)
 
     def restart(self) -> None:
         """The samples that follow do not go on from the last ones."""
         self._fresh = True
-        for peaks in (*self._plain, *self._derived, *self._small, *self._steps):
-            peaks.restart()
+        for look in (*(look for look, _ in self._looks), self._apart):
+            look.restart()
 
     def take(self, block: int, first: int, raw: F64) -> list[EyeEvent]:
         """Take block number `block`, mended raw samples (n_channels, n) from absolute index `first` on.
@@ -305,10 +216,18 @@ class Eyes:
         tops, bottoms = np.maximum.reduce(traces, axis=1).tolist(), np.minimum.reduce(traces, axis=1).tolist()
         found: list[EyeEvent] = []
         perhaps: list[EyeEvent] = []
+        ends = block % self._sized_every == 0
         if self._n_front:
+            for look, _ in self._looks:
+                look.size(tops, bottoms, ends)
             found, perhaps = self._blinks(rows, traces, tops, bottoms, samples)
         if self._has_pair:
-            found += self._movements(rows[-2:], traces[-1], tops[-1], bottoms[-1], samples)
+            if self._apart.size(tops, bottoms, ends):
+                told = min(max(self._least_eye_uv, APART_TOLD * self._apart.standing_out_uv), self._eye_uv)
+                for peaks in self._apart.peaks:
+                    peaks.least = told
+            moved, perhaps_moved = self._movements(rows[-2:], traces, tops, bottoms, samples)
+            found, perhaps = [*found, *moved], [*perhaps, *perhaps_moved]
         if found:
             self.log.extend(found)
         return [*perhaps, *found] if perhaps else found
@@ -341,25 +260,29 @@ class Eyes:
         self, rows: F64, traces: F64, tops: list[float], bottoms: list[float], samples: range
     ) -> tuple[list[EyeEvent], list[EyeEvent]]:
         """Blinks, and what may be one: too small, or of a sign of which nobody knows yet whether it is the blinks'."""
-        looks = [(0, self._plain, self._plain_sign)]
-        if self._n_ears:
-            looks.append((2, self._derived, self._derived_sign))
         found: list[EyeEvent] = []
-        perhaps: list[EyeEvent] = self._smaller(rows, traces, tops, bottoms, samples) if self._n_ears else []
-        for at, both, polarity in looks:
-            found += [EyeEvent("blink", when, high, at > 0) for when, high in polarity.settle(samples[0])]
-            up_idle, down_idle = both[0].idle(tops[at], bottoms[at]), both[1].idle(-bottoms[at + 1], -tops[at + 1])
-            if up_idle and down_idle:
-                continue
-            candidates: list[tuple[int, int, float]] = []
-            if not up_idle:
-                candidates += self._candidates(1, both[0], rows, traces[at], against_ears=at > 0, samples=samples)
-            if not down_idle:
-                candidates += self._candidates(-1, both[1], rows, -traces[at + 1], against_ears=at > 0, samples=samples)
-            for sample, sign, height in sorted(candidates):
-                found += [EyeEvent("blink", when, high, at > 0) for when, high in polarity.take(sample, sign, height)]
+        perhaps: list[EyeEvent] = []
+        for look, polarity in self._looks:
+            against_ears = look.top > 0
+
+            def shared(i: int, sign: int, against_ears: bool = against_ears) -> bool:
+                values = rows[: self._n_front + self._n_ears, i].tolist()
+                front, by_ear = values[: self._n_front], values[self._n_front :]
+                ear = (max(by_ear) if sign > 0 else min(by_ear)) if against_ears else 0.0
+                heights = sorted(sign * (value - ear) for value in front)
+                return len(heights) < 2 or heights[-2] >= SHARED * heights[-1]
+
+            found += [EyeEvent("blink", when, high, against_ears) for when, high in polarity.settle(samples[0])]
+            for sample, sign, height in look.candidates(look.peaks, traces, tops, bottoms, samples, shared):
+                found += [EyeEvent("blink", when, high, against_ears) for when, high in polarity.take(sample, sign, height)]
                 if not polarity.sign:
-                    perhaps.append(EyeEvent("blink", sample, sign * height, at > 0, perhaps=True))
+                    perhaps.append(EyeEvent("blink", sample, sign * height, against_ears, perhaps=True))
+            known = polarity.sign or (self.polarity if against_ears else 0)
+            perhaps += [
+                EyeEvent("blink", sample, sign * height, against_ears, perhaps=True)
+                for sample, sign, height in look.candidates(look.small, traces, tops, bottoms, samples, shared)
+                if sign == known or not known
+            ]
         if not found:
             return found, perhaps
         told = []
@@ -369,50 +292,24 @@ class Eyes:
             self._told.append((event.sample, event.against_ears))
         return told, perhaps
 
-    def _candidates(
-        self, sign: int, peaks: _Peaks, rows: F64, top: F64, against_ears: bool, samples: range
-    ) -> list[tuple[int, int, float]]:
-        """(sample, sign, height) of the peaks of one sign that these values complete."""
+    def _movements(
+        self, pair: F64, traces: F64, tops: list[float], bottoms: list[float], samples: range
+    ) -> tuple[list[EyeEvent], list[EyeEvent]]:
+        """Gaze steps, and what may be small ones: the electrodes beside the two eyes move apart, in opposite directions."""
 
-        def shared(i: int) -> bool:
-            values = rows[: self._n_front + self._n_ears, i].tolist()
-            front, by_ear = values[: self._n_front], values[self._n_front :]
-            ear = (max(by_ear) if sign > 0 else min(by_ear)) if against_ears else 0.0
-            heights = sorted(sign * (value - ear) for value in front)
-            return len(heights) < 2 or heights[-2] >= SHARED * heights[-1]
-
-        return [(at, sign, height) for at, height in peaks.take(top, samples, shared)]
-
-    def _smaller(self, rows: F64, traces: F64, tops: list[float], bottoms: list[float], samples: range) -> list[EyeEvent]:
-        """Peaks against the ears that are high enough for a small blink, of the sign that this person's blinks have or may have."""
-        up, down = self._small
-        candidates: list[tuple[int, int, float]] = []
-        if not up.idle(tops[2], bottoms[2]):
-            candidates += self._candidates(1, up, rows, traces[2], against_ears=True, samples=samples)
-        if not down.idle(-bottoms[3], -tops[3]):
-            candidates += self._candidates(-1, down, rows, -traces[3], against_ears=True, samples=samples)
-        if not candidates:
-            return []
-        known = self._derived_sign.sign or self._plain_sign.sign
-        return [
-            EyeEvent("blink", at, sign * height, True, perhaps=True)
-            for at, sign, height in candidates
-            if sign == known or not known
-        ]
-
-    def _movements(self, pair: F64, difference: F64, top: float, bottom: float, samples: range) -> list[EyeEvent]:
-        """Gaze steps: the electrodes beside the two eyes move apart, in opposite directions."""
-
-        def opposed(i: int) -> bool:
+        def opposed(i: int, _sign: int) -> bool:
             left, right = pair[:, i].tolist()
             return bool(left * right < 0 and min(abs(left), abs(right)) >= SHARED * abs(left - right))
 
-        found: list[EyeEvent] = []
-        for sign, peaks, high, low in ((1, self._steps[0], top, bottom), (-1, self._steps[1], -bottom, -top)):
-            if not peaks.idle(high, low):
-                apart = sign * difference
-                found += [EyeEvent("eye_movement", at, sign * height) for at, height in peaks.take(apart, samples, opposed)]
-        return found
+        look = self._apart
+        found, perhaps = (
+            [
+                EyeEvent("eye_movement", at, sign * height, perhaps=both is look.small)
+                for at, sign, height in look.candidates(both, traces, tops, bottoms, samples, opposed)
+            ]
+            for both in (look.peaks, look.small)
+        )
+        return found, perhaps
 
 
 @lru_cache(maxsize=32)
@@ -440,8 +337,9 @@ def _blink_kernel(half: int, rate_hz: float) -> F64:
 
 
 def _step_kernel(rate_hz: float) -> F64:
-    near, far = round(STEP_FROM_S * rate_hz), max(round(STEP_FROM_S * rate_hz) + 1, round(STEP_TO_S * rate_hz))
-    kernel = np.zeros(2 * far + 1)
-    kernel[far + near + 1 :] = 1.0 / (far - near)
-    kernel[: far - near] = -1.0 / (far - near)
-    return kernel
+    near = round(STEP_FROM_S * rate_hz)
+    side = np.ones(1)
+    for stretch_s in STEP_MEANS_S:
+        n = max(1, round(stretch_s * rate_hz))
+        side = np.convolve(side, np.full(n, 1.0 / n))
+    return np.asarray(np.concatenate([-side, np.zeros(2 * near + 1), side]), dtype=np.float64)

@@ -45,7 +45,7 @@ def open_xdf(path: Path, wanted: str | None = None) -> Recording:
             or "none with samples"
         )
         problem = "several EEG streams" if len(matching) > 1 else f"no stream named {wanted!r}" if wanted else "no EEG stream"
-        raise SourceError(f"{path}: holds {problem}; its streams: {seen}; name one with `stream`")
+        raise SourceError(f"{path}: holds {problem}; its streams: {seen}; name one with `stream` (replay: --stream)")
     stream = matching[0]
     rate = _rate(stream)
     labels, kinds, per_unit = _channels(path, stream)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from dsp.biomarkers import band_power
+from dsp.electrodes import direction
 from dsp.pipeline import Pipeline
 from eegloop.line import LineSettings, QualitySettings
 from eegloop.signal import Biomarkers, Chunk, Grade, StreamInfo
@@ -181,6 +182,37 @@ def test_slow_values_lean_on_no_peak_of_which_nobody_knows_yet_whether_it_is_a_b
     assert not_good(rows, 7.0, "band_power.delta", "Fp1")
 
 
+NO_EARS_BLINK = np.array([1.0, 1.0, 0.4, 0.4, 0.1, 0.1, 0.0, 0.0])
+
+
+@pytest.mark.parametrize("reference", ["recorded", "average"])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_slow_values_lean_on_no_small_blink_where_no_electrode_is_by_the_ears(sign: int, reference: str) -> None:
+    """Blinks of 45 µV are too small to be told, and make ten times the delta of a calm front."""
+    x = 0.6 * head(40)
+    for at in (20.0, 24.0, 28.0, 33.0):
+        x += sign * 45 * NO_EARS_BLINK * bump(len(x), at, 0.3)[:, np.newaxis]
+    if reference == "average":
+        x -= x.mean(1, keepdims=True)
+    _, rows = run(x)
+    for at in (20.0, 24.0, 28.0, 33.0):
+        assert not_good(rows, at, "band_power.delta", "Fp1")
+    assert not not_good(rows, 24.0, "band_power.alpha", "Fp1")
+    calm = [row for row in rows if row.end_sample / RATE > 35.6]
+    assert all(row.grades[row.find("band_power.delta", "Fp1")] == Grade.GOOD for row in calm)
+
+
+def test_a_loud_but_calm_front_keeps_its_slow_values() -> None:
+    """Alpha and slow waves together pass 30 µV time and again without a blink; a blink of 60 µV still costs the grade."""
+    x = 1.4 * head(60, seed=3)
+    x += 60 * NO_EARS_BLINK * bump(len(x), 50.0, 0.3)[:, np.newaxis]
+    _, rows = run(x)
+    theta = rows[0].find("band_power.theta", "Fp1")
+    calm = [row.grades[theta] == Grade.GOOD for row in rows if 15 < row.end_sample / RATE < 49.5]
+    assert np.mean(calm) > 0.8
+    assert not_good(rows, 50.0, "band_power.theta", "Fp1")
+
+
 def test_front_and_ears_apart_is_a_blink_and_together_a_movement() -> None:
     """Three blinks with the reference between the two, then the whole band knocked: three events of one kind, one of the other."""
     x = head(24, labels=MUSE)
@@ -210,6 +242,45 @@ def test_a_gaze_step_moves_the_sides_apart() -> None:
     movements = [event for event in pipeline.artifact_events if event.kind == "eye_movement"]
     assert [event.sample / RATE for event in movements] == pytest.approx([10.02], abs=0.05)
     assert {"F7", "F8"} <= set(named(rows, "eye_movement"))
+
+
+ABOVE_EYES = {"Fp": ("Fp1", "Fp2", "C3", "C4", "P7", "P8", "O1", "O2"), "AF": ("AF3", "AF4", "C3", "C4", "P7", "P8", "O1", "O2")}
+
+
+def gaze(x: np.ndarray, at_s: tuple[float, ...], step_uv: float) -> np.ndarray:
+    """The eyes to one side at each of these times and back a second later; `step_uv` apart at the first two channels."""
+    t = np.arange(len(x)) / RATE
+    for at in at_s:
+        aside = np.clip((t - at) / 0.05, 0, 1) - np.clip((t - at - 1.0) / 0.05, 0, 1)
+        x = x + step_uv / 2 * aside[:, np.newaxis] * np.array([1.0, -1.0, 0.1, -0.1, 0, 0, 0, 0])
+    return x
+
+
+@pytest.mark.parametrize("front", ["Fp", "AF"])
+def test_gaze_is_found_above_the_eyes_where_nothing_is_beside_them(front: str) -> None:
+    """50 µV apart above the eyes; mains that differ between the two by more than gaze are none."""
+    labels = ABOVE_EYES[front]
+    x = head(34, labels=labels)
+    x[:, 0] += 200 * np.sin(2 * np.pi * 60 * np.arange(len(x)) / RATE)
+    pipeline, rows = run(gaze(x, (16.0, 22.0, 27.0), 50.0), labels)
+    moved = [event.sample / RATE for event in pipeline.artifact_events if event.kind == "eye_movement"]
+    assert moved == pytest.approx([16.03, 17.03, 22.03, 23.03, 27.03, 28.03], abs=0.05)
+    assert {event.kind for event in pipeline.artifact_events} == {"eye_movement"}
+    for at in (16.0, 22.0, 27.0):
+        assert not_good(rows, at, "band_power.delta", labels[0])
+
+
+@pytest.mark.parametrize(("labels", "step_uv"), [(ABOVE_EYES["Fp"], 18.0), (("F7", "F8", *MONTAGE[4:], "P3", "P4"), 40.0)])
+def test_slow_values_lean_on_no_small_gaze_step(labels: tuple[str, ...], step_uv: float) -> None:
+    """Too small to be told of; delta at a calm front is several times too large."""
+    x = 0.5 * head(36, labels=labels)
+    pipeline, rows = run(gaze(x, (20.0, 26.0), step_uv), labels)
+    assert not pipeline.artifact_events
+    for at in (20.0, 26.0):
+        assert not_good(rows, at, "band_power.delta", labels[0])
+        assert not not_good(rows, at, "band_power.alpha", labels[0])
+        assert not not_good(rows, at, "band_power.delta", "O1")
+    assert all(row.grades[row.find("band_power.delta", labels[0])] == Grade.GOOD for row in rows if row.end_sample / RATE > 30)
 
 
 @pytest.mark.parametrize(("where", "reason"), [(("F7", "F8"), "jaw_muscle"), (("O1", "O2"), "neck_muscle")])
@@ -257,6 +328,37 @@ def test_a_step_is_a_level_that_stays() -> None:
     _, rows = run(x, quality=QualitySettings(amplitude_uv=10_000))
     assert set(named(rows, "step")) == {"C3"}
     assert all(9.9 < t < 10.5 for t in named(rows, "step")["C3"])
+
+
+def test_slow_values_lean_on_no_lone_slow_wave_but_on_those_that_come_again_and_again() -> None:
+    """One of 80 µV in a calm half minute is a movement or sweat for all anybody knows; one a second are the person's delta."""
+    x = head(40)
+    x[:, 4:] += 80 * bump(len(x), 30.0, 1.0)[:, np.newaxis]
+    _, rows = run(x)
+    for channel in ("C3", "O2"):
+        assert not_good(rows, 30.1, "band_power.delta", channel)
+        assert not not_good(rows, 30.1, "band_power.alpha", channel)
+    column = rows[0].find("band_power.delta", "C3")
+    lone = next(row for row in rows if row.end_sample >= 31.0 * RATE)
+    assert lone.reasons[column] == "movement" and lone.quality.good[4]
+    assert rows[-1].grades[column] == Grade.GOOD
+    asleep = head(40)
+    asleep[:, 4:] += 40 * np.sin(2 * np.pi * np.arange(len(x)) / RATE + np.array([[0.0, 0.4, 0.8, 1.2]]).T).T  # it travels
+    _, rows = run(asleep)
+    assert all(row.grades[column] == Grade.GOOD for row in rows if row.end_sample > 12 * RATE)
+
+
+def test_a_pops_tail_costs_slow_values_their_grade() -> None:
+    """What a high pass makes of a level that decays for a second goes on long after the step itself."""
+    t = np.arange(34 * int(RATE)) / RATE
+    x = head(34)
+    calm = run(x.copy())[1]
+    x[:, 6] += np.where(t >= 20, 250 * np.exp(-np.maximum(t - 20, 0) / 0.8), 0.0)
+    rows = run(x)[1]
+    column = rows[0].find("band_power.delta", "O1")
+    for row, other in zip(rows, calm, strict=True):
+        if row.grades[column] == Grade.GOOD and row.end_sample > 12 * RATE:
+            assert row.values[column] < 2.5 * other.values[column]
 
 
 def test_drift_takes_five_seconds_to_be_one_and_five_to_be_none() -> None:
@@ -314,6 +416,32 @@ def test_a_channel_that_its_neighbors_do_not_know() -> None:
     x[:, 1] = np.random.default_rng(5).standard_normal(len(x)) * 8
     _, rows = run(x, labels, quality=QualitySettings(muscle_uv=None))
     assert set(named(rows, "disagrees", labels)) == {"Fz"}
+
+
+PARIETAL = ("P7", "P3", "Pz", "P4", "P8", "POz")
+
+
+def parietal(seconds: float = 40) -> np.ndarray:
+    """(n, 6) µV: what each two places share falls off with the distance between them, and all share some."""
+    rng = np.random.default_rng(3)
+    at = np.array([direction(label) for label in PARIETAL], dtype=np.float64)
+    shared = 20.0 * np.exp(-(np.linalg.norm(at[:, np.newaxis] - at, axis=2) ** 2) / 0.6) + 40.0
+    n = int(seconds * RATE)
+    white = np.fft.rfft(rng.standard_normal((n, len(PARIETAL))), axis=0)
+    sources = np.fft.irfft(white / np.maximum(np.fft.rfftfreq(n, 1 / RATE), 1.0)[:, np.newaxis] ** 0.5, n, axis=0)
+    return sources / sources.std(0) @ np.linalg.cholesky(shared).T + rng.standard_normal((n, len(PARIETAL)))
+
+
+def test_an_average_of_few_channels_makes_no_stranger_and_hides_none() -> None:
+    """It takes off what neighbors share, and puts a bad electrode's signal on all others."""
+    x = parietal()
+    rows = run(x - x.mean(1, keepdims=True), PARIETAL)[1]
+    assert not named(rows, "disagrees", PARIETAL)
+    assert all((row.grades == Grade.GOOD).all() for row in rows if row.end_sample / RATE > 12)
+    x[:, 1] = np.roll(x[:, 1], len(x) // 2)  # as before in all but that it is another place's
+    rows = run(x - x.mean(1, keepdims=True), PARIETAL)[1]
+    assert set(named(rows, "disagrees", PARIETAL)) == {"P3"}
+    assert len(named(rows, "disagrees", PARIETAL)["P3"]) > 250
 
 
 def test_the_worst_contact_is_named_after_five_seconds_and_forgiven_after_five() -> None:

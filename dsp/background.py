@@ -1,0 +1,39 @@
+"""How large a signal usually is: the median of its size over the last minute, which events of a fifth of the time hardly move."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+SPAN_S = 60.0
+EVERY_S = 0.3
+_LEAST_S = 10.0
+_RENEWED_S = 2.5
+
+
+class Background:
+    """`take` is given a size every `every_s`; `middle` is the median of the last minute's, NaN before 10 s of it.
+
+    It is renewed every 2.5 s.
+
+    Parameters
+    ----------
+    every_s : float
+        s between two sizes.
+    """
+
+    def __init__(self, every_s: float) -> None:
+        self._sizes: deque[float] = deque(maxlen=max(2, round(SPAN_S / every_s)))
+        self._least, self._renewed = max(1, round(_LEAST_S / every_s)), max(1, round(_RENEWED_S / every_s))
+        self._since = 0
+        self.middle = math.nan
+
+    def take(self, size: float) -> bool:
+        """One more; True when `middle` is a new one."""
+        self._sizes.append(size)
+        self._since += 1
+        if self._since < self._renewed or len(self._sizes) < self._least:
+            return False
+        self._since = 0
+        self.middle = sorted(self._sizes)[len(self._sizes) // 2]
+        return True
