@@ -37,12 +37,14 @@ APART_S = 0.3
 # be a blink's (the median of a Gaussian signal's size is 0.67 SD: 2.7 SD), if it is at least this share of the limit; the limit always is.
 PERHAPS_TIMES = 4.0
 PERHAPS_LEAST = 0.5
+RHYTHM_LEVELS = 2.0  # the same for a rhythm that has set in: a sine's peaks are 1.4 times its usual level
 EARS_PERHAPS = 1.5  # alpha there is larger than in front
 # A slow wave that stands out of the person's own last minute, this many times its usual level in 100 ms (0.67 SD of a Gaussian signal: 4
 # SD) and at least so many µV, is a movement, sweat, a pop's tail, or the one slow wave of a drowsy minute: nobody can tell, and what is
 # made of slow frequencies does not lean on it. Waves that come again and again are the person's delta, as in sleep: they do not stand out.
 LONE_TIMES = 6.0
 LONE_UV = 10.0
+LONE_MOST_S, LONE_WITHIN_S = 1.5, 3.0  # more than this of this long is a rhythm that has set in, not a lone wave
 _OF_THE_PERSON = OF_THE_BODY | {Code.MOVEMENT}
 _COVARIANCE_RATE_HZ = 125.0
 _LOGGED = 4096
@@ -109,6 +111,9 @@ class Artifacts:
         self._usual: deque[F64] = deque(maxlen=_BASELINE)
         self._lone_uv: F64 = np.full(c, np.inf)
         self._least_lone_uv = np.inf
+        block_s = longest / rate
+        self._lone_within, self._lone_most = round(LONE_WITHIN_S / block_s), round(LONE_MOST_S / block_s)
+        self._stood: deque[tuple[int, Bool]] = deque()  # the newest blocks in which channels stood out
         self._since_refresh = 0
         self._steep_at: int | None = None
         self._steep: Bool = np.zeros(c, dtype=np.bool_)
@@ -166,12 +171,7 @@ class Artifacts:
                 self._steep_at, self._steep = block, steep
                 found.append(Finding(Code.GRADIENT, block, block, steep, spoils=False))
         if ranges.loudest > self._least_lone_uv:
-            lone = np.flatnonzero(extreme > self._lone_uv)
-            lone = lone[np.abs(filtered[lone].mean(1)) > self._lone_uv[lone]]
-            if lone.size:
-                slow: Bool = np.zeros(len(extreme), dtype=np.bool_)
-                slow[lone] = True
-                found.append(Finding(Code.MOVEMENT, block, block, slow, spoils=False, only="slow"))
+            self._lone_wave(block, filtered, extreme, found)
         if self.eyes.active:
             self._look_at_eyes(block, first, raw, filtered, extreme, found)
         thinned = filtered[:, :: self._stride]
@@ -193,6 +193,22 @@ class Artifacts:
             samples = samples[:, ~self._disturbed]  # a blink makes all frontal channels alike for a moment
         samples = samples.reshape(len(samples), -1)
         return np.asarray(samples @ samples.T, dtype=np.float64)
+
+    def _lone_wave(self, block: int, filtered: F64, extreme: F64, found: list[Finding]) -> None:
+        rows = np.flatnonzero(extreme > self._lone_uv)
+        rows = rows[np.abs(filtered[rows].mean(1)) > self._lone_uv[rows]]
+        if not rows.size:
+            return
+        standing_out: Bool = np.zeros(len(extreme), dtype=np.bool_)
+        standing_out[rows] = True
+        self._stood.append((block, standing_out))
+        while self._stood[0][0] <= block - self._lone_within:
+            self._stood.popleft()
+        lone = standing_out & (
+            np.add.reduce([channels for _, channels in self._stood], axis=0, dtype=np.int64) <= self._lone_most
+        )
+        if lone.any():
+            found.append(Finding(Code.MOVEMENT, block, block, lone, spoils=False, only="slow"))
 
     # -- muscle, steps -------------------------------------------------------------------------
 
@@ -252,7 +268,8 @@ class Artifacts:
         # a mean over 100 ms holds no alpha
         levels = (np.add.reduce(filtered[self._front], axis=1) / filtered.shape[1]).tolist()
         if sized and self._background.take(sum(map(abs, levels)) / len(levels)):
-            self._perhaps_uv = min(max(PERHAPS_TIMES * self._background.middle, PERHAPS_LEAST * blink_uv), blink_uv)
+            usual = max(PERHAPS_TIMES * self._background.middle, RHYTHM_LEVELS * self._background.recent)
+            self._perhaps_uv = min(max(usual, PERHAPS_LEAST * blink_uv), blink_uv)
         return bool(max(min(levels), -max(levels)) > self._perhaps_uv)
 
     def _eye_event(self, event: EyeEvent, block: int, found: list[Finding]) -> None:
