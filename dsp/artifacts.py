@@ -37,14 +37,15 @@ APART_S = 0.3
 # be a blink's (the median of a Gaussian signal's size is 0.67 SD: 2.7 SD), if it is at least this share of the limit; the limit always is.
 PERHAPS_TIMES = 4.0
 PERHAPS_LEAST = 0.5
-RHYTHM_LEVELS = 2.0  # the same for a rhythm that has set in: a sine's peaks are 1.4 times its usual level
+RHYTHM_LEVELS = (
+    2.5  # the same for a rhythm that has set in: a sine's peaks are 1.4 times its usual level, and something rides on it
+)
 EARS_PERHAPS = 1.5  # alpha there is larger than in front
 # A slow wave that stands out of the person's own last minute, this many times its usual level in 100 ms (0.67 SD of a Gaussian signal: 4
 # SD) and at least so many µV, is a movement, sweat, a pop's tail, or the one slow wave of a drowsy minute: nobody can tell, and what is
 # made of slow frequencies does not lean on it. Waves that come again and again are the person's delta, as in sleep: they do not stand out.
 LONE_TIMES = 6.0
 LONE_UV = 10.0
-LONE_MOST_S, LONE_WITHIN_S = 1.5, 3.0  # more than this of this long is a rhythm that has set in, not a lone wave
 _OF_THE_PERSON = OF_THE_BODY | {Code.MOVEMENT}
 _COVARIANCE_RATE_HZ = 125.0
 _LOGGED = 4096
@@ -109,11 +110,9 @@ class Artifacts:
         self._least_muscle_limit = float(self._muscle_limit.min())
         self._own: deque[F64] = deque(maxlen=_BASELINE)
         self._usual: deque[F64] = deque(maxlen=_BASELINE)
-        self._lone_uv: F64 = np.full(c, np.inf)
+        self._lone_usual_uv: F64 = np.full(c, np.inf)
+        self._lone_uv = self._lone_usual_uv
         self._least_lone_uv = np.inf
-        block_s = longest / rate
-        self._lone_within, self._lone_most = round(LONE_WITHIN_S / block_s), round(LONE_MOST_S / block_s)
-        self._stood: deque[tuple[int, Bool]] = deque()  # the newest blocks in which channels stood out
         self._since_refresh = 0
         self._steep_at: int | None = None
         self._steep: Bool = np.zeros(c, dtype=np.bool_)
@@ -199,16 +198,9 @@ class Artifacts:
         rows = rows[np.abs(filtered[rows].mean(1)) > self._lone_uv[rows]]
         if not rows.size:
             return
-        standing_out: Bool = np.zeros(len(extreme), dtype=np.bool_)
-        standing_out[rows] = True
-        self._stood.append((block, standing_out))
-        while self._stood[0][0] <= block - self._lone_within:
-            self._stood.popleft()
-        lone = standing_out & (
-            np.add.reduce([channels for _, channels in self._stood], axis=0, dtype=np.int64) <= self._lone_most
-        )
-        if lone.any():
-            found.append(Finding(Code.MOVEMENT, block, block, lone, spoils=False, only="slow"))
+        lone: Bool = np.zeros(len(extreme), dtype=np.bool_)
+        lone[rows] = True
+        found.append(Finding(Code.MOVEMENT, block, block, lone, spoils=False, only="slow"))
 
     # -- muscle, steps -------------------------------------------------------------------------
 
@@ -341,7 +333,7 @@ class Artifacts:
             self.contact.stretch(self._covariance(), noise, shift, dead, line_uv2, impedance_kohm)
             self._own.append(noise)
             levels = np.abs(np.add.reduce(self._thinned, axis=2)) / self._thinned.shape[2]
-            self._usual.append(np.partition(levels, len(rows) // 2, axis=1)[:, len(rows) // 2])
+            self._usual.append(np.partition(levels, len(rows) // 2, axis=1)[:, len(rows) // 2].copy())
             self._since_refresh += 1
             if self._since_refresh >= _REFRESH and len(self._own) >= _BASELINE_LEAST:
                 self._since_refresh = 0
@@ -351,8 +343,10 @@ class Artifacts:
                 self._least_muscle_limit = float(self._muscle_limit.min())
                 if self._zero_mean:
                     usual = np.sort(self._usual, axis=0)[len(self._usual) // 2]
-                    self._lone_uv = np.where(self._eeg, np.maximum(LONE_TIMES * usual, LONE_UV), np.inf)
-                    self._least_lone_uv = float(self._lone_uv.min())
+                    self._lone_usual_uv = np.where(self._eeg, np.maximum(LONE_TIMES * usual, LONE_UV), np.inf)
+            # a rhythm that has set in is no row of lone waves
+            self._lone_uv = np.maximum(self._lone_usual_uv, RHYTHM_LEVELS * self._usual[-1])
+            self._least_lone_uv = float(self._lone_uv.min())
         self._thinned[:] = 0.0
         self._disturbed[:] = False
         self._calm_blocks = 0
