@@ -37,7 +37,8 @@ class Item:
 @dataclass(frozen=True, slots=True)
 class Form:
     """Questions asked together; `valid_s` is how long an answer holds, `before` whether a session needs it to begin,
-    `each_session` whether an answer from before the last session's end holds no longer."""
+    `each_session` whether an answer from before the last session's end holds no longer, `applicator` what it is about
+    ("pads" or "coil"; "" = either): it is asked only of those who are stimulated through one."""
 
     id: str
     title: str
@@ -45,6 +46,7 @@ class Form:
     valid_s: float
     before: bool
     each_session: bool = False
+    applicator: str = ""
 
     @property
     def item_ids(self) -> tuple[str, ...]:
@@ -152,6 +154,20 @@ PADS = Form(
     HOUR_S,
     before=True,
     each_session=True,
+    applicator="pads",
+)
+# Each pulse of a coil clicks loudly enough to harm hearing, and the coil lies at the head; whoever stands beside it hears it too.
+EARS = Form(
+    "ears",
+    "Your ears",
+    _yes_no(
+        ("unprotected", "Is one of your ears without a plug or muff?"),
+        ("others_unprotected", "Is anybody else in the room without ear protection?"),
+    ),
+    HOUR_S,
+    before=True,
+    each_session=True,
+    applicator="coil",
 )
 SKIN = Form(
     "skin",
@@ -201,8 +217,8 @@ DURING = Form(
     "during",
     "During stimulation",
     (
-        Item("pain", "How much pain is there under the pads?", 10, _PAIN, urgent=4),
-        Item("tingling", "Tingling under the pads?", 2, ("None", "Weak", "Strong"), urgent=2),
+        Item("pain", "How much pain is there where you are stimulated?", 10, _PAIN, urgent=4),
+        Item("tingling", "Tingling where you are stimulated?", 2, ("None", "Weak", "Strong"), urgent=2),
         *_yes_no(
             ("phosphenes", "Flashes of light?"),
             ("seizure", "A seizure, or loss of awareness?"),
@@ -232,7 +248,7 @@ AFTER = Form(
     DAY_S,
     before=False,
 )
-FORMS = {form.id: form for form in (SCREENING, PADS, SKIN, SIDE_EFFECTS, PHQ9, MANIA, PAIN_BEFORE, DURING, AFTER)}
+FORMS = {form.id: form for form in (SCREENING, PADS, EARS, SKIN, SIDE_EFFECTS, PHQ9, MANIA, PAIN_BEFORE, DURING, AFTER)}
 
 
 def checked(answer: Answer) -> Answer:

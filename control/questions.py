@@ -196,7 +196,14 @@ def asked(kept: Kept, moment: Moment, prescription: Prescription, next_text: str
     now_s, phase = moment.now_s, moment.phase
     ends_s = sorted(session.ended_s for session in kept.sessions)
     findings = list(
-        assess(kept.answers, kept.releases, now_s, _missed_s(kept, now_s), ends_s, pads=prescription.modality != "tms")
+        assess(
+            kept.answers,
+            kept.releases,
+            now_s,
+            _missed_s(kept, now_s),
+            ends_s,
+            applicator="coil" if prescription.modality == "tms" else "pads",
+        )
     )
     findings += (*sighted(kept), *more)
     next_s = 0.0 if moment.goes_on or phase in LIVE else next_session_s(kept.sessions, now_s, prescription)

@@ -79,7 +79,7 @@ def assess(
     now_s: float,
     missed_s: float | None = None,
     ends_s: Sequence[float] = (),
-    pads: bool = True,
+    applicator: str = "pads",
 ) -> tuple[Finding, ...]:
     """Everything that the answers so far forbid now, gravest first.
 
@@ -95,8 +95,8 @@ def assess(
         When the newest report was due, if two or more in a row were not given (`control/prompts.py: missed_since_s`), Unix s.
     ends_s : sequence of float
         When this person's sessions ended (Unix s), oldest first: an answer that is asked for anew each time ends with its session.
-    pads : bool
-        Whether current flows through pads: a magnetic coil has none, so nothing is asked or counted of them.
+    applicator : str
+        "pads" or "coil": nothing is asked or counted of what is not used (`control/forms.py: Form.applicator`).
     """
     found: list[Finding] = []
     readable: list[Answer] = []
@@ -110,7 +110,7 @@ def assess(
     for answer in readable:
         given[answer.form].append(answer)
     for form in FORMS.values():
-        if form == PADS and not pads:
+        if form.applicator not in ("", applicator):
             continue
         newest = given[form.id][-1] if given[form.id] else None
         if form.before and newest is None:
@@ -128,9 +128,9 @@ def assess(
             found.append(Finding(Level.BLOCK, form.id, "", f"{form.title}: the answer has expired; answer again."))
         elif form.each_session and newest is not None and ends_s and newest.t_s <= ends_s[-1]:
             found.append(Finding(Level.BLOCK, form.id, "", f"{form.title}: a new session asks again."))
-    found += _pad_count(given["pads"], ends_s) if pads else ()
+    found += _pad_count(given[PADS.id], ends_s) if applicator == PADS.applicator else ()
     for answer in readable:
-        if answer.form == PADS.id and not pads:
+        if FORMS[answer.form].applicator not in ("", applicator):
             continue
         latest = answer is given[answer.form][-1]
         for finding in _findings(answer, _compared(answer, given["phq9"], releases)):
@@ -187,7 +187,7 @@ def _compared(answer: Answer, phq9: Sequence[Answer], releases: Sequence[Release
 
 def _findings(answer: Answer, before: int) -> Iterator[Finding]:
     """What one checked answer forbids by itself; PHQ-9 also against an earlier score, `before`."""
-    if answer.form in ("screening", "pads"):
+    if answer.form in ("screening", "pads", "ears"):
         for item, value in zip(FORMS[answer.form].items, answer.values, strict=True):
             if value and item.highest == 1:
                 yield Finding(Level.BLOCK, answer.form, item.id, f'No session: you answered yes to "{item.text}"')

@@ -13,6 +13,10 @@ FROZEN_HOPS_HZ = 300
 # unit: (lowest, highest) that a head can produce
 _PLAUSIBLE = {"1": (-100.0, 100.0), "uV2": (0.0, 1e6), "Hz": (0.0, 100.0)}
 _ANY = (-1e9, 1e9)
+# (name, channel): where a line tells how drowsy the person is, if it does (`dsp/biomarkers/vigilance.py`).
+DROWSINESS = ("vigilance.drowsiness", "n/a")
+DROWSY_SHARE = 0.5
+"""From this share of the last clean seconds on the person counts as drowsy: slow waves then move a biomarker as stimulation would."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,7 @@ def look(watch: Watch, biomarkers: Biomarkers | None, name: str, channel: str) -
     -------
     Watch, Reading
         The reading has a value only if the biomarker exists on this line, is graded GOOD, is finite, plausible for
-        its unit and not frozen (the same number for `FROZEN_HOPS` hops; `FROZEN_HOPS_HZ` for a frequency).
+        its unit, not that of a drowsy person (`DROWSY_SHARE`) and not frozen (the same number for `FROZEN_HOPS` hops; `FROZEN_HOPS_HZ` for a frequency).
     """
     if biomarkers is None:
         return replace(watch, usable=False), Reading(None, "", 0.0, 0.0, False, "no biomarkers yet")
@@ -110,4 +114,18 @@ def _objection(biomarkers: Biomarkers, column: int, value: float, unit: str, sam
         return f"{value:g} {unit} is not plausible"
     if same_n >= (FROZEN_HOPS_HZ if unit == "Hz" else FROZEN_HOPS):
         return f"frozen: the same number {same_n} times"
-    return ""
+    name = biomarkers.columns[column].name
+    return "" if name.startswith("vigilance.") else _drowsy(biomarkers)
+
+
+def _drowsy(biomarkers: Biomarkers) -> str:
+    """Where the line computes vigilance: why a drowsy person's biomarkers move nothing; "" awake, or while that is not known."""
+    column = biomarkers.where(*DROWSINESS)
+    if column is None or int(biomarkers.grades[column]) != Grade.GOOD:
+        return ""
+    share = float(biomarkers.values[column])
+    return (
+        ""
+        if not share >= DROWSY_SHARE
+        else f"the person seems drowsy (slow waves in {100 * share:.0f} % of the last clean seconds)"
+    )

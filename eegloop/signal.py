@@ -209,22 +209,26 @@ class Biomarkers:
 
     def find(self, name: str, channel: str = "n/a") -> int:
         """Column number of a biomarker; raises KeyError naming what there is."""
-        columns, index, known = _INDEX.get(id(self.columns), ((), {}, ""))
-        if columns is not self.columns:
-            index = {(c.name, c.channel): i for i, c in reversed(list(enumerate(self.columns)))}
-            known = ", ".join(sorted({f"{c.name}@{c.channel}" for c in self.columns}))
-            if len(_INDEX) >= _MOST_INDEXED:
-                _INDEX.clear()
-            _INDEX[id(self.columns)] = self.columns, index, known
-        column = index.get((name, channel))
+        column = self.where(name, channel)
         if column is None:
+            known = ", ".join(sorted({f"{c.name}@{c.channel}" for c in self.columns}))
             raise KeyError(f"no biomarker {name}@{channel}; this line computes: {known}")
         return column
+
+    def where(self, name: str, channel: str = "n/a") -> int | None:
+        """Column number of a biomarker, None where the line computes no such."""
+        columns, index = _INDEX.get(id(self.columns), ((), {}))
+        if columns is not self.columns:
+            index = {(c.name, c.channel): i for i, c in reversed(list(enumerate(self.columns)))}
+            if len(_INDEX) >= _MOST_INDEXED:
+                _INDEX.clear()
+            _INDEX[id(self.columns)] = self.columns, index
+        return index.get((name, channel))
 
 
 # Columns are asked for at every hop and are the same object for every hop of a stream: where each stands is looked up once.
 _MOST_INDEXED = 256
-_INDEX: dict[int, tuple[tuple[BiomarkerColumn, ...], dict[tuple[str, str], int], str]] = {}
+_INDEX: dict[int, tuple[tuple[BiomarkerColumn, ...], dict[tuple[str, str], int]]] = {}
 
 
 @dataclass(frozen=True, slots=True)

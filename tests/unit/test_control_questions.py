@@ -24,7 +24,7 @@ NOW_S = 1_800_000_000.0
 SIGNED = replace(
     demo_prescription("p1", NOW_S), lockout_ms=round(12 * HOUR_S * 1000), day_sessions=2, week_sessions=3, course_sessions=4
 )
-BEFORE = tuple(form.id for form in FORMS.values() if form.before)
+BEFORE = tuple(form.id for form in FORMS.values() if form.before and form.applicator != "coil")
 
 
 def filled(form: str, ago_s: float = 60.0, **values: int) -> Answer:
@@ -59,6 +59,18 @@ def test_a_coil_has_no_pads() -> None:
             follows = asked(both, Moment(NOW_S, "screen"), signed)
             assert any(f.form == "pads" for f in follows.findings) == about_pads, more
             assert "pads" not in (*follows.due, *follows.open) or about_pads
+
+
+def test_ears_are_asked_for_with_a_coil_and_an_unprotected_one_blocks() -> None:
+    coil = replace(SIGNED, modality="tms")
+    for signed, begins in ((coil, ("ears",)), (SIGNED, ())):
+        assert asked(kept(), Moment(NOW_S, "screen"), signed).due == begins
+    for item in FORMS["ears"].item_ids:
+        yes = asked(kept(filled("ears", 30.0, **{item: 1})), Moment(NOW_S, "screen"), coil)
+        assert [(f.level, f.form, f.item) for f in yes.findings] == [(Level.BLOCK, "ears", item)] and yes.open == ("ears",)
+    assert asked(kept(filled("ears", 30.0)), Moment(NOW_S, "screen"), coil).findings == ()
+    before = kept(filled("ears", 14 * HOUR_S), filled("after", HOUR_S), sessions=(session(13.0),))
+    assert asked(before, Moment(NOW_S, "screen"), coil).due[0] == "ears", "each session asks again"
 
 
 @settings(max_examples=200, deadline=None)

@@ -8,8 +8,8 @@ import math
 import numpy as np
 import pytest
 
-from control.watch import FROZEN_HOPS, FROZEN_HOPS_HZ, Watch, look
-from eegloop.signal import Grade
+from control.watch import DROWSINESS, DROWSY_SHARE, FROZEN_HOPS, FROZEN_HOPS_HZ, Watch, look
+from eegloop.signal import BiomarkerColumn, Biomarkers, Grade
 from tests.unit.test_control_seat import rows
 
 ALPHA = ("relative_power.alpha", "F3")
@@ -73,3 +73,24 @@ def test_a_peak_frequency_may_repeat_for_longer() -> None:
     for hop in range(1, FROZEN_HOPS_HZ + 1):
         watch, reading = look(watch, rows(10.0, hop, float(hop)), "iaf.peak", "n/a")
         assert (reading.value is None) == (hop == FROZEN_HOPS_HZ)
+
+
+def beside_vigilance(share: float, grade: Grade) -> Biomarkers:
+    """A good row of a line that computes vigilance, too."""
+    row = rows(0.2, 7, 50.0)
+    return dataclasses.replace(
+        row,
+        columns=(*row.columns, BiomarkerColumn(*DROWSINESS, "1", 30.0)),
+        values=np.append(row.values, share),
+        grades=np.append(row.grades, np.uint8(grade)),
+        reasons=(*row.reasons, ""),
+    )
+
+
+def test_a_drowsy_persons_biomarkers_move_nothing() -> None:
+    watch, reading = look(Watch(good_s=49.0), beside_vigilance(DROWSY_SHARE, Grade.GOOD), *ALPHA)
+    assert reading.value is None and reading.reason == "the person seems drowsy (slow waves in 50 % of the last clean seconds)"
+    assert not watch.usable and watch.good_s == 49.0, "and the wait for a usable one goes on, to the fallback"
+    for share, grade in ((0.49, Grade.GOOD), (0.9, Grade.SUSPECT), (math.nan, Grade.INVALID), (math.nan, Grade.GOOD)):
+        assert look(Watch(), beside_vigilance(share, grade), *ALPHA)[1].value == 0.2
+    assert look(Watch(), beside_vigilance(0.9, Grade.GOOD), *DROWSINESS)[1].value == 0.9, "drowsiness itself can be a target"

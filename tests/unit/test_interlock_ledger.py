@@ -90,6 +90,9 @@ def test_a_session_goes_on_until_its_time_is_over_and_no_longer() -> None:
     once = {"name": "a", "lockout_ms": 43_200_000, "day_sessions": 1, "session_ms": 600_000}
     assert refusal(book, 599.9, **once) == ""
     assert refusal(book, 600.0, **once) == "prescription.session_ms"
+    limits = replace(rules(make_prescription(session_ms=600_000), None, DEVICE), course=COURSE)
+    told = book.refusal(limits, "a", START_NS + 601_500_000_000, WALL_S + 601.5)
+    assert told is not None and (told.value, told.limit) == (601_500, 600_000), "how long ago it began, in ms"
     entry(book, "b", DAY_S + 10.0)
     assert refusal(book, DAY_S + 30.0, **once) == "prescription.session_ms"
 

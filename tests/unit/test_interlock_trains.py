@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 
+from interlock.effects import Order
 from interlock.judge import Judge
 from interlock.ledger import DAY_S, Book
 from interlock.refusals import MS
@@ -66,6 +67,17 @@ def test_arming_again_the_pause_runs_from_when_a_late_pulse_was_given() -> None:
     answer = coil.ask(given_ns + 5_000 * MS - 1)
     assert answer is not None and answer["limit"] == given_ns + 5_000 * MS and "pause first" in answer["reason"]
     assert coil.ask(given_ns + 5_000 * MS) is None and coil.mode == "armed"
+
+
+def test_a_pulse_that_was_ordered_when_stop_came_counts_for_the_pause_although_nobody_told_of_it() -> None:
+    coil = Coil({"train_pulses": 2}).ready()
+    at_ns = coil.now_ns + 10 * MS
+    assert coil.ask(at_ns) is None
+    coil.now_ns, coil.wall_ns, coil.monotonic_ns = (t + 10 * MS for t in (coil.now_ns, coil.wall_ns, coil.monotonic_ns))
+    assert Order("fire") in coil.judge.shoot(coil.now_ns)
+    coil.rearm_after(1_000)
+    answer = coil.ask(at_ns + 5_000 * MS - 1)
+    assert answer is not None and answer["limit"] == at_ns + 5_000 * MS and "pause first" in answer["reason"]
 
 
 @pytest.mark.parametrize(("write_takes_us", "later_us"), [(-200, 0), (0, 0), (900, 900), (3_000, 3_000)])
