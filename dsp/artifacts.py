@@ -37,6 +37,9 @@ APART_S = 0.3
 # be a blink's (the median of a Gaussian signal's size is 0.67 SD: 2.7 SD), if it is at least this share of the limit; the limit always is.
 PERHAPS_TIMES = 4.0
 PERHAPS_LEAST = 0.5
+RHYTHM_LEVELS = (
+    2.5  # the same for a rhythm that has set in: a sine's peaks are 1.4 times its usual level, and something rides on it
+)
 EARS_PERHAPS = 1.5  # alpha there is larger than in front
 # A slow wave that stands out of the person's own last minute, this many times its usual level in 100 ms (0.67 SD of a Gaussian signal: 4
 # SD) and at least so many µV, is a movement, sweat, a pop's tail, or the one slow wave of a drowsy minute: nobody can tell, and what is
@@ -107,7 +110,8 @@ class Artifacts:
         self._least_muscle_limit = float(self._muscle_limit.min())
         self._own: deque[F64] = deque(maxlen=_BASELINE)
         self._usual: deque[F64] = deque(maxlen=_BASELINE)
-        self._lone_uv: F64 = np.full(c, np.inf)
+        self._lone_usual_uv: F64 = np.full(c, np.inf)
+        self._lone_uv = self._lone_usual_uv
         self._least_lone_uv = np.inf
         self._since_refresh = 0
         self._steep_at: int | None = None
@@ -166,12 +170,7 @@ class Artifacts:
                 self._steep_at, self._steep = block, steep
                 found.append(Finding(Code.GRADIENT, block, block, steep, spoils=False))
         if ranges.loudest > self._least_lone_uv:
-            lone = np.flatnonzero(extreme > self._lone_uv)
-            lone = lone[np.abs(filtered[lone].mean(1)) > self._lone_uv[lone]]
-            if lone.size:
-                slow: Bool = np.zeros(len(extreme), dtype=np.bool_)
-                slow[lone] = True
-                found.append(Finding(Code.MOVEMENT, block, block, slow, spoils=False, only="slow"))
+            self._lone_wave(block, filtered, extreme, found)
         if self.eyes.active:
             self._look_at_eyes(block, first, raw, filtered, extreme, found)
         thinned = filtered[:, :: self._stride]
@@ -193,6 +192,15 @@ class Artifacts:
             samples = samples[:, ~self._disturbed]  # a blink makes all frontal channels alike for a moment
         samples = samples.reshape(len(samples), -1)
         return np.asarray(samples @ samples.T, dtype=np.float64)
+
+    def _lone_wave(self, block: int, filtered: F64, extreme: F64, found: list[Finding]) -> None:
+        rows = np.flatnonzero(extreme > self._lone_uv)
+        rows = rows[np.abs(filtered[rows].mean(1)) > self._lone_uv[rows]]
+        if not rows.size:
+            return
+        lone: Bool = np.zeros(len(extreme), dtype=np.bool_)
+        lone[rows] = True
+        found.append(Finding(Code.MOVEMENT, block, block, lone, spoils=False, only="slow"))
 
     # -- muscle, steps -------------------------------------------------------------------------
 
@@ -252,7 +260,8 @@ class Artifacts:
         # a mean over 100 ms holds no alpha
         levels = (np.add.reduce(filtered[self._front], axis=1) / filtered.shape[1]).tolist()
         if sized and self._background.take(sum(map(abs, levels)) / len(levels)):
-            self._perhaps_uv = min(max(PERHAPS_TIMES * self._background.middle, PERHAPS_LEAST * blink_uv), blink_uv)
+            usual = max(PERHAPS_TIMES * self._background.middle, RHYTHM_LEVELS * self._background.recent)
+            self._perhaps_uv = min(max(usual, PERHAPS_LEAST * blink_uv), blink_uv)
         return bool(max(min(levels), -max(levels)) > self._perhaps_uv)
 
     def _eye_event(self, event: EyeEvent, block: int, found: list[Finding]) -> None:
@@ -324,7 +333,7 @@ class Artifacts:
             self.contact.stretch(self._covariance(), noise, shift, dead, line_uv2, impedance_kohm)
             self._own.append(noise)
             levels = np.abs(np.add.reduce(self._thinned, axis=2)) / self._thinned.shape[2]
-            self._usual.append(np.partition(levels, len(rows) // 2, axis=1)[:, len(rows) // 2])
+            self._usual.append(np.partition(levels, len(rows) // 2, axis=1)[:, len(rows) // 2].copy())
             self._since_refresh += 1
             if self._since_refresh >= _REFRESH and len(self._own) >= _BASELINE_LEAST:
                 self._since_refresh = 0
@@ -334,8 +343,10 @@ class Artifacts:
                 self._least_muscle_limit = float(self._muscle_limit.min())
                 if self._zero_mean:
                     usual = np.sort(self._usual, axis=0)[len(self._usual) // 2]
-                    self._lone_uv = np.where(self._eeg, np.maximum(LONE_TIMES * usual, LONE_UV), np.inf)
-                    self._least_lone_uv = float(self._lone_uv.min())
+                    self._lone_usual_uv = np.where(self._eeg, np.maximum(LONE_TIMES * usual, LONE_UV), np.inf)
+            # a rhythm that has set in is no row of lone waves
+            self._lone_uv = np.maximum(self._lone_usual_uv, RHYTHM_LEVELS * self._usual[-1])
+            self._least_lone_uv = float(self._lone_uv.min())
         self._thinned[:] = 0.0
         self._disturbed[:] = False
         self._calm_blocks = 0

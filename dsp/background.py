@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 
-SPAN_S = 60.0
+SPAN_S, RECENT_S = 60.0, 2.5
 EVERY_S = 0.3
 _LEAST_S = 10.0
 _RENEWED_S = 2.5
@@ -14,7 +14,7 @@ _RENEWED_S = 2.5
 class Background:
     """`take` is given a size every `every_s`; `middle` is the median of the last minute's, NaN before 10 s of it.
 
-    It is renewed every 2.5 s.
+    It is renewed every 2.5 s. `recent` is the median of the last 2.5 s: an event or two do not move it, a rhythm that has set in does.
 
     Parameters
     ----------
@@ -26,14 +26,16 @@ class Background:
         self._sizes: deque[float] = deque(maxlen=max(2, round(SPAN_S / every_s)))
         self._least, self._renewed = max(1, round(_LEAST_S / every_s)), max(1, round(_RENEWED_S / every_s))
         self._since = 0
-        self.middle = math.nan
+        self._last: deque[float] = deque(maxlen=max(3, round(RECENT_S / every_s)))
+        self.middle, self.recent = math.nan, 0.0
 
     def take(self, size: float) -> bool:
-        """One more; True when `middle` is a new one."""
+        """One more; True once `middle` is known."""
         self._sizes.append(size)
+        self._last.append(size)
+        self.recent = sorted(self._last)[len(self._last) // 2]
         self._since += 1
-        if self._since < self._renewed or len(self._sizes) < self._least:
-            return False
-        self._since = 0
-        self.middle = sorted(self._sizes)[len(self._sizes) // 2]
-        return True
+        if self._since >= self._renewed and len(self._sizes) >= self._least:
+            self._since = 0
+            self.middle = sorted(self._sizes)[len(self._sizes) // 2]
+        return not math.isnan(self.middle)

@@ -27,7 +27,7 @@ SMOOTH_S = 0.06
 LEAST_RATE_HZ = 125.0  # peaks are looked for at this rate or a little above
 # A gaze step: what lies this long after, through means over these stretches one after the other, minus what lies as long before. The two
 # short ones are a period of the mains each: electrodes above the eyes differ in mains by more than gaze moves them.
-STEP_FROM_S, STEP_MEANS_S = 0.02, (0.06, 1 / 50, 1 / 60)
+STEP_FROM_S, STEP_MEANS_S = 0.02, (0.07, 1 / 50, 1 / 60)
 # The other frontal electrode must see at least this share of a blink: an electrode pop is seen by one alone.
 SHARED = 0.2
 # Low and lateral: what an electrode "by an ear" is. Parietal, occipital and central ones carry too much alpha to compare with.

@@ -21,6 +21,9 @@ APART_TIMES = 3.2
 APART_TOLD = 1.5
 PERHAPS_SMALL = 0.7
 SIZED_S = 0.2
+# A rhythm that has set in (theta and slow waves of a drowsy person) stands out of the last minute, but its every wave is like the ones before:
+# no event. A sine's peaks are as large as its usual size.
+RHYTHM_TIMES = 1.5
 # Evidence of polarity: squared heights, capped, of the newest candidates; one clear blink decides.
 EVIDENCE = 40
 _CAP_UV = 150.0
@@ -149,14 +152,14 @@ class Look:
         self.top, self.bottom = top, bottom
         self.peaks = Peaks(limit_uv), Peaks(limit_uv)
         self.small = Peaks(small_uv), Peaks(small_uv)
-        self._most, self._times = small_uv, times
+        self._limit, self._most, self._times = limit_uv, small_uv, times
         self._background = Background(sized_every_s)
         self._largest = 0.0
 
     @property
     def standing_out_uv(self) -> float:
         """What a peak must have to stand out of the usual; NaN while that is not known."""
-        return self._times * self._background.middle
+        return max(self._times * self._background.middle, RHYTHM_TIMES * self._background.recent)
 
     def size(self, tops: list[float], bottoms: list[float], ends: bool) -> bool:
         """The largest and least of every trace now; `ends`: a stretch does. True when it is known anew what there usually is."""
@@ -167,7 +170,10 @@ class Look:
         self._largest = 0.0
         if known:
             for peaks in self.small:
-                peaks.least = min(self.standing_out_uv, self._most)
+                peaks.least = min(
+                    max(min(self._times * self._background.middle, self._most), RHYTHM_TIMES * self._background.recent),
+                    self._limit,
+                )
         return known
 
     def candidates(

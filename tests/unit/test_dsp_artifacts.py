@@ -348,6 +348,17 @@ def test_slow_values_lean_on_no_lone_slow_wave_but_on_those_that_come_again_and_
     assert all(row.grades[column] == Grade.GOOD for row in rows if row.end_sample > 12 * RATE)
 
 
+def test_a_rhythm_that_sets_in_is_no_row_of_events() -> None:
+    """Theta of a person who falls asleep stands out of the last minute; six seconds on it is what this person's brain does."""
+    x = 0.5 * head(44)
+    t = np.arange(len(x)) / RATE
+    x += np.where(t >= 25, 20.0, 0.0)[:, np.newaxis] * np.sin(2 * np.pi * 4.3 * t[:, np.newaxis] + 0.3 * np.arange(len(MONTAGE)))
+    _, rows = run(x)
+    for channel in ("C3", "O2"):  # in front it passes the limit of a blink
+        theta = rows[0].find("band_power.theta", channel)
+        assert all(row.grades[theta] == Grade.GOOD for row in rows if row.end_sample / RATE > 25 + 6.0 + 2.2)
+
+
 def test_a_pops_tail_costs_slow_values_their_grade() -> None:
     """What a high pass makes of a level that decays for a second goes on long after the step itself."""
     t = np.arange(34 * int(RATE)) / RATE
