@@ -556,9 +556,9 @@ class RecordWriter:
 def _grown(files: Iterable[AppendFile]) -> Iterator[int]:
     """Descriptors of what was written to since its last sync; a file counts as synced only once the one asking comes back for the next."""
     for file in files:
-        writes = file.writes
-        if writes != file.synced:
-            yield file.fd
+        writes, fd = file.writes, file.fd
+        if fd >= 0 and writes != file.synced:  # one that was closed meanwhile was synced then
+            yield fd
             file.synced = writes
 
 

@@ -160,6 +160,11 @@ class Live(LiveServer):
         self.chunks: list[int] = []
 
     @property
+    def n_connections(self) -> int:
+        """Somebody watches all the time."""
+        return 1
+
+    @property
     def supervision_age_s(self) -> float | None:
         return 0.1 if self.left_s is None else 0.1 + self._virtual.t_s - self.left_s
 

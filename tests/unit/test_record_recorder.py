@@ -335,8 +335,10 @@ def test_only_what_was_written_to_is_synced_and_what_failed_is_tried_again(tmp_p
     lines.append(b"3\n")  # while it is synced
     assert list(syncing) == []
     assert list(_grown(both)) == [lines.fd]
+    lines.append(b"4\n")
     for file in both:
         file.close()
+    assert list(_grown(both)) == [], "what is closed has no descriptor to sync"
 
 
 def test_a_fault_of_one_seat_leaves_the_others_recording(
