@@ -109,6 +109,7 @@ class Artifacts:
         self._muscle_limit: F64 = np.full(c, self._muscle_uv2 * _MUSCLE_UNKNOWN**2)
         self._least_muscle_limit = float(self._muscle_limit.min())
         self._own: deque[F64] = deque(maxlen=_BASELINE)
+        self._shares = {n: np.full(n, 1.0 / n) for n in grid.block_lengths}
         self._usual: deque[F64] = deque(maxlen=_BASELINE)
         self._lone_usual_uv: F64 = np.full(c, np.inf)
         self._lone_uv = self._lone_usual_uv
@@ -169,10 +170,13 @@ class Artifacts:
             if steep.any():
                 self._steep_at, self._steep = block, steep
                 found.append(Finding(Code.GRADIENT, block, block, steep, spoils=False))
+        levels = filtered @ self._shares[n]  # a mean over 100 ms holds no alpha
         if ranges.loudest > self._least_lone_uv:
-            self._lone_wave(block, filtered, extreme, found)
+            size = np.abs(levels)
+            if float(np.maximum.reduce(size - self._lone_uv)) > 0.0:
+                found.append(Finding(Code.MOVEMENT, block, block, size > self._lone_uv, spoils=False, only="slow"))
         if self.eyes.active:
-            self._look_at_eyes(block, first, raw, filtered, extreme, found)
+            self._look_at_eyes(block, first, raw, levels, extreme, found)
         thinned = filtered[:, :: self._stride]
         if not self._zero_mean:
             thinned = thinned - thinned.mean(1, keepdims=True)
@@ -192,15 +196,6 @@ class Artifacts:
             samples = samples[:, ~self._disturbed]  # a blink makes all frontal channels alike for a moment
         samples = samples.reshape(len(samples), -1)
         return np.asarray(samples @ samples.T, dtype=np.float64)
-
-    def _lone_wave(self, block: int, filtered: F64, extreme: F64, found: list[Finding]) -> None:
-        rows = np.flatnonzero(extreme > self._lone_uv)
-        rows = rows[np.abs(filtered[rows].mean(1)) > self._lone_uv[rows]]
-        if not rows.size:
-            return
-        lone: Bool = np.zeros(len(extreme), dtype=np.bool_)
-        lone[rows] = True
-        found.append(Finding(Code.MOVEMENT, block, block, lone, spoils=False, only="slow"))
 
     # -- muscle, steps -------------------------------------------------------------------------
 
@@ -234,7 +229,7 @@ class Artifacts:
 
     # -- eyes ----------------------------------------------------------------------------------
 
-    def _look_at_eyes(self, block: int, first: int, raw: F64, filtered: F64, extreme: F64, found: list[Finding]) -> None:
+    def _look_at_eyes(self, block: int, first: int, raw: F64, levels: F64, extreme: F64, found: list[Finding]) -> None:
         blink_uv = self._settings.blink_uv
         if blink_uv is not None and self._front.size:
             heights = extreme[self._front_and_ears].tolist()
@@ -244,7 +239,7 @@ class Artifacts:
                 found.append(Finding(Code.BLINK, block, block, self._near_eyes & (extreme > blink_uv / 2), spoils=False))
             # without a high pass an offset is no height
             if self._zero_mean and (
-                self._perhaps(block, filtered, min(front), blink_uv) or (ears and min(ears) > EARS_PERHAPS * blink_uv)
+                self._perhaps(block, levels, min(front), blink_uv) or (ears and min(ears) > EARS_PERHAPS * blink_uv)
             ):
                 near = self._near_eyes.copy()
                 near[self.eyes.ears] = True
@@ -252,17 +247,16 @@ class Artifacts:
         for event in self.eyes.take(block, first, raw):
             self._eye_event(event, block, found)
 
-    def _perhaps(self, block: int, filtered: F64, extreme: float, blink_uv: float) -> bool:
+    def _perhaps(self, block: int, levels: F64, extreme: float, blink_uv: float) -> bool:
         """Whether all frontal electrodes, the least of whose extremes is `extreme`, lie unusually far off, to the same side."""
         sized = block % self._leveled_every == 0
         if not sized and extreme <= self._perhaps_uv:
             return False
-        # a mean over 100 ms holds no alpha
-        levels = (np.add.reduce(filtered[self._front], axis=1) / filtered.shape[1]).tolist()
-        if sized and self._background.take(sum(map(abs, levels)) / len(levels)):
+        at_front = levels[self._front].tolist()
+        if sized and self._background.take(sum(map(abs, at_front)) / len(at_front)):
             usual = max(PERHAPS_TIMES * self._background.middle, RHYTHM_LEVELS * self._background.recent)
             self._perhaps_uv = min(max(usual, PERHAPS_LEAST * blink_uv), blink_uv)
-        return bool(max(min(levels), -max(levels)) > self._perhaps_uv)
+        return bool(max(min(at_front), -max(at_front)) > self._perhaps_uv)
 
     def _eye_event(self, event: EyeEvent, block: int, found: list[Finding]) -> None:
         before, after = round(BLINK_BEFORE_S * self._rate_hz), round(BLINK_AFTER_S * self._rate_hz)

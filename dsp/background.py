@@ -9,12 +9,14 @@ SPAN_S, RECENT_S = 60.0, 2.5
 EVERY_S = 0.3
 _LEAST_S = 10.0
 _RENEWED_S = 2.5
+_SOON_S = 0.8
 
 
 class Background:
     """`take` is given a size every `every_s`; `middle` is the median of the last minute's, NaN before 10 s of it.
 
-    It is renewed every 2.5 s. `recent` is the median of the last 2.5 s: an event or two do not move it, a rhythm that has set in does.
+    It is renewed every 2.5 s or so. `recent` is the median of the last 2.5 s, renewed every 0.8 s: an event or two do not move it, a rhythm
+    that has set in does.
 
     Parameters
     ----------
@@ -25,17 +27,17 @@ class Background:
     def __init__(self, every_s: float) -> None:
         self._sizes: deque[float] = deque(maxlen=max(2, round(SPAN_S / every_s)))
         self._least, self._renewed = max(1, round(_LEAST_S / every_s)), max(1, round(_RENEWED_S / every_s))
-        self._since = 0
-        self._last: deque[float] = deque(maxlen=max(3, round(RECENT_S / every_s)))
+        self._taken = 0
+        self._n_recent, self._soon = max(3, round(RECENT_S / every_s)), max(1, round(_SOON_S / every_s))
         self.middle, self.recent = math.nan, 0.0
 
     def take(self, size: float) -> bool:
-        """One more; True once `middle` is known."""
+        """One more; True when there is something new."""
         self._sizes.append(size)
-        self._last.append(size)
-        self.recent = sorted(self._last)[len(self._last) // 2]
-        self._since += 1
-        if self._since >= self._renewed and len(self._sizes) >= self._least:
-            self._since = 0
+        self._taken += 1
+        if self._taken % self._soon or len(self._sizes) < self._least:
+            return False
+        self.recent = sorted(list(self._sizes)[-self._n_recent :])[self._n_recent // 2]
+        if self._taken % self._renewed < self._soon or math.isnan(self.middle):
             self.middle = sorted(self._sizes)[len(self._sizes) // 2]
-        return not math.isnan(self.middle)
+        return True

@@ -102,10 +102,14 @@ class Peaks:
         self._low, self._high, self._at, self._shared = 0.0, -math.inf, 0, False
 
     def idle(self, top: float, bottom: float) -> bool:
-        """Whether values between these two change nothing: no new top, no new trough, no turn."""
+        """Whether values between these two complete or begin no peak; if so they are taken (a deeper trough is all they can be)."""
         if self._rising:
             return top <= self._high and bottom > self._high - self.least
-        return bottom >= self._low and top < self._low + self.least
+        low = min(self._low, bottom)
+        if top >= low + self.least:
+            return False
+        self._low = low
+        return True
 
     def take(self, y: F64, samples: range, shared: Callable[[int], bool]) -> list[tuple[int, float]]:
         """(sample, height) of the peaks that these values complete.
