@@ -1,9 +1,9 @@
 // The output of a blinded study: what the program decided, and of what is delivered only a zero that the device has confirmed.
 import type { Output } from '../contract';
 import { outputHidden, received, reportUnknown } from '../model';
-import { Age, Unknown } from './age';
-import { blockWord, formatMa, interlockWord, plainReason } from './format';
-import { Shape } from './shape';
+import { Age } from './age';
+import { BlockTag, Confirmed } from './confirmed';
+import { formatMa, interlockWord, plainReason } from './format';
 
 interface Props {
   output: Partial<Output>;
@@ -23,22 +23,10 @@ export function BlindedOutput({ output, confirmed, ageS, lastAgeS, reason }: Pro
     <section class="card output" aria-labelledby="output-title">
       <header>
         <h2 id="output-title">Output</h2>
-        {block !== '' && (
-          <span class={`tag tag-${block}`}>
-            <Shape mark={block === 'stimulate' ? 'stimulate' : 'sense'} /> {blockWord(block, confirmed, true)}
-          </span>
-        )}
+        <BlockTag block={block} confirmed={confirmed} blinded />
       </header>
       <p class="big" id="confirmed">
-        {hidden ? (
-          <span class="what">Not shown: blinded study</span>
-        ) : confirmed !== null ? (
-          <>
-            <span class="number">{confirmed.toFixed(2)}</span> <span class="unit">mA</span> <span class="what">confirmed</span>
-          </>
-        ) : (
-          <Unknown ageS={lastAgeS} />
-        )}
+        {hidden ? <span class="what">Not shown: blinded study</span> : <Confirmed ma={confirmed} ageS={lastAgeS} />}
       </p>
       <p class="foot">Nobody is shown here whether current is delivered. STOP works as always.</p>
       <dl class="pairs">

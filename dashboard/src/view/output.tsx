@@ -2,12 +2,13 @@
 import { ageNow, OUTPUT_UNKNOWN_S, received, reportAgeS, reportUnknown, UNKNOWN_S } from '../model';
 import { Age, Unknown } from './age';
 import { BlindedOutput } from './blinded';
-import { blockWord, formatClock, formatMa, interlockWord, plainReason } from './format';
+import { BlockTag, Confirmed } from './confirmed';
+import { formatClock, formatMa, interlockWord, plainReason } from './format';
 import { Shape } from './shape';
 
-/** As the interlock judges a readback: off by more than 5 % or 0.1 mA, whichever is more. */
+/** As the interlock judges a readback (interlock/device.py): off by more than 5 %, of less than 1 mA by more than 0.05 mA. */
 function differs(commanded: number, confirmed: number): boolean {
-  return Math.abs(commanded - confirmed) > Math.max(0.05 * Math.abs(commanded), 0.1);
+  return Math.abs(commanded - confirmed) > Math.max(0.05 * Math.abs(commanded), 0.05);
 }
 
 const READBACK: Record<string, string> = { measured: 'measured by the device', acknowledged: 'acknowledged by the device' };
@@ -37,20 +38,10 @@ export function OutputPanel() {
     <section class="card output" aria-labelledby="output-title">
       <header>
         <h2 id="output-title">Output</h2>
-        {block !== '' && (
-          <span class={`tag tag-${block}`}>
-            <Shape mark={block === 'stimulate' ? 'stimulate' : 'sense'} /> {blockWord(block, known ? confirmed : null)}
-          </span>
-        )}
+        <BlockTag block={block} confirmed={known ? confirmed : null} />
       </header>
       <p class="big" id="confirmed">
-        {known ? (
-          <>
-            <span class="number">{confirmed.toFixed(2)}</span> <span class="unit">mA</span> <span class="what">confirmed</span>
-          </>
-        ) : (
-          <Unknown ageS={lastAge} />
-        )}
+        <Confirmed ma={known ? confirmed : null} ageS={lastAge} />
       </p>
       <div class="meter" aria-hidden="true">
         <div class={known ? 'meter-fill' : 'meter-fill is-unknown'} style={{ width: known ? share(confirmed) : '100%' }} />
