@@ -21,6 +21,8 @@ _WORN = (
     ("pad_mm2", 2_500, 10_000),
 )
 _TACS_MILLIHZ = (500, 45_000)
+RAMP_S = {"tdcs": 30, "tacs": 10}
+"""The least time that a planned ramp from zero to the signed peak takes (safety.md section 1: 30 s, and 10-30 s), beside 0.1 mA/s."""
 
 
 def check(prescription: Prescription) -> None:
@@ -67,6 +69,13 @@ def _check_real(prescription: Prescription) -> None:
             raise PrescriptionError(
                 f"prescription.{field}: {value} must be from {low} to {high} (profile {prescription.profile!r})"
             )
+    ramp_s = RAMP_S[prescription.modality]
+    most_ua_per_s = max(1, prescription.amplitude_ua // ramp_s)  # 1 is the slowest that can be signed
+    if prescription.amplitude_ua > 0 and not prescription.ramp_ua_per_s <= most_ua_per_s:
+        raise PrescriptionError(
+            f"prescription.ramp_ua_per_s: {prescription.ramp_ua_per_s} reaches {prescription.amplitude_ma:g} mA in less than "
+            f"{ramp_s:g} s; at most {most_ua_per_s} does not ({prescription.modality} on a person)"
+        )
     if prescription.profile == "home" and prescription.authority == Authority.WITHIN_BOUNDS:
         raise PrescriptionError("prescription.authority: 'within_bounds' must be 'lower_only' or 'observe' (profile 'home')")
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from control.bounds import RAMP_S
 from control.prescription import parse_yaml, public_key, sign, signed_prescription, unlock_key
 from control.schema import FIELDS
 from control.start_code import sign_start_code
@@ -22,8 +23,6 @@ from interlock.limits import first_breach
 
 # A stimulator that gives whatever it is told: the one that is really there says its own limits when it is connected.
 ANY_DEVICE = (Limit("amplitude_ma", float("inf"), "mA", "device"), Limit("intensity_percent", 100.0, "%", "device"))
-USUAL_RAMP_S = {"tdcs": 30.0, "tacs": 10.0}
-"""What a planned ramp to the signed peak takes as a rule (reference/safety.md section 1); the limit is its rate, 0.1 mA/s."""
 
 
 def read_text(path: Path) -> str:
@@ -115,11 +114,11 @@ def _warnings(prescription: Prescription) -> list[str]:
     p = prescription
     why, what_to_do = too_often(p, LineSettings(), {})  # the seat's own line is not known here
     warnings = [f"Warning: {why}; {what_to_do}."] if why else []
-    takes_s, usual_s = p.amplitude_ua / p.ramp_ua_per_s, USUAL_RAMP_S.get(p.modality, 0.0)
-    if takes_s < usual_s:
+    takes_s, usual_s = p.amplitude_ua / p.ramp_ua_per_s, float(RAMP_S.get(p.modality, 0))
+    if takes_s < usual_s:  # on a stimulator that nobody wears: on a person it is refused (control/bounds.py)
         warnings.append(
-            f"Warning: ramp_ua_per_s {p.ramp_ua_per_s} reaches {p.amplitude_ma:g} mA in {takes_s:.0f} s, {p.modality} usually takes "
-            f"{usual_s:.0f} s; {p.amplitude_ua // usual_s:.0f} would. The limit is 100 (interlock)."
+            f"Warning: ramp_ua_per_s {p.ramp_ua_per_s} reaches {p.amplitude_ma:g} mA in {takes_s:.0f} s; on a person {p.modality} must "
+            f"take at least {usual_s:.0f} s, and {p.amplitude_ua // usual_s:.0f} would."
         )
     return warnings
 

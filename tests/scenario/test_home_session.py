@@ -37,6 +37,8 @@ def sign_home_prescription(data: Path, person: str) -> Path:
     write_keys(layout.keys, [asdict(trusted)])
     home = {"profile": "home", "device": "mqtt", "device_serial": UNIT, "authority": "lower_only", "lockout_ms": 43_200_000}
     short = {
+        "amplitude_ua": 2_000,
+        "ramp_ua_per_s": 66,  # a person's ramps take 30 s to the signed peak
         "start_ua": round(START_MA * 1000),
         "day_sessions": 1,
         "week_sessions": 5,

@@ -50,7 +50,7 @@ def demo(**changes: Any) -> Prescription:
 
 def real(**changes: Any) -> Prescription:
     settings = {"biomarker": "relative_power.alpha", "channel": "F3"}
-    worn = {"session_uc": 3_600_000, "day_sessions": 1, "week_sessions": 5, "lockout_ms": 43_200_000}
+    worn = {"ramp_ua_per_s": 33, "session_uc": 3_600_000, "day_sessions": 1, "week_sessions": 5, "lockout_ms": 43_200_000}
     return demo(device="pulse_pal", device_serial="123", settings=settings, **{**worn, **changes})
 
 
@@ -197,6 +197,30 @@ def test_bounds_of_what_is_worn_bind_on_a_real_stimulator(profile: str, field: s
     sign(worn, [ANN])
     with pytest.raises(PrescriptionError, match=rf"{field}: {value} must be .*profile '{profile}'"):
         sign(dataclasses.replace(worn, **{field: value}), [ANN])
+
+
+@pytest.mark.parametrize(
+    ("modality", "amplitude_ua", "most", "least_s"),
+    [("tdcs", 2_000, 66, 30), ("tdcs", 1_999, 66, 30), ("tdcs", 29, 1, 30), ("tacs", 1_000, 100, 10), ("tacs", 500, 50, 10)],
+)
+@pytest.mark.parametrize("profile", ["home", "clinic"])
+def test_a_planned_ramp_on_a_person_takes_as_long_as_the_reference_says(
+    profile: str, modality: str, amplitude_ua: int, most: int, least_s: int
+) -> None:
+    """reference/safety.md section 1: 30 s (tACS 10-30 s), beside at most 0.1 mA/s."""
+    wave = {"modality": modality, "frequency_millihz": 10_000 if modality == "tacs" else 0}
+    worn = real(profile=profile, authority="lower_only", amplitude_ua=amplitude_ua, start_ua=20, ramp_ua_per_s=most, **wave)
+    sign(worn, [ANN])
+    if most < 100:
+        too_quick = dataclasses.replace(worn, ramp_ua_per_s=most + 1)
+        words = rf"ramp_ua_per_s: {most + 1} reaches .* mA in less than {least_s} s; at most {most} does not \({modality} on a person\)"
+        with pytest.raises(PrescriptionError, match=words):
+            sign(too_quick, [ANN])
+        sign(dataclasses.replace(too_quick, device="simulated", device_serial="*"), [ANN])
+
+
+def test_nothing_ramps_where_nothing_is_given() -> None:
+    sign(real(profile="home", authority="observe", amplitude_ua=0, start_ua=0, ramp_ua_per_s=100), [ANN])
 
 
 def test_at_home_nobody_signs_that_the_loop_may_raise() -> None:

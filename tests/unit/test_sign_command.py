@@ -280,12 +280,16 @@ def test_the_command_line_signs_and_says_so(clinic: Path) -> None:
 
 
 def test_a_ramp_quicker_than_usual_is_said_at_the_desk(clinic: Path, tmp_path: Path) -> None:
-    """The limit is the rate, 0.1 mA/s; that the usual 30 s would be kept is not a limit, and whoever signs sees the difference."""
+    """On a stimulator that nobody wears; on a person it is refused."""
     assert "Warning: ramp_ua_per_s" not in sign_file(EXAMPLE, [], None, [])
     text = re.sub(r"^ramp_ua_per_s:.*$", "ramp_ua_per_s: 100", EXAMPLE.read_text(encoding="utf-8"), flags=re.M)
     (tmp_path / "quick.yaml").write_text(text)
     said = sign_file(tmp_path / "quick.yaml", [], None, [])
-    assert "ramp_ua_per_s 100 reaches 2 mA in 20 s, tdcs usually takes 30 s; 66 would. The limit is 100 (interlock)" in said
+    assert "ramp_ua_per_s 100 reaches 2 mA in 20 s; on a person tdcs must take at least 30 s, and 66 would." in said
+    worn = text.replace("device: simulated", "device: pulse_pal").replace('device_serial: "*"', "device_serial: pal-7")
+    (tmp_path / "worn.yaml").write_text(worn)
+    with pytest.raises(SetupError, match="ramp_ua_per_s: 100 reaches 2 mA in less than 30 s; at most 66 does not"):
+        sign_file(tmp_path / "worn.yaml", [], None, [])
     (tmp_path / "quicker.yaml").write_text(text.replace("ramp_ua_per_s: 100", "ramp_ua_per_s: 101"))
     with pytest.raises(SetupError, match="ramp_ua_per_s"):
         sign_file(tmp_path / "quicker.yaml", [], None, [])
