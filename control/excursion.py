@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from control.estimate import Estimate, Memory, estimate
 from control.program import Paced
-from control.steps import SAME_MA, doubted, excursion, go_to, hold, present
+from control.steps import SAME_MA, doubted, down_to, excursion, hold, present
 from eegloop.ports import Snapshot
 from eegloop.stim import StimRequest, finite
 
@@ -97,10 +97,7 @@ def _at_the_top(now: Excursion, program: Paced, snapshot: Snapshot, side: str, t
 
 def to_safety(now: Excursion, program: Paced, snapshot: Snapshot) -> StimRequest:
     """Having given up: down to the safe amplitude, never up to it."""
-    safe_ma = min(program.safe_ua / 1000.0, present(snapshot))
-    towards_ma = present(snapshot) - program.step_ua / 1000.0
-    towards_ma = towards_ma if towards_ma > safe_ma + SAME_MA else safe_ma
-    return go_to(snapshot, towards_ma, f"{program.words()} {now.given_up}")
+    return down_to(snapshot, program.safe_ua / 1000.0, program.step_ua / 1000.0, f"{program.words()} {now.given_up}")
 
 
 def acted(now: Excursion, seen: Estimate, changed: bool) -> Excursion:

@@ -36,6 +36,10 @@ class Target:
         "up" if more stimulation raises the biomarker, "down" if it lowers it.
     average_n : int
         The decision is on the median of this many estimates, 1-60, taken since the last change of amplitude.
+    explore_n : int
+        Under `within_bounds`: after so many usable estimates with current in which the mean of half as many in a row never lay in the
+        band or beyond it, it goes down to the safe amplitude and stays (`control/exploration.py`), 20-3600. With looks of 15 s in
+        every minute 200 are about 13 minutes.
     """
 
     biomarker: Name
@@ -45,6 +49,7 @@ class Target:
     high_milli: Annotated[int, Field(ge=-1_000_000, le=1_000_000)] = 1_100
     more_moves: Literal["up", "down"] = "up"
     average_n: Annotated[int, Field(ge=1, le=60)] = 1
+    explore_n: Annotated[int, Field(ge=20, le=3_600)] = 200
 
     def scale(self, snapshot: Snapshot) -> tuple[float, float] | None:
         """(offset, size) such that offset + size·milli/1000 is in the biomarker's unit; None without the baseline it needs."""

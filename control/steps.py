@@ -48,6 +48,13 @@ def go_to(snapshot: Snapshot, wanted_ma: float, because: str) -> StimRequest:
     )
 
 
+def down_to(snapshot: Snapshot, safe_ma: float, step_ma: float, because: str) -> StimRequest:
+    """A step down towards the safe amplitude, never up to it."""
+    safe_ma = min(safe_ma, present(snapshot))
+    towards_ma = present(snapshot) - step_ma
+    return go_to(snapshot, towards_ma if towards_ma > safe_ma + SAME_MA else safe_ma, because)
+
+
 def amount(ma: float) -> str:
     """A change in mA with two or three digits, never "0.00"."""
     return f"{ma:.2f}" if round(ma * 1000) % 10 == 0 else f"{ma:.3f}"

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass, replace
 
 from control import envelope, exposure, session
+from control.exploration import bounded
 from control.exposure import Exposure
 from control.pulse_plan import PulseNews
 from control.screening import Finding
@@ -130,12 +131,12 @@ class Line:
         self.info = info
         self.pipeline = pipeline
         self.prescription = prescription
-        self.controller = controller
+        self.controller = bounded(controller)
         self.boot_to_lsl_s = boot_to_lsl_s
         self.blinded = blinded
         self._hop_s = hop_s
         self._device = device
-        self._controller_state = controller.start(prescription)
+        self._controller_state = self.controller.start(prescription)
         self.session: SessionState = session.initial(started_s)
         self.exposure = Exposure()
         self.row: Biomarkers | None = None

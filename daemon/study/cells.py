@@ -134,7 +134,7 @@ class Scenario:
 
 
 _EVERYBODY = tuple(PATIENTS)
-WITHIN_BOUNDS = ("on_off", "dual_threshold", "proportional_integral", "proportional_integral_short")
+WITHIN_BOUNDS = ("on_off", "dual_threshold", "proportional_integral", "proportional_integral_short", "safe_bayes")
 """Arms that may raise, and give up where that is in vain."""
 _SAME = (("responder", "schedule"), ("responder", "dual_threshold"), ("inverted", "dual_threshold_lower"))
 SCENARIOS = {

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "build" / "study"
 COPIED = ("control", "daemon", "drivers", "dsp", "eegloop", "interlock", "records", "simulators")
 MODULES = (
-    "control.dose", "control.envelope", "control.estimate", "control.excursion", "control.phases", "control.pulse_plan", "control.sentences",
+    "control.dose", "control.envelope", "control.estimate", "control.excursion", "control.exploration", "control.phases", "control.pulse_plan", "control.sentences",
     "control.session", "control.state", "control.steps", "control.tick", "control.transitions", "control.watch",
     "daemon.study.judged", "daemon.study.metrics", "daemon.study.oracle", "daemon.study.sessions",
     "eegloop.ports", "eegloop.signal", "eegloop.stim",

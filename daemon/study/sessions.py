@@ -13,6 +13,7 @@ from functools import cache, lru_cache
 import numpy as np
 
 from control import envelope, session
+from control.exploration import bounded
 from control.session import Inputs
 from daemon.loop import Conditions, Line, Outcome, Tick
 from daemon.study.cells import ARMS, MONTAGE, TARGET, WALL_S, lasting
@@ -104,7 +105,7 @@ def biomarker_level(job: Job, profile: Profile, signed: Prescription) -> tuple[J
     at_ma, means = answers.asymmetry(left, right)
     output, collected = JudgedOutput(signed, WALL_S), _collector()
     module = find("controller", signed.controller)
-    controller = module.build(module.Settings())
+    controller = bounded(module.build(module.Settings()))
     memory = controller.start(signed)
     state, effects = session.initial(0.0), session.Effects()
     limits = find("stimulator", "simulated").LIMITS
