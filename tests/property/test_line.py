@@ -104,6 +104,21 @@ def test_an_inverted_patient_is_bounded() -> None:
     assert max(ma for _, ma in loop.delivered) <= loop.prescription.amplitude_ma
 
 
+def test_an_exploration_in_vain_ends_at_zero_whatever_the_controller_would_do() -> None:
+    """Hazard 9: the line's own count of looks, whichever way the brain answers; the controller itself would go on."""
+    demo = demo_prescription("virtual", 1_749_999_000.0)
+    unreachable = {"low_milli": 5_000, "high_milli": 6_000, "explore_n": 20, "give_up_n": 3_600, "average_n": 1, "step_ua": 200}
+    loop = VirtualLoop(prescription=replace(demo, settings={**demo.settings, **unreachable}), kinds=("faa",))
+    loop.run(190)
+    said = [decision.verdict.request.reason for decision in loop.decisions]
+    ended = next(number for number, sentence in enumerate(said) if "did not come into its target band in 20 looks" in sentence)
+    assert max(ma for _, ma in loop.delivered) > 0.4, "it had raised"
+    assert all("did not come into" in sentence or sentence.startswith("Held") for sentence in said[ended:])
+    assert loop.line.session.present_ma == 0.0 and loop.delivered[-1][1] == 0.0
+    granted_ma = [decision.verdict.amplitude_ma for decision in loop.decisions[ended:]]
+    assert granted_ma == sorted(granted_ma, reverse=True) and granted_ma[-1] == 0.0
+
+
 def test_without_heartbeats_the_output_is_zero_within_a_second() -> None:
     loop = VirtualLoop()
     loop.run(40)

@@ -117,6 +117,8 @@ PATCHES = (
     Patch("H8", "control/exposure.py", "    if not zero:\n", "    if False:\n", "EXPOSURE::test_zero_that_is_not_wholly_zero_is_no_zero"),
     Patch("H9", "control/session.py", "    new_ma = min(granted_ma, top_ma) if", "    new_ma = granted_ma if", "SESSION::test_permit_holds_outside_sense_and_on_unusable_values_and_bounds_any_verdict"),
     Patch("H9", "control/controllers/proportional_integral.py", "if error > 0.0 and _in_vain(", "if False and _in_vain(", "OUTLOOK::test_pi_gives_up_on_who_answers_the_other_way_round_before_all_is_reached"),
+    Patch("H9", "control/exploration.py", "over=in_vain_n >= target.explore_n", "over=False", "EXPLORATION::test_whatever_the_controller_it_ends_at_the_safe_amplitude_and_stays"),
+    Patch("H9", "daemon/loop.py", "self.controller = bounded(controller)", "self.controller = controller", "LINE::test_an_exploration_in_vain_ends_at_zero_whatever_the_controller_would_do"),
     Patch("H10", ENVELOPE, "(standing.block_ma + STEP_MA, Limit(", "(math.inf, Limit(", "DOSE::test_the_tightest_limit_wins_and_says_so"),
     Patch("H11", ENVELOPE, "_whole_ua(min(wanted_ma, caps[0][0]))", "_whole_ua(min(wanted_ma, caps[-1][0]))", "ENVELOPE::test_never_above_any_limit"),
     Patch("H12", SCREENING, 'if answer.form in ("screening", "pads", "ears"):', 'if answer.form in ("screening", "ears"):', "SCREENING::test_every_yes_before_a_session_blocks_until_the_next_answer"),
