@@ -5,6 +5,8 @@ Stricter than the file's format, looser than nothing: the interlock and the devi
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 from control.dose import density_ma_per_cm2
 from control.envelope import DENSITY_MA_PER_CM2, PROFILE_MA
 from eegloop.errors import ConfigError
@@ -33,6 +35,7 @@ def check(prescription: Prescription) -> None:
     PrescriptionError
         Naming the field, the value, what is allowed and who set it.
     """
+    _check_texts(prescription)
     profile = prescription.profile
     if prescription.modality == "tms" and profile != "clinic":  # its train table is the interlock's alone
         raise PrescriptionError(f"prescription.profile: {profile!r} must be 'clinic' for tms; pulses are never given at home")
@@ -56,6 +59,18 @@ def check(prescription: Prescription) -> None:
     if prescription.device != "simulated":
         _check_real(prescription)
     _check_program(prescription)
+
+
+def _check_texts(prescription: Prescription) -> None:
+    """What is read at the desk is what is signed: no character that hides, or turns the text after it around."""
+    named = [(f.name, getattr(prescription, f.name)) for f in fields(prescription)]
+    named += [("signers", name) for name in prescription.signers]
+    named += [(f"settings.{key}", text) for key, value in prescription.settings.items() for text in (key, value)]
+    for field, text in named:
+        if isinstance(text, str) and not text.isprintable():
+            raise PrescriptionError(
+                f"prescription.{ascii(field)[1:-1]}: {text!a} holds a character that cannot be seen; write it without"
+            )
 
 
 def _check_real(prescription: Prescription) -> None:

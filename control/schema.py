@@ -25,7 +25,7 @@ _TEXTS = {
     "profile": ("home | clinic", "which of the interlock's limit tables binds; at home the loop may only lower"),
     "device": ("1-200 characters", "stimulator kind (config.yaml: seats[].stimulator.kind)"),
     "device_serial": ("1-200 characters", 'the stimulator\'s serial number; "*" for the device simulated only'),
-    "modality": ("tdcs | tacs", "what is delivered"),
+    "modality": ("tdcs | tacs | tms", "what is delivered"),
     "montage": ("1-200 characters", "where pads or coil go"),
     "authority": ("observe | lower_only | within_bounds", "how far the loop may go by itself; above lower_only two people sign"),
     "controller": ("a file of control/controllers", "what decides; its numbers stand under settings"),
@@ -76,7 +76,9 @@ FIELDS: dict[str, Field] = {f.name: _number(f.name) if f.name in RANGES else _te
 def allowed_words(name: str) -> str:
     """What may stand in a field, with its unit: "whole number, 0-4000 µA"."""
     field = FIELDS.get(name)
-    return "" if field is None else f"{field.allowed} {field.unit}".rstrip()
+    if field is None:
+        return ""
+    return field.allowed if field.allowed == "a date" else f"{field.allowed} {field.unit}".rstrip()
 
 
 def near(name: str, known: list[str] | None = None) -> str:

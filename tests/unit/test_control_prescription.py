@@ -219,6 +219,28 @@ def test_a_planned_ramp_on_a_person_takes_as_long_as_the_reference_says(
         sign(dataclasses.replace(too_quick, device="simulated", device_serial="*"), [ANN])
 
 
+@pytest.mark.parametrize("hidden", ["\u202e", "\u200b", "\u2066", "\x7f", "\u00ad", "\n", "\ufeff", "\u2028"])
+@pytest.mark.parametrize("field", ["id", "patient", "device_serial", "montage", "signers", "settings.biomarker", "settings.key"])
+def test_what_is_read_at_the_desk_is_what_is_signed(field: str, hidden: str) -> None:
+    """A character that nobody sees makes p001 of another person's code, or turns the text after it around."""
+    text = f"p0{hidden}01"
+    changed: dict[str, Any] = {field: text}
+    if field == "signers":
+        changed = {"signers": ("Dr. Ann", text)}
+    if field.startswith("settings."):
+        changed = {"settings": {**real().settings, **({"biomarker": text} if field.endswith("biomarker") else {text: 1})}}
+    with pytest.raises(PrescriptionError, match=r"cannot be seen") as refused_for:
+        sign(dataclasses.replace(real(authority="lower_only"), **changed), [ANN])
+    assert str(refused_for.value).isascii() and str(refused_for.value).isprintable(), "nor does the message carry it on"
+    spoken: dict[str, Any] = {
+        "id": "Übung Nr. 3",
+        "patient": "p001",
+        "montage": "F3 Anode, F4 Kathode – 35 cm²",
+        "signers": ("Dr. Łukasz Ωνάσης",),
+    }
+    sign(dataclasses.replace(real(authority="lower_only"), **spoken), [ANN])
+
+
 def test_nothing_ramps_where_nothing_is_given() -> None:
     sign(real(profile="home", authority="observe", amplitude_ua=0, start_ua=0, ramp_ua_per_s=100), [ANN])
 
