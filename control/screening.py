@@ -26,6 +26,10 @@ SELF_HARM = (
 )
 FUTURE = "future"  # the "item" of a release for answers of a form that a wrong clock dated into the future
 REPORTS_MISSING = "Two reports after a session are missing."
+CONTRAINDICATIONS = (
+    "seizure", "head_metal", "active_implant", "skull_defect", "pregnant", "bipolar", "minor", "drug_change",
+)  # fmt: skip
+"""What does not pass by itself: a prescription was signed without it, so a "yes" is new, and a "no" a minute later takes it not back."""
 _STOPPING = ("seizure", "fainting", "vision", "chest_pain", "confusion", "burn")
 
 
@@ -190,7 +194,11 @@ def _findings(answer: Answer, before: int) -> Iterator[Finding]:
     if answer.form in ("screening", "pads", "ears"):
         for item, value in zip(FORMS[answer.form].items, answer.values, strict=True):
             if value and item.highest == 1:
-                yield Finding(Level.BLOCK, answer.form, item.id, f'No session: you answered yes to "{item.text}"')
+                if answer.form == "screening" and item.id in CONTRAINDICATIONS:
+                    text = f'A clinician must speak with you before the next session: you answered yes to "{item.text}"'
+                    yield Finding(Level.HOLD, answer.form, item.id, text, "same day")
+                else:
+                    yield Finding(Level.BLOCK, answer.form, item.id, f'No session: you answered yes to "{item.text}"')
     elif answer.form == "pain_before":
         pain = value_of(answer, "pain")
         if pain >= PAIN_STOP:

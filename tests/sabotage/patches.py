@@ -125,6 +125,7 @@ PATCHES = (
     Patch("H13", SCREENING, '    if value_of(answer, "tingling") == 2:\n', "    if False:\n", "SCREENING::test_pain_tingling_and_flashes"),
     Patch("H15", "interlock/signed.py", "if prescription.patient != patient:", "if False:", "SIGNED::test_another_person"),
     Patch("H16", SCREENING, "elif form.before and newest is not None and not now_s - newest.t_s <= form.valid_s:", "elif False:", "SCREENING::test_missing_expired_and_future_answers_block"),
+    Patch("H16", SCREENING, 'if answer.form == "screening" and item.id in CONTRAINDICATIONS:', "if False:", "SCREENING::test_a_new_contraindication_holds_until_a_clinicians_release"),
     Patch("H17", REFUSALS, "(c.halts == judge.halts, ", "(True, ", "JUDGE::test_a_stop_before_anything_was_armed_refuses_the_next_arm"),
     Patch("H17", "control/questions.py", "    if phase in (*LIVE, Phase.FALLBACK) or (flowed and", "    if phase in (*LIVE, Phase.FALLBACK) or (False and", "QUESTIONS::test_what_happened_can_be_said_after_a_stop_and_then_holds"),
     Patch("H18", SCREENING, "        if score(answer) >= MANIA_POSITIVE:\n", "        if False:\n", "SCREENING::test_scores_that_hold"),

@@ -71,7 +71,26 @@ def test_missing_expired_and_future_answers_block(form: str) -> None:
     assert assess(fine(), (), math.nan)[0].level == Level.BLOCK
 
 
-@pytest.mark.parametrize(("form", "item"), [(f, i.id) for f in ("screening", "pads") for i in FORMS[f].items if i.highest == 1])
+CONTRAINDICATED = {"seizure", "head_metal", "active_implant", "skull_defect", "pregnant", "bipolar", "minor", "drug_change"}
+PASSING = {"broken_skin", "sleepless", "alcohol", "charging"}
+
+
+@pytest.mark.parametrize("item", sorted(CONTRAINDICATED))
+def test_a_new_contraindication_holds_until_a_clinicians_release(item: str) -> None:
+    """reference/safety.md section 4: a "no" a minute later is no clinician."""
+    given = [*fine(screening=answer("screening", 60.0, **{item: 1})), answer("screening", 1.0)]
+    (finding,) = assess(given, (), NOW_S)
+    assert (finding.level, finding.form, finding.item, finding.alert) == (Level.HOLD, "screening", item, "same day")
+    assert "clinician" in finding.text
+    assert levels(given, Release("screening", item, NOW_S - 1.0, "Dr. Bo")) == []
+    assert levels(given, Release("screening", item, NOW_S - 61.0, "Dr. Bo")) == [(Level.HOLD, "screening", item)]
+    assert {item.id for item in FORMS["screening"].items} == CONTRAINDICATED | PASSING, "each question is one or the other"
+
+
+@pytest.mark.parametrize(
+    ("form", "item"),
+    [(f, i.id) for f in ("screening", "pads") for i in FORMS[f].items if i.highest == 1 and i.id not in CONTRAINDICATED],
+)
 def test_every_yes_before_a_session_blocks_until_the_next_answer(form: str, item: str) -> None:
     yes = answer(form, **{item: 1})
     assert levels(fine(**{form: yes})) == [(Level.BLOCK, form, item)]
