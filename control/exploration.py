@@ -76,8 +76,13 @@ class Bounded:
         assert isinstance(state, State)
         return self.inner.target(state.inner, snapshot)
 
+    def carried(self, state: State) -> str:
+        """What the controller hands on to the next prescription, as its `settings.history`; "" for one that hands on nothing."""
+        history = getattr(self.inner, "carried", None)
+        return "" if history is None else str(history(state.inner))
 
-def bounded(controller: Controller) -> Controller:
+
+def bounded(controller: Controller) -> Bounded:
     """The same controller, with an end to its exploration."""
     return Bounded(controller)
 

@@ -207,6 +207,10 @@ class Line:
             self._controller_state, session.snapshot(self.session, self._inputs_now(self.row), self.prescription)
         )
 
+    def carried(self) -> str:
+        """`settings.history` for the next prescription of a controller whose trials span sessions; "" for any other."""
+        return self.controller.carried(self._controller_state)
+
     def _session(self, tick: Tick, events: tuple[OperatorEvent, ...], now_s: float, result: _Collected) -> None:
         inputs = self._inputs(tick, events, now_s)
         before = (self.session.phase, self.session.block)

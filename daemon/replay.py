@@ -75,7 +75,7 @@ def replay_recording(
     -------
     dict
         `text`, `folder`, `seconds`, `speed` (times real time), `hops`, `decisions`, `identical` (decisions equal to the recorded
-        ones; None where there is nothing to compare).
+        ones; None where there is nothing to compare), `history` (trials so far, "" where there are none).
 
     Raises
     ------
@@ -113,6 +113,7 @@ def replay_recording(
             else f", {identical} of the {_n_decisions(made.recorded)} recorded ones identical"
         )
         + f"\n{derivatives.folder}"
+        + handed_on(line)
     )
     return {
         "text": text,
@@ -122,7 +123,14 @@ def replay_recording(
         "hops": n_hops,
         "decisions": len(made.decided),
         "identical": identical,
+        "history": line.carried(),
     }
+
+
+def handed_on(line: Line) -> str:
+    """A line with the trials so far, where they may go on in another session; else nothing."""
+    history = line.carried()
+    return f'\nTrials so far, to be signed with the next prescription: settings.history: "{history}"' if history else ""
 
 
 def _run(made: Replay, derivatives: ReplayDerivatives, name: str, progress: bool) -> tuple[int, int]:

@@ -187,6 +187,10 @@ class SafeBayes:
         assert isinstance(state, State)
         return drawn(state.memory, state.program, snapshot)
 
+    def carried(self, state: State) -> str:
+        """The trials so far, for the next session's prescription."""
+        return history_of(state)
+
 
 def history_of(state: State) -> str:
     """The trials as `history` of the next session's prescription."""

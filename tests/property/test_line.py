@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from virtual_loop import VirtualLoop, cut_again, line_for
 
 from control.prescription import demo_prescription
 from daemon.loop import Decision, Outcome
+from daemon.replay import handed_on
 from simulators.settings import BrainSettings
 
 
@@ -117,6 +119,25 @@ def test_an_exploration_in_vain_ends_at_zero_whatever_the_controller_would_do() 
     assert loop.line.session.present_ma == 0.0 and loop.delivered[-1][1] == 0.0
     granted_ma = [decision.verdict.amplitude_ma for decision in loop.decisions[ended:]]
     assert granted_ma == sorted(granted_ma, reverse=True) and granted_ma[-1] == 0.0
+
+
+def test_trials_of_a_search_are_handed_on_as_the_log_has_them() -> None:
+    """Trials may span sessions: what a session measured is what `eegloop replay` prints for the next prescription."""
+    search: dict[str, int | str] = {
+        "biomarker": "faa", "channel": "F3-F4", "unit": "milli", "low_ua": 300, "high_ua": 500, "floor_milli": -5_000, "prior_milli": 0,
+        "length_ua": 500, "spread_milli": 500, "noise_milli": 300, "trial_n": 3, "refractory_ms": 20_000, "step_ua": 200,
+    }  # fmt: skip
+    demo = demo_prescription("virtual", 1_749_999_000.0)
+    loop = VirtualLoop(prescription=replace(demo, controller="safe_bayes", settings=search), kinds=("faa",))
+    assert loop.line.carried() == "" and handed_on(loop.line) == ""
+    loop.run(110)
+    said = [re.match(r"Trial \d+ at ([\d.]+) mA gave (-?[\d.]+) where", d.verdict.request.reason) for d in loop.decisions]
+    trials = [(float(one[1]), float(one[2])) for one in said if one]
+    handed = [(int(ua) / 1000, int(milli) / 1000) for ua, milli in (pair.split(":") for pair in loop.line.carried().split())]
+    assert trials and handed == [pytest.approx(trial, abs=0.006) for trial in trials]
+    assert handed_on(loop.line).endswith(f'next prescription: settings.history: "{loop.line.carried()}"')
+    again = line_for(loop.info, replace(loop.prescription, settings={**search, "history": loop.line.carried()}), kinds=("faa",))
+    assert again.carried() == loop.line.carried()
 
 
 def test_without_heartbeats_the_output_is_zero_within_a_second() -> None:

@@ -217,3 +217,13 @@ def test_the_page_draws_what_the_controller_draws() -> None:
     loop = Loop("dual_threshold")
     loop.see(0.2)
     assert loop.controller.target(loop.state, loop.snapshot) == loop.alone.target(loop.alone_state, loop.snapshot)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_a_search_hands_its_trials_on(kind: str) -> None:
+    prescription, module = signed(kind), find("controller", kind)
+    controller = bounded(module.build(module.Settings()))
+    assert controller.carried(controller.start(prescription)) == ""
+    if kind == "safe_bayes":
+        again = dataclasses.replace(prescription, settings={**prescription.settings, "history": "400:1010 500:1060"})
+        assert controller.carried(controller.start(again)) == "400:1010 500:1060"
