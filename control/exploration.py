@@ -76,6 +76,11 @@ class Bounded:
         assert isinstance(state, State)
         return self.inner.target(state.inner, snapshot)
 
+    def anew(self, state: State, prescription: Prescription) -> State:
+        """The state a new session begins with: nothing is left of the one before but the trials of a search, which span sessions."""
+        fresh = self.start(prescription)
+        return replace(fresh, inner=state.inner) if self.carried(state) else fresh
+
     def carried(self, state: State) -> str:
         """What the controller hands on to the next prescription, as its `settings.history`; "" for one that hands on nothing."""
         history = getattr(self.inner, "carried", None)

@@ -18,7 +18,7 @@ from control.session import Effects, Inputs, OperatorEvent, SessionState
 from dsp.pipeline import Pipeline
 from eegloop.ports import Controller, Snapshot
 from eegloop.signal import Biomarkers, Chunk, StreamInfo
-from eegloop.stim import Authority, Block, Limit, Prescription, StimState, Verdict
+from eegloop.stim import Authority, Block, Limit, Phase, Prescription, StimState, Verdict
 
 LATEST_STEP_S = 0.25  # the session looks at the world at least this often
 
@@ -215,6 +215,8 @@ class Line:
         inputs = self._inputs(tick, events, now_s)
         before = (self.session.phase, self.session.block)
         self.session, effects = session.step(self.session, inputs, self.prescription)
+        if before[0] != Phase.SCREEN == self.session.phase and self.session.used_s == 0.0:  # not one that goes on with its dose
+            self._controller_state = self.controller.anew(self._controller_state, self.prescription)
         if effects.decide and self.row is not None:
             snapshot = session.snapshot(self.session, inputs, self.prescription)
             self._controller_state, request = self.controller.decide(self._controller_state, snapshot)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from virtual_loop import VirtualLoop, cut_again, line_for
 
 from control.prescription import demo_prescription
+from control.session import OperatorEvent
 from daemon.loop import Decision, Outcome
 from daemon.replay import handed_on
 from simulators.settings import BrainSettings
@@ -119,6 +120,16 @@ def test_an_exploration_in_vain_ends_at_zero_whatever_the_controller_would_do() 
     assert loop.line.session.present_ma == 0.0 and loop.delivered[-1][1] == 0.0
     granted_ma = [decision.verdict.amplitude_ma for decision in loop.decisions[ended:]]
     assert granted_ma == sorted(granted_ma, reverse=True) and granted_ma[-1] == 0.0
+
+    n_first = len(loop.decisions)
+    for event, phase in (("end", "post"), ("start", "contact")):  # a new session begins as signed, with nothing of the one before
+        loop.events = [OperatorEvent(event, "Ann")]
+        loop.run(1.0)
+        assert loop.line.session.phase == phase
+    loop.run(55)
+    again = [decision.verdict.request.reason for decision in loop.decisions[n_first:]]
+    assert len(again) > 5 and not any("did not come into" in sentence for sentence in again)
+    assert demo.start_ua / 1000 in [ma for t, ma in loop.delivered if t > 193.0], "and it begins where it is signed to"
 
 
 def test_trials_of_a_search_are_handed_on_as_the_log_has_them() -> None:

@@ -227,3 +227,18 @@ def test_only_a_search_hands_its_trials_on(kind: str) -> None:
     if kind == "safe_bayes":
         again = dataclasses.replace(prescription, settings={**prescription.settings, "history": "400:1010 500:1060"})
         assert controller.carried(controller.start(again)) == "400:1010 500:1060"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_new_session_begins_anew_but_for_the_trials_of_a_search(kind: str) -> None:
+    prescription, module = signed(kind), find("controller", kind)
+    controller = bounded(module.build(module.Settings()))
+    first = state = controller.start(dataclasses.replace(prescription, authority="within_bounds"))
+    for look in range(30):
+        state, _ = controller.decide(state, snap(wobble(0.05, look), look + 1, 200.0 + look, 0.4))
+    state = dataclasses.replace(state, over=True)
+    again = controller.anew(state, dataclasses.replace(prescription, authority="within_bounds"))
+    if kind == "safe_bayes":
+        assert state.inner.trials and again == dataclasses.replace(first, inner=state.inner) and not again.over
+    else:
+        assert again == first != state
