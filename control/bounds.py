@@ -56,6 +56,8 @@ def check(prescription: Prescription) -> None:
         raise PrescriptionError(
             f"prescription.frequency_millihz: {prescription.frequency_millihz} must be from {lowest} to {highest} for tacs"
         )
+    if prescription.modality == "tdcs" and prescription.frequency_millihz != 0:
+        raise PrescriptionError(f"prescription.frequency_millihz: {prescription.frequency_millihz} must be 0 for tdcs")
     if prescription.device != "simulated":
         _check_real(prescription)
     _check_program(prescription)

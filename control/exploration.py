@@ -50,9 +50,9 @@ class Bounded:
         program = find("controller", prescription.controller).Program
         if prescription.authority != Authority.WITHIN_BOUNDS or not issubclass(program, Target):
             return State(inner)
-        signed = read_program(program, prescription)
+        signed = read_program(program, replace(prescription, settings={**prescription.settings, "average_n": 1}))
         safe_ua, step_ua = getattr(signed, "safe_ua", 0), getattr(signed, "step_ua", 200)
-        return State(inner, replace(signed, average_n=1), safe_ua / 1000.0, step_ua / 1000.0)
+        return State(inner, signed, safe_ua / 1000.0, step_ua / 1000.0)
 
     def decide(self, state: object, snapshot: Snapshot) -> tuple[State, StimRequest]:
         """The controller's own answer, and once exploration is over the way down instead."""

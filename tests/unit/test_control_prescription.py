@@ -172,6 +172,7 @@ def test_a_stack_that_is_nearly_full_ends_in_the_same_line() -> None:
             "amplitude_ua: 1001 is above 1000",
         ),
         ({"device": "pulse_pal"}, "device_serial"),
+        ({"frequency_millihz": 1}, "frequency_millihz: 1 must be 0 for tdcs"),
         ({"controller": "magic"}, "controller"),
     ],
 )
