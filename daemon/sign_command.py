@@ -18,10 +18,11 @@ from daemon.private_file import write_private
 from daemon.pulse_spacing import too_often
 from eegloop.errors import SetupError, plain
 from eegloop.line import LineSettings
+from eegloop.plugins import find, kinds
 from eegloop.stim import Authority, Limit, Prescription, PrescriptionError
 from interlock.limits import first_breach
 
-# A stimulator that gives whatever it is told: the one that is really there says its own limits when it is connected.
+# A stimulator that gives whatever it is told; what is really there says its own limits, which may be lower, when it is connected.
 ANY_DEVICE = (Limit("amplitude_ma", float("inf"), "mA", "device"), Limit("intensity_percent", 100.0, "%", "device"))
 
 
@@ -104,9 +105,17 @@ def sign_file(source: Path, keys: Sequence[Path], out: Path | None, passphrase_f
 
 def _armable(prescription: Prescription) -> None:
     """Refuse at the clinic's desk what the interlock would refuse at the bedside: its own tables, trains of pulses among them."""
-    breach = first_breach(prescription, ANY_DEVICE)
+    breach = first_breach(prescription, _device_limits(prescription.device))
     if breach is not None:
         raise PrescriptionError(f"{breach.field}: {breach.value}, but {breach.limit} ({breach.set_by}): {breach.reason}")
+
+
+def _device_limits(kind: str) -> tuple[Limit, ...]:
+    """What stimulators of this kind can give at most; a kind that is not known here is refused by name, not by its limits."""
+    if kind not in kinds("stimulator"):
+        return ANY_DEVICE
+    limits: tuple[Limit, ...] = find("stimulator", kind).LIMITS
+    return limits
 
 
 def _warnings(prescription: Prescription) -> list[str]:

@@ -30,7 +30,8 @@ from control.prescription import (
     unlock_key,
     verify,
 )
-from eegloop.stim import Limit, Prescription, PrescriptionError
+from eegloop.plugins import find
+from eegloop.stim import Prescription, PrescriptionError
 from interlock.limits import first_breach
 
 NOW_S = 1_800_000_000.0
@@ -64,7 +65,7 @@ def test_the_examples_can_be_signed_and_used(path: Path) -> None:
 
 def test_there_are_examples() -> None:
     assert {p.stem for p in EXAMPLES} >= {
-        "bifrontal_tdcs", "frontal_alpha_tacs", "left_dlpfc_itbs", "left_dlpfc_10hz", "pulse_pal_gated",
+        "bifrontal_tdcs", "frontal_alpha_tacs", "left_dlpfc_itbs", "left_dlpfc_10hz", "pulse_pal_gated", "trough_of_alpha_pulses",
     }  # fmt: skip
 
 
@@ -444,8 +445,6 @@ def test_the_demo_is_short_gentle_and_simulated() -> None:
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.stem)
-def test_the_interlock_would_take_each_example_on_a_device_it_knows(path: Path) -> None:
-    """Within the interlock's own hard limits and train table; whether it knows the device's kind is another question."""
+def test_the_interlock_would_arm_each_example_on_the_device_that_it_names(path: Path) -> None:
     prescription = parse_yaml(path.read_text(encoding="utf-8"))
-    device = (Limit("amplitude_ma", 2.0, "mA", "device"), Limit("intensity_percent", 100.0, "%", "device"))
-    assert first_breach(prescription, device) is None
+    assert first_breach(prescription, find("stimulator", prescription.device).LIMITS) is None

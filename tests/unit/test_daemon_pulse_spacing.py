@@ -114,8 +114,8 @@ def test_the_seats_own_line_and_windows_count() -> None:
 
 
 def test_signing_warns_and_signs_all_the_same(tmp_path: Path) -> None:
-    text = (EXAMPLES / "pulse_pal_gated.yaml").read_text()
-    assert "Warning" not in sign_file(EXAMPLES / "pulse_pal_gated.yaml", [], None, [])
+    text = (EXAMPLES / "trough_of_alpha_pulses.yaml").read_text()
+    assert "Warning" not in sign_file(EXAMPLES / "trough_of_alpha_pulses.yaml", [], None, [])
     often = tmp_path / "often.yaml"
     often.write_text(
         text.replace("interval_ms: 10000 ", "interval_ms: 1000 ").replace("train_millihz: 100\n", "train_millihz: 1000\n")

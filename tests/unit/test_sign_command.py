@@ -372,3 +372,12 @@ def test_what_the_interlock_would_refuse_is_refused_at_the_desk(
     with pytest.raises(SetupError, match=says):
         signed(clinic, "ann", yaml=path)
     assert not path.with_suffix(".json").exists()
+
+
+def test_what_no_stimulator_of_that_kind_can_give_is_refused_at_the_desk(tmp_path: Path) -> None:
+    """A Pulse Pal drives current and no coil: before, pulses from it could be signed, and no interlock ever armed them."""
+    text = (ROOT / "control" / "examples" / "trough_of_alpha_pulses.yaml").read_text(encoding="utf-8")
+    (tmp_path / "coil.yaml").write_text(text.replace("device: magstim", "device: pulse_pal"))
+    with pytest.raises(SetupError, match=r"pulses\.intensity_percent: 55, but 0 \(device\)"):
+        sign_file(tmp_path / "coil.yaml", [], None, [])
+    assert "Valid" in sign_file(ROOT / "control" / "examples" / "pulse_pal_gated.yaml", [], None, [])
