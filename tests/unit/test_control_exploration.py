@@ -12,6 +12,7 @@ import pytest
 
 from control.exploration import Bounded, State, bounded
 from control.program import Target
+from control.watch import FROZEN_HOPS
 from eegloop.plugins import find
 from eegloop.signal import Grade
 from eegloop.stim import PrescriptionError, StimRequest
@@ -129,6 +130,12 @@ def test_looks_without_current_or_at_the_safe_amplitude_or_doubtful_ones_do_not_
     assert loop.state.in_vain_n == 0 and loop.state.recent == ()
     loop.kept(0.05, 0.302)
     assert loop.state.in_vain_n == 1 and loop.state.recent == (0.05,)
+    loop.hop -= 1
+    loop.kept(0.06)
+    assert loop.state.in_vain_n == 1, "the same row again is no look"
+    for _ in range(2 * FROZEN_HOPS):
+        loop.kept(0.07)
+    assert loop.state.in_vain_n < FROZEN_HOPS + 2, "nor is a frozen one"
 
 
 def test_the_mean_is_of_half_as_many_looks_as_are_allowed_and_no_fewer() -> None:
