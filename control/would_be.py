@@ -13,12 +13,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from control.exposure import ZERO_MA
+from control.exposure import ZERO_MA, delivers_by_itself
 from eegloop.stim import Authority, Block, InterlockMode, Prescription, StimState
 
 END, FALLBACK = "end", "fallback"
 STOP_ON_THE_WAY_DOWN = "STOP: pressed on the way down"
 """A sham arm's interlock is stopped by then and keeps its first reason, so the active arm's own words are not told either."""
+
+NOT_AT_ZERO = "the stimulator is not at zero, or does not answer"
+"""A sham arm's interlock is stopped by then and trips no more: what an active arm's would trip on is said, and counted, for it."""
 
 TOO_LATE = "stopped until a person arms"
 """The interlock's words to a heartbeat that crossed its stop on the way: a sham arm, which is stopped sooner, sends none then."""
@@ -46,6 +49,8 @@ class WouldBe:
         Why the last run ended, where the interlock's own words may not be told; else "".
     halts : int
         The interlock's STOPs and trips when this run began.
+    faults : int
+        How often a sham arm's stimulator was not at zero on the way down: told as trips beside the interlock's own.
     level_ma, target_ma, down_ma_per_s : float
         Where the ramp is, where it goes, and how fast down.
     at_ns : int
@@ -66,6 +71,7 @@ class WouldBe:
     ending: str = ""
     stopped: str = ""
     halts: int = 0
+    faults: int = 0
     level_ma: float = 0.0
     target_ma: float = 0.0
     down_ma_per_s: float = 0.0
@@ -133,9 +139,12 @@ def hear(would: WouldBe, true: StimState) -> tuple[WouldBe, StimState]:
         )  # fmt: skip
     elif would.running and true.mode == InterlockMode.STOPPED and not _falls_on(would, true):
         stop = would.ending != "" and true.halts != would.halts and (not would.delivers or true.reason.startswith("STOP: "))
-        zero_ns = would.zero_ns if would.level_ma <= ZERO_MA else true.boot_ns
-        stopped = STOP_ON_THE_WAY_DOWN if stop else ""
-        would = replace(would, running=False, ending="", stopped=stopped, level_ma=0.0, target_ma=0.0, zero_ns=zero_ns)
+        fault = not stop and _unfinished(would, true)
+        would = replace(
+            would, running=False, ending="", stopped=STOP_ON_THE_WAY_DOWN if stop else NOT_AT_ZERO if fault else "",
+            faults=would.faults + fault, level_ma=0.0, target_ma=0.0,
+            zero_ns=would.zero_ns if would.level_ma <= ZERO_MA else true.boot_ns,
+        )  # fmt: skip
     zero_since_ns = true.zero_since_ns
     if would.level_ma > ZERO_MA:
         zero_since_ns = 0
@@ -151,6 +160,7 @@ def hear(would: WouldBe, true: StimState) -> tuple[WouldBe, StimState]:
         lease_left_ms=0,
         refused=0,
         refusal="" if true.refusal.endswith(TOO_LATE) else true.refusal,
+        halts=true.halts + would.faults,
     )
     if not would.running:
         return would, replace(told, reason=would.stopped) if would.stopped and true.session == would.session else told
@@ -163,9 +173,15 @@ def hear(would: WouldBe, true: StimState) -> tuple[WouldBe, StimState]:
 
 
 def _falls_on(would: WouldBe, true: StimState) -> bool:
-    """A sham arm's interlock is at zero at once; the program is still on its way down, unless anything else stopped it since."""
-    same = true.halts == would.halts and true.session == would.session  # another interlock process knows no session
-    return not would.delivers and would.ending != "" and would.level_ma > 0.0 and same
+    """A sham arm's interlock is at zero at once; the program is still on its way down, unless anything else stopped it since, or the
+    stimulator delivers or is gone: that is never hidden behind the program."""
+    at_zero = true.confirmed_ma is not None and not delivers_by_itself(true)
+    return _unfinished(would, true) and at_zero and true.halts == would.halts
+
+
+def _unfinished(would: WouldBe, true: StimState) -> bool:
+    """The program of a sham arm has not come down yet; another interlock process knows no session."""
+    return not would.delivers and would.ending != "" and would.level_ma > 0.0 and true.session == would.session
 
 
 def _imagined(would: WouldBe, true: StimState) -> StimState:

@@ -38,6 +38,10 @@ class BlindedLink(InterlockLink):
         """Without those of commands that crossed a stop on the way: the interlock's own log has them."""
         return tuple(refusal for refusal in super().take_refusals() if refusal["reason"] != TOO_LATE)
 
+    def arm(self, session: str, halts: int) -> bool:
+        """The interlock is told of its own STOPs and trips only."""
+        return super().arm(session, halts - self._would.faults)
+
     def set(self, tick: int, tick_ns: int, block: str, amplitude_ma: float, frequency_hz: float) -> bool:
         given_ma = amplitude_ma if self._would.delivers else 0.0
         if not super().set(tick, tick_ns, block, given_ma, frequency_hz):

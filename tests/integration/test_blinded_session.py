@@ -152,6 +152,27 @@ async def test_a_stimulator_that_delivers_what_it_was_not_told_is_called_so_in_b
     assert [a["id"] for a in active.states[-1]["alarms"]] == [a["id"] for a in sham.states[-1]["alarms"]]
 
 
+@pytest.mark.parametrize("ending", ["end", "away"])
+async def test_a_stimulator_that_delivers_by_itself_on_the_way_down_is_called_so_in_both_arms(
+    tmp_path: Path, ending: str
+) -> None:
+    """A sham arm's interlock is stopped by then and cannot trip: the program's way down must not hide what flows."""
+
+    steps: Steps = {
+        "end": {17.5: lambda bench: bench.seat.person("end", "Ann")},
+        "away": {14.0: lambda bench: setattr(bench.live, "left_s", bench.clock.t_s)},  # nobody watches: it falls back at 18 s
+    }[ending]
+    active, sham, *_ = await both(tmp_path, 20.5, steps, device=lambda t_s, ma: 1.0 if t_s > 18.4 else ma)
+    for bench in (active, sham):
+        assert {"end": "ramp_down", "away": "fallback"}[ending] in phases(bench)
+        state = bench.states[-1]
+        assert state["phase"] == "stopped" and "The interlock stopped: the stimulator" in state["phase_reason"]
+        assert state["output"]["confirmed_ma"] == 1.0 and state["output"]["zero_confirmed"] is False
+        assert {"stopped", "zero_unconfirmed"} <= {alarm["id"] for alarm in state["alarms"]}
+    since = [next(s["t_s"] for s in bench.states if s["phase"] == "stopped" and s["t_s"] > 17.0) for bench in (active, sham)]
+    assert max(since) < 19.5  # within a second
+
+
 async def test_an_interlock_that_falls_silent_is_unknown_in_both_arms(tmp_path: Path) -> None:
     def die(bench: Bench) -> None:
         bench.link.dead = True
