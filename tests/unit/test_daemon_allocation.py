@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import stat
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 
 from daemon.allocation import ACTIVE, BLOCK_SIZES, SHAM, Place, chain_path, draw, pair_of, unblind
 from daemon.audit import AuditTrail, head_path, verify_chain
+from daemon.trail_anchors import TrailAnchors
 from daemon.verify import verify_dataset
 from eegloop.errors import SetupError
 from tests.blinded_trial import PERSON, TRIAL, Trial, pair
@@ -144,6 +146,44 @@ def test_an_allocation_that_was_changed_counts_for_nobody(trial: Trial, way: str
     with pytest.raises(SetupError, match=r"hash|head|lines were cut"):
         pair_of(trial.layout, TRIAL, PERSON, "simulated", time.time())
     assert any(finding.level == "error" for finding in verify_dataset(trial.layout.data, trial.folder / "state"))
+
+
+@pytest.mark.parametrize("way", ["chain", "chain and head", "store, seen by the audit trail", "another clinic's", "an older one"])
+def test_allocations_that_are_gone_are_not_drawn_anew(trial: Trial, way: str) -> None:
+    """Whoever lost an arm would get a coin's; half of all persons would change arms."""
+    trial.allocate()
+    path = chain_path(trial.layout)
+    older = path.read_bytes(), head_path(path).read_bytes()
+    trial.allocate("p002")
+    if way not in ("chain", "chain and head"):
+        audit = AuditTrail(trial.layout.audit / "daemon.jsonl", trial.clock)
+        TrailAnchors(audit, None).write([path])
+        audit.close()
+    if way == "chain":
+        path.unlink()
+    elif way == "chain and head":
+        path.unlink()
+        head_path(path).unlink()
+    elif way == "an older one":
+        path.write_bytes(older[0])
+        head_path(path).write_bytes(older[1])
+    else:
+        shutil.rmtree(trial.layout.store)
+    if way == "another clinic's":
+        other = Trial(trial.folder / "other")
+        for person in ("p001", "p002", "p003"):
+            other.allocate(person)
+        shutil.copytree(other.layout.store, trial.layout.store)
+    before = path.read_bytes() if path.exists() else None
+    for act in (
+        lambda: pair_of(trial.layout, TRIAL, PERSON, "simulated", time.time()),
+        lambda: trial.allocate(),
+        lambda: trial.allocate("p004"),
+        lambda: unblind(trial.layout, TRIAL, PERSON, "Dr. Bo", "why", trial.clock),
+    ):
+        with pytest.raises(SetupError, match=r"lines fit\)\. Do not allocate again"):
+            act()
+    assert (path.read_bytes() if path.exists() else None) == before  # nothing was begun
 
 
 def test_a_prescription_that_was_swapped_is_refused(trial: Trial) -> None:
