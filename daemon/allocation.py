@@ -127,9 +127,10 @@ def allocate(layout: Layout, trial: str, person: str, files: dict[str, Path], wh
     layout.create()
     read = {arm: _bytes(files[arm]) for arm in ARMS}
     try:
-        check_pair(*(signed_prescription(read[arm]) for arm in ARMS))
+        found = {arm: _payload(read[arm], f"{arm}: {files[arm]}") for arm in ARMS}
+        check_pair(*found.values())
         for arm in ARMS:
-            _verified(read[arm], arm, layout, clock.wall_s(), person, signed_prescription(read[arm]).device)
+            _verified(read[arm], arm, layout, clock.wall_s(), person, found[arm].device)
     except PrescriptionError as error:
         raise SetupError(f"trial {trial}, person {person}: {error}; nothing was allocated") from None
     with _Writing(layout, clock) as chain:
@@ -195,10 +196,13 @@ def unblind(layout: Layout, trial: str, person: str, who: str, reason: str, cloc
     _named_person_of_staff(who)
     if not reason.strip():
         raise SetupError("unblind: --reason is empty; say why this person's arm must be known")
+    path = chain_path(layout)
+    if not kept(layout):  # nothing is made where nothing is: another directory may be meant
+        raise SetupError(f"{path}: nobody was allocated here; name the service's data directory with --data")
     with _Writing(layout, clock) as chain:
         place = _place_of(chain.lines, trial, person)
         if place is None:
-            raise SetupError(f"trial {trial}: {person} is not allocated; nothing to unblind")
+            raise SetupError(f"trial {trial}: {person} is not allocated in {path}; check --trial, --person and --data")
         chain.append("unblinded", {"trial": trial, "person": person, "by": who, "reason": reason[:1000]})
     what = "each session's current is the signed program's" if place.arm == ACTIVE else "no session has any current"
     return f"{person} is in the {place.arm.upper()} arm of trial {trial}: {what}.\nThis look is written down: {who}, {reason}"
@@ -319,6 +323,13 @@ def _bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise SetupError(f"{path}: cannot be read ({plain(error)})") from None
+
+
+def _payload(signed: bytes, name: str) -> Prescription:
+    try:
+        return signed_prescription(signed)
+    except PrescriptionError as error:
+        raise PrescriptionError(f"{name}: {error}; name the file that `eegloop sign` wrote") from None
 
 
 def _verified(signed: bytes, arm: str, layout: Layout, now_s: float, person: str, device: str) -> Prescription:

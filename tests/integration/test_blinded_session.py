@@ -40,13 +40,20 @@ def prescriptions(**changes: Any) -> tuple[Prescription, Prescription]:
 
 
 async def both(
-    folder: Path, seconds: float, steps: Steps, device: Device = lambda t_s, ma: ma, lowest_ma: float = 9.0, **changes: Any
+    folder: Path,
+    seconds: float,
+    steps: Steps,
+    device: Device = lambda t_s, ma: ma,
+    lowest_ma: float = 9.0,
+    touches: bool = False,
+    **changes: Any,
 ) -> tuple[Bench, Bench, list[dict[str, Any]], list[dict[str, Any]]]:
     """The same session in the active and in the sham arm, and what each wrote to the service's log."""
     active, sham = prescriptions(valid_from_s=1_749_999_000, valid_until_s=1_760_000_000, **changes)
     benches, logs = [], []
     for name, own in (("active", active), ("sham", sham)):
         bench = Bench(folder / name, active, own, seconds, steps, device, lowest_ma)
+        bench.touches = touches
         with capture_logs() as log:
             await bench.run()
         benches.append(bench)
@@ -54,17 +61,19 @@ async def both(
     return benches[0], benches[1], logs[0], logs[1]
 
 
-async def assert_alike(active: Bench, sham: Bench) -> None:
-    """Everything published, chained and recorded, byte for byte; virtual time makes the times equal, too."""
+async def assert_alike(active: Bench, sham: Bench, but: tuple[str, ...] = ()) -> None:
+    """Everything published, chained and recorded, byte for byte; virtual time makes the times equal, too. `but`: ends of files' names."""
     for one, other in zip(active.states, sham.states, strict=True):
         assert one == other
     assert active.live.events == sham.live.events
     assert active.live.chunks == sham.live.chunks
     assert await active.over_mqtt() == await sham.over_mqtt()
-    assert active.chained() == sham.chained()
+    closed = [[line for line in bench.chained() if not (but and line[0] == "recording_closed")] for bench in (active, sham)]
+    assert closed[0] == closed[1]  # where a file differs, the line with all files' digests does
     one, other = active.recorded(), sham.recorded()
     assert one.keys() == other.keys()
-    assert [name for name in one if one[name] != other[name]] == []
+    assert [name for name in one if one[name] != other[name] and not name.endswith(but)] == []
+    assert {name: len(data) for name, data in one.items()} == {name: len(data) for name, data in other.items()}
 
 
 def assert_arms_are_what_they_are(active: Bench, sham: Bench) -> None:
@@ -87,6 +96,15 @@ async def test_a_whole_session_reads_the_same_in_both_arms(tmp_path: Path, autho
     moved = [e for e in active.live.events if e["type"] == "decision" and not e["hold"]]
     assert moved or authority == "lower_only"  # the program decides; under lower_only this head asks for more
     await assert_alike(active, sham)
+    assert logs[0] == logs[1]
+
+
+async def test_current_that_shows_in_the_samples_shows_in_the_raw_recording_only(tmp_path: Path) -> None:
+    """Whatever is computed, shown or written of the signal while the program is above zero leaves those samples out in both arms."""
+    active, sham, *logs = await both(tmp_path, 34.0, {}, touches=True)
+    assert_arms_are_what_they_are(active, sham)
+    assert any(name.endswith("_eeg.eeg") and data != sham.recorded()[name] for name, data in active.recorded().items())
+    await assert_alike(active, sham, but=("_eeg.eeg", "_manifest.json"))
     assert logs[0] == logs[1]
 
 

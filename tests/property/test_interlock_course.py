@@ -40,7 +40,9 @@ NUMBERS = st.one_of(
 )
 WHOLES = st.one_of(st.integers(0, 2**63 - 1), st.sampled_from([0, 1, 2**53, 2**63 - 1]))
 AWAY_S = st.one_of(
-    st.sampled_from([1.0, 60.0, HOUR_S, LOCKOUT_S - 5.0, LOCKOUT_S + 60.0, DAY_S - 60.0, DAY_S + 60.0, 3 * DAY_S, 7 * DAY_S + 60.0]),
+    st.sampled_from(
+        [1.0, 60.0, HOUR_S, LOCKOUT_S - 5.0, LOCKOUT_S + 60.0, DAY_S - 60.0, DAY_S + 60.0, 3 * DAY_S, 7 * DAY_S + 60.0]
+    ),
     st.floats(min_value=0.0, max_value=9 * DAY_S),
 )
 SET_S = st.one_of(
@@ -117,7 +119,9 @@ class Course:
         name = {"id": f"course-{self.prescriptions}", "authority": self.authority}
         self.prescription: Prescription = {
             "tdcs": lambda: make_prescription(**name, amplitude_ua=1_000, start_ua=1_000),
-            "tacs": lambda: make_prescription(**name, modality="tacs", frequency_millihz=10_000, amplitude_ua=1_000, start_ua=1_000),
+            "tacs": lambda: make_prescription(
+                **name, modality="tacs", frequency_millihz=10_000, amplitude_ua=1_000, start_ua=1_000
+            ),
             "tms": lambda: make_pulses(PROGRAM, **name),
         }[self.modality]()
         signed = rules(self.prescription, None, PULSES if self.modality == "tms" else DEVICE)
@@ -310,7 +314,9 @@ class Course:
 
 @settings(deadline=None, max_examples=120, suppress_health_check=list(HealthCheck))
 @given(st.sampled_from(["tdcs", "tacs", "tms"]), st.sampled_from(["lower_only", "within_bounds"]), STEPS)
-def test_no_session_begins_before_it_may_whatever_the_clocks_say(modality: str, authority: str, steps: list[tuple[str, Any, float]]) -> None:
+def test_no_session_begins_before_it_may_whatever_the_clocks_say(
+    modality: str, authority: str, steps: list[tuple[str, Any, float]]
+) -> None:
     course = Course(modality, authority)
     for step in steps:
         course.step(*step)

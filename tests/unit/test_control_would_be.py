@@ -225,3 +225,11 @@ def test_a_readback_as_far_beside_as_any_may_be_ends_no_way_down() -> None:
     would = go_down(heard(running(False), 15.0)[0], END, 15 * S)
     _, told = heard(would, 15.2, "stopped", reason="session ended", zero_since_ns=0, confirmed_ma=0.05)
     assert told.mode == "armed" and told.halts == 0
+
+
+def test_an_active_arm_whose_levels_were_lost_asks_for_no_more_than_the_interlock_knows() -> None:
+    """A level above the course's ceiling would trip, at every start."""
+    _, told = heard(begin(replace(SIGNED, authority="lower_only"), True), 10.0, ceiling_ma=0.2)
+    assert told.ceiling_ma == 0.2
+    _, told = heard(begin(replace(SIGNED, authority="lower_only"), False), 10.0, ceiling_ma=0.0)
+    assert told.ceiling_ma == SIGNED.start_ua / 1000  # a sham arm's interlock knows none

@@ -19,6 +19,7 @@ from daemon.audit import AuditTrail, head_path, verify_chain
 from daemon.trail_anchors import TrailAnchors
 from daemon.verify import verify_dataset
 from eegloop.errors import SetupError
+from eegloop.layout import Layout
 from tests.blinded_trial import PERSON, TRIAL, Trial, pair
 
 ROOT = Path(__file__).parents[2]
@@ -122,6 +123,15 @@ def test_no_arm_is_told_without_a_name_a_reason_and_a_person(trial: Trial, who: 
     assert trial.lines() == before
 
 
+def test_unblinding_in_another_directory_says_so_and_makes_nothing_there(trial: Trial) -> None:
+    """In an emergency somebody forgets --data: "not allocated" would be the wrong answer."""
+    trial.allocate()
+    elsewhere = Layout(trial.folder / "elsewhere")
+    with pytest.raises(SetupError, match=r"elsewhere.*nobody was allocated here; name the service's data directory with --data"):
+        unblind(elsewhere, TRIAL, PERSON, "Dr. Bo", "a seizure", trial.clock)
+    assert not elsewhere.data.exists()
+
+
 def test_no_arm_is_told_while_it_cannot_be_written_down(trial: Trial) -> None:
     trial.allocate()
     other = AuditTrail(chain_path(trial.layout), trial.clock)  # somebody else has the chain
@@ -223,6 +233,9 @@ def test_a_prescription_that_nobody_signed_or_of_another_person_is_not_allocated
         trial.allocate(files=files)
     with pytest.raises(SetupError, match="cannot be read"):
         trial.allocate(files={**files, "sham": trial.folder / "none"})
+    (trial.folder / "empty").write_text("{}")
+    with pytest.raises(SetupError, match=r"sham: .*empty: .*exactly the fields.*eegloop sign"):
+        trial.allocate(files={**files, "sham": trial.folder / "empty"})
     with pytest.raises(SetupError, match="a-z"):
         trial.allocate(trial="Big Trial")
     assert not chain_path(trial.layout).exists()
