@@ -88,8 +88,10 @@ def begin(program: Prescription, delivers: bool, lowest_ma: float = math.inf) ->
 
 
 def take_level(would: WouldBe, block: str, amplitude_ma: float, now_ns: int) -> WouldBe:
-    """The program wants another level."""
+    """The program wants another level; on the way down there is none, as the interlock has it."""
     would = advance(would, now_ns)
+    if would.ending:
+        return would
     if block == Block.STIMULATE and would.program.authority == Authority.LOWER_ONLY:
         would = replace(would, ceiling_ma=min(would.ceiling_ma, amplitude_ma))
     return replace(would, target_ma=amplitude_ma, down_ma_per_s=would.program.ramp_ua_per_s / 1000)

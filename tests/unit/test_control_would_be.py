@@ -233,3 +233,11 @@ def test_an_active_arm_whose_levels_were_lost_asks_for_no_more_than_the_interloc
     assert told.ceiling_ma == 0.2
     _, told = heard(begin(replace(SIGNED, authority="lower_only"), False), 10.0, ceiling_ma=0.0)
     assert told.ceiling_ma == SIGNED.start_ua / 1000  # a sham arm's interlock knows none
+
+
+def test_on_the_way_down_the_program_takes_no_other_level() -> None:
+    """A level taken then would never come to zero, and a sham arm's stopped interlock would be called armed for ever."""
+    would = go_down(heard(running(False), 15.0)[0], END, 15 * S)
+    would = take_level(would, "stimulate", 0.4, round(15.5 * S))
+    _, told = heard(would, 20.0, "stopped", reason="session ended")
+    assert told.mode == "stopped" and told.reason == "session ended"
