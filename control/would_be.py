@@ -45,6 +45,8 @@ class WouldBe:
         From the interlock's `armed` until it is stopped; in a sham arm until the program's way down would have reached zero.
     ending : str
         `END` or `FALLBACK` on the way down, else "".
+    halting : bool
+        The session has ordered a stop on the way down.
     stopped : str
         Why the last run ended, where the interlock's own words may not be told; else "".
     halts : int
@@ -69,6 +71,7 @@ class WouldBe:
     session: str = ""
     running: bool = False
     ending: str = ""
+    halting: bool = False
     stopped: str = ""
     halts: int = 0
     faults: int = 0
@@ -108,6 +111,11 @@ def go_down(would: WouldBe, how: str, now_ns: int) -> WouldBe:
     return replace(would, ending=how, target_ma=0.0, down_ma_per_s=rate_ma_per_s)
 
 
+def halt(would: WouldBe) -> WouldBe:
+    """The session orders a stop. A sham arm's interlock that is on its way down is stopped already and will not say so again."""
+    return replace(would, halting=would.ending != "")
+
+
 def advance(would: WouldBe, now_ns: int) -> WouldBe:
     """Let time pass: the ramp, the charge, and since when it is at zero."""
     since_ns = max(0, now_ns - would.at_ns)
@@ -140,11 +148,12 @@ def hear(would: WouldBe, true: StimState) -> tuple[WouldBe, StimState]:
     if true.mode == InterlockMode.ARMED and not would.running:
         same = true.session == would.session
         would = replace(
-            would, session=true.session, running=True, ending="", stopped="", halts=true.halts, down_ma_per_s=0.0,
+            would, session=true.session, running=True, ending="", halting=False, stopped="", halts=true.halts, down_ma_per_s=0.0,
             charge_uc=would.charge_uc if same else 0.0, on_ns=would.on_ns if same else 0,
         )  # fmt: skip
     elif would.running and true.mode == InterlockMode.STOPPED and not _falls_on(would, true):
-        stop = would.ending != "" and true.halts != would.halts and (not would.delivers or true.reason.startswith("STOP: "))
+        halted = would.halting or true.halts != would.halts
+        stop = would.ending != "" and halted and (not would.delivers or true.reason.startswith("STOP: "))
         fault = not stop and _unfinished(would, true)
         would = replace(
             would, running=False, ending="", stopped=STOP_ON_THE_WAY_DOWN if stop else NOT_AT_ZERO if fault else "",
@@ -182,7 +191,7 @@ def _falls_on(would: WouldBe, true: StimState) -> bool:
     """A sham arm's interlock is at zero at once; the program is still on its way down, unless anything else stopped it since, or the
     stimulator delivers or is gone: that is never hidden behind the program."""
     at_zero = true.confirmed_ma is not None and not delivers_by_itself(true)
-    return _unfinished(would, true) and at_zero and true.halts == would.halts
+    return _unfinished(would, true) and at_zero and true.halts == would.halts and not would.halting
 
 
 def _unfinished(would: WouldBe, true: StimState) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from control.would_be import END, FALLBACK, TOO_LATE, WouldBe, go_down, hear, take_level
+from control.would_be import END, FALLBACK, TOO_LATE, WouldBe, go_down, halt, hear, take_level
 from daemon.interlock_link import InterlockLink
 from eegloop.ports import Clock
 
@@ -59,6 +59,10 @@ class BlindedLink(InterlockLink):
     def end(self) -> bool:
         self._would = go_down(self._would, END, self._clock.boot_ns())
         return self._last(super().end())
+
+    def stop(self, reason: str) -> bool:
+        self._would = halt(self._would)
+        return super().stop(reason)
 
     def _last(self, sent: bool) -> bool:
         """A sham arm's interlock, which has nothing to ramp, is stopped by this, and would refuse a heartbeat that follows before it has said so."""

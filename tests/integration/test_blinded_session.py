@@ -24,6 +24,10 @@ PROGRAM = {"baseline_ms": 3_000, "sense_ms": 11_000, "stimulate_ms": 5_000, "ses
 AUTHORITIES = ("within_bounds", pytest.param("lower_only", marks=pytest.mark.long))
 SCHEMAS = Path(__file__).parents[2] / "daemon" / "web" / "schemas"
 Steps = dict[float, Callable[[Bench], None]]
+WAYS_DOWN: dict[str, Steps] = {
+    "end": {17.5: lambda bench: bench.seat.person("end", "Ann")},
+    "away": {14.0: lambda bench: setattr(bench.live, "left_s", bench.clock.t_s)},  # nobody watches: it falls back at 18 s
+}
 
 
 def prescriptions(**changes: Any) -> tuple[Prescription, Prescription]:
@@ -146,16 +150,24 @@ async def test_stop_tells_the_truth_at_once_in_both_arms(tmp_path: Path) -> None
     assert logs[0] == logs[1]
 
 
-async def test_stop_on_a_way_down_is_not_taken_for_the_way_down(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ending", ["end", "away"])
+@pytest.mark.parametrize("road", ["stop socket", "page through the service"])
+async def test_stop_on_a_way_down_is_not_taken_for_the_way_down(tmp_path: Path, ending: str, road: str) -> None:
     """A sham arm's interlock is stopped already while the program still goes down: a STOP then shows as one, too."""
-    steps: Steps = {
-        17.5: lambda bench: bench.seat.person("end", "Ann"),
-        19.0: lambda bench: bench.link.stop_socket("STOP on the page"),
-    }
-    active, sham, *_ = await both(tmp_path, 20.0, steps)
+
+    def stop(bench: Bench) -> None:
+        if road == "stop socket":
+            bench.link.stop_socket("STOP on the page")
+        else:
+            bench.seat.person("stop", "Ann")
+
+    active, sham, *_ = await both(tmp_path, 20.0, {**WAYS_DOWN[ending], 18.4: stop})
     for bench in (active, sham):
-        assert bench.states[-1]["phase"] == "stopped" and "STOP: pressed" in bench.states[-1]["phase_reason"]
-        assert bench.states[-1]["output"]["zero_confirmed"] is True
+        state = bench.states[-1]
+        assert {"end": "ramp_down", "away": "fallback"}[ending] in phases(bench) and state["phase"] == "stopped"
+        assert "STOP: pressed" in state["output"]["reason"] and state["output"]["mode"] == "stopped"
+        assert state["output"]["zero_confirmed"] is True
+        assert not any(alarm["id"] == "zero_unconfirmed" for state in bench.states for alarm in state["alarms"])
     await assert_alike(active, sham)
 
 
@@ -176,11 +188,7 @@ async def test_a_stimulator_that_delivers_by_itself_on_the_way_down_is_called_so
 ) -> None:
     """A sham arm's interlock is stopped by then and cannot trip: the program's way down must not hide what flows."""
 
-    steps: Steps = {
-        "end": {17.5: lambda bench: bench.seat.person("end", "Ann")},
-        "away": {14.0: lambda bench: setattr(bench.live, "left_s", bench.clock.t_s)},  # nobody watches: it falls back at 18 s
-    }[ending]
-    active, sham, *_ = await both(tmp_path, 20.5, steps, device=lambda t_s, ma: 1.0 if t_s > 18.4 else ma)
+    active, sham, *_ = await both(tmp_path, 20.5, WAYS_DOWN[ending], device=lambda t_s, ma: 1.0 if t_s > 18.4 else ma)
     for bench in (active, sham):
         assert {"end": "ramp_down", "away": "fallback"}[ending] in phases(bench)
         state = bench.states[-1]

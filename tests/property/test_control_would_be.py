@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from control.exposure import AMISS_MA, ZERO_MA
-from control.would_be import END, FALLBACK, TOO_LATE, begin, go_down, hear, take_level
+from control.would_be import END, FALLBACK, TOO_LATE, begin, go_down, halt, hear, take_level
 from tests.unit.test_control_seat import demo_prescription, state_of
 
 S = 1_000_000_000
@@ -23,6 +23,7 @@ STEPS = st.lists(
         st.tuples(st.just("set"), st.sampled_from(["stimulate", "sense"]), st.floats(0.0, SIGNED.amplitude_ma)),
         st.tuples(st.just("down"), st.sampled_from([END, FALLBACK]), st.none()),
         st.tuples(st.just("said"), st.just("stopped"), CONFIRMED_MA),
+        st.tuples(st.just("halt"), st.none(), st.none()),
         st.tuples(st.just("trip"), st.booleans(), st.none()),
         st.tuples(st.just("anew"), st.booleans(), st.none()),
         st.tuples(st.just("time"), st.floats(0.0, 30.0), st.none()),
@@ -44,6 +45,8 @@ def test_nothing_that_is_true_and_matters_stays_hidden(delivers: bool, authority
             case "down":
                 down_s = now_s if not would.ending else down_s
                 would = go_down(would, how, round(now_s * S))
+            case "halt":
+                would = halt(would)
             case "trip":
                 halts += 1
             case "anew":  # the interlock was started anew, or another session is armed
@@ -67,7 +70,7 @@ def test_nothing_that_is_true_and_matters_stays_hidden(delivers: bool, authority
                 assert told.halts >= true.halts and told.refusal in ("", true.refusal) and (told.refusal or how == "stopped")
                 assert told.mode == "stopped" or true.mode != "stopped" or began, "nothing ran"
                 if true.mode == "stopped" and told.mode != "stopped":  # only a sham arm's way down is told on, and not for long
-                    assert not delivers and would.ending
+                    assert not delivers and would.ending and not would.halting
                     assert true.confirmed_ma is not None and abs(true.confirmed_ma) <= AMISS_MA
                     assert true.halts == would.halts and now_s - down_s <= DOWN_S + 1.0
                 if delivers:
