@@ -84,7 +84,7 @@ class Course:
         self.given_ns: dict[tuple[int, str], list[int]] = {}  # (course, session) -> true times of output or pulses
         self.charge_uc: dict[str, float] = {}
         self.began: list[tuple[int, str]] = []
-        self.sessions = 0
+        self.sessions = self.armings = self.fired_in = 0
         self.session = ""
         self.number = self.tick = self.nonces = 0
         self.sign_anew()
@@ -159,7 +159,9 @@ class Course:
                     times = self.given_ns.setdefault((self.prescriptions, self.session), [])
                     every = sorted(at for given in self.given_ns.values() for at in given)
                     since_ns = self.true_ns - every[-1] if every else 10**18
-                    assert since_ns >= 99 * MS, "pulses too close"
+                    pause_ms = INTERVAL_MS - 2 if self.fired_in != self.armings else 98
+                    assert since_ns >= pause_ms * MS, "pulses too close; after arming anew a train begins, so the pause is kept"
+                    self.fired_in = self.armings
                     times.append(self.true_ns)
                     self.perform(self.judge.fired(self.boot_ns))
                 case Order(do=do):
@@ -167,6 +169,7 @@ class Course:
                     self.device_armed = self.device_armed and do == "zero"
                 case Reply(body=body) if body["type"] == "armed":
                     self.nonce = body["nonce"]
+                    self.armings += 1
 
     def turn(self, synced: bool = True) -> None:
         if synced:
@@ -224,9 +227,12 @@ class Course:
             self.may_begin()
         self.go(3)
         if self.modality == "tms":
-            for _ in range(3):
+            for _ in range(3):  # of a session that goes on these are refused until the pause is over
                 self.send("pulse", deadline_ns=self.boot_ns + 95 * MS)
                 self.go(5)
+            if again and self.judge.mode != "stopped":
+                self.send("pulse", deadline_ns=self.boot_ns + 1_990 * MS)
+                self.go(100)
         else:
             self.send("set", block="stimulate", amplitude_ma=amplitude_ma)
             self.go(15)
