@@ -14,6 +14,7 @@ from control.exposure import Exposure
 from control.pulse_plan import PulseNews
 from control.screening import Finding
 from control.session import Effects, Inputs, OperatorEvent, SessionState
+from control.transitions import SCREEN
 from dsp.pipeline import Pipeline
 from eegloop.ports import Controller, Snapshot
 from eegloop.signal import Biomarkers, Chunk, StreamInfo
@@ -210,6 +211,9 @@ class Line:
         inputs = self._inputs(tick, events, now_s)
         before = (self.session.phase, self.session.block)
         self.session, effects = session.step(self.session, inputs, self.prescription)
+        if self.session.phase == SCREEN and before[0] != SCREEN and self.session.begun_s is None:
+            # A new session: what was remembered of an earlier one, perhaps days ago, is stale. One that goes on after a STOP keeps it.
+            self._controller_state = self.controller.start(self.prescription)
         if effects.decide and self.row is not None:
             snapshot = session.snapshot(self.session, inputs, self.prescription)
             self._controller_state, request = self.controller.decide(self._controller_state, snapshot)

@@ -59,6 +59,7 @@ PATCHES = (
     Patch("S3.alone", "simulators/stimulators/simulated.py", "if self.armed and now_ns >= self.lease_end_ns:", "if False:", "DEVICE::test_its_own_lease_ends_and_disarms"),
     Patch("S3.service", "daemon/seat.py", "DEADLINE_S = 0.25", "DEADLINE_S = 1e9", "LATE::test_a_late_tick_renews_no_lease"),
     Patch("S4", "control/watch.py", "if int(biomarkers.grades[column]) != Grade.GOOD:", "if False:", "WATCH::test_only_good_moves_a_dose"),
+    Patch("S4", "daemon/loop.py", "before[0] != SCREEN and self.session.begun_s is None:", "before[0] != SCREEN and False:", "LINES::test_a_new_session_decides_on_its_own_values_only"),
     Patch("S5", JUDGE, "self.level_ma == 0.0 and not self.account.paid_for(self.rules, self.target_ma, SLICE_LEFT_MS / 2)", "False", "LEDGER::test_nothing_is_given_before_its_debit_is_on_the_disk"),
     Patch("S5.counts", LEDGER, "sum(ago_s < DAY_S for ago_s in begun)", "0", "LEDGER::test_sessions_a_day_are_counted_over_rolling_24_hours"),
     Patch("S5.counts", LEDGER, "(mine.course == rules.course,", "(True,", "LEDGER::test_a_session_goes_on_under_its_own_prescription_only"),

@@ -8,7 +8,19 @@ from typing import Any
 
 import pytest
 
-from control.would_be import END, FALLBACK, NOT_AT_ZERO, STOP_ON_THE_WAY_DOWN, WouldBe, advance, begin, go_down, hear, take_level
+from control.would_be import (
+    END,
+    FALLBACK,
+    NOT_AT_ZERO,
+    STOP_ON_THE_WAY_DOWN,
+    WouldBe,
+    advance,
+    begin,
+    go_down,
+    halt,
+    hear,
+    take_level,
+)
 from eegloop.signal import Grade
 from eegloop.stim import StimState
 from tests.unit.test_control_seat import Seat, demo_prescription, state_of
@@ -241,3 +253,14 @@ def test_on_the_way_down_the_program_takes_no_other_level() -> None:
     would = take_level(would, "stimulate", 0.4, round(15.5 * S))
     _, told = heard(would, 20.0, "stopped", reason="session ended")
     assert told.mode == "stopped" and told.reason == "session ended"
+
+
+@pytest.mark.parametrize("how", [END, FALLBACK])
+def test_a_stop_that_the_session_orders_on_the_way_down_is_told_in_both_arms(how: str) -> None:
+    """A sham arm's interlock is stopped already: nothing that it says from then on would tell."""
+    for delivers, reason in ((False, "session ended"), (True, "STOP: Ann")):
+        would = halt(go_down(heard(running(delivers), 15.0)[0], how, 15 * S))
+        _, told = heard(would, 15.1, "stopped", reason=reason)
+        assert (told.mode, told.reason, told.halts) == ("stopped", STOP_ON_THE_WAY_DOWN, 0)
+    would = halt(heard(running(False), 15.0)[0])  # at its level: the interlock's own words
+    assert heard(would, 15.1, "stopped", reason="STOP: Ann")[1].reason == "STOP: Ann"
