@@ -87,10 +87,9 @@ def kept(layout: Layout) -> list[dict[str, Any]]:
         If it is not as it was written, or is not there though something was allocated: drawing again would change people's arms.
     """
     path = chain_path(layout)
-    lines = _sound(path)
-    seen = _anchored(layout)
-    head = read_head(path)
+    seen, head = _anchored(layout), read_head(path)  # before the lines: another command may add one meanwhile
     least = max(seen.count, head.count if head is not None else 0, int(any((layout.store / "trials").glob("*/*"))))
+    lines = _sound(path)
     if len(lines) < least or (seen.count and lines[seen.count - 1]["hash"] != seen.hash):
         raise SetupError(
             f"{path}: it is not the one that was written before ({len(lines)} of at least {least} lines fit). Do not allocate "
