@@ -27,6 +27,7 @@ from eegloop.errors import RecordingError, SetupError, plain
 from eegloop.layout import Layout
 from eegloop.ports import Clock
 from eegloop.stim import Prescription, PrescriptionError
+from interlock.signed import read_prescription
 
 ACTIVE, SHAM = "active", "sham"
 ARMS = (ACTIVE, SHAM)
@@ -130,6 +131,7 @@ def allocate(layout: Layout, trial: str, person: str, files: dict[str, Path], wh
         check_pair(*found.values())
         for arm in ARMS:
             _verified(read[arm], arm, layout, clock.wall_s(), person, found[arm].device)
+            _as_the_interlock(files[arm], arm, layout, clock.wall_s(), person, found[arm].device)
     except PrescriptionError as error:
         raise SetupError(f"trial {trial}, person {person}: {error}; nothing was allocated") from None
     with _Writing(layout, clock) as chain:
@@ -180,6 +182,8 @@ def pair_of(layout: Layout, trial: str, person: str, device: str, now_s: float) 
             )
     active, sham = (_verified(read[arm], arm, layout, now_s, person, device) for arm in ARMS)
     check_pair(active, sham)
+    for arm in ARMS:
+        _as_the_interlock(_folder(layout, trial, person) / f"{newest[arm]}.json", arm, layout, now_s, person, device)
     return Pair(trial, place.arm, active, read[place.arm])
 
 
@@ -334,5 +338,13 @@ def _payload(signed: bytes, name: str) -> Prescription:
 def _verified(signed: bytes, arm: str, layout: Layout, now_s: float, person: str, device: str) -> Prescription:
     try:
         return verify(signed, trusted_now(layout.keys), now_s, person, device)
+    except PrescriptionError as error:
+        raise PrescriptionError(f"{arm}: {error}") from None
+
+
+def _as_the_interlock(path: Path, arm: str, layout: Layout, now_s: float, person: str, device: str) -> None:
+    """By the interlock's own reading: it will see one of the two only, and what it refuses must not tell which."""
+    try:
+        read_prescription(path, layout.keys, person, device, now_s)
     except PrescriptionError as error:
         raise PrescriptionError(f"{arm}: {error}") from None

@@ -196,6 +196,16 @@ def test_allocations_that_are_gone_are_not_drawn_anew(trial: Trial, way: str) ->
     assert (path.read_bytes() if path.exists() else None) == before  # nothing was begun
 
 
+@pytest.mark.parametrize("arm", [ACTIVE, SHAM])
+def test_a_signer_who_is_named_and_did_not_sign_is_refused_before_anybody_is_allocated(trial: Trial, arm: str) -> None:
+    """The interlock refuses such a file, but of the person's own arm only: whoever cannot begin would know it."""
+    active, sham = pair()
+    named = {arm: replace({ACTIVE: active, SHAM: sham}[arm], signers=("Dr. Nobody",))}
+    with pytest.raises(SetupError, match=rf"{arm}: prescription.signers: 'Dr. Nobody' is named but no signature is theirs"):
+        trial.allocate(files=trial.files(PERSON, **named))
+    assert not chain_path(trial.layout).exists()
+
+
 def test_a_prescription_that_was_swapped_is_refused(trial: Trial) -> None:
     trial.allocate()
     folder = trial.layout.store / "trials" / TRIAL / PERSON
