@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from control.prescription import signed_prescription, verify
+from control.prescription import signed_prescription, signer_names, verify
 from control.sham_pair import check_pair
 from daemon.audit import AuditTrail, Head, lines_of, read_chain, read_head, verify_chain
 from daemon.private_file import write_private
@@ -27,7 +27,6 @@ from eegloop.errors import RecordingError, SetupError, plain
 from eegloop.layout import Layout
 from eegloop.ports import Clock
 from eegloop.stim import Prescription, PrescriptionError
-from interlock.signed import read_prescription
 
 ACTIVE, SHAM = "active", "sham"
 ARMS = (ACTIVE, SHAM)
@@ -131,7 +130,6 @@ def allocate(layout: Layout, trial: str, person: str, files: dict[str, Path], wh
         check_pair(*found.values())
         for arm in ARMS:
             _verified(read[arm], arm, layout, clock.wall_s(), person, found[arm].device)
-            _as_the_interlock(files[arm], arm, layout, clock.wall_s(), person, found[arm].device)
     except PrescriptionError as error:
         raise SetupError(f"trial {trial}, person {person}: {error}; nothing was allocated") from None
     with _Writing(layout, clock) as chain:
@@ -182,8 +180,6 @@ def pair_of(layout: Layout, trial: str, person: str, device: str, now_s: float) 
             )
     active, sham = (_verified(read[arm], arm, layout, now_s, person, device) for arm in ARMS)
     check_pair(active, sham)
-    for arm in ARMS:
-        _as_the_interlock(_folder(layout, trial, person) / f"{newest[arm]}.json", arm, layout, now_s, person, device)
     return Pair(trial, place.arm, active, read[place.arm])
 
 
@@ -336,15 +332,13 @@ def _payload(signed: bytes, name: str) -> Prescription:
 
 
 def _verified(signed: bytes, arm: str, layout: Layout, now_s: float, person: str, device: str) -> Prescription:
+    """As the service and the interlock verify one: the interlock will see one of the two only, and what it refuses must not tell which."""
     try:
-        return verify(signed, trusted_now(layout.keys), now_s, person, device)
+        trusted = trusted_now(layout.keys)
+        prescription = verify(signed, trusted, now_s, person, device)
+        for name in prescription.signers:
+            if name not in signer_names(signed, trusted):
+                raise PrescriptionError(f"prescription.signers: {name!r} is named but no signature is theirs")
     except PrescriptionError as error:
         raise PrescriptionError(f"{arm}: {error}") from None
-
-
-def _as_the_interlock(path: Path, arm: str, layout: Layout, now_s: float, person: str, device: str) -> None:
-    """By the interlock's own reading: it will see one of the two only, and what it refuses must not tell which."""
-    try:
-        read_prescription(path, layout.keys, person, device, now_s)
-    except PrescriptionError as error:
-        raise PrescriptionError(f"{arm}: {error}") from None
+    return prescription

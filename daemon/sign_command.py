@@ -87,7 +87,7 @@ def sign_file(source: Path, keys: Sequence[Path], out: Path | None, passphrase_f
     """
     try:
         prescription = parse_yaml(read_text(source))
-        armable(prescription)
+        _armable(prescription)
         told = "\n".join((summary(prescription), *_warnings(prescription)))
     except PrescriptionError as error:
         raise SetupError(f"{source}: {error}") from None
@@ -103,9 +103,9 @@ def sign_file(source: Path, keys: Sequence[Path], out: Path | None, passphrase_f
     return f"{told}\nSigned with {signers}: {target}"
 
 
-def armable(prescription: Prescription, device: tuple[Limit, ...] = ANY_DEVICE) -> None:
+def _armable(prescription: Prescription) -> None:
     """Refuse at the clinic's desk what the interlock would refuse at the bedside: its own tables, trains of pulses among them."""
-    breach = first_breach(prescription, device)
+    breach = first_breach(prescription, ANY_DEVICE)
     if breach is not None:
         raise PrescriptionError(f"{breach.field}: {breach.value}, but {breach.limit} ({breach.set_by}): {breach.reason}")
 

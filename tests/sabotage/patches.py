@@ -40,7 +40,7 @@ _FREED_BY_WALL = (
 PATCHES = (
     Patch("S1", REFUSALS, "(within(c.amplitude_ma, limit.value),", "(c.amplitude_ma <= 1e9,", "JUDGE::test_a_set_above_a_limit_is_refused_and_trips"),
     Patch("S1.prescription", LIMITS, "        if not 0 <= value <= limit:\n", "        if not 0 <= value:\n", "LIMITS::test_each_hard_limit"),
-    Patch("S1.prescription", "daemon/sign_command.py", "        armable(prescription)\n", "", "SIGN::test_what_the_interlock_would_refuse_is_refused_at_the_desk"),
+    Patch("S1.prescription", "daemon/sign_command.py", "        _armable(prescription)\n", "", "SIGN::test_what_the_interlock_would_refuse_is_refused_at_the_desk"),
     Patch("S1.down", JUDGE, 'self._settle(f"STOP: {reason}")', "self._go_down(reason, self.rules.ramp_ma_per_s)", "TRIPS::test_stop_is_zero_at_once_and_latches"),
     Patch("S1.ramp", JUDGE, "self._ramp(since_ns if since_ns < LONGEST_STEP_NS else LONGEST_STEP_NS)", "self._ramp(since_ns)", "OUTPUT::test_a_stalled_loop_does_not_jump_up_the_ramp"),
     Patch("S1.envelope", ENVELOPE, "_whole_ua(min(wanted_ma, caps[0][0]))", "_whole_ua(wanted_ma)", "ENVELOPE::test_never_above_any_limit"),
