@@ -199,6 +199,22 @@ async def test_a_stimulator_that_delivers_by_itself_on_the_way_down_is_called_so
     assert max(since) < 19.5  # within a second
 
 
+async def test_after_such_a_fault_a_person_rearms_and_the_next_session_begins(tmp_path: Path) -> None:
+    """What was counted for a sham arm's interlock is not held against it: it knows of no such trip."""
+    again = {
+        22.0 + 0.4 * i: lambda bench, kind=kind: bench.seat.person(kind, "Ann")
+        for i, kind in enumerate(("rearm", "start", "screened"))
+    }
+    _, sham = prescriptions(valid_from_s=1_749_999_000, valid_until_s=1_760_000_000)
+    program, _ = prescriptions(valid_from_s=1_749_999_000, valid_until_s=1_760_000_000)
+    bench = Bench(
+        tmp_path / "sham", program, sham, 36.0, {**WAYS_DOWN["end"], **again}, lambda t_s, ma: 1.0 if 18.4 < t_s < 19.4 else ma
+    )
+    await bench.run()
+    assert phases(bench)[-2:] == ["ramp_up", "on"] or phases(bench)[-1] == "ramp_up", phases(bench)
+    assert {ma for _, ma in bench.link.record} == {0.0}
+
+
 async def test_an_interlock_that_falls_silent_is_unknown_in_both_arms(tmp_path: Path) -> None:
     def die(bench: Bench) -> None:
         bench.link.dead = True
