@@ -12,11 +12,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from eegloop.signal import Bool, Chunk
-from eegloop.stim import StimState
+from eegloop.stim import InterlockMode, StimState
 
 GUARD_S = 0.1  # a headset's own delay: a sample stamped this long after zero may still hold current
 UNPROVEN_AFTER_S = 1.0  # a command that left no trace in the states for this long never took effect
 ZERO_MA = 0.005  # what the interlock, too, takes for a measured zero
+AMISS_MA = 0.05  # so far beside what it was told the interlock, too, lets a small readback be
 SILENT_AFTER_S = 0.3  # no state for this long: the output is unknown
 PULSE_BEFORE_S = 0.01  # a pulse may be this early by the headset's clock
 PULSE_AFTER_S = 0.3  # an amplifier's recovery from a magnetic pulse, and the headset's own delay
@@ -119,3 +120,9 @@ def clean(exposure: Exposure, chunk: Chunk, sample_rate_hz: float) -> Bool | Non
     for at_s in near:
         mask &= (times_s < at_s - PULSE_BEFORE_S) | (times_s > at_s + PULSE_AFTER_S)
     return mask
+
+
+def delivers_by_itself(state: StimState) -> bool:
+    """The interlock is stopped, and the stimulator says that it delivers all the same; what is no number counts as that."""
+    said_ma = state.confirmed_ma
+    return state.mode == InterlockMode.STOPPED and said_ma is not None and not abs(said_ma) <= AMISS_MA

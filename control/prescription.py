@@ -263,6 +263,12 @@ def signed_prescription(signed: bytes) -> Prescription:
     return Prescription.from_bytes(_open(signed)[0])
 
 
+def signer_names(signed: bytes, trusted: Sequence[TrustedKey]) -> set[str]:
+    """Of whose keys there are signatures in a signed file; whether they stand says `verify`."""
+    keys = {key for key, _ in _open(signed)[1]}
+    return {entry.name for entry in trusted if entry.key in keys}
+
+
 def verify(signed: bytes, trusted: Sequence[TrustedKey], now_s: float, patient: str, device: str) -> Prescription:
     """The prescription inside, if it may be used here and now.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from control.exposure import delivers_by_itself
 from control.state import Alarm, Inputs, SessionState
 from control.transitions import BASELINE, CONTACT, FALLBACK, OFF, ON, POST, RAMP_DOWN, SCREEN, STOPPED
 from eegloop.stim import Block, Prescription, StimState, within
@@ -102,6 +103,9 @@ def alarms(state: SessionState, inputs: Inputs, prescription: Prescription, stim
         found.append(Alarm("stopped", "high", state.reason, "Find the cause, then re-arm."))
     if state.phase == STOPPED and stim is not None and stim.zero_since_ns == 0:
         found.append(Alarm("zero_unconfirmed", "high", "The stimulator has not confirmed zero output.", SWITCH_OFF))
+    elif stim is not None and delivers_by_itself(stim):  # before, between and after sessions, too: the pads may be on
+        text = f"The stimulator says that it delivers {stim.confirmed_ma:.2f} mA, though it is stopped."
+        found.append(Alarm("output_while_stopped", "high", text, SWITCH_OFF))
     if state.phase == FALLBACK:
         found.append(Alarm("fallback", "medium", state.reason, "Clear the cause and check the contact, then re-arm."))
     if not inputs.recording_ok:

@@ -13,12 +13,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 
-from control.exposure import ZERO_MA
+from control.exposure import ZERO_MA, delivers_by_itself
 from eegloop.stim import Authority, Block, InterlockMode, Prescription, StimState
 
 END, FALLBACK = "end", "fallback"
 STOP_ON_THE_WAY_DOWN = "STOP: pressed on the way down"
 """A sham arm's interlock is stopped by then and keeps its first reason, so the active arm's own words are not told either."""
+
+NOT_AT_ZERO = "the stimulator is not at zero, or does not answer"
+"""A sham arm's interlock is stopped by then and trips no more: what an active arm's would trip on is said, and counted, for it."""
 
 TOO_LATE = "stopped until a person arms"
 """The interlock's words to a heartbeat that crossed its stop on the way: a sham arm, which is stopped sooner, sends none then."""
@@ -42,10 +45,14 @@ class WouldBe:
         From the interlock's `armed` until it is stopped; in a sham arm until the program's way down would have reached zero.
     ending : str
         `END` or `FALLBACK` on the way down, else "".
+    halting : bool
+        The session has ordered a stop on the way down.
     stopped : str
         Why the last run ended, where the interlock's own words may not be told; else "".
     halts : int
         The interlock's STOPs and trips when this run began.
+    faults : int
+        How often a sham arm's stimulator was not at zero on the way down: told as trips beside the interlock's own.
     level_ma, target_ma, down_ma_per_s : float
         Where the ramp is, where it goes, and how fast down.
     at_ns : int
@@ -64,8 +71,10 @@ class WouldBe:
     session: str = ""
     running: bool = False
     ending: str = ""
+    halting: bool = False
     stopped: str = ""
     halts: int = 0
+    faults: int = 0
     level_ma: float = 0.0
     target_ma: float = 0.0
     down_ma_per_s: float = 0.0
@@ -82,8 +91,10 @@ def begin(program: Prescription, delivers: bool, lowest_ma: float = math.inf) ->
 
 
 def take_level(would: WouldBe, block: str, amplitude_ma: float, now_ns: int) -> WouldBe:
-    """The program wants another level."""
+    """The program wants another level; on the way down there is none, as the interlock has it."""
     would = advance(would, now_ns)
+    if would.ending:
+        return would
     if block == Block.STIMULATE and would.program.authority == Authority.LOWER_ONLY:
         would = replace(would, ceiling_ma=min(would.ceiling_ma, amplitude_ma))
     return replace(would, target_ma=amplitude_ma, down_ma_per_s=would.program.ramp_ua_per_s / 1000)
@@ -98,6 +109,11 @@ def go_down(would: WouldBe, how: str, now_ns: int) -> WouldBe:
     if how == FALLBACK:
         rate_ma_per_s = max(would.down_ma_per_s if would.ending else 0.0, would.level_ma * 1000 / would.program.fallback_ms)
     return replace(would, ending=how, target_ma=0.0, down_ma_per_s=rate_ma_per_s)
+
+
+def halt(would: WouldBe) -> WouldBe:
+    """The session orders a stop. A sham arm's interlock that is on its way down is stopped already and will not say so again."""
+    return replace(would, halting=would.ending != "")
 
 
 def advance(would: WouldBe, now_ns: int) -> WouldBe:
@@ -125,17 +141,25 @@ def advance(would: WouldBe, now_ns: int) -> WouldBe:
 def hear(would: WouldBe, true: StimState) -> tuple[WouldBe, StimState]:
     """What the interlock said, and what the session is told of it."""
     would = advance(would, true.boot_ns)
+    if (
+        would.delivers and true.mode == InterlockMode.ARMED
+    ):  # what was lost of the program's own is not asked of the interlock again
+        would = replace(would, ceiling_ma=min(would.ceiling_ma, true.ceiling_ma))
     if true.mode == InterlockMode.ARMED and not would.running:
         same = true.session == would.session
         would = replace(
-            would, session=true.session, running=True, ending="", stopped="", halts=true.halts, down_ma_per_s=0.0,
+            would, session=true.session, running=True, ending="", halting=False, stopped="", halts=true.halts, down_ma_per_s=0.0,
             charge_uc=would.charge_uc if same else 0.0, on_ns=would.on_ns if same else 0,
         )  # fmt: skip
     elif would.running and true.mode == InterlockMode.STOPPED and not _falls_on(would, true):
-        stop = would.ending != "" and true.halts != would.halts and (not would.delivers or true.reason.startswith("STOP: "))
-        zero_ns = would.zero_ns if would.level_ma <= ZERO_MA else true.boot_ns
-        stopped = STOP_ON_THE_WAY_DOWN if stop else ""
-        would = replace(would, running=False, ending="", stopped=stopped, level_ma=0.0, target_ma=0.0, zero_ns=zero_ns)
+        halted = would.halting or true.halts != would.halts
+        stop = would.ending != "" and halted and (not would.delivers or true.reason.startswith("STOP: "))
+        fault = not stop and _unfinished(would, true)
+        would = replace(
+            would, running=False, ending="", stopped=STOP_ON_THE_WAY_DOWN if stop else NOT_AT_ZERO if fault else "",
+            faults=would.faults + fault, level_ma=0.0, target_ma=0.0,
+            zero_ns=would.zero_ns if would.level_ma <= ZERO_MA else true.boot_ns,
+        )  # fmt: skip
     zero_since_ns = true.zero_since_ns
     if would.level_ma > ZERO_MA:
         zero_since_ns = 0
@@ -151,6 +175,7 @@ def hear(would: WouldBe, true: StimState) -> tuple[WouldBe, StimState]:
         lease_left_ms=0,
         refused=0,
         refusal="" if true.refusal.endswith(TOO_LATE) else true.refusal,
+        halts=true.halts + would.faults,
     )
     if not would.running:
         return would, replace(told, reason=would.stopped) if would.stopped and true.session == would.session else told
@@ -163,9 +188,15 @@ def hear(would: WouldBe, true: StimState) -> tuple[WouldBe, StimState]:
 
 
 def _falls_on(would: WouldBe, true: StimState) -> bool:
-    """A sham arm's interlock is at zero at once; the program is still on its way down, unless anything else stopped it since."""
-    same = true.halts == would.halts and true.session == would.session  # another interlock process knows no session
-    return not would.delivers and would.ending != "" and would.level_ma > 0.0 and same
+    """A sham arm's interlock is at zero at once; the program is still on its way down, unless anything else stopped it since, or the
+    stimulator delivers or is gone: that is never hidden behind the program."""
+    at_zero = true.confirmed_ma is not None and not delivers_by_itself(true)
+    return _unfinished(would, true) and at_zero and true.halts == would.halts and not would.halting
+
+
+def _unfinished(would: WouldBe, true: StimState) -> bool:
+    """The program of a sham arm has not come down yet; another interlock process knows no session."""
+    return not would.delivers and would.ending != "" and would.level_ma > 0.0 and true.session == would.session
 
 
 def _imagined(would: WouldBe, true: StimState) -> StimState:

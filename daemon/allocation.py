@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from control.prescription import signed_prescription, verify
+from control.prescription import signed_prescription, signer_names, verify
 from control.sham_pair import check_pair
-from daemon.audit import AuditTrail, read_chain, verify_chain
+from daemon.audit import AuditTrail, Head, lines_of, read_chain, read_head, verify_chain
 from daemon.private_file import write_private
 from daemon.trusted_keys import trusted_now
-from eegloop.errors import SetupError, plain
+from eegloop.errors import RecordingError, SetupError, plain
 from eegloop.layout import Layout
 from eegloop.ports import Clock
 from eegloop.stim import Prescription, PrescriptionError
@@ -78,6 +78,36 @@ def chain_path(layout: Layout) -> Path:
     return layout.store / "allocations.jsonl"
 
 
+def kept(layout: Layout) -> list[dict[str, Any]]:
+    """Every line of the chain.
+
+    Raises
+    ------
+    SetupError
+        If it is not as it was written, or is not there though something was allocated: drawing again would change people's arms.
+    """
+    path = chain_path(layout)
+    seen, head = _anchored(layout), read_head(path)  # before the lines: another command may add one meanwhile
+    least = max(seen.count, head.count if head is not None else 0, int(any((layout.store / "trials").glob("*/*"))))
+    lines = _sound(path)
+    if len(lines) < least or (seen.count and lines[seen.count - 1]["hash"] != seen.hash):
+        raise SetupError(
+            f"{path}: it is not the one that was written before ({len(lines)} of at least {least} lines fit). Do not allocate "
+            "again, that would change people's arms: put the newest backup of the folder back, or ask the trial's statistician"
+        )
+    return lines
+
+
+def _anchored(layout: Layout) -> Head:
+    """What the audit trail saw of the chain last, with its folder's name, so that a data directory may be moved; 0 lines if nothing."""
+    trail, here = layout.audit / "daemon.jsonl", chain_path(layout).parts[-2:]
+    seen = Head(0, "")
+    for line in lines_of(trail, "anchor") if trail.exists() else ():
+        if Path(str(line["data"].get("path", ""))).parts[-2:] == here:
+            seen = Head(int(line["data"]["count"]), str(line["data"]["hash"]))
+    return seen
+
+
 def allocate(layout: Layout, trial: str, person: str, files: dict[str, Path], who: str, clock: Clock) -> str:
     """Draw a person's arm and keep it, or take newly signed prescriptions under the arm that was drawn before; says no arm.
 
@@ -96,9 +126,10 @@ def allocate(layout: Layout, trial: str, person: str, files: dict[str, Path], wh
     layout.create()
     read = {arm: _bytes(files[arm]) for arm in ARMS}
     try:
-        check_pair(*(signed_prescription(read[arm]) for arm in ARMS))
+        found = {arm: _payload(read[arm], f"{arm}: {files[arm]}") for arm in ARMS}
+        check_pair(*found.values())
         for arm in ARMS:
-            _verified(read[arm], arm, layout, clock.wall_s(), person, signed_prescription(read[arm]).device)
+            _verified(read[arm], arm, layout, clock.wall_s(), person, found[arm].device)
     except PrescriptionError as error:
         raise SetupError(f"trial {trial}, person {person}: {error}; nothing was allocated") from None
     with _Writing(layout, clock) as chain:
@@ -132,14 +163,17 @@ def pair_of(layout: Layout, trial: str, person: str, device: str, now_s: float) 
         If one of the two may not be used here and now.
     """
     _named(trial, person)
-    lines = _sound(chain_path(layout))
+    lines = kept(layout)
     place = _place_of(lines, trial, person)
     if place is None:
         raise SetupError(f"trial {trial}: {person} is not allocated yet; `eegloop allocate` does that (docs/blinding.md)")
     newest = [line for line in _of(lines, trial, person) if line["event"] in ("allocated", "renewed")][-1]["data"]["files"]
     read = {}
     for arm in ARMS:
-        read[arm] = _bytes(_folder(layout, trial, person) / f"{newest[arm]}.json")
+        try:
+            read[arm] = _bytes(_folder(layout, trial, person) / f"{newest[arm]}.json")
+        except SetupError as error:
+            raise SetupError(f"{error}; allocate the same two prescriptions again, the arm stays") from None
         if hashlib.sha256(read[arm]).hexdigest() != newest[arm]:
             raise SetupError(
                 f"trial {trial}, person {person}: a prescription is not the one that was allocated; allocate it again"
@@ -161,12 +195,15 @@ def unblind(layout: Layout, trial: str, person: str, who: str, reason: str, cloc
     _named_person_of_staff(who)
     if not reason.strip():
         raise SetupError("unblind: --reason is empty; say why this person's arm must be known")
+    path = chain_path(layout)
+    if not kept(layout):  # nothing is made where nothing is: another directory may be meant
+        raise SetupError(f"{path}: nobody was allocated here; name the service's data directory with --data")
     with _Writing(layout, clock) as chain:
         place = _place_of(chain.lines, trial, person)
         if place is None:
-            raise SetupError(f"trial {trial}: {person} is not allocated; nothing to unblind")
+            raise SetupError(f"trial {trial}: {person} is not allocated in {path}; check --trial, --person and --data")
         chain.append("unblinded", {"trial": trial, "person": person, "by": who, "reason": reason[:1000]})
-    what = "current was delivered as prescribed" if place.arm == ACTIVE else "no current was delivered"
+    what = "each session's current is the signed program's" if place.arm == ACTIVE else "no session has any current"
     return f"{person} is in the {place.arm.upper()} arm of trial {trial}: {what}.\nThis look is written down: {who}, {reason}"
 
 
@@ -200,18 +237,26 @@ class _Writing:
     """The chain while one command writes it: nobody else does meanwhile. What was appended is durable, or the command fails."""
 
     def __init__(self, layout: Layout, clock: Clock) -> None:
+        self._layout = layout
         self._path = chain_path(layout)
         self._clock = clock
-        self._said = 0
 
     def __enter__(self) -> _Writing:
+        kept(self._layout)  # before anything is made: one that is gone is not begun anew
         try:
             self._trail = AuditTrail(self._path, self._clock)
         except OSError as error:
             raise SetupError(f"{self._path}: cannot be written ({plain(error)}); nothing was done") from None
-        self._trail.flush(5.0)  # a chain that is new has its first line
+        except RecordingError:
+            raise SetupError(
+                f"{self._path}: another eegloop is writing it (`allocate` or `unblind`); wait until that is done. Nothing was done"
+            ) from None
+        if not self._trail.flush(5.0):  # a chain that is new has its first line
+            message = self._trail.message or "the disk does not answer"
+            self._trail.close()
+            raise SetupError(f"{self._path}: {message}; nothing was done")
         try:
-            self.lines = _sound(self._path)
+            self.lines = kept(self._layout)
         except SetupError:
             self._trail.close()
             raise
@@ -279,8 +324,21 @@ def _bytes(path: Path) -> bytes:
         raise SetupError(f"{path}: cannot be read ({plain(error)})") from None
 
 
-def _verified(signed: bytes, arm: str, layout: Layout, now_s: float, person: str, device: str) -> Prescription:
+def _payload(signed: bytes, name: str) -> Prescription:
     try:
-        return verify(signed, trusted_now(layout.keys), now_s, person, device)
+        return signed_prescription(signed)
+    except PrescriptionError as error:
+        raise PrescriptionError(f"{name}: {error}; name the file that `eegloop sign` wrote") from None
+
+
+def _verified(signed: bytes, arm: str, layout: Layout, now_s: float, person: str, device: str) -> Prescription:
+    """As the service and the interlock verify one: the interlock will see one of the two only, and what it refuses must not tell which."""
+    try:
+        trusted = trusted_now(layout.keys)
+        prescription = verify(signed, trusted, now_s, person, device)
+        for name in prescription.signers:
+            if name not in signer_names(signed, trusted):
+                raise PrescriptionError(f"prescription.signers: {name!r} is named but no signature is theirs")
     except PrescriptionError as error:
         raise PrescriptionError(f"{arm}: {error}") from None
+    return prescription

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from control.would_be import END, FALLBACK, TOO_LATE, WouldBe, go_down, hear, take_level
+from control.would_be import END, FALLBACK, TOO_LATE, WouldBe, go_down, halt, hear, take_level
 from daemon.interlock_link import InterlockLink
 from eegloop.ports import Clock
 
@@ -38,6 +38,10 @@ class BlindedLink(InterlockLink):
         """Without those of commands that crossed a stop on the way: the interlock's own log has them."""
         return tuple(refusal for refusal in super().take_refusals() if refusal["reason"] != TOO_LATE)
 
+    def arm(self, session: str, halts: int) -> bool:
+        """The interlock is told of its own STOPs and trips only."""
+        return super().arm(session, halts - self._would.faults)
+
     def set(self, tick: int, tick_ns: int, block: str, amplitude_ma: float, frequency_hz: float) -> bool:
         given_ma = amplitude_ma if self._would.delivers else 0.0
         if not super().set(tick, tick_ns, block, given_ma, frequency_hz):
@@ -55,6 +59,10 @@ class BlindedLink(InterlockLink):
     def end(self) -> bool:
         self._would = go_down(self._would, END, self._clock.boot_ns())
         return self._last(super().end())
+
+    def stop(self, reason: str) -> bool:
+        self._would = halt(self._would)
+        return super().stop(reason)
 
     def _last(self, sent: bool) -> bool:
         """A sham arm's interlock, which has nothing to ramp, is stopped by this, and would refuse a heartbeat that follows before it has said so."""

@@ -125,6 +125,12 @@ def _blinded(seat: Seat, layout: Layout, trial: str, now_s: float) -> Signed:
     """Of a blinded trial: nothing here, in a name or in what is refused, differs between the arms but the signed bytes for the interlock."""
     try:
         pair = pair_of(layout, trial, seat.person, seat.stimulator.kind, now_s)
+        for limit in device_limits(seat):  # in both arms: the interlock of a sham one has nothing to refuse
+            if limit.field == "amplitude_ma" and not pair.active.amplitude_ma <= limit.value:
+                raise PrescriptionError(
+                    f"active: prescription.amplitude_ua: {pair.active.amplitude_ua}, but {round(limit.value * 1000)} ({limit.set_by}): "
+                    f"above what {pair.active.device!r} may give"
+                )
     except (PrescriptionError, SetupError) as error:
         raise SetupError(f"seat {seat.id}: trial {trial}: {error}") from None
     _decided_by(seat, pair.active)

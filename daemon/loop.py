@@ -15,10 +15,11 @@ from control.exposure import Exposure
 from control.pulse_plan import PulseNews
 from control.screening import Finding
 from control.session import Effects, Inputs, OperatorEvent, SessionState
+from control.transitions import SCREEN
 from dsp.pipeline import Pipeline
 from eegloop.ports import Controller, Snapshot
 from eegloop.signal import Biomarkers, Chunk, StreamInfo
-from eegloop.stim import Authority, Block, Limit, Phase, Prescription, StimState, Verdict
+from eegloop.stim import Authority, Block, Limit, Prescription, StimState, Verdict
 
 LATEST_STEP_S = 0.25  # the session looks at the world at least this often
 
@@ -215,7 +216,8 @@ class Line:
         inputs = self._inputs(tick, events, now_s)
         before = (self.session.phase, self.session.block)
         self.session, effects = session.step(self.session, inputs, self.prescription)
-        if before[0] != Phase.SCREEN == self.session.phase and self.session.used_s == 0.0:  # not one that goes on with its dose
+        if before[0] != SCREEN == self.session.phase and self.session.begun_s is None:
+            # A new session: what was averaged, counted or given up days ago is stale. One that goes on after a STOP keeps it.
             self._controller_state = self.controller.anew(self._controller_state, self.prescription)
         if effects.decide and self.row is not None:
             snapshot = session.snapshot(self.session, inputs, self.prescription)

@@ -13,7 +13,10 @@ from eegloop.layout import Layout
 
 def say_seen(path: Path, who: str) -> int:
     """Write into a data directory's audit trail that somebody has looked at what differs: the alarm ends with the next start."""
-    found = seen(Layout(path).audit / "daemon.jsonl", who, MachineClock())
+    trail = Layout(path).audit / "daemon.jsonl"
+    if who.strip() and not trail.exists():
+        raise SetupError(f"{trail}: does not exist; --seen is of a data directory: name that (it holds audit and recordings)")
+    found = seen(trail, who, MachineClock())
     print(f"Seen by {who.strip()}: {found}. It stays in the trail; the alarm ends with the next start.")
     return 0
 

@@ -10,6 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from control.would_be import begin
 from daemon.asking import Asking
 from daemon.audit import AuditTrail, read_chain
@@ -39,6 +41,7 @@ from tests.virtual_loop import BOOT_NS, BOOT_TO_LSL_S, WALL_NS, info_of, line_fo
 ROOT = Path(__file__).parents[1]
 SEAT = "seat1"
 HEAD = BrainSettings(montage=("F3", "F4", "O1", "O2"))
+RAIL_UV = 187_500.0
 CHUNK = 10  # 40 ms: the judge's longest step of a ramp is 50 ms
 STATE_EVERY = 6  # chunks
 DRAIN_EVERY = 12
@@ -138,6 +141,8 @@ class Head:
         brain, bench = Brain(HEAD), self._bench
         for i in range(self._n):
             data = brain.advance(CHUNK)
+            if bench.touches and bench.link.output_ma > 0.0:
+                data = np.full_like(data, RAIL_UV)
             bench.clock.t_s = (i + 1) * CHUNK / 250
             for at_s in [at_s for at_s in bench.at if at_s <= bench.clock.t_s]:
                 bench.at.pop(at_s)(bench)
@@ -199,6 +204,7 @@ class Bench:
     def __init__(self, folder: Path, program: Prescription, own: Prescription, seconds: float, at: dict[float, Callable[[Bench], None]] | None = None,
                  device: Device = lambda t_s, ma: ma, lowest_ma: float = float("inf")) -> None:  # fmt: skip
         folder.mkdir()
+        self.touches = False  # current drives every channel to its rail
         self.layout = Layout(folder)
         self.layout.create()
         self.clock, self.at = VirtualClock(), {**BEGIN, **(at or {})}

@@ -29,6 +29,7 @@ class Trial:
     """Signed pairs are written to `folder`, allocations kept under `folder/data`."""
 
     def __init__(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
         self.folder = folder
         self.layout = Layout(folder / "data")
         self.layout.create()

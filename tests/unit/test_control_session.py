@@ -12,6 +12,7 @@ import pytest
 
 from control import session
 from control.phases import BASELINE_N
+from control.sentences import SWITCH_OFF, alarms
 from control.session import OperatorEvent
 from control.transitions import ALLOWED, TRANSITIONS, markdown
 from eegloop.signal import Grade
@@ -165,6 +166,21 @@ def test_stop_is_asked_again_of_an_interlock_that_stays_armed() -> None:
     assert any(a.id == "zero_unconfirmed" for a in seat.effects.alarms)
     seat.tick(OperatorEvent("rearm", "Ann"))
     assert seat.state.phase == "stopped" and told(seat, "Cannot re-arm", "zero")
+
+
+@pytest.mark.parametrize("phase", [phase for phase in Phase if phase != "stopped"])
+@pytest.mark.parametrize("said_ma", [0.2, -1.0, math.nan])
+def test_output_that_nobody_ordered_is_an_alarm_in_every_phase(phase: Phase, said_ma: float) -> None:
+    """The pads are on the head before a session and after it, too."""
+    seat = Seat()
+    seat.tick()
+    state, inputs = dataclasses.replace(seat.state, phase=phase), seat.inputs(())
+    stim = dataclasses.replace(seat.stim, confirmed_ma=said_ma, zero_since_ns=0)
+    found = [a for a in alarms(state, inputs, seat.prescription, stim) if a.id == "output_while_stopped"]
+    assert [(a.priority, a.advice) for a in found] == [("high", SWITCH_OFF)] and "delivers" in found[0].text
+    for at_rest_ma in (0.05, -0.05, None):  # as far beside zero as a readback may be
+        stim = dataclasses.replace(seat.stim, confirmed_ma=at_rest_ma)
+        assert not [a for a in alarms(state, inputs, seat.prescription, stim) if a.priority == "high"]
 
 
 def test_rearm_continues_the_sessions_time() -> None:

@@ -8,7 +8,19 @@ from typing import Any
 
 import pytest
 
-from control.would_be import END, FALLBACK, STOP_ON_THE_WAY_DOWN, WouldBe, advance, begin, go_down, hear, take_level
+from control.would_be import (
+    END,
+    FALLBACK,
+    NOT_AT_ZERO,
+    STOP_ON_THE_WAY_DOWN,
+    WouldBe,
+    advance,
+    begin,
+    go_down,
+    halt,
+    hear,
+    take_level,
+)
 from eegloop.signal import Grade
 from eegloop.stim import StimState
 from tests.unit.test_control_seat import Seat, demo_prescription, state_of
@@ -202,3 +214,53 @@ def test_a_ceiling_that_the_interlock_remembers_is_begun_below(is_blinded: bool)
     sets = [effects for _, effects in seat.commands if effects.command == "set"]
     assert sets[0].amplitude_ma == 0.2 == seat.state.ceiling_ma == seat.state.block_ma
     assert any("0.20 mA" in sentence for sentence in seat.sentences)
+
+
+@pytest.mark.parametrize("how", [END, FALLBACK])
+@pytest.mark.parametrize("said_ma", [1.0, 0.06, -0.4, math.nan, None])
+def test_a_stimulator_that_delivers_or_is_gone_is_never_hidden_behind_a_sham_arms_way_down(
+    how: str, said_ma: float | None
+) -> None:
+    would, _ = heard(running(False), 15.0)
+    would = go_down(would, how, 15 * S)
+    would, told = heard(would, 15.1, "stopped", reason="session ended")
+    assert told.mode != "stopped" and told.confirmed_ma is None  # at zero, and nobody is told so
+    would, told = heard(would, 15.2, "stopped", reason="session ended", zero_since_ns=0, confirmed_ma=said_ma)
+    assert told.mode == "stopped" and told.reason == NOT_AT_ZERO and told.zero_since_ns == 0
+    assert told.confirmed_ma is said_ma or told.confirmed_ma == said_ma
+    assert told.halts == 1  # an active arm's would have tripped: that is latched here, too
+    _, told = heard(would, 15.3, "stopped", reason="session ended", zero_since_ns=0, confirmed_ma=said_ma)
+    assert told.halts == 1  # once
+
+
+def test_a_readback_as_far_beside_as_any_may_be_ends_no_way_down() -> None:
+    would = go_down(heard(running(False), 15.0)[0], END, 15 * S)
+    _, told = heard(would, 15.2, "stopped", reason="session ended", zero_since_ns=0, confirmed_ma=0.05)
+    assert told.mode == "armed" and told.halts == 0
+
+
+def test_an_active_arm_whose_levels_were_lost_asks_for_no_more_than_the_interlock_knows() -> None:
+    """A level above the course's ceiling would trip, at every start."""
+    _, told = heard(begin(replace(SIGNED, authority="lower_only"), True), 10.0, ceiling_ma=0.2)
+    assert told.ceiling_ma == 0.2
+    _, told = heard(begin(replace(SIGNED, authority="lower_only"), False), 10.0, ceiling_ma=0.0)
+    assert told.ceiling_ma == SIGNED.start_ua / 1000  # a sham arm's interlock knows none
+
+
+def test_on_the_way_down_the_program_takes_no_other_level() -> None:
+    """A level taken then would never come to zero, and a sham arm's stopped interlock would be called armed for ever."""
+    would = go_down(heard(running(False), 15.0)[0], END, 15 * S)
+    would = take_level(would, "stimulate", 0.4, round(15.5 * S))
+    _, told = heard(would, 20.0, "stopped", reason="session ended")
+    assert told.mode == "stopped" and told.reason == "session ended"
+
+
+@pytest.mark.parametrize("how", [END, FALLBACK])
+def test_a_stop_that_the_session_orders_on_the_way_down_is_told_in_both_arms(how: str) -> None:
+    """A sham arm's interlock is stopped already: nothing that it says from then on would tell."""
+    for delivers, reason in ((False, "session ended"), (True, "STOP: Ann")):
+        would = halt(go_down(heard(running(delivers), 15.0)[0], how, 15 * S))
+        _, told = heard(would, 15.1, "stopped", reason=reason)
+        assert (told.mode, told.reason, told.halts) == ("stopped", STOP_ON_THE_WAY_DOWN, 0)
+    would = halt(heard(running(False), 15.0)[0])  # at its level: the interlock's own words
+    assert heard(would, 15.1, "stopped", reason="STOP: Ann")[1].reason == "STOP: Ann"

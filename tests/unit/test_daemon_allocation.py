@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import stat
 import subprocess
 import sys
@@ -15,8 +16,10 @@ import pytest
 
 from daemon.allocation import ACTIVE, BLOCK_SIZES, SHAM, Place, chain_path, draw, pair_of, unblind
 from daemon.audit import AuditTrail, head_path, verify_chain
+from daemon.trail_anchors import TrailAnchors
 from daemon.verify import verify_dataset
 from eegloop.errors import SetupError
+from eegloop.layout import Layout
 from tests.blinded_trial import PERSON, TRIAL, Trial, pair
 
 ROOT = Path(__file__).parents[2]
@@ -120,6 +123,15 @@ def test_no_arm_is_told_without_a_name_a_reason_and_a_person(trial: Trial, who: 
     assert trial.lines() == before
 
 
+def test_unblinding_in_another_directory_says_so_and_makes_nothing_there(trial: Trial) -> None:
+    """In an emergency somebody forgets --data: "not allocated" would be the wrong answer."""
+    trial.allocate()
+    elsewhere = Layout(trial.folder / "elsewhere")
+    with pytest.raises(SetupError, match=r"elsewhere.*nobody was allocated here; name the service's data directory with --data"):
+        unblind(elsewhere, TRIAL, PERSON, "Dr. Bo", "a seizure", trial.clock)
+    assert not elsewhere.data.exists()
+
+
 def test_no_arm_is_told_while_it_cannot_be_written_down(trial: Trial) -> None:
     trial.allocate()
     other = AuditTrail(chain_path(trial.layout), trial.clock)  # somebody else has the chain
@@ -144,6 +156,54 @@ def test_an_allocation_that_was_changed_counts_for_nobody(trial: Trial, way: str
     with pytest.raises(SetupError, match=r"hash|head|lines were cut"):
         pair_of(trial.layout, TRIAL, PERSON, "simulated", time.time())
     assert any(finding.level == "error" for finding in verify_dataset(trial.layout.data, trial.folder / "state"))
+
+
+@pytest.mark.parametrize("way", ["chain", "chain and head", "store, seen by the audit trail", "another clinic's", "an older one"])
+def test_allocations_that_are_gone_are_not_drawn_anew(trial: Trial, way: str) -> None:
+    """Whoever lost an arm would get a coin's; half of all persons would change arms."""
+    trial.allocate()
+    path = chain_path(trial.layout)
+    older = path.read_bytes(), head_path(path).read_bytes()
+    trial.allocate("p002")
+    if way not in ("chain", "chain and head"):
+        audit = AuditTrail(trial.layout.audit / "daemon.jsonl", trial.clock)
+        TrailAnchors(audit, None).write([path])
+        audit.close()
+    if way == "chain":
+        path.unlink()
+    elif way == "chain and head":
+        path.unlink()
+        head_path(path).unlink()
+    elif way == "an older one":
+        path.write_bytes(older[0])
+        head_path(path).write_bytes(older[1])
+    else:
+        shutil.rmtree(trial.layout.store)
+    if way == "another clinic's":
+        other = Trial(trial.folder / "other")
+        for person in ("p001", "p002", "p003"):
+            other.allocate(person)
+        shutil.copytree(other.layout.store, trial.layout.store)
+    before = path.read_bytes() if path.exists() else None
+    for act in (
+        lambda: pair_of(trial.layout, TRIAL, PERSON, "simulated", time.time()),
+        lambda: trial.allocate(),
+        lambda: trial.allocate("p004"),
+        lambda: unblind(trial.layout, TRIAL, PERSON, "Dr. Bo", "why", trial.clock),
+    ):
+        with pytest.raises(SetupError, match=r"lines fit\)\. Do not allocate again"):
+            act()
+    assert (path.read_bytes() if path.exists() else None) == before  # nothing was begun
+
+
+@pytest.mark.parametrize("arm", [ACTIVE, SHAM])
+def test_a_signer_who_is_named_and_did_not_sign_is_refused_before_anybody_is_allocated(trial: Trial, arm: str) -> None:
+    """The interlock refuses such a file, but of the person's own arm only: whoever cannot begin would know it."""
+    active, sham = pair()
+    named = {arm: replace({ACTIVE: active, SHAM: sham}[arm], signers=("Dr. Nobody",))}
+    with pytest.raises(SetupError, match=rf"{arm}: prescription.signers: 'Dr. Nobody' is named but no signature is theirs"):
+        trial.allocate(files=trial.files(PERSON, **named))
+    assert not chain_path(trial.layout).exists()
 
 
 def test_a_prescription_that_was_swapped_is_refused(trial: Trial) -> None:
@@ -183,6 +243,9 @@ def test_a_prescription_that_nobody_signed_or_of_another_person_is_not_allocated
         trial.allocate(files=files)
     with pytest.raises(SetupError, match="cannot be read"):
         trial.allocate(files={**files, "sham": trial.folder / "none"})
+    (trial.folder / "empty").write_text("{}")
+    with pytest.raises(SetupError, match=r"sham: .*empty: .*exactly the fields.*eegloop sign"):
+        trial.allocate(files={**files, "sham": trial.folder / "empty"})
     with pytest.raises(SetupError, match="a-z"):
         trial.allocate(trial="Big Trial")
     assert not chain_path(trial.layout).exists()

@@ -17,6 +17,7 @@ from daemon.findings import MEND, OK
 from daemon.interlock_link import InterlockLink
 from eegloop.config import Seat, load, parse
 from eegloop.errors import ConfigError, SetupError
+from eegloop.stim import Limit
 from interlock.signed import read_prescription
 from tests.blinded_trial import PERSON, TRIAL, Trial, pair
 
@@ -46,6 +47,19 @@ def test_both_arms_are_built_alike_and_the_interlock_gets_its_own(trial: Trial) 
     active, sham = seen["active"], seen["sham"]
     assert active.path == sham.path and active.trial == sham.trial == TRIAL
     assert active.prescription.controller == sham.prescription.controller != "sham"
+
+
+def test_a_program_above_the_stimulators_own_limit_is_refused_in_both_arms(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interlock would refuse to arm the active one only, and everybody would see who that is."""
+    weak = (Limit("amplitude_ma", 0.3, "mA", "device"), *build.device_limits(seat())[1:])
+    monkeypatch.setattr(seat().stimulator.module, "LIMITS", weak)
+    arms: set[str] = set()
+    while len(arms) < 2:
+        person = f"p{len(trial.lines()):03}"
+        trial.allocate(person)
+        arms.add(trial.arm(person))
+        with pytest.raises(SetupError, match=r"amplitude_ua: \d+, but 300"):
+            build.prescription(seat(person), trial.layout, False, time.time())
 
 
 def test_a_person_who_is_not_allocated_or_whose_program_another_controller_runs_is_refused(trial: Trial) -> None:

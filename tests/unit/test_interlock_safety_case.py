@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -111,3 +113,13 @@ def test_every_sabotage_still_fits_the_code() -> None:
     for patch in PATCHES:
         assert (ROOT / patch.file).read_text().count(patch.old) == 1, f"{patch.row}: {patch.file} has not once {patch.old!r}"
         assert patch.old != patch.new
+
+
+def test_no_sabotage_turns_its_test_red_by_a_name_that_is_not_there(tmp_path: Path) -> None:
+    """One that was left behind by a renamed variable would prove nothing: any test fails at a NameError."""
+    for i, patch in enumerate(PATCHES):
+        if patch.file.endswith(".py"):
+            (tmp_path / f"{i:03}.py").write_text((ROOT / patch.file).read_text().replace(patch.old, patch.new))
+    argv = [sys.executable, "-m", "ruff", "check", "--isolated", "--no-cache", "--select", "F821,F823,E9", str(tmp_path)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stdout + done.stderr

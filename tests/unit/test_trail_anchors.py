@@ -16,6 +16,7 @@ from daemon.audit import AuditTrail, head_path, verify
 from daemon.seat import Vitals
 from daemon.trail_anchors import DIFFERS, FAILS, WORKS, TrailAnchors, outside, seen
 from daemon.verify import verify_dataset
+from daemon.verify_command import say_seen
 from daemon.view import standing_alarms, trail_alarms
 from eegloop.errors import RecordingError, SetupError
 from tests.record_stream import SystemClock
@@ -125,6 +126,12 @@ def test_that_a_trail_differs_stands_over_every_start_until_somebody_has_looked_
         seen(machine.path, "Ann", SystemClock())
     assert machine.path.read_text().count(f'"event":"{DIFFERS}"') == 1, "said once, whatever the number of starts"
     machine.close()
+
+
+def test_seen_of_what_is_no_data_directory_says_so(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match=r"daemon\.jsonl: does not exist; --seen is of a data directory"):
+        say_seen(tmp_path / "nothing", "Ann")
+    assert not (tmp_path / "nothing").exists()
 
 
 def test_a_trail_that_was_removed_is_said_in_the_one_that_follows(machine: Machine) -> None:
