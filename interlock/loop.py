@@ -19,7 +19,7 @@ from interlock.effects import Changed, Effect, Entry, Event, Order, Reply
 from interlock.judge import Judge
 from interlock.limits import Rules
 from interlock.log import LogWriter
-from interlock.refusals import MS, SILENT_NS
+from interlock.refusals import MS
 from interlock.told import state_of
 from interlock.wire import MOST_BYTES, PacketError, read_command
 
@@ -92,6 +92,7 @@ class Loop:
         stop_path: Path,
         rules_for: Callable[[tuple[Limit, ...]], Rules],
         start_code: Callable[[], tuple[int, int] | str],
+        withdrawn: Callable[[int, int], str],
     ) -> None:
         self.judge = judge
         self.driver = driver
@@ -99,6 +100,7 @@ class Loop:
         self.ledger = ledger
         self.rules_for = rules_for
         self.start_code = start_code
+        self.withdrawn = withdrawn
         self.paths = (stop_path, control_path)
         self.selector = selectors.DefaultSelector()
         self.stop_listener = _listen(stop_path, socket.SOCK_STREAM)
@@ -196,20 +198,18 @@ class Loop:
             self._do(self.judge.log_failed(fault, now_ns))
         if self.device_fd < 0 and now_ns >= self.next_connect_ns:
             self._connect_device(now_ns)
-        self._do(self.judge.tick(now_ns, time.time_ns(), monotonic_ns))
+        withdrawn = self.withdrawn(self.judge.armed_ns, now_ns)
+        self._do(self.judge.tick(now_ns, time.time_ns(), monotonic_ns, withdrawn))
         if self.device_fd >= 0:
             self._hear_device()  # a device that speaks only when asked: its driver asks here
         self.next_tick_ns = now_ns + (REST_TICK_NS if self.judge.mode == InterlockMode.STOPPED else TICK_NS)
 
     def _may_leave(self, now_ns: int) -> bool:
         """Stopped, without a daemon, and at zero, or with a device out of reach whose own lease is long over."""
-        if self.judge.mode != InterlockMode.STOPPED or self.client is not None or self.stoppers:
-            return False
-        fresh = self.device_fd >= 0 and now_ns - self.judge.device.report_ns <= SILENT_NS
+        idle = self.judge.mode == InterlockMode.STOPPED and self.client is None and not self.stoppers
         unreachable = self.device_fd < 0 and now_ns - self.unreachable_since_ns > CONFIRM_WITHIN_NS
-        if not (unreachable or (fresh and self.judge.device.at_rest)):
-            return False
-        return self.terminate or now_ns - self.alone_since_ns > ALONE_NS
+        at_zero = unreachable or (self.device_fd >= 0 and self.judge.device.fresh(now_ns) and self.judge.device.at_rest)
+        return idle and at_zero and (self.terminate or now_ns - self.alone_since_ns > ALONE_NS)
 
     def _leave(self, why: str) -> None:
         self.driver.zero()
@@ -409,9 +409,8 @@ def _heard(connection: socket.socket) -> str:
 
 def _read(packet: bytes) -> StimCommand | PacketError:
     if len(packet) > MOST_BYTES:
-        if b'"stop"' in packet:
-            return StimCommand(kind="stop", reason="stop in a packet that is too long")
-        return PacketError("packet", f"{MOST_BYTES}+ bytes", "too long")
+        stop = StimCommand(kind="stop", reason="stop in a packet that is too long")
+        return stop if b'"stop"' in packet else PacketError("packet", f"{MOST_BYTES}+ bytes", "too long")
     try:
         return read_command(packet)
     except PacketError as error:

@@ -39,7 +39,8 @@ class Start:
             """Takes the loop's place: what it was made of is looked at."""
 
             def __init__(self, *parts: Any) -> None:
-                self.judge, self.driver, self.log, self.ledger, self.control, self.stop, self.rules_for, self.start_code = parts
+                self.judge, self.driver, self.log, self.ledger, self.control, self.stop = parts[:6]
+                self.rules_for, self.start_code, self.withdrawn = parts[6:]
                 start.made.append(self)
 
             def open(self, wait_s: float) -> None:
