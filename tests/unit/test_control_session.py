@@ -208,6 +208,20 @@ def test_an_interlock_that_falls_back_takes_the_session_along() -> None:
     assert seat.state.phase == "fallback" and told(seat, "told to")
 
 
+@pytest.mark.parametrize("mode", ["fallback", "stopped"])
+def test_a_signature_that_no_longer_counts_is_named_and_a_person_must_start_anew(mode: str) -> None:
+    """From zero, in a sense block, the interlock has fallen at once."""
+    reason = "the signature no longer counts (signed.signatures[0].key (Dr A): is revoked)"
+    seat = Seat(demo=True).until("on")
+    falls = f"fallback: {reason}" if mode == "stopped" else f"on the way down: fallback: {reason}"
+    seat.stim = dataclasses.replace(seat.stim, mode=mode, reason=falls, granted_ma=0.0)
+    seat.tick()
+    assert seat.state.phase == "fallback" and seat.state.reason == f"The interlock ramps to zero: {reason}."
+    seat.stim = state_of(mode="stopped", reason=f"fallback: {reason}")
+    seat.run(20)
+    assert seat.state.phase == "fallback" and not seat.state.armed
+
+
 def test_an_interlock_that_trips_while_ramping_down_stops_the_session() -> None:
     seat = Seat(demo=True).until("on")
     seat.tick(OperatorEvent("end", "Ann"))
@@ -216,7 +230,9 @@ def test_an_interlock_that_trips_while_ramping_down_stops_the_session() -> None:
     assert seat.state.phase == "stopped"
 
 
-@pytest.mark.parametrize("reason", ["session time used", "session charge used"])
+@pytest.mark.parametrize(
+    "reason", ["session time used", "session charge used", "the prescription ends at 2027-01-15 08:00:30 UTC"]
+)
 def test_an_interlock_that_ends_the_session_itself_is_followed(reason: str) -> None:
     seat = Seat(demo=True).until("on")
     seat.target_ma = 0.0

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from eegloop.layout import Layout
-from eegloop.stim import Prescription
+from eegloop.stim import InterlockMode, Prescription
 from interlock import __main__ as process
 from interlock.loop import boot_ns
 from tests.interlock_bench import Signer, make_program, make_pulses, valid_now, write_signed
@@ -144,6 +144,31 @@ def test_a_prescription_that_may_be_used_refuses_nothing(start: Start, capsys: p
     assert line["data"] == {"pid": os.getpid(), "prescription": "course-1"}
     assert loop.ledger._after is None, "what nobody wears has no anchor"
     assert loop.rules_for(loop.driver.limits).refusal is None
+
+
+def test_the_signature_is_looked_at_while_something_may_flow(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    class Asked:
+        def __init__(self, look: Callable[[], object], clock_ns: Callable[[], int]) -> None:
+            asked.extend((look, clock_ns))
+
+        def objection(self, _armed_ns: int, _now_ns: int) -> str:
+            return ""
+
+    monkeypatch.setattr(process, "Vouched", Asked)
+    start.layout.create()
+
+    def looks(loop: Any) -> None:
+        (start.layout.keys / "trusted.json").unlink()
+        assert asked[0]() is None, "stopped: the next arm reads for itself"
+        loop.judge.mode = InterlockMode.ARMED
+        assert "trusted.json" in asked[0]().field and asked[1] is boot_ns
+        loop.judge.mode = InterlockMode.FALLBACK
+        assert asked[0]() is not None
+
+    start.look = looks
+    assert start.main(prescription=valid_now()) == 0 and len(asked) == 2
 
 
 def test_a_seat_that_is_worn_has_an_anchor_that_moves(start: Start) -> None:
