@@ -27,11 +27,16 @@ class Vouched:
         Why nothing may be given any more, by the files as they are now; None = it may, or nothing is in use.
     clock_ns : callable
         CLOCK_BOOTTIME.
+    rest : callable
+        Waits so many seconds.
     """
 
-    def __init__(self, look: Callable[[], Refusal | None], clock_ns: Callable[[], int]) -> None:
+    def __init__(
+        self, look: Callable[[], Refusal | None], clock_ns: Callable[[], int], rest: Callable[[float], None] = time.sleep
+    ) -> None:
         self._look = look
         self._clock_ns = clock_ns
+        self._rest = rest
         self._seen: tuple[int, Refusal | None] = (0, None)  # when a look began that has ended, and what it found
         threading.Thread(target=self._run, name="signature", daemon=True).start()
 
@@ -39,7 +44,7 @@ class Vouched:
         while True:
             began_ns = self._clock_ns()
             self._seen = began_ns, self._look()
-            time.sleep(LOOK_AGAIN_S)
+            self._rest(LOOK_AGAIN_S)
 
     def objection(self, armed_ns: int, now_ns: int) -> str:
         """Why what was armed then must come down now, "" = it need not. A look from before the arming says nothing: that read for itself."""

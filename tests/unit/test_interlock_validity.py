@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from interlock import vouched
 from interlock.effects import Refusal
 from interlock.refusals import MS
 from interlock.signed import read_prescription
@@ -150,25 +149,20 @@ def test_the_loop_asks_since_the_arming_at_every_tick(tmp_path: Path, monkeypatc
 class Looks:
     """Looks at what the test says, as often as the test lets it."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self) -> None:
         self.now_ns = 1_000
         self.found: Refusal | None = None
         self.n = 0
         self.turn = threading.Semaphore(0)
         self.slept_s: list[float] = []
-
-        class Time:
-            sleep = staticmethod(self._sleep)
-
-        monkeypatch.setattr(vouched, "time", Time)
-        self.vouched = Vouched(self._look, lambda: self.now_ns)
+        self.vouched = Vouched(self._look, lambda: self.now_ns, self._rest)
         wait_until(lambda: len(self.slept_s) == 1)
 
     def _look(self) -> Refusal | None:
         self.n += 1
         return self.found
 
-    def _sleep(self, s: float) -> None:
+    def _rest(self, s: float) -> None:
         self.slept_s.append(s)
         self.turn.acquire()
 
@@ -178,8 +172,8 @@ class Looks:
         wait_until(lambda: len(self.slept_s) == n + 1)
 
 
-def test_what_a_look_finds_counts_if_it_began_after_the_arming(monkeypatch: pytest.MonkeyPatch) -> None:
-    looks = Looks(monkeypatch)
+def test_what_a_look_finds_counts_if_it_began_after_the_arming() -> None:
+    looks = Looks()
     assert looks.slept_s == [2.0] and looks.vouched.objection(1_000, 1_001) == ""
     looks.found = Refusal("trusted.json", None, None, "interlock", "cannot be read")
     looks.now_ns = 2_000
@@ -191,8 +185,8 @@ def test_what_a_look_finds_counts_if_it_began_after_the_arming(monkeypatch: pyte
     assert looks.vouched.objection(1_999, 3_001) == ""
 
 
-def test_a_look_that_does_not_end_is_an_objection_after_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    looks = Looks(monkeypatch)
+def test_a_look_that_does_not_end_is_an_objection_after_ten_seconds() -> None:
+    looks = Looks()
     assert looks.vouched.objection(0, 1_000 + WITHIN_NS) == "" and looks.vouched.objection(0, 1_001 + WITHIN_NS) == UNSEEN
     assert looks.vouched.objection(5_000, 5_000 + WITHIN_NS) == "", "the arm read for itself"
     assert looks.vouched.objection(5_000, 5_001 + WITHIN_NS) == UNSEEN
