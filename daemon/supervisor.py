@@ -31,7 +31,8 @@ from daemon.live import LiveServer, SeatInfo
 from daemon.loop import Line
 from daemon.private_file import write_private
 from daemon.processes import NICE_LOOP, Child, keep_start, prefer
-from daemon.record import RecordWriter, SessionRecorder
+from daemon.record import SessionRecorder
+from daemon.record_writer import RecordWriter
 from daemon.seat import SeatLoop
 from daemon.start import Options
 from daemon.trail_anchors import EVERY_S as ANCHOR_EVERY_S

@@ -118,12 +118,17 @@ def _biomarkers(seat: SeatLoop, now_s: float) -> list[dict[str, Any]]:
             "channel": column.channel,
             "value": _number(float(row.values[i])),
             "unit": column.unit,
-            "grade": GRADES[Grade(int(row.grades[i]))],
+            "grade": _grade(row.grades[i]),
             "reason": doubt(row.reasons[i], bool(seat.trial)),
             "age_s": age_s,
         }
         for i, column in enumerate(row.columns)
     ]
+
+
+def _grade(code: int) -> str:
+    """A code that is none of ours, of a module that breaks its contract, vouches for nothing; it must not keep every seat from being shown."""
+    return GRADES[Grade(min(int(code), Grade.INVALID))]
 
 
 def _target(seat: SeatLoop, now_s: float) -> dict[str, Any]:
@@ -133,7 +138,7 @@ def _target(seat: SeatLoop, now_s: float) -> dict[str, Any]:
     target: dict[str, Any] = {k: (_number(v) if isinstance(v, float) else v) for k, v in line.target().items()}
     try:
         column = line.row.find(str(target.get("biomarker")), str(target.get("channel")))
-        target["grade"] = GRADES[Grade(int(line.row.grades[column]))]
+        target["grade"] = _grade(line.row.grades[column])
     except KeyError:
         target["grade"] = "n/a"
     target["age_s"] = _number(now_s - seat.vitals.row_at_s)
