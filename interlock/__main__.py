@@ -78,8 +78,7 @@ def main(argv: list[str] | None = None) -> int:
     log = LogWriter(folder / "interlock.log")
     ledger = LogWriter(folder / "ledger.log", anchor.move if anchor is not None else None)
     started: dict[str, Any] = {"pid": os.getpid(), "prescription": prescription.id if prescription else None}
-    refusal = judge.rules.refusal
-    if refusal is not None:
+    if (refusal := judge.rules.refusal) is not None:
         judge.reason = f"{refusal.field}: {refusal.reason}"
         started["refused"] = judge.reason
     log.put("started", started, boot_ns(), time.time())

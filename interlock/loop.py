@@ -37,6 +37,7 @@ PACKETS_A_TURN = 16
 STOPPERS = 64
 REASON_WITHIN_S = 0.002
 ADVICE = "take the headset off / switch the stimulator off"
+NO_STOP = "the socket that STOP comes through was removed; start eegloop again"
 INTERNAL_ERROR = 70
 SECOND_DAEMON = {
     "type": "refused", "sequence": 0, "field": "connection", "value": 2, "limit": 1, "set_by": "interlock",
@@ -104,6 +105,7 @@ class Loop:
         self.paths = (stop_path, control_path)
         self.selector = selectors.DefaultSelector()
         self.stop_listener = _listen(stop_path, socket.SOCK_STREAM)
+        self.stop_inode = _inode(stop_path)
         self.control_listener = _listen(control_path, socket.SOCK_SEQPACKET)
         self.waker, self.wake = socket.socketpair()
         for readable in (self.stop_listener, self.control_listener, self.waker):
@@ -196,6 +198,8 @@ class Loop:
         fault = self.log.fault(now_ns) or (f"dose ledger: {owed}" if owed else "")
         if fault != self.judge.log_fault:
             self._do(self.judge.log_failed(fault, now_ns))
+        if _inode(self.paths[0]) != self.stop_inode:
+            self._do(self.judge.trip(NO_STOP, now_ns))
         if self.device_fd < 0 and now_ns >= self.next_connect_ns:
             self._connect_device(now_ns)
         withdrawn = self.withdrawn(self.judge.armed_ns, now_ns)
@@ -302,16 +306,12 @@ class Loop:
     def _order(self, order: Order) -> None:
         if order.do == "output":
             self.driver.output(order.amplitude_ma, order.frequency_hz, order.lease_ms)
-        elif order.do == "arm":
-            self.driver.arm()
-        elif order.do == "disarm":
-            self.driver.disarm()
         elif order.do == "fire":
             free_ns = self.driver.free_ns
             self.driver.fire()
             self._do(self.judge.fired(max(boot_ns(), free_ns)))
         else:
-            self.driver.zero()
+            {"arm": self.driver.arm, "disarm": self.driver.disarm}.get(order.do, self.driver.zero)()
         if self.device_fd >= 0 and self.driver.fileno() < 0:
             self._lose_device()
             self._do(self.judge.report(self.driver.poll(), boot_ns()))
@@ -405,6 +405,14 @@ def _heard(connection: socket.socket) -> str:
     except OSError:
         return ""
     return said.partition(b"\n")[0].decode("utf-8", "replace").strip()
+
+
+def _inode(path: Path) -> int:
+    """Which file stands at this path; 0 = none."""
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return 0
 
 
 def _read(packet: bytes) -> StimCommand | PacketError:
