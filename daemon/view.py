@@ -35,7 +35,7 @@ def loop_state(seat: SeatLoop, clock: Clock, more: Sequence[dict[str, Any]] = ()
         wall_s=clock.wall_s(),
         phase=state.phase if state is not None else Phase.OFF,
         block=state.block if state is not None else "",
-        phase_reason=(effects.sentence if effects is not None else seat.vitals.message) or "Waiting for the headset.",
+        phase_reason=_reason(seat),
         phase_left_s=_number(effects.left_s) if effects is not None else None,
         demo=seat.demo,
         stream=_stream(seat, status, now_s),
@@ -50,6 +50,15 @@ def loop_state(seat: SeatLoop, clock: Clock, more: Sequence[dict[str, Any]] = ()
         alarms=standing_alarms(seat, status, now_s, more),
         forms=seat.asking.view(),
     )
+
+
+def _reason(seat: SeatLoop) -> str:
+    """Why the session is where it is. A line that took a broken one's place knows of a start only."""
+    if seat.line is None:
+        return seat.vitals.message or "Waiting for the headset."
+    if seat.broke and seat.line.session.phase == Phase.STOPPED and seat.line.session.begun_s is None:
+        return f"{seat.broke} A person must re-arm."
+    return seat.line.effects.sentence or "Waiting for the headset."
 
 
 def left_out_state(seat: str, label: str, clock: Clock) -> LoopState:

@@ -41,5 +41,9 @@ def test_an_error_in_one_seat_leaves_the_other_alone(tmp_path: Path) -> None:
         assert "ZeroDivisionError" in (service.layout.data / "eegloop.log").read_text()
         said = [one for state in page.states for one in state["seats"] if one["seat"] == "seat1"]
         assert any("an internal error (ZeroDivisionError)" in one["phase_reason"] for one in said), "the page says why"
+        shown = wait_for(lambda: (one := page.seat("seat1"))["phase"] == "stopped" and one, 5, "the page to say stopped")
+        assert shown["phase_reason"] == (
+            "Stopped: an internal error (ZeroDivisionError); eegloop.log has the details. A person must re-arm."
+        ), "and goes on saying it"
         assert page.open and all(len(text["seats"]) == 2 for text in page.texts if text["type"] == "seats"), "no seat vanishes"
         page.close()
