@@ -103,7 +103,7 @@ def main(argv: list[str] | None = None) -> int:
         return rules_for(driver.limits).refusal if judge.mode != InterlockMode.STOPPED else None
 
     sockets = layout.control_socket(arguments.seat), layout.stop_socket(arguments.seat)
-    loop = Loop(judge, driver, log, ledger, *sockets, rules_for, start_code, Vouched(look, boot_ns).objection)
+    loop = Loop(judge, driver, log, ledger, *sockets, rules_for, start_code, Vouched(look).objection)
     loop.open(LOG_OPENS_S)
     gc.freeze()  # what the start made is never looked through again
     print(json.dumps({"type": "ready", "pid": os.getpid(), "refused": started.get("refused", "")}), flush=True)

@@ -9,10 +9,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 from interlock.effects import Refusal
 from interlock.refusals import MS
 
+BOOT_NS = partial(time.clock_gettime_ns, time.CLOCK_BOOTTIME)
 LOOK_AGAIN_S = 2.0
 WITHIN_NS = 10_000 * MS
 UNSEEN = "the signature could not be looked at again for 10 s; see to the disk and the folder with the keys"
@@ -32,7 +34,10 @@ class Vouched:
     """
 
     def __init__(
-        self, look: Callable[[], Refusal | None], clock_ns: Callable[[], int], rest: Callable[[float], None] = time.sleep
+        self,
+        look: Callable[[], Refusal | None],
+        clock_ns: Callable[[], int] = BOOT_NS,
+        rest: Callable[[float], None] = time.sleep,
     ) -> None:
         self._look = look
         self._clock_ns = clock_ns
