@@ -37,7 +37,8 @@ from daemon.interlock_link import InterlockLink
 from daemon.live import LiveServer
 from daemon.loop import Line
 from daemon.processes import keep_start
-from daemon.record import RecordWriter, SessionRecorder
+from daemon.record import SessionRecorder
+from daemon.record_writer import RecordWriter
 from daemon.seat import SeatLoop
 from drivers.sources.lsl_network import configure
 from eegloop.config import Seat, load

@@ -18,7 +18,8 @@ from control.prescription import demo_prescription
 from daemon.clock import MachineClock
 from daemon.decisions import decision_row
 from daemon.loop import Conditions, Line, Tick
-from daemon.record import RecordWriter, SessionRecorder
+from daemon.record import SessionRecorder
+from daemon.record_writer import RecordWriter
 from dsp.pipeline import Pipeline
 from eegloop.layout import Layout
 from eegloop.line import LineSettings

@@ -19,7 +19,9 @@ from eegloop.stim import Block, InterlockMode, Phase, Prescription, within
 # How long things may take before the session gives up on them, s.
 ARM_S = 5.0  # from "arm" to `armed`
 SETTLE_S = 5.0  # beyond a ramp's own length until the interlock reports its end
-PLANNED_ENDS = ("session ended", "session time used", "session charge used")  # the interlock's words for no trip
+# The interlock's words for no trip, as its reasons begin.
+PLANNED_ENDS = ("session ended", "session time used", "session charge used", "the prescription ends at ")
+FELL = "fallback: "
 ARM_REPEAT_S = 2.0  # "arm" again, well below the interlock's ten refusals a minute
 REPEAT_S = 0.5  # a command that the interlock did not follow is sent again
 STIM_FRESH_S = 0.3  # older interlock news says nothing about the output
@@ -140,11 +142,12 @@ def guard(state: SessionState, tick: Tick) -> Result | None:
     if state.armed:
         if not within(inputs.stim_age_s, STIM_LOST_S):
             return stop(state, "interlock", f"Stopped: the interlock has said nothing for {STIM_LOST_S:g} s.")
-        if stim is not None and stim.mode == InterlockMode.FALLBACK:
-            return _fall(state, tick, f"The interlock ramps to zero: {stim.reason}.")
-        if stim is not None and stim.reason.removeprefix("on the way down: ") in PLANNED_ENDS:
+        why = stim.reason.removeprefix("on the way down: ") if stim is not None else ""
+        if stim is not None and (stim.mode == InterlockMode.FALLBACK or why.startswith(FELL)):  # from zero it has fallen at once
+            return _fall(state, tick, f"The interlock ramps to zero: {why.removeprefix(FELL)}.")
+        if why.startswith(PLANNED_ENDS):
             if state.phase != Phase.RAMP_DOWN:
-                return replace(_go(state, Phase.RAMP_DOWN, f"The interlock ends it: {stim.reason}."), sent_s=state.t_s), NOTHING
+                return replace(_go(state, Phase.RAMP_DOWN, f"The interlock ends it: {why}."), sent_s=state.t_s), NOTHING
         elif stim is not None and stim.mode == InterlockMode.STOPPED:
             return stop(state, "interlock", f"The interlock stopped: {stim.reason}.")
     if (stopped := _report_stops(state, tick)) is not None:

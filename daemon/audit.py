@@ -259,8 +259,7 @@ class AuditTrail:
             waiting += [self._queue.popleft() for _ in range(len(self._queue))]
             self._oldest_s = waiting[0][4] if waiting else math.inf
             try:
-                if os.fstat(self._fd).st_nlink == 0:
-                    raise OSError(errno.ENOENT, "it was removed while it was being written", str(self.path))
+                self._look()
                 if waiting:
                     self._write(waiting)
                 waiting = []
@@ -280,6 +279,15 @@ class AuditTrail:
                 with self._idle:
                     self._busy = bool(waiting) or (self._moved is not None and self._told != self._head)
                     self._idle.notify_all()
+
+    def _look(self) -> None:
+        """OSError if what is written next would be no line of this chain under this name."""
+        status = os.fstat(self._fd)
+        if status.st_nlink == 0:
+            raise OSError(errno.ENOENT, "it was removed while it was being written", str(self.path))
+        if status.st_size != self._size:
+            what = "its length was changed while it was being written, and `eegloop verify` says where"
+            raise OSError(errno.ENOENT, what, str(self.path))
 
     def _write(self, items: Sequence[_Item]) -> None:
         """Append the lines with one write and one sync, then move the head; all or nothing."""

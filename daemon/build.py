@@ -19,7 +19,8 @@ from daemon.clock import synchronized
 from daemon.interlock_link import InterlockLink
 from daemon.loop import Line
 from daemon.private_file import write_private
-from daemon.record import RecordWriter, SessionRecorder
+from daemon.record import SessionRecorder
+from daemon.record_writer import RecordWriter
 from dsp.pipeline import Pipeline
 from eegloop import __version__, launch
 from eegloop.config import Config, Seat

@@ -1,12 +1,7 @@
-"""Recording beside the loop: the loop enqueues, one thread writes for all seats.
+"""One seat's recording beside the loop: the loop enqueues, the writer's threads (daemon/record_writer.py) write.
 
-Two more threads keep it free: one makes, renames and removes files (a busy file system can hold that up for seconds, and nobody's
-session may suffer because another one begins, or because a sidecar says anew how long it is), one syncs to the disk.
-
-How much a crash can cost: the writer hands everything to the kernel every 0.25 s (a kill -9 loses no more than that and the write
-in progress), the sync thread brings it to the disk every 2 s (a power failure loses about that; more on a disk that is slower than its
-seats); from fifty seats on (`MANY`) every 0.5 s and 4 s. None of them ever runs on the loop's thread. Nothing is dropped: when the writer is more than
-1 s behind, or the disk is full or cannot be written, `status` says "failed", the loop stops the stimulation, and
+Nothing here runs long on the loop's thread, the first proof that the disk can be written included. Nothing is dropped: when the writer is
+more than 1 s behind, or the disk is full or cannot be written, `status` says "failed", the loop stops the stimulation, and
 recording starts again by itself, in a new run of the same session, as soon as it can.
 """
 
@@ -19,16 +14,13 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
-from queue import SimpleQueue
 from typing import Any, Protocol
 
+from daemon.record_writer import RecordWriter
 from eegloop.errors import RecordingError
 from eegloop.layout import Layout
-from eegloop.many import MANY
 from eegloop.ports import Clock
 from eegloop.signal import BiomarkerColumn, Biomarkers, Chunk, SideChunk, StreamInfo
 from eegloop.stim import StimState
@@ -37,8 +29,6 @@ from records.append import AppendFile, replace_file
 from records.recording import Recording, RecordingPlan
 from records.tables import DecisionRow
 
-FLUSH_S = 0.25
-SYNC_S = 2.0
 BEHIND_S = 1.0
 RETRY_S = 5.0
 SPACE_S = 1.0
@@ -47,7 +37,6 @@ RESERVE_BYTES = 32 << 20
 QUEUE_ITEMS = 60_000
 """About ten minutes of one seat (chunks at 50 Hz, states at 20 Hz, hops at 10 Hz); beyond it, memory goes before the record."""
 EARLY_ITEMS = 2_000
-_NOT_OURS = (errno.EBADF, errno.EINVAL, errno.EROFS, errno.ENOENT)
 
 _WRITE: dict[str, Callable[..., None]] = {
     "chunk": Recording.chunk,
@@ -68,7 +57,7 @@ class RecordingStatus:
     Attributes
     ----------
     status : str
-        "ok", "failed" (no stimulation then: S6) or "off" (closed).
+        "ok", "failed" or "off" (closed, or the disk not yet written): no stimulation but with "ok" (S6).
     message : str
         One line for a person; with "failed" it says what to do.
     seconds : float
@@ -175,11 +164,9 @@ class SessionRecorder:
         self._space_due_s = 0.0
         self._duration_due_s = 0.0
         self._run_due = False
-        try:
-            self._prove_writable()
-        except OSError as error:
-            self._fail(error, self._drained_s)
+        self._proven = False  # the disk has been written since the start
         writer.add(self)
+        writer.wake()
 
     # ---- the loop's side
 
@@ -221,7 +208,7 @@ class SessionRecorder:
     @property
     def ok(self) -> bool:
         """True while everything is being recorded; False means no stimulation."""
-        return not (self._failure or self._closing) and time.monotonic() - self._drained_s <= BEHIND_S
+        return self._proven and not (self._failure or self._closing) and time.monotonic() - self._drained_s <= BEHIND_S
 
     @property
     def status(self) -> RecordingStatus:
@@ -233,6 +220,8 @@ class SessionRecorder:
         if behind_s > BEHIND_S:
             message = f"recording is {behind_s:.1f} s behind: the disk of {self._root} is too slow or busy; nothing is lost yet"
             return RecordingStatus("failed", message, self._seconds, self._session)
+        if not self._proven:
+            return RecordingStatus("off", "waiting for the disk", self._seconds, self._session)
         message = "recording" if self._session else "waiting for the first sample"
         return RecordingStatus("ok", message, self._seconds, self._session)
 
@@ -304,10 +293,11 @@ class SessionRecorder:
 
     def _write(self, items: list[tuple[Any, ...]], now_s: float, names: bool) -> list[tuple[Any, ...]]:
         """What could not be written without opening a run, which needs `names`, is given back."""
-        if now_s >= self._space_due_s or self._failure:
+        if now_s >= self._space_due_s or self._failure or not self._proven:
             self._space_due_s = now_s + SPACE_S
-            if self._failure:
+            if self._failure or not self._proven:
                 self._prove_writable()
+                self._proven = True
             else:
                 self._check_space()
             if self._recording is not None and self._recording.removed:
@@ -442,142 +432,3 @@ class SessionRecorder:
     def sync_failed(self, error: OSError) -> None:
         """The sync thread could not bring the files to the disk."""
         self._aside_error = error
-
-
-class RecordWriter:
-    """The threads that write for all seats. `with RecordWriter() as writer:`."""
-
-    def __init__(self, flush_s: float = FLUSH_S, sync_s: float = SYNC_S) -> None:
-        self._flush_s = flush_s
-        self._sync_s = sync_s
-        self._recorders: tuple[SessionRecorder, ...] = ()
-        self._folders: deque[tuple[SessionRecorder, tuple[Path, ...]]] = deque()
-        self._with_names: SimpleQueue[tuple[SessionRecorder, bool] | None] = (
-            SimpleQueue()
-        )  # the whole of it, or its duration only
-        self._lock = threading.Lock()
-        self._wake = threading.Event()
-        self._stop = threading.Event()
-        # Daemon threads: a disk that hangs must not keep the process from ending.
-        self._threads = (
-            threading.Thread(target=self._write_all, name="record-write", daemon=True),
-            threading.Thread(target=self._touch_names, name="record-files", daemon=True),
-            threading.Thread(target=self._sync_all, name="record-sync", daemon=True),
-        )
-
-    def start(self) -> None:
-        for thread in self._threads:
-            thread.start()
-
-    def stop(self, timeout_s: float = 1.0) -> None:
-        """Close every recorder that is still open and end the threads, within about `timeout_s`."""
-        until_s = time.monotonic() + timeout_s
-        recorders = self._recorders
-        for recorder in recorders:
-            recorder.begin_close()
-        for recorder in recorders:
-            recorder.close(max(0.0, until_s - time.monotonic()))
-        self._stop.set()
-        self._wake.set()
-        self._with_names.put(None)
-        for thread in self._threads:
-            thread.join(max(0.0, until_s - time.monotonic()))
-
-    def __enter__(self) -> RecordWriter:
-        self.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.stop()
-
-    @property
-    def running(self) -> bool:
-        return self._threads[0].is_alive()
-
-    @property
-    def _slower(self) -> int:
-        """Many recorders are written and synced half as often: either costs more than what is in it."""
-        return 1 if len(self._recorders) < MANY else 2
-
-    def add(self, recorder: SessionRecorder) -> None:
-        with self._lock:
-            self._recorders = (*self._recorders, recorder)
-
-    def wake(self) -> None:
-        """Write now instead of at the next turn."""
-        self._wake.set()
-
-    def _write_all(self) -> None:
-        while not self._stop.is_set():
-            self._wake.wait(self._flush_s * self._slower)
-            self._wake.clear()
-            for recorder in self._recorders:
-                if recorder.closed.is_set() or recorder.busy:
-                    continue
-                if recorder.touches_names():
-                    recorder.busy = True
-                    self._with_names.put((recorder, True))
-                else:
-                    self._guard(recorder, partial(recorder.drain, False))
-                    if recorder.duration_due():
-                        self._with_names.put((recorder, False))
-            with self._lock:
-                self._recorders = tuple(r for r in self._recorders if not r.closed.is_set())
-
-    def _touch_names(self) -> None:
-        while (job := self._with_names.get()) is not None:
-            recorder, whole = job
-            self._guard(recorder, recorder.drain if whole else recorder.write_duration)
-            if whole:
-                recorder.busy = False
-
-    def _guard(self, recorder: SessionRecorder, do: Callable[[], None]) -> None:
-        try:
-            do()
-        except Exception as error:  # these threads supervise every seat's record: one seat's fault stays its own
-            recorder.give_up(error)
-
-    def sync_folders(self, recorder: SessionRecorder, folders: Sequence[Path]) -> None:
-        """Have everything in these folders, and the folders themselves, brought to the disk."""
-        self._folders.append((recorder, tuple(folders)))
-
-    def _sync_all(self) -> None:
-        stopping = False
-        while not stopping:
-            stopping = self._stop.wait(self._sync_s * self._slower)
-            while self._folders:
-                recorder, folders = self._folders.popleft()
-                for folder in folders:
-                    _sync(recorder, _open_whole(folder), close=True)
-            for recorder in self._recorders:
-                _sync(recorder, _grown(recorder.open_files))
-
-
-def _grown(files: Iterable[AppendFile]) -> Iterator[int]:
-    """Descriptors of what was written to since its last sync; a file counts as synced only once the one asking comes back for the next."""
-    for file in files:
-        writes, fd = file.writes, file.fd
-        if fd >= 0 and writes != file.synced:  # one that was closed meanwhile was synced then
-            yield fd
-            file.synced = writes
-
-
-def _open_whole(folder: Path) -> Iterator[int]:
-    """Descriptors of what stands in a folder, and of the folder itself (its names are on the disk only then)."""
-    for path in [*folder.iterdir(), folder]:
-        yield os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-
-
-def _sync(recorder: SessionRecorder, fds: Iterable[int], *, close: bool = False) -> None:
-    """Bring files to the disk; a failure is the recorder's."""
-    try:
-        for fd in fds:
-            try:
-                os.fdatasync(fd)
-            finally:
-                if close:
-                    os.close(fd)
-    except OSError as error:
-        # A descriptor closed or a file renamed meanwhile, or a file system without sync, is no failure of the record.
-        if error.errno not in _NOT_OURS:
-            recorder.sync_failed(error)

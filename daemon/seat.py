@@ -113,6 +113,7 @@ class SeatLoop:
         self._worked_s = -math.inf
         self._sessions = 0
         self._failures = 0
+        self.broke = ""  # why the line before this one ended, "" = there was none
         self._started_s = int(clock.wall_s())
         self._news_lost = False
         self.asking = asking
@@ -204,12 +205,13 @@ class SeatLoop:
             self.close(reason)
         self.line = self.recorder = None
         self._failures += 1
+        self.broke = f"Stopped: {reason}."
         self.asking.broken()
         # The dose goes on past a line that ended, so what was decided last is still worth its age.
         last = self.vitals
         self.vitals = Vitals(
             sample_at_s=last.sample_at_s,
-            message=f"Stopped: {reason}.",
+            message=self.broke,
             decision=last.decision,
             decision_at_s=last.decision_at_s,
         )

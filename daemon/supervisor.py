@@ -27,11 +27,12 @@ from daemon.awake import Awake
 from daemon.children import RESTART_AFTER_S, Children
 from daemon.clock import MachineClock
 from daemon.installation import check_names
-from daemon.live import LiveServer
+from daemon.live import LiveServer, SeatInfo
 from daemon.loop import Line
 from daemon.private_file import write_private
 from daemon.processes import NICE_LOOP, Child, keep_start, prefer
-from daemon.record import RecordWriter, SessionRecorder
+from daemon.record import SessionRecorder
+from daemon.record_writer import RecordWriter
 from daemon.seat import SeatLoop
 from daemon.start import Options
 from daemon.trail_anchors import EVERY_S as ANCHOR_EVERY_S
@@ -263,13 +264,18 @@ class Service:
         return self._books[seat.person]
 
     async def _publish(self, live: LiveServer) -> None:
-        """The state of every seat, four times a second; the seats themselves when they become known."""
-        known = -1
+        """The state of every seat, four times a second; the seats themselves when they become known, or another headset is on one.
+
+        One that was known stays so while its line is built anew: a page that lost its seats would show nothing of why they stopped.
+        """
+        known: dict[str, SeatInfo] | None = None
         while True:
-            infos = [info for loop in self._seats if (info := loop.info) is not None]
-            if len(infos) != known:
-                known = len(infos)
-                live.publish_seats(infos, self._options.demo)
+            before = known or {}
+            now = {loop.seat: loop.info or before.get(loop.seat) for loop in self._seats}
+            infos = {seat: info for seat, info in now.items() if info is not None}
+            if infos != known:
+                known = infos
+                live.publish_seats(list(infos.values()), self._options.demo)
             if live.n_connections:
                 live.publish_state([self._state_of(seat) for seat in self._config.seats])
             await asyncio.sleep(STATE_EVERY_S)

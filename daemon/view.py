@@ -35,7 +35,7 @@ def loop_state(seat: SeatLoop, clock: Clock, more: Sequence[dict[str, Any]] = ()
         wall_s=clock.wall_s(),
         phase=state.phase if state is not None else Phase.OFF,
         block=state.block if state is not None else "",
-        phase_reason=(effects.sentence if effects is not None and effects.sentence else "Waiting for the headset."),
+        phase_reason=_reason(seat),
         phase_left_s=_number(effects.left_s) if effects is not None else None,
         demo=seat.demo,
         stream=_stream(seat, status, now_s),
@@ -50,6 +50,15 @@ def loop_state(seat: SeatLoop, clock: Clock, more: Sequence[dict[str, Any]] = ()
         alarms=standing_alarms(seat, status, now_s, more),
         forms=seat.asking.view(),
     )
+
+
+def _reason(seat: SeatLoop) -> str:
+    """Why the session is where it is. A line that took a broken one's place knows of a start only."""
+    if seat.line is None:
+        return seat.vitals.message or "Waiting for the headset."
+    if seat.broke and seat.line.session.phase == Phase.STOPPED and seat.line.session.begun_s is None:
+        return f"{seat.broke} A person must re-arm."
+    return seat.line.effects.sentence or "Waiting for the headset."
 
 
 def left_out_state(seat: str, label: str, clock: Clock) -> LoopState:
@@ -118,12 +127,17 @@ def _biomarkers(seat: SeatLoop, now_s: float) -> list[dict[str, Any]]:
             "channel": column.channel,
             "value": _number(float(row.values[i])),
             "unit": column.unit,
-            "grade": GRADES[Grade(int(row.grades[i]))],
+            "grade": _grade(row.grades[i]),
             "reason": doubt(row.reasons[i], bool(seat.trial)),
             "age_s": age_s,
         }
         for i, column in enumerate(row.columns)
     ]
+
+
+def _grade(code: int) -> str:
+    """A code that is none of ours, of a module that breaks its contract, vouches for nothing; it must not keep every seat from being shown."""
+    return GRADES[Grade(min(int(code), Grade.INVALID))]
 
 
 def _target(seat: SeatLoop, now_s: float) -> dict[str, Any]:
@@ -133,7 +147,7 @@ def _target(seat: SeatLoop, now_s: float) -> dict[str, Any]:
     target: dict[str, Any] = {k: (_number(v) if isinstance(v, float) else v) for k, v in line.target().items()}
     try:
         column = line.row.find(str(target.get("biomarker")), str(target.get("channel")))
-        target["grade"] = GRADES[Grade(int(line.row.grades[column]))]
+        target["grade"] = _grade(line.row.grades[column])
     except KeyError:
         target["grade"] = "n/a"
     target["age_s"] = _number(now_s - seat.vitals.row_at_s)

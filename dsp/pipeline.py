@@ -505,6 +505,9 @@ class Pipeline:
         for biomarker, span in zip(self._biomarkers, self._slices, strict=True):
             hop.row_reasons = reasons
             reasons += biomarker.compute(hop, values[span], grades[span])
+            if len(reasons) != span.stop:  # every other's reasons would stand at the wrong column
+                told = len(reasons) - span.start
+                raise ValueError(f"{type(biomarker).__module__}: {told} reasons for {span.stop - span.start} columns")
         quality: Quality = self._quality.hop(self._block, end, self._quality.clean_fraction(need.n_samples, self._block, end))
         t_s = chunk.t0_s + (end - chunk.first_sample) / self.info.sample_rate_hz
         return Biomarkers(self.columns, values, grades, reasons, number, end, t_s, quality)

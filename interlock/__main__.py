@@ -22,7 +22,7 @@ from eegloop.kept import state_folder
 from eegloop.layout import Layout
 from eegloop.real_time import share_is_bounded
 from eegloop.single import only_one
-from eegloop.stim import Prescription, PrescriptionError
+from eegloop.stim import InterlockMode, Prescription, PrescriptionError
 from interlock.anchor import Anchor
 from interlock.effects import SIMULATED, Refusal
 from interlock.judge import Judge
@@ -31,6 +31,7 @@ from interlock.limits import KINDS, rules
 from interlock.log import LogWriter
 from interlock.loop import Loop, boot_ns
 from interlock.signed import read_prescription, read_start_code
+from interlock.vouched import Vouched
 
 TAKE_OVER_S = 3.0
 LOG_OPENS_S = 1.0
@@ -77,8 +78,7 @@ def main(argv: list[str] | None = None) -> int:
     log = LogWriter(folder / "interlock.log")
     ledger = LogWriter(folder / "ledger.log", anchor.move if anchor is not None else None)
     started: dict[str, Any] = {"pid": os.getpid(), "prescription": prescription.id if prescription else None}
-    refusal = judge.rules.refusal
-    if refusal is not None:
+    if (refusal := judge.rules.refusal) is not None:
         judge.reason = f"{refusal.field}: {refusal.reason}"
         started["refused"] = judge.reason
     log.put("started", started, boot_ns(), time.time())
@@ -98,8 +98,12 @@ def main(argv: list[str] | None = None) -> int:
         except PrescriptionError as error:
             return str(error)
 
+    def look() -> Refusal | None:
+        """What an arm would be told now, if there is anything that could be withdrawn."""
+        return rules_for(driver.limits).refusal if judge.mode != InterlockMode.STOPPED else None
+
     sockets = layout.control_socket(arguments.seat), layout.stop_socket(arguments.seat)
-    loop = Loop(judge, driver, log, ledger, *sockets, rules_for, start_code)
+    loop = Loop(judge, driver, log, ledger, *sockets, rules_for, start_code, Vouched(look).objection)
     loop.open(LOG_OPENS_S)
     gc.freeze()  # what the start made is never looked through again
     print(json.dumps({"type": "ready", "pid": os.getpid(), "refused": started.get("refused", "")}), flush=True)

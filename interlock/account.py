@@ -6,9 +6,8 @@ import math
 
 from interlock.ledger import Book
 from interlock.limits import Rules
-from interlock.refusals import LEASE_NS, MS
+from interlock.refusals import LEASE_NS, LONGEST_STEP_NS, MS
 
-LONGEST_STEP_NS = 50 * MS
 SLICE_MS = 8_000
 SLICE_LEFT_MS = 4_000
 OVER = "over"
@@ -22,14 +21,14 @@ class Account:
 
     __slots__ = ("charge_uc", "first_ns", "on_ns", "paid_ms", "paid_uc", "sequence", "trains")
 
-    def __init__(self, charge_uc: float = 0.0, on_ns: int = 0, first_ns: int | None = None) -> None:
+    def __init__(self, charge_uc: float = 0.0, on_ns: int = 0, first_ns: int | None = None, trains: int = 0) -> None:
         self.charge_uc = charge_uc
         self.on_ns = on_ns
         self.first_ns = first_ns  # of the first nonzero output; None = none yet
         self.paid_uc = charge_uc
         self.paid_ms = on_ns / MS
         self.sequence = -1
-        self.trains = 0  # begun
+        self.trains = trains  # begun
 
     @property
     def uc(self) -> int:
@@ -89,8 +88,7 @@ def from_book(book: Book, name: str, rules: Rules, now_ns: int, wall_s: float) -
     session = book.sessions.get(name)
     if session is None:
         return Account()
-    since_ns = round((book.counted_s(now_ns, wall_s) - session.first_s) * 1e9)
-    account = Account(session.uc, math.ceil(session.ms) * MS, now_ns - since_ns)
-    if rules.pulses is not None:  # the ledger has no trains: whole ones are the fewest it can have been
-        account.trains = -(-session.pulses // rules.pulses.train_pulses)
-    return account
+    first_ns = now_ns - round((book.counted_s(now_ns, wall_s) - session.first_s) * 1e9)
+    # The ledger has no trains: whole ones are the fewest it can have been.
+    trains = -(-session.pulses // rules.pulses.train_pulses) if rules.pulses is not None else 0
+    return Account(session.uc, math.ceil(session.ms) * MS, first_ns, trains)

@@ -21,6 +21,7 @@ from typing import Any
 
 from eegloop.kept import replace_file
 
+OLDER = "this prescription is older than the ledger that is gone; one valid from {} or later is needed"
 _FIELDS = {"ledger": str, "n": int, "hash": str, "wall_s": int, "courses": list, "gone": list}
 
 
@@ -86,10 +87,7 @@ class Anchor:
         if self._fits(digests):
             return ""
         if self._course not in found["courses"]:
-            older = (
-                f"this prescription is older than the ledger that is gone; one valid from {found['wall_s']} or later is needed"
-            )
-            return "" if valid_from_s >= found["wall_s"] else older
+            return "" if valid_from_s >= found["wall_s"] else OLDER.format(found["wall_s"])
         if found["ledger"] != self._ledger:
             return f"this person's dose was counted in {found['ledger']}, not here"
         return f"it lacks line {found['n'] + 1}, which was counted last; it was cut, restored or replaced"

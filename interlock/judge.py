@@ -17,12 +17,22 @@ from dataclasses import asdict
 from typing import Any
 
 from eegloop.stim import Block, DeviceReport, InterlockMode, StimCommand
-from interlock.account import LONGEST_STEP_NS, OVER, SLICE_LEFT_MS, Account, from_book
+from interlock.account import OVER, SLICE_LEFT_MS, Account, from_book
 from interlock.device import Device
 from interlock.effects import Changed, Effect, Entry, Event, Order, Refusal, Reply
 from interlock.ledger import Book
 from interlock.limits import Rules
-from interlock.refusals import LEASE_NS, MS, SILENT_NS, another_shot, beyond, may_not_arm, out_of_order
+from interlock.refusals import (
+    LEASE_NS,
+    LONGEST_STEP_NS,
+    MS,
+    SILENT_NS,
+    another_shot,
+    beyond,
+    may_not_arm,
+    out_of_order,
+    signed_no_longer,
+)
 from interlock.triggers import LATE_IN_A_ROW, Triggers, told
 from interlock.wire import PacketError
 
@@ -108,12 +118,17 @@ class Judge:
             self._enter("opened", {"course": self.rules.course, "lost": self.book.lost})
         return self._take()
 
-    def tick(self, now_ns: int, wall_ns: int, monotonic_ns: int) -> list[Effect]:
-        """Time went on. `wall_ns` is Unix time; `monotonic_ns` CLOCK_MONOTONIC, which stands still in suspend."""
+    def tick(self, now_ns: int, wall_ns: int, monotonic_ns: int, withdrawn: str = "") -> list[Effect]:
+        """Time went on. `wall_ns` is Unix time; `monotonic_ns` CLOCK_MONOTONIC, which stands still in suspend.
+
+        `withdrawn`: why nobody stands behind the prescription any more, "" = somebody does (interlock/vouched.py).
+        """
         self._advance(now_ns)
         self.wall_offset_ns = wall_ns - now_ns
         self.suspended_ns = now_ns - monotonic_ns
         self._compare_clocks()
+        if withdrawn and self.mode is InterlockMode.ARMED:
+            self._fall_back(withdrawn)
         if self.mode is not STOPPED:
             if self.device_armed:
                 lease_ms = -(-(self.lease_end_ns - self.now_ns) // MS)
@@ -241,8 +256,9 @@ class Judge:
 
     def _ramp(self, step_ns: int) -> None:
         """One step of the ramp, on this clock: up at most at the signed rate, down by the way that was chosen."""
-        unpaid = self.level_ma == 0.0 and not self.account.paid_for(self.rules, self.target_ma, SLICE_LEFT_MS / 2)
-        if unpaid or not self.device_armed:
+        if not self.device_armed or (
+            self.level_ma == 0.0 and not self.account.paid_for(self.rules, self.target_ma, SLICE_LEFT_MS / 2)
+        ):
             return
         step_s = step_ns / 1e9
         if self.level_ma < self.target_ma:
@@ -261,8 +277,8 @@ class Judge:
             self.unclosed = True
 
     def _watch_budget(self) -> None:
-        """The session's time and charge: used up is a trip; before that its ramp down begins by itself."""
-        reason = self.account.end(self.rules, self.level_ma, self.now_ns)
+        """The session's time and charge, and the prescription's end: used up is a trip; before that the ramp down begins by itself."""
+        reason = self.account.end(self.rules, self.level_ma, self.now_ns) or signed_no_longer(self)
         if reason == OVER:
             self._trip("the session's time or charge is used up")
         elif reason and not self.ending:
@@ -375,8 +391,6 @@ class Judge:
         self.nonce = nonce
         self.mode = InterlockMode.ARMED
         self.reason = "armed"
-        self.ending = ""
-        self.level_ma = self.target_ma = 0.0
         self.frequency_hz = self.rules.frequency_hz
         self.armed_ns = self.now_ns
         self.device_armed = False
@@ -426,8 +440,10 @@ class Judge:
         if c.amplitude_ma != self.target_ma:
             self.target_ma = c.amplitude_ma
             self.down_ma_per_s = self.rules.ramp_ma_per_s
-            said = {"sequence": c.sequence, "tick": c.tick, "block": c.block, "amplitude_ma": c.amplitude_ma, "reason": c.reason}
-            self._effects += [Event("set", said), Changed()]
+            self._effects += [
+                Event("set", {name: getattr(c, name) for name in ("sequence", "tick", "block", "amplitude_ma", "reason")}),
+                Changed(),
+            ]
 
     def _refuse(self, sequence: int, refusal: Refusal) -> None:
         """Say no, count it; the tenth within a minute stops."""
@@ -468,8 +484,13 @@ class Judge:
         self.nonce = ""
         self._make_zero()
         self._end_pulses()
-        said = {"reason": reason, "session": self.session, "delivered_uc": self.account.uc, "delivered_ms": self.account.ms}
-        self._effects += [Event("stopped", said), Changed()]
+        self._effects += [
+            Event(
+                "stopped",
+                {"reason": reason, "session": self.session, "delivered_uc": self.account.uc, "delivered_ms": self.account.ms},
+            ),
+            Changed(),
+        ]
 
     def _stop(self, reason: str) -> None:
         self.stops += 1

@@ -123,9 +123,9 @@ class Chain:
         self.written = True
 
     def look(self) -> None:
-        """OSError if the file was removed or another put in its place: what follows would reach no name."""
-        if os.fstat(self._file).st_nlink == 0:
-            raise OSError(errno.ENOENT, "it was removed while it was being written")
+        """OSError if the file was removed, another put in its place, or its length changed: what follows would be no chain under its name."""
+        if os.fstat(self._file).st_nlink == 0 or os.fstat(self._file).st_size != self._size:
+            raise OSError(errno.ENOENT, "it was removed or changed while it was being written")
 
     def close(self) -> None:
         os.close(self._file)

@@ -19,7 +19,7 @@ from interlock.effects import Changed, Effect, Entry, Event, Order, Reply
 from interlock.judge import Judge
 from interlock.limits import Rules
 from interlock.log import LogWriter
-from interlock.refusals import MS, SILENT_NS
+from interlock.refusals import MS
 from interlock.told import state_of
 from interlock.wire import MOST_BYTES, PacketError, read_command
 
@@ -37,6 +37,7 @@ PACKETS_A_TURN = 16
 STOPPERS = 64
 REASON_WITHIN_S = 0.002
 ADVICE = "take the headset off / switch the stimulator off"
+NO_STOP = "the socket that STOP comes through was removed; start eegloop again"
 INTERNAL_ERROR = 70
 SECOND_DAEMON = {
     "type": "refused", "sequence": 0, "field": "connection", "value": 2, "limit": 1, "set_by": "interlock",
@@ -92,6 +93,7 @@ class Loop:
         stop_path: Path,
         rules_for: Callable[[tuple[Limit, ...]], Rules],
         start_code: Callable[[], tuple[int, int] | str],
+        withdrawn: Callable[[int, int], str],
     ) -> None:
         self.judge = judge
         self.driver = driver
@@ -99,9 +101,11 @@ class Loop:
         self.ledger = ledger
         self.rules_for = rules_for
         self.start_code = start_code
+        self.withdrawn = withdrawn
         self.paths = (stop_path, control_path)
         self.selector = selectors.DefaultSelector()
         self.stop_listener = _listen(stop_path, socket.SOCK_STREAM)
+        self.stop_inode = _inode(stop_path)
         self.control_listener = _listen(control_path, socket.SOCK_SEQPACKET)
         self.waker, self.wake = socket.socketpair()
         for readable in (self.stop_listener, self.control_listener, self.waker):
@@ -194,22 +198,22 @@ class Loop:
         fault = self.log.fault(now_ns) or (f"dose ledger: {owed}" if owed else "")
         if fault != self.judge.log_fault:
             self._do(self.judge.log_failed(fault, now_ns))
+        if _inode(self.paths[0]) != self.stop_inode:
+            self._do(self.judge.trip(NO_STOP, now_ns))
         if self.device_fd < 0 and now_ns >= self.next_connect_ns:
             self._connect_device(now_ns)
-        self._do(self.judge.tick(now_ns, time.time_ns(), monotonic_ns))
+        withdrawn = self.withdrawn(self.judge.armed_ns, now_ns)
+        self._do(self.judge.tick(now_ns, time.time_ns(), monotonic_ns, withdrawn))
         if self.device_fd >= 0:
             self._hear_device()  # a device that speaks only when asked: its driver asks here
         self.next_tick_ns = now_ns + (REST_TICK_NS if self.judge.mode == InterlockMode.STOPPED else TICK_NS)
 
     def _may_leave(self, now_ns: int) -> bool:
         """Stopped, without a daemon, and at zero, or with a device out of reach whose own lease is long over."""
-        if self.judge.mode != InterlockMode.STOPPED or self.client is not None or self.stoppers:
-            return False
-        fresh = self.device_fd >= 0 and now_ns - self.judge.device.report_ns <= SILENT_NS
+        idle = self.judge.mode == InterlockMode.STOPPED and self.client is None and not self.stoppers
         unreachable = self.device_fd < 0 and now_ns - self.unreachable_since_ns > CONFIRM_WITHIN_NS
-        if not (unreachable or (fresh and self.judge.device.at_rest)):
-            return False
-        return self.terminate or now_ns - self.alone_since_ns > ALONE_NS
+        at_zero = unreachable or (self.device_fd >= 0 and self.judge.device.fresh(now_ns) and self.judge.device.at_rest)
+        return idle and at_zero and (self.terminate or now_ns - self.alone_since_ns > ALONE_NS)
 
     def _leave(self, why: str) -> None:
         self.driver.zero()
@@ -302,16 +306,12 @@ class Loop:
     def _order(self, order: Order) -> None:
         if order.do == "output":
             self.driver.output(order.amplitude_ma, order.frequency_hz, order.lease_ms)
-        elif order.do == "arm":
-            self.driver.arm()
-        elif order.do == "disarm":
-            self.driver.disarm()
         elif order.do == "fire":
             free_ns = self.driver.free_ns
             self.driver.fire()
             self._do(self.judge.fired(max(boot_ns(), free_ns)))
         else:
-            self.driver.zero()
+            {"arm": self.driver.arm, "disarm": self.driver.disarm}.get(order.do, self.driver.zero)()
         if self.device_fd >= 0 and self.driver.fileno() < 0:
             self._lose_device()
             self._do(self.judge.report(self.driver.poll(), boot_ns()))
@@ -407,11 +407,18 @@ def _heard(connection: socket.socket) -> str:
     return said.partition(b"\n")[0].decode("utf-8", "replace").strip()
 
 
+def _inode(path: Path) -> int:
+    """Which file stands at this path; 0 = none."""
+    try:
+        return path.stat().st_ino
+    except OSError:
+        return 0
+
+
 def _read(packet: bytes) -> StimCommand | PacketError:
     if len(packet) > MOST_BYTES:
-        if b'"stop"' in packet:
-            return StimCommand(kind="stop", reason="stop in a packet that is too long")
-        return PacketError("packet", f"{MOST_BYTES}+ bytes", "too long")
+        stop = StimCommand(kind="stop", reason="stop in a packet that is too long")
+        return stop if b'"stop"' in packet else PacketError("packet", f"{MOST_BYTES}+ bytes", "too long")
     try:
         return read_command(packet)
     except PacketError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
@@ -15,11 +16,12 @@ if TYPE_CHECKING:
 
 MS = 1_000_000
 LEASE_NS = 400 * MS
+LONGEST_STEP_NS = 50 * MS  # of a ramp
 EXPIRES_AHEAD_NS = 2_000 * MS
 SILENT_NS = 300 * MS
 FREQUENCY_TOLERANCE_HZ = 1e-6
 UNTOLD = "the stimulator has not said what one shot gives; wait a second, then look at its screen"
-SET_OTHERWISE = "the stimulator is set to {} {}, signed is {}; look at its screen"
+SIGNED_UNTIL = "the prescription ends at %Y-%m-%d %H:%M:%S UTC"
 KINDS = ("heartbeat", "set", "pulse", "fallback", "end")
 
 
@@ -57,13 +59,12 @@ def another_shot(program: PulseProgram | None, shot: Shot | None, must_tell: boo
         return None
     if shot is None:
         return Refusal("prescription.pulses.burst_pulses", None, program.burst_pulses, "device", UNTOLD)
-    for field in ("burst_pulses", "burst_millihz", "waveform", "current"):
-        value, signed = getattr(shot, field), getattr(program, field)
-        if value != signed:
-            return Refusal(
-                f"prescription.pulses.{field}", value, signed, "prescription", SET_OTHERWISE.format(field, value, signed)
-            )
-    return None
+    return first(
+        *((getattr(shot, field) == getattr(program, field),
+           f"prescription.pulses.{field}", getattr(shot, field), getattr(program, field), "prescription",
+           f"the stimulator is set to {field} {getattr(shot, field)}, signed is {getattr(program, field)}; look at its screen")
+          for field in ("burst_pulses", "burst_millihz", "waveform", "current")),
+    )  # fmt: skip
 
 
 def pulses_gone(judge: Judge, session: str) -> Refusal | None:
@@ -127,6 +128,16 @@ def out_of_order(judge: Judge, c: StimCommand) -> Refusal | None:
     )  # fmt: skip
 
 
+def signed_no_longer(judge: Judge) -> str:
+    """The reason to begin the planned ramp, so early that it is over when the prescription's own end comes; "" until then.
+
+    Whichever is further counts: the wall clock, or what it showed at the arming and the boot clock since, which nobody sets back.
+    """
+    over_s = (judge.now_ns + max(judge.wall_offset_ns, judge.reference_ns[0]) + LONGEST_STEP_NS) / 1e9
+    until_s = judge.rules.valid_until_s - judge.level_ma / judge.rules.ramp_ma_per_s
+    return "" if over_s <= until_s else time.strftime(SIGNED_UNTIL, time.gmtime(judge.rules.valid_until_s))
+
+
 def in_time(judge: Judge, c: StimCommand) -> Row:
     good = judge.now_ns < c.expires_ns <= judge.now_ns + EXPIRES_AHEAD_NS
     return good, "expires_ns", c.expires_ns, judge.now_ns, "interlock", "late, or expires more than 2 s ahead"
@@ -163,5 +174,4 @@ def _no_such_pulse(judge: Judge, c: StimCommand) -> Refusal | None:
 
 def tightest(judge: Judge) -> Limit:
     """The lowest amplitude limit now in force."""
-    ceiling = Limit("amplitude_ma", judge.ceiling_ma, "mA", "authority")
-    return min([*judge.rules.amplitude, ceiling], key=attrgetter("value"))
+    return min([*judge.rules.amplitude, Limit("amplitude_ma", judge.ceiling_ma, "mA", "authority")], key=attrgetter("value"))

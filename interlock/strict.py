@@ -19,20 +19,20 @@ def read(path: Path, must_be_ours: bool) -> bytes:
     """A small file's bytes; a file of keys must belong to this user or root and be writable by its owner only."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    except OSError as error:
+        try:
+            status = os.fstat(descriptor)
+            data = os.read(descriptor, _MOST_BYTES + 1) if stat.S_ISREG(status.st_mode) else b""
+        finally:
+            os.close(descriptor)
+    except OSError as error:  # also of the reading itself: a bad block
         raise PrescriptionError(f"{path}: cannot be read ({error.strerror})", error.strerror, "readable", "interlock") from None
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise PrescriptionError(f"{path}: is not a file", "no file", "a file", "interlock")
-        if must_be_ours and (status.st_uid not in (0, os.getuid()) or status.st_mode & 0o022):
-            raise PrescriptionError(
-                f"{path}: must belong to you or root and be writable by its owner only (chmod 600)",
-                f"user {status.st_uid}, mode {status.st_mode & 0o777:o}", "your own, mode 600", "interlock",
-            )  # fmt: skip
-        data = os.read(descriptor, _MOST_BYTES + 1)
-    finally:
-        os.close(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        raise PrescriptionError(f"{path}: is not a file", "no file", "a file", "interlock")
+    if must_be_ours and (status.st_uid not in (0, os.getuid()) or status.st_mode & 0o022):
+        raise PrescriptionError(
+            f"{path}: must belong to you or root and be writable by its owner only (chmod 600)",
+            f"user {status.st_uid}, mode {status.st_mode & 0o777:o}", "your own, mode 600", "interlock",
+        )  # fmt: skip
     if len(data) > _MOST_BYTES:
         raise PrescriptionError(f"{path}: is larger than {_MOST_BYTES} bytes", len(data), _MOST_BYTES, "interlock")
     return data

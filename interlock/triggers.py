@@ -119,12 +119,12 @@ class Triggers:
             return None
         trigger, self.waiting = self.waiting, None
         fire = ready and now_ns - at_ns <= ON_TIME_NS and self.given + self.program.burst_pulses <= self.paid
-        if not fire:
+        if fire:
+            self.written = trigger
+            self._count(trigger.deadline_ns)
+        else:
             self.skipped += 1
-            return trigger, False
-        self.written = trigger
-        self._count(trigger.deadline_ns)
-        return trigger, True
+        return trigger, fire
 
     def _count(self, deadline_ns: int) -> None:
         """Counted before it is written: a crash in between has given it."""

@@ -20,7 +20,8 @@ from daemon.build import recorder
 from daemon.live import LiveServer
 from daemon.loop import Line
 from daemon.mqtt import SeatLink
-from daemon.record import RecordWriter, SessionRecorder
+from daemon.record import SessionRecorder
+from daemon.record_writer import RecordWriter
 from daemon.seat import SeatLoop
 from daemon.view import loop_state
 from eegloop.config import Seat, load

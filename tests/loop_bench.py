@@ -52,6 +52,7 @@ class Bench:
             self.layout.stop_socket(SEAT),
             lambda device: rules(prescription, None, device),
             lambda: self.codes.pop(0),
+            lambda _armed_ns, _now_ns: "",
         )
         self.log.put("started", {}, boot_ns(), time.time())  # as the process does; a log that has no line yet is a fault
         self.loop.open(1.0)

@@ -74,7 +74,8 @@ def decision(tick: int, t_s: float, end_sample: int) -> DecisionRow:
 
 def main() -> None:
     """Record for ever in real time into DATA; print, before it is given to the recorder, how many samples were sent."""
-    from daemon.record import RecordWriter, SessionRecorder
+    from daemon.record import SessionRecorder
+    from daemon.record_writer import RecordWriter
 
     data, seed = Path(sys.argv[1]), int(sys.argv[2])
     chance = random.Random(seed)

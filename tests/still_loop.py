@@ -137,6 +137,7 @@ class Still:
         self.judge = Judge(self.rules(self.driver.limits), "simulated", "measured", Book("boot", True), START_NS)
         self.asked: list[str] = []
         self.codes: list[tuple[int, int] | str] = []
+        self.objection = ""
         self.paths = folder / "control.sock", folder / "stop.sock"
         self.loop = Loop(
             self.judge,
@@ -145,7 +146,8 @@ class Still:
             self.ledger,
             *self.paths,
             self.rules_for,
-            self.start_code,  # type: ignore[arg-type]
+            self.start_code,
+            self.withdrawn,  # type: ignore[arg-type]
         )
         self.selected = Selected(self.loop.selector)  # type: ignore[arg-type]
         self.loop.selector = self.selected  # type: ignore[assignment]
@@ -174,6 +176,10 @@ class Still:
     def start_code(self) -> tuple[int, int] | str:
         self.asked.append("code")
         return self.codes.pop(0) if self.codes else "none"
+
+    def withdrawn(self, armed_ns: int, now_ns: int) -> str:
+        assert armed_ns <= now_ns
+        return self.objection
 
     # ---- who is there ----
 

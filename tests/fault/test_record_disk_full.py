@@ -13,7 +13,8 @@ import mne
 import numpy as np
 import pytest
 
-from daemon.record import RecordWriter, SessionRecorder
+from daemon.record import SessionRecorder
+from daemon.record_writer import RecordWriter
 from eegloop.layout import Layout
 from eegloop.signal import Chunk
 from records.session import ChunkTick, RecordedSession
@@ -59,6 +60,7 @@ def test_a_full_disk_ends_the_run_clean_and_room_begins_the_next(small_disk: Pat
             recorder.stim(sample // 125, state(3))
             sample += 125
 
+        _until(lambda: recorder.ok)
         ballast = small_disk / "ballast"
         ballast.write_bytes(b"x" * 600_000)
         _until(lambda: feed() or not recorder.ok)
@@ -83,7 +85,8 @@ def test_a_full_disk_ends_the_run_clean_and_room_begins_the_next(small_disk: Pat
 _LIMITED = """
 import resource, sys, time
 from pathlib import Path
-from daemon.record import RecordWriter, SessionRecorder
+from daemon.record import SessionRecorder
+from daemon.record_writer import RecordWriter
 from eegloop.layout import Layout
 from eegloop.signal import Chunk
 from tests.record_stream import COLUMNS, SystemClock, grid_uv, stream
@@ -91,6 +94,8 @@ layout = Layout(Path(sys.argv[1])); layout.recordings.mkdir(parents=True)
 with RecordWriter(flush_s=0.01) as writer:
     recorder = SessionRecorder(
         writer, layout, "seat1", "virtual", "rest", stream(), COLUMNS, 50.0, {}, 0.0, SystemClock(), reserve_bytes=0)
+    while not recorder.ok:  # until it has shown that the disk can be written
+        time.sleep(0.001)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
     i, until = 0, time.monotonic() + 15
     while recorder.ok and time.monotonic() < until:

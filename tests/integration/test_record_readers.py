@@ -18,7 +18,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from daemon.record import RecordWriter, SessionRecorder
+from daemon.record import SessionRecorder
+from daemon.record_writer import RecordWriter
 from eegloop.layout import Layout
 from eegloop.signal import Chunk
 from records.derivatives import ReplayDerivatives

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import record_stream as made
 
-from daemon.record import RecordWriter, SessionRecorder
+from daemon.record import SessionRecorder
+from daemon.record_writer import RecordWriter
 from daemon.report_command import report
 from dsp.biomarkers import band_power
 from dsp.change import own_change

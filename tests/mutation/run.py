@@ -38,7 +38,7 @@ TESTS = (
     "tests/property/test_control_envelope.py", "tests/property/test_interlock_*.py",
 )  # fmt: skip
 # A process around the judge, turned on a real clock: slow, and of use only where nothing quicker goes.
-ON_THE_CLOCK = "tests/unit/test_interlock_loop.py"
+ON_THE_CLOCK = ("tests/unit/test_interlock_loop.py", "tests/unit/test_interlock_process_run.py")
 CARRIERS = ("interlock.loop", "interlock.__main__", "interlock.log", "eegloop.single", "eegloop.kept")
 WAITS_S = 0.05
 """A test that takes so much longer than it computes waits on the clock: on a busy machine it may fail for that."""

@@ -64,9 +64,9 @@ class Run:
         self.outcomes: list[str] = []
         tick, look = still.judge.tick, loop_module.boot_ns
 
-        def ticked(now_ns: int, wall_ns: int, monotonic_ns: int) -> Any:
+        def ticked(now_ns: int, *others: Any) -> Any:
             self.ticks_ns.append(now_ns)
-            return tick(now_ns, wall_ns, monotonic_ns)
+            return tick(now_ns, *others)
 
         def looked() -> int:
             now_ns = look()

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from daemon.audit import AuditTrail
-from daemon.record import RecordWriter, SessionRecorder
+from daemon.record import SessionRecorder
+from daemon.record_writer import RecordWriter
 from daemon.verify import verify_dataset
 from eegloop.layout import Layout
 from eegloop.signal import Chunk

@@ -235,6 +235,23 @@ def test_appending_is_durable_before_flush_returns(tmp_path: Path) -> None:
     assert trail.close(5)
 
 
+@pytest.mark.parametrize("n_bytes", [0, 100])
+def test_a_trail_that_is_cut_in_place_while_it_is_written_is_not_ok(tmp_path: Path, n_bytes: int) -> None:
+    """S6: the same file under the same name, but shorter: what is appended would leave a hole."""
+    path = tmp_path / "daemon.jsonl"
+    trail = AuditTrail(path, SystemClock())
+    assert trail.flush(5) and trail.ok and path.stat().st_size > 100
+    os.truncate(path, n_bytes)
+    until_s = time.monotonic() + 10
+    while trail.ok:
+        assert time.monotonic() < until_s
+        time.sleep(0.01)
+    assert "changed while" in trail.message and "verify" in trail.message
+    trail.append("decision", {})
+    trail.close(0.1)
+    assert path.stat().st_size == n_bytes
+
+
 def test_a_trail_that_is_removed_while_it_is_written_is_not_ok(tmp_path: Path) -> None:
     """S6: also while nothing is to be written; no line follows into a file without a name."""
     trail = AuditTrail(tmp_path / "daemon.jsonl", SystemClock())

@@ -326,8 +326,27 @@ def test_a_log_that_is_removed_or_replaced_while_it_is_written_is_a_fault_and_st
         else:
             (tmp_path / "other").write_bytes(other)
             (tmp_path / "other").replace(path)
-        wait_until(lambda writer=writer: "removed while" in writer.fault(0))  # type: ignore[misc]
+        wait_until(lambda writer=writer: "removed or changed while" in writer.fault(0))  # type: ignore[misc]
         writer.put("b", {}, 1, 0.0)
         writer.close(1.0)
-        assert writer.written == 1 and "removed while" in writer.fault(0)
+        assert writer.written == 1 and "removed or changed while" in writer.fault(0)
         assert (not path.exists()) if other is None else path.read_bytes() == other
+
+
+@pytest.mark.parametrize("cut_to", ["nothing", "the line before", "longer"])
+def test_a_log_that_is_cut_or_lengthened_in_place_while_it_is_written_is_a_fault_and_stays_one(
+    tmp_path: Path, cut_to: str
+) -> None:
+    """S6: its name and its file are the same, so only its length tells; what follows would not be a chain."""
+    path = tmp_path / "cut.log"
+    writer = LogWriter(path)
+    writer.put("a", {}, time.clock_gettime_ns(time.CLOCK_BOOTTIME), 0.0)
+    writer.put("b", {}, time.clock_gettime_ns(time.CLOCK_BOOTTIME), 0.0)
+    wait_until(lambda: writer.written == 2 and writer.fault(0) == "")
+    whole = path.read_bytes()
+    left = {"nothing": b"", "the line before": whole[: whole.index(b"\n") + 1], "longer": whole + b"x\n"}[cut_to]
+    path.write_bytes(left)
+    wait_until(lambda: "removed or changed while" in writer.fault(0))
+    writer.put("c", {}, 1, 0.0)
+    writer.close(1.0)
+    assert writer.written == 2 and "removed or changed while" in writer.fault(0) and path.read_bytes() == left

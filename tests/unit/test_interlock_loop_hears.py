@@ -13,6 +13,7 @@ from interlock import loop as loop_module
 from interlock.effects import Changed, Entry, Event, Order, Reply
 from interlock.loop import (
     CONFIRM_WITHIN_NS,
+    NO_STOP,
     PACKETS_A_TURN,
     STATE_NS,
     STOPPERS,
@@ -341,3 +342,22 @@ def test_this_machines_clock_goes_on_in_suspend() -> None:
 
     before_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
     assert before_ns <= loop.boot_ns() <= time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+@pytest.mark.parametrize("other", [False, True])
+def test_without_the_socket_that_stop_comes_through_nothing_flows(still: Still, other: bool) -> None:
+    """S13: no way to stop, no stimulation; one that somebody else put in its place is none."""
+    still.armed()
+    still.loop._tick(still.now_ns)
+    assert still.judge.mode == "armed"
+    if other:
+        still.paths[1].with_name("other").touch()
+        still.paths[1].with_name("other").replace(still.paths[1])
+    else:
+        still.paths[1].unlink()
+    still.loop._tick(still.now_ns)
+    assert still.judge.mode == "stopped" and still.judge.reason == NO_STOP
+    still.hear(armed=False)
+    still.loop._do(still.judge.command(still.make("arm"), "again", still.now_ns))
+    still.loop._tick(still.now_ns)
+    assert still.judge.mode == "stopped" and still.judge.reason == NO_STOP, "not by arming again either"

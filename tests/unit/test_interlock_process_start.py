@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from eegloop.layout import Layout
-from eegloop.stim import Prescription
+from eegloop.stim import InterlockMode, Prescription
 from interlock import __main__ as process
 from interlock.loop import boot_ns
 from tests.interlock_bench import Signer, make_program, make_pulses, valid_now, write_signed
@@ -39,7 +39,8 @@ class Start:
             """Takes the loop's place: what it was made of is looked at."""
 
             def __init__(self, *parts: Any) -> None:
-                self.judge, self.driver, self.log, self.ledger, self.control, self.stop, self.rules_for, self.start_code = parts
+                self.judge, self.driver, self.log, self.ledger, self.control, self.stop = parts[:6]
+                self.rules_for, self.start_code, self.withdrawn = parts[6:]
                 start.made.append(self)
 
             def open(self, wait_s: float) -> None:
@@ -51,6 +52,12 @@ class Start:
                 self.ledger.close(1.0)
                 return 0
 
+        class Unseen:
+            """Takes the place of the thread that looks at the signature: it would outlive the test."""
+
+            def __init__(self, *parts: Any) -> None:
+                self.objection = parts
+
         only_one = process.only_one
 
         def locked(path: Path, take_over_s: float) -> int:
@@ -58,6 +65,7 @@ class Start:
             return only_one(path, take_over_s)
 
         monkeypatch.setattr(process, "Loop", Untold)
+        monkeypatch.setattr(process, "Vouched", Unseen)
         monkeypatch.setattr(process, "only_one", locked)
         monkeypatch.setattr(
             process, "go_first", lambda: self.asked["priority"].append(self.seat.joinpath("interlock.log").exists())
@@ -143,6 +151,22 @@ def test_a_prescription_that_may_be_used_refuses_nothing(start: Start, capsys: p
     assert line["data"] == {"pid": os.getpid(), "prescription": "course-1"}
     assert loop.ledger._after is None, "what nobody wears has no anchor"
     assert loop.rules_for(loop.driver.limits).refusal is None
+
+
+def test_the_signature_is_looked_at_while_something_may_flow(start: Start) -> None:
+    start.layout.create()
+
+    def looks(loop: Any) -> None:
+        (start.layout.keys / "trusted.json").unlink()
+        (look,) = loop.withdrawn
+        assert look() is None, "stopped: the next arm reads for itself"
+        loop.judge.mode = InterlockMode.ARMED
+        assert "trusted.json" in look().field
+        loop.judge.mode = InterlockMode.FALLBACK
+        assert look() is not None
+
+    start.look = looks
+    assert start.main(prescription=valid_now()) == 0
 
 
 def test_a_seat_that_is_worn_has_an_anchor_that_moves(start: Start) -> None:

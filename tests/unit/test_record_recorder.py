@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from daemon.record import BEHIND_S, RecordWriter, SessionRecorder, _grown
+from daemon.record import BEHIND_S, SessionRecorder
+from daemon.record_writer import RecordWriter, _grown
 from eegloop.errors import RecordingError
 from eegloop.layout import Layout
 from eegloop.signal import Chunk
@@ -42,11 +43,20 @@ def writer() -> Iterator[RecordWriter]:
 
 
 def _recorder(
-    writer: RecordWriter, layout: Layout, *, seat: str = "seat1", person: str = "virtual", **more: object
+    writer: RecordWriter,
+    layout: Layout,
+    *,
+    seat: str = "seat1",
+    person: str = "virtual",
+    proven: bool = True,
+    **more: object,
 ) -> SessionRecorder:
-    return SessionRecorder(
+    recorder = SessionRecorder(
         writer, layout, seat, person, "rest", stream(), COLUMNS, 50.0, {}, 1_700_000_000.0, SystemClock(), reserve_bytes=0, **more
     )  # type: ignore[arg-type]
+    if proven and writer.running:
+        _until(lambda: recorder.ok)
+    return recorder
 
 
 def _chunk(first: int, count: int = 5, lost: int = 0, segment: int = 0, arrival_s: float = 100.0) -> Chunk:
@@ -159,7 +169,7 @@ def test_two_seats_share_the_writer_and_nothing_else(writer: RecordWriter, layou
 
 def test_status_says_what_is_so(writer: RecordWriter, layout: Layout) -> None:
     recorder = _recorder(writer, layout)
-    assert recorder.ok and recorder.status.status == "ok" and recorder.status.message == "waiting for the first sample"
+    assert recorder.status.status == "ok" and recorder.status.message == "waiting for the first sample"
     recorder.chunk(0, _chunk(0, 250))
     _until(lambda: recorder.status.seconds)
     assert recorder.status.seconds == 1.0 and recorder.status.session.endswith("ses-01/eeg/sub-virtual_ses-01_task-rest_eeg.vhdr")
@@ -283,9 +293,38 @@ def test_an_unwritable_directory_is_an_alarm_from_the_start(writer: RecordWriter
     layout = Layout(tmp_path / "data")
     layout.data.mkdir()
     layout.recordings.write_text("a file stands where the recordings should go")
-    recorder = _recorder(writer, layout)
-    assert recorder.status.status == "failed" and str(layout.recordings) in recorder.status.message
+    recorder = _recorder(writer, layout, proven=False)
+    assert not recorder.ok
+    _until(lambda: recorder.status.status == "failed")
+    assert not recorder.ok and str(layout.recordings) in recorder.status.message
     recorder.chunk(0, _chunk(0))
+    assert recorder.close(5)
+
+
+def test_that_the_disk_can_be_written_is_proven_beside_the_loop_and_nothing_is_recorded_before(
+    writer: RecordWriter, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S6: a disk that hangs at the start holds up nobody, and until it has been written nobody may count on it."""
+    lets, threads = threading.Event(), []
+    real = append.replace_file
+
+    def hangs(path: Path, data: bytes) -> None:
+        threads.append(threading.current_thread().name)
+        assert lets.wait(10)
+        real(path, data)
+
+    monkeypatch.setattr("daemon.record.replace_file", hangs)
+    before_s = time.monotonic()
+    recorder = _recorder(writer, layout, proven=False)
+    took_s = time.monotonic() - before_s
+    _until(lambda: threads)
+    assert took_s < 0.5 and threads == ["record-files"]
+    assert not recorder.ok and (recorder.status.status, recorder.status.message) == ("off", "waiting for the disk")
+    recorder.chunk(0, _chunk(0))
+    _until(lambda: recorder.status.status == "failed")
+    assert "too slow or busy" in recorder.status.message and not recorder.ok
+    lets.set()
+    _until(lambda: recorder.ok and recorder.status.seconds == 5 / RATE_HZ)
     assert recorder.close(5)
 
 
@@ -309,7 +348,7 @@ def test_a_failing_sync_is_a_failing_record(writer: RecordWriter, layout: Layout
     def broken(fd: int) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr("daemon.record.os.fdatasync", broken)
+    monkeypatch.setattr("daemon.record_writer.os.fdatasync", broken)
     recorder.chunk(0, _chunk(0))
     _until(lambda: not recorder.ok)
     assert "Input/output error" in recorder.status.message

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from daemon.record import RecordWriter, SessionRecorder
+from daemon.record import SessionRecorder
+from daemon.record_writer import RecordWriter
 from eegloop.layout import Layout
 from eegloop.signal import Chunk, SideChunk
 from tests.record_stream import COLUMNS, SystemClock, grid_uv, stream

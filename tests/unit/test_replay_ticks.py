@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import record_stream as made
 
-from daemon.record import RecordWriter, SessionRecorder
+from daemon.record import SessionRecorder
+from daemon.record_writer import RecordWriter
 from daemon.replay import recorded_ticks
 from eegloop.layout import Layout
 from eegloop.signal import Chunk
