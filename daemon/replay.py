@@ -36,6 +36,7 @@ from records.derivatives import ReplayDerivatives
 from records.session import RecordedSession
 
 CHUNK_S = 1.0
+_BIDS_SUFFIXES = (".vhdr", ".edf", ".bdf", ".fif", ".xdf")
 
 
 @dataclass(slots=True)
@@ -59,6 +60,7 @@ def replay_recording(
     default_config: Path,
     progress: bool,
     stream: str | None = None,
+    unit: str | None = None,
 ) -> dict[str, Any]:
     """Run a recording through the line and write the derivatives under `out`.
 
@@ -70,6 +72,8 @@ def replay_recording(
         Another controller's kind.
     stream : str or None
         Which stream, for files that hold several (XDF).
+    unit : str or None
+        V, mV, µV or nV, for files that do not say it (XDF, EDF, BDF).
 
     Returns
     -------
@@ -86,11 +90,13 @@ def replay_recording(
     if header is not None:
         made = _own(RecordedSession(header), config, controller, seat)
     else:
-        made = _foreign(open_recording(recording, stream), _seat(load(config or default_config), seat), controller)
+        made = _foreign(
+            open_recording(_only_recording(recording), stream, unit), _seat(load(config or default_config), seat), controller
+        )
     line = made.line
     started_s = time.perf_counter()
     try:
-        derivatives = ReplayDerivatives(out, header or recording, line.info, line.pipeline.columns, made.setup)
+        derivatives = ReplayDerivatives(out, header or _only_recording(recording), line.info, line.pipeline.columns, made.setup)
         try:
             n_samples, n_hops = _run(made, derivatives, recording.name, progress)
         finally:
@@ -156,14 +162,25 @@ def _session_header(recording: Path) -> Path | None:
     """The header of a session of ours, from itself, its .eeg, or the folder it lies in; None for anything else."""
     if recording.is_dir():
         found = sorted(p for p in recording.rglob("*_eeg.vhdr") if RecordedSession.is_session(p))
-        if len(found) != 1:
-            names = ", ".join(p.name for p in found[:5]) or "none"
+        if len(found) > 1:
+            names = ", ".join(p.name for p in found[:5])
             raise RecordingError(f"{recording}: name one recording; this folder holds {len(found)} sessions ({names})")
-        return found[0]
+        return found[0] if found else None
     header = recording.with_suffix(".vhdr")
     if recording.suffix in (".vhdr", ".eeg", ".vmrk") and RecordedSession.is_session(header):
         return header
     return None
+
+
+def _only_recording(recording: Path) -> Path:
+    """The file itself, or the one EEG recording of a BIDS folder."""
+    if not recording.is_dir():
+        return recording
+    found = sorted(p for p in recording.rglob("*_eeg.*") if p.suffix.lower() in _BIDS_SUFFIXES)
+    if len(found) != 1:
+        names = ", ".join(p.name for p in found[:5]) or "none"
+        raise RecordingError(f"{recording}: name one recording; this folder holds {len(found)} ({names})")
+    return found[0]
 
 
 def _seat(config: Config, name: str | None) -> Seat:
