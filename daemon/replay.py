@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import sys
 import threading
@@ -98,7 +99,7 @@ def replay_recording(
     try:
         derivatives = ReplayDerivatives(out, header or _only_recording(recording), line.info, line.pipeline.columns, made.setup)
         try:
-            n_samples, n_hops = _run(made, derivatives, recording.name, progress)
+            n_samples, n_hops, mains_hz = _run(made, derivatives, recording.name, progress)
         finally:
             derivatives.close()
     except OSError as error:
@@ -118,6 +119,7 @@ def replay_recording(
             if identical is None or made.recorded is None
             else f", {identical} of the {_n_decisions(made.recorded)} recorded ones identical"
         )
+        + _mains_note(mains_hz, line.pipeline.settings.notch_hz)
         + f"\n{derivatives.folder}"
     )
     return {
@@ -131,10 +133,11 @@ def replay_recording(
     }
 
 
-def _run(made: Replay, derivatives: ReplayDerivatives, name: str, progress: bool) -> tuple[int, int]:
-    """Every tick through the line; samples (lost ones included) and hops."""
+def _run(made: Replay, derivatives: ReplayDerivatives, name: str, progress: bool) -> tuple[int, int, float]:
+    """Every tick through the line; samples (lost ones included), hops, and the mains as found (Hz, NaN if they do not stand out)."""
     line = made.line
     n_samples = n_hops = 0
+    mains_hz = math.nan
     with _told() as told, _bar(progress) as bar:
         task = bar.add_task(name, total=max(1, made.n_samples)) if bar is not None else None
         for tick in made.ticks:
@@ -150,12 +153,23 @@ def _run(made: Replay, derivatives: ReplayDerivatives, name: str, progress: bool
                     bar.update(task, completed=n_samples)
             for row in outcome.rows:
                 n_hops += 1
+                mains_hz = row.quality.mains_hz
                 derivatives.biomarkers(row)
             for decision in outcome.decisions:
                 row_ = decision_row(decision, line, 0, None)
                 made.decided.append((row_.end_sample, row_.granted_ma, row_.granted_hz, row_.hold, row_.sentence))
                 derivatives.decision(row_)
-    return n_samples, n_hops
+    return n_samples, n_hops, mains_hz
+
+
+def _mains_note(mains_hz: float, notch_hz: int | None) -> str:
+    """A line for a person where mains were found that no notch takes out: every value may be suspect for them."""
+    if math.isnan(mains_hz) or mains_hz == notch_hz:
+        return ""
+    notch = "off" if notch_hz is None else f"{notch_hz} Hz"
+    return (
+        f"\nmains of {mains_hz:g} Hz were found, and line.notch_hz is {notch}: set it to {mains_hz:g} in config.yaml (--config)"
+    )
 
 
 def _session_header(recording: Path) -> Path | None:
