@@ -41,4 +41,6 @@ EQUIVALENT: dict[str, str] = {
     "interlock.judge:Judge._arm: `self.ending = ''`: assignment removed": "whatever stopped it has emptied it",
     "control.envelope:_caps: `cap_ma >= 0.0`: GtE -> Gt": "a cap of exactly zero becomes zero either way",
     "control.envelope:_whole_ua: `amplitude_ma <= 0.0`: LtE -> Lt": "exactly zero, rounded down to whole microamperes, is zero",
+    "control.dose:left: `0.0 <= one < math.inf`: Lt -> LtE": "what is left of a budget after an infinite account is nothing either way",
+    "interlock.keys:_go_on_from: `1`: 1 -> 2": "one byte more is read of a file that is refused for its size either way",
 }

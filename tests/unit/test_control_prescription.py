@@ -14,7 +14,13 @@ from typing import Any
 import pytest
 import yaml
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 
 from control.prescription import (
     DOMAIN,
@@ -243,6 +249,15 @@ def test_private_keys_are_kept_under_a_passphrase() -> None:
             unlock_key(pem, passphrase)
     with pytest.raises(PrescriptionError, match="passphrase"):
         lock_key(ANN, "")
+    assert unlock_key(lock_key(ANN, "x" * 1023), "x" * 1023) == ANN
+    with pytest.raises(PrescriptionError, match="a passphrase of 1024 bytes; at most 1023"):
+        lock_key(ANN, "x" * 1024)
+
+
+def test_a_passphrase_is_kept_in_its_composed_form() -> None:
+    """One keyboard sends an umlaut as one character, another as two: any program opens what either has locked by the composed one."""
+    locked = lock_key(ANN, "a\u0308" * 8)
+    assert load_pem_private_key(locked, ("\u00e4" * 8).encode()).private_bytes_raw() == ANN  # type: ignore[union-attr]
 
 
 def refused(

@@ -95,6 +95,9 @@ def test_a_session_goes_on_until_its_time_is_over_and_no_longer() -> None:
     limits = replace(rules(make_prescription(session_ms=600_000), None, DEVICE), course=COURSE)
     told = book.refusal(limits, "a", START_NS + 601_500_000_000, WALL_S + 601.5)
     assert told is not None and (told.value, told.limit) == (601_500, 600_000), "how long ago it began, in ms"
+    entry(book, "later", 1_000.0, uc=0.0, ms=0.0)
+    told = book.refusal(limits, "later", START_NS + 1_700_500_000_000, WALL_S + 1_700.5)
+    assert told is not None and told.value == 700_500, "since this session began, not since the first one"
     entry(book, "b", DAY_S + 10.0)
     assert refusal(book, DAY_S + 30.0, **once) == "prescription.session_ms"
 

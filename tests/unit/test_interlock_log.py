@@ -189,6 +189,16 @@ def test_writer_writes_in_order_and_closes(tmp_path: Path) -> None:
     assert log.fault(now_ns()) == "" and problem(tmp_path / "log") == ""
 
 
+def test_closing_wakes_the_thread_and_does_not_wait_for_its_next_look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("interlock.log.LOOK_S", 60.0)
+    before = set(threading.enumerate())
+    log = LogWriter(tmp_path / "log")
+    log.put("e", {}, now_ns(), 0.0)
+    wait_for(lambda: log.fault(now_ns()) == "")
+    log.close(5.0)
+    assert set(threading.enumerate()) <= before
+
+
 def test_a_stalled_fsync_delays_nobody_and_is_a_fault_after_a_second(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = LogWriter(tmp_path / "log")
     assert log.fault(now_ns()) != "", "not writable before it was written"

@@ -278,8 +278,17 @@ def test_a_refusal_names_field_value_limit_and_who_set_it(
     assert (str(error.value).partition(": ")[0], error.value.value, error.value.limit, error.value.set_by) == refused
 
 
-def test_what_nobody_signed_is_refused_by_how_many_signatures_it_has(tmp_path: Path) -> None:
-    path = write_signed(tmp_path, make_prescription(), [], tmp_path / "trusted.json")
+@pytest.mark.parametrize(("signatures", "number"), [([], 0), (None, 0), ([{}] * 9, 9)])
+def test_what_nobody_signed_is_refused_by_how_many_signatures_it_has(tmp_path: Path, signatures: object, number: int) -> None:
+    write(tmp_path)
+    change_json(tmp_path / "prescription.signed", lambda body: body.update(signatures=signatures))
     with pytest.raises(PrescriptionError, match="unsigned") as error:
-        read_prescription(path, tmp_path, "virtual", "simulated", 3_000.0)
-    assert (error.value.value, error.value.limit, error.value.set_by) == (0, "1-8", "interlock")
+        read(tmp_path)
+    assert (error.value.value, error.value.limit, error.value.set_by) == (number, "1-8", "interlock")
+
+
+@pytest.mark.parametrize(("text", "found"), [(b'{"b": 1, "a": 2}', "a, b"), (b"[1]", "list"), (b"7", "int")])
+def test_what_is_not_the_object_that_was_asked_for_is_named(text: bytes, found: str) -> None:
+    with pytest.raises(PrescriptionError, match="signed: must be one object with exactly c, d") as error:
+        one_object(text, "signed", {"c", "d"})
+    assert (error.value.value, error.value.limit, error.value.set_by) == (found, "c, d", "format")
