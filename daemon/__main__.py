@@ -110,13 +110,14 @@ def replay(
         str | None, typer.Option(help="Take the settings of this seat of the configuration [default: the first].")
     ] = None,
     stream: Annotated[str | None, typer.Option(help="Which stream, of a file that holds several EEG streams (XDF).")] = None,
+    unit: Annotated[str | None, typer.Option(help="V, mV, µV or nV, for a file that does not say it (XDF, EDF, BDF).")] = None,
     json_output: Annotated[bool, typer.Option("--json", help="Print a JSON summary instead of text.")] = False,
 ) -> None:
     """Run the same line over a recording, as fast as it can."""
     from daemon.replay import replay_recording
 
     summary = replay_recording(
-        recording, out, config, controller, seat, _configured(None), progress=not json_output, stream=stream
+        recording, out, config, controller, seat, _configured(None), progress=not json_output, stream=stream, unit=unit
     )
     typer.echo(json.dumps(summary) if json_output else summary["text"])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import sys
 import threading
@@ -36,6 +37,7 @@ from records.derivatives import ReplayDerivatives
 from records.session import RecordedSession
 
 CHUNK_S = 1.0
+_BIDS_SUFFIXES = (".vhdr", ".edf", ".bdf", ".fif", ".xdf")
 
 
 @dataclass(slots=True)
@@ -59,6 +61,7 @@ def replay_recording(
     default_config: Path,
     progress: bool,
     stream: str | None = None,
+    unit: str | None = None,
 ) -> dict[str, Any]:
     """Run a recording through the line and write the derivatives under `out`.
 
@@ -70,6 +73,8 @@ def replay_recording(
         Another controller's kind.
     stream : str or None
         Which stream, for files that hold several (XDF).
+    unit : str or None
+        V, mV, µV or nV, for files that do not say it (XDF, EDF, BDF).
 
     Returns
     -------
@@ -86,13 +91,15 @@ def replay_recording(
     if header is not None:
         made = _own(RecordedSession(header), config, controller, seat)
     else:
-        made = _foreign(open_recording(recording, stream), _seat(load(config or default_config), seat), controller)
+        made = _foreign(
+            open_recording(_only_recording(recording), stream, unit), _seat(load(config or default_config), seat), controller
+        )
     line = made.line
     started_s = time.perf_counter()
     try:
-        derivatives = ReplayDerivatives(out, header or recording, line.info, line.pipeline.columns, made.setup)
+        derivatives = ReplayDerivatives(out, header or _only_recording(recording), line.info, line.pipeline.columns, made.setup)
         try:
-            n_samples, n_hops = _run(made, derivatives, recording.name, progress)
+            n_samples, n_hops, mains_hz = _run(made, derivatives, recording.name, progress)
         finally:
             derivatives.close()
     except OSError as error:
@@ -112,6 +119,7 @@ def replay_recording(
             if identical is None or made.recorded is None
             else f", {identical} of the {_n_decisions(made.recorded)} recorded ones identical"
         )
+        + _mains_note(mains_hz, line.pipeline.settings.notch_hz)
         + f"\n{derivatives.folder}"
         + handed_on(line)
     )
@@ -133,10 +141,11 @@ def handed_on(line: Line) -> str:
     return f'\nTrials so far, to be signed with the next prescription: settings.history: "{history}"' if history else ""
 
 
-def _run(made: Replay, derivatives: ReplayDerivatives, name: str, progress: bool) -> tuple[int, int]:
-    """Every tick through the line; samples (lost ones included) and hops."""
+def _run(made: Replay, derivatives: ReplayDerivatives, name: str, progress: bool) -> tuple[int, int, float]:
+    """Every tick through the line; samples (lost ones included), hops, and the mains as found (Hz, NaN if they do not stand out)."""
     line = made.line
     n_samples = n_hops = 0
+    mains_hz = math.nan
     with _told() as told, _bar(progress) as bar:
         task = bar.add_task(name, total=max(1, made.n_samples)) if bar is not None else None
         for tick in made.ticks:
@@ -152,26 +161,48 @@ def _run(made: Replay, derivatives: ReplayDerivatives, name: str, progress: bool
                     bar.update(task, completed=n_samples)
             for row in outcome.rows:
                 n_hops += 1
+                mains_hz = row.quality.mains_hz
                 derivatives.biomarkers(row)
             for decision in outcome.decisions:
                 row_ = decision_row(decision, line, 0, None)
                 made.decided.append((row_.end_sample, row_.granted_ma, row_.granted_hz, row_.hold, row_.sentence))
                 derivatives.decision(row_)
-    return n_samples, n_hops
+    return n_samples, n_hops, mains_hz
+
+
+def _mains_note(mains_hz: float, notch_hz: int | None) -> str:
+    """A line for a person where mains were found that no notch takes out: every value may be suspect for them."""
+    if math.isnan(mains_hz) or mains_hz == notch_hz:
+        return ""
+    notch = "off" if notch_hz is None else f"{notch_hz} Hz"
+    return (
+        f"\nmains of {mains_hz:g} Hz were found, and line.notch_hz is {notch}: set it to {mains_hz:g} in config.yaml (--config)"
+    )
 
 
 def _session_header(recording: Path) -> Path | None:
     """The header of a session of ours, from itself, its .eeg, or the folder it lies in; None for anything else."""
     if recording.is_dir():
         found = sorted(p for p in recording.rglob("*_eeg.vhdr") if RecordedSession.is_session(p))
-        if len(found) != 1:
-            names = ", ".join(p.name for p in found[:5]) or "none"
+        if len(found) > 1:
+            names = ", ".join(p.name for p in found[:5])
             raise RecordingError(f"{recording}: name one recording; this folder holds {len(found)} sessions ({names})")
-        return found[0]
+        return found[0] if found else None
     header = recording.with_suffix(".vhdr")
     if recording.suffix in (".vhdr", ".eeg", ".vmrk") and RecordedSession.is_session(header):
         return header
     return None
+
+
+def _only_recording(recording: Path) -> Path:
+    """The file itself, or the one EEG recording of a BIDS folder."""
+    if not recording.is_dir():
+        return recording
+    found = sorted(p for p in recording.rglob("*_eeg.*") if p.suffix.lower() in _BIDS_SUFFIXES)
+    if len(found) != 1:
+        names = ", ".join(p.name for p in found[:5]) or "none"
+        raise RecordingError(f"{recording}: name one recording; this folder holds {len(found)} ({names})")
+    return found[0]
 
 
 def _seat(config: Config, name: str | None) -> Seat:

@@ -11,9 +11,10 @@ A hyphen inside a place joins a pair (`wpli.alpha@F3-F4`) unless what follows it
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 LONGEST = 500
@@ -33,6 +34,13 @@ class FormulaError(ValueError):
     def __init__(self, text: str, position: int, problem: str) -> None:
         super().__init__(f"character {position + 1} of {text!r}: {problem}")
         self.position = position
+
+
+def meant(word: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+    """ "; did you mean ...? There are" for a mistyped word, in whatever case; "; there are" if none of the known ones is near."""
+    by_lower = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=cutoff)
+    return f"; did you mean {by_lower[near[0]]!r}? There are" if near else "; there are"
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,8 +203,9 @@ class _Parser:
         elif token.kind == "term":
             self._at += 1
             if self._is("("):
+                there = ", ".join(sorted(FUNCTIONS))
                 raise FormulaError(
-                    self._text, token.position, f"{token.text!r} is no function; there are: {', '.join(sorted(FUNCTIONS))}"
+                    self._text, token.position, f"{token.text!r} is no function{meant(token.text, FUNCTIONS, 0.7)}: {there}"
                 )
             term = next((t for t in self._terms if (t.name, t.place) == (token.text, token.place)), None)
             if term is None:

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from dsp.artifacts import ArtifactEvent, Artifacts
+from dsp.artifacts import ArtifactEvent, Artifacts, Finding
 from dsp.correction import Correction
 from dsp.filters import DEFAULT_FULL_SCALE_UV, FilterChain, design, power_response, settle_samples
 from dsp.hop import Biomarker, Derived, Hop, SampleNeed
+from dsp.leak import Leak
 from dsp.quality import ChannelQuality, Code, LineNoise
 from dsp.reference import Rereference
 from dsp.repair import ABSURD_UV, Repair, plausible
@@ -163,6 +164,7 @@ class Pipeline:
         )
         self._correction = Correction(info, settings.correction, grid, eeg)
         self._reference = None if settings.reference == "recorded" else Rereference(info, settings.reference, grid, eeg)
+        self._leak = Leak(settings.quality, grid, eeg)
         self._changes = self._correction.active or self._reference is not None
         self._pulses: list[int] = []
         self._cut = 0  # samples of the open block that a pulse has cost
@@ -458,25 +460,31 @@ class Pipeline:
             found = []
             self._artifacts.restart()
         if self._changes:
-            filtered = self._change(filtered, clean=unbroken and not found, unbroken=unbroken)
+            filtered = self._change(filtered, found, unbroken=unbroken)
         self._noise.add(self._block_start, raw)
         for engine in self._block_engines:
             engine.add(self._block, self._block_start, filtered)
         if self._samples is not None:
             self._samples.append(filtered, self._block_end)
 
-    def _change(self, filtered: F64, clean: bool, unbroken: bool) -> F64:
+    def _change(self, filtered: F64, found: list[Finding], unbroken: bool) -> F64:
         """Corrections and the reference, on a copy: the artifacts of the next block are looked for in what was recorded."""
         x = filtered.copy()
         block = self._block
         if self._correction.active:
             if not unbroken:
                 self._correction.restart()
-            corrected = self._correction.apply(block, self._block_end, x, clean)
+            corrected = self._correction.apply(block, self._block_end, x, unbroken and not found)
             self._quality.corrected(block, corrected.values, corrected.mains)
         if self._reference is not None:
-            self._reference.apply(x, self._quality.unusable())
-            self._quality.lacking = self._reference.lacking
+            if not unbroken:
+                self._leak.restart()
+            reference, loud = self._reference, self._quality.loud()
+            before = reference.map
+            made_of = reference.apply(x, self._quality.unusable(), loud)
+            self._leak.take(block, made_of, before, reference.map)
+            self._quality.found(list(self._leak.findings(found, loud, reference.moving)))
+            self._quality.lacking = reference.lacking
         return x
 
     def _close_block(self, chunk: Chunk, rows: list[Biomarkers]) -> None:

@@ -387,6 +387,11 @@ class ChannelQuality:
             (self.valid_from == NEVER) | (self._fault_code > 0) | (self._flat_run >= self._flat_n) | recent, dtype=np.bool_
         )
 
+    def loud(self) -> Bool:
+        """Channels too large for any cause, or at the rail, in the newest block."""
+        too_large = (self._spoil_code == Code.AMPLITUDE) | (self._spoil_code == Code.RAIL)
+        return np.asarray((self._spoiled_at == self._newest) & too_large, dtype=np.bool_)
+
     def _find_mains(self, power_uv2: F64) -> None:
         """Which of 50 and 60 Hz the mains are: the one that stands out for seconds; once found, the other must do so."""
         typical = np.sort(power_uv2[:, self._eeg], axis=1)[:, self._middle].tolist() if self._middle >= 0 else []

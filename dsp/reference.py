@@ -1,7 +1,8 @@
 """Re-referencing over the channels that are good: average, REST, a Laplacian of neighbors, or bipolar; no jump when one drops out.
 
 All are linear maps of the filtered channels. When the set of good channels changes, the old map fades into the new one over half a
-second. A channel drops out at once and comes back after five good seconds.
+second. A channel drops out at once, and stands still for the others from then on, and comes back after five good seconds. What of an
+artifact reached the others before: `leak.py`.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from eegloop.signal import F64, Bool, StreamInfo
 
 FADE_S = 0.5
 BACK_AFTER_S = 5.0
+LOUD_S = 0.4  # a channel that has been too large for so long is no electrode to lean on; a blink is shorter
 _LAPLACIAN_NEIGHBORS = 4
 _FURTHEST_CHORD = 1.2  # of the head's radius
 
@@ -46,7 +48,8 @@ class Rereference:
         self._back_blocks = max(1, round(BACK_AFTER_S * grid.rate_hz / float(grid.block_length)))
         self._good: Bool = eeg.copy()
         self._good_for: NDArray[np.int64] = np.full(len(eeg), self._back_blocks, dtype=np.int64)
-        self._was_bad: Bool = np.zeros(len(eeg), dtype=np.bool_)
+        self._loud_blocks = max(1, round(LOUD_S * grid.rate_hz / float(grid.block_length)))
+        self._loud_for: NDArray[np.int64] = np.zeros(len(eeg), dtype=np.int64)
         self._last: F64 = np.zeros((len(eeg), 1))
         self.lacking: Bool = np.zeros(len(eeg), dtype=np.bool_)
         self._map = self._from = self._to = self._matrix()
@@ -57,21 +60,41 @@ class Rereference:
         """(n_channels,) the EEG channels that the reference is made of now."""
         return self._good
 
-    def apply(self, x: F64, bad: Bool) -> None:
-        """Map a block (n_channels, n) in place; `bad` are the channels that are no good in it."""
+    @property
+    def map(self) -> F64:
+        """(n_channels, n_channels) by which the last sample was mapped."""
+        return self._map
+
+    @property
+    def moving(self) -> Bool:
+        """(n_channels,) the channels that are out, while the reference is still fading to the others."""
+        return self._eeg & ~self._good & (self._step < self._fade_blocks)
+
+    def apply(self, x: F64, bad: Bool, loud: Bool | None = None) -> F64:
+        """Map a block in place; returns it as the reference was made of it.
+
+        Parameters
+        ----------
+        x : (n_channels, n) float64
+        bad : (n_channels,) bool
+            Channels that are no good in it.
+        loud : (n_channels,) bool or None
+            Channels too large in it: one block is the person's, many are the electrode's.
+        """
+        if loud is not None:
+            self._loud_for = np.clip(np.where(loud, self._loud_for + 1, self._loud_for - 1), 0, 2 * self._loud_blocks)
+            bad = bad | (self._loud_for >= self._loud_blocks)
         self._good_for = np.where(bad, 0, self._good_for + 1)
         good = self._eeg & np.where(self._good, ~bad, self._good_for >= self._back_blocks)
         if (good != self._good).any():
             self._good = good
             self._from, self._to, self._step = self._map, self._matrix(), 0
-        held = bad & self._was_bad
-        self._was_bad = bad
-        own = None
-        if held.any():
-            # for the others a channel that is gone stands still while it fades: its filters may do anything
-            own = x[held] - self._last[held]
-            x[held] = self._last[held]
+        # for the others a channel that is gone stands still from its first bad block on: its filters may do anything
+        held = self._eeg & ~good
+        own = x[held] - self._last[held]
+        x[held] = self._last[held]
         self._last[~held] = x[~held, -1:]
+        made_of = x.copy()
         n = x.shape[1]
         if self._step < self._fade_blocks:
             part = (self._step + np.arange(1, n + 1) / n) / self._fade_blocks
@@ -82,8 +105,8 @@ class Rereference:
         else:
             self._map = self._to
             x[:] = self._map @ x
-        if own is not None:
-            x[held] += own
+        x[held] += own
+        return made_of
 
     def _matrix(self) -> F64:
         matrix = np.eye(len(self._eeg))

@@ -35,6 +35,7 @@ seconds; `wall_s` is Unix time.
 
 *_biomarkers.tsv  one row per second, biomarker and channel; `onset` is the end of the window
 *_biomarkers.npy  every hop: numpy.load() gives named fields; *_biomarkers.json says what each column of `values` is
+*_reasons.tsv     why a value is suspect or n/a, from the hop on at which that changes; written by `eegloop replay` only
 *_decisions.tsv   one row per decision: inputs, proposal, every limit that applied, verdict, what was delivered, the sentence
 *_stim.tsv        every state the interlock reported, with the loop tick that saw it
 *_ticks.tsv       everything the loop was given, in order: chunks, states, events; replay feeds on this

@@ -51,6 +51,7 @@ class Derivatives:
         setup: Mapping[str, Any],
         *,
         overwrite: bool = False,
+        reasons: bool = False,
     ) -> None:
         make_folder(folder)
         self.folder = folder
@@ -66,6 +67,8 @@ class Derivatives:
         self._long: list[str] = []
         self._hops: list[tuple[Any, ...]] = []
         self._n_stim = 0
+        self._reason_lines = tables.ReasonLines(columns) if reasons else None
+        self._reasons: list[str] = []
         self._files: list[AppendFile] = []
         self._tick = 0
         replace_file(self._path("setup.json"), bids.to_json(json.loads(tables.json_cell({**setup, "stream": asdict(info)}))))
@@ -77,6 +80,7 @@ class Derivatives:
             self._decision_file = self._table("decisions.tsv", tables.DECISIONS, overwrite)
             self._stim_file = self._table("stim.tsv", tables.STIM, overwrite)
             self._tick_file = self._table("ticks.tsv", tables.TICKS, overwrite)
+            self._reason_file = self._table("reasons.tsv", tables.REASONS, overwrite) if reasons else None
         except OSError:
             self.close()
             raise
@@ -146,6 +150,8 @@ class Derivatives:
         onset = self.timeline.onset_of_sample(row.end_sample)
         clean = float(row.quality.clean_fraction)
         self._hops.append((row.hop, self._tick, row.end_sample, onset, row.t_s, clean, row.values, row.grades))
+        if self._reason_lines is not None:
+            self._reasons.append(self._reason_lines.lines(onset, row))
         if onset + 1e-9 >= self._next_second:
             self._long.append(self._biomarker_lines.lines(onset, row))
             self._next_second = int(onset + 1e-9) + 1
@@ -168,6 +174,9 @@ class Derivatives:
             self._hop_file.append_rows(np.array(hops, dtype=self._dtype))
         self._decision_file.append_lines(decisions)
         self._stim_file.append_lines(stim)
+        if self._reason_file is not None:
+            self._reason_file.append_lines(self._reasons)
+            self._reasons = []
         self._tick_file.append_lines(ticks)
 
     def files(self) -> Iterator[AppendFile]:
@@ -186,7 +195,7 @@ class Derivatives:
 
 
 class ReplayDerivatives:
-    """`replay`'s writer: the same derivative files as a live session's, under `OUT/derivatives/eegloop/sub-*/ses-*/eeg/`.
+    """`replay`'s writer: the same derivative files as a live session's, under `OUT/derivatives/eegloop/sub-*/ses-*/eeg/`, and the reasons.
 
     A recording of eegloop keeps its BIDS names; any other file gets `sub-<its name>_ses-01_task-replay`.
     """
@@ -205,7 +214,14 @@ class ReplayDerivatives:
         self.folder = folder
         self.timeline = Timeline(info.sample_rate_hz)
         self._rows = Derivatives(
-            folder, entities.stem, info, columns, self.timeline, {**setup, "replay_of": str(recording)}, overwrite=True
+            folder,
+            entities.stem,
+            info,
+            columns,
+            self.timeline,
+            {**setup, "replay_of": str(recording)},
+            overwrite=True,
+            reasons=True,
         )
         self._pending = 0
 

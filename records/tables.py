@@ -18,6 +18,7 @@ from eegloop.stim import Limit, StimState
 
 NA = "n/a"
 BIOMARKERS = ("onset", "biomarker", "channel", "value", "unit", "quality")
+REASONS = ("onset", "biomarker", "channel", "quality", "reason")
 TICKS = (
     "onset", "tick", "kind", "first_sample", "count", "t0_s", "arrival_s",
     "lost_samples", "segment", "file_sample", "wall_s", "ref",
@@ -189,6 +190,27 @@ class BiomarkerLines:
             if is_there:
                 filled.append(value)
         return self._form % tuple(filled)
+
+
+class ReasonLines:
+    """Why values are suspect or not there, as lines of a table: one whenever a value's grade or reason is another than a hop before."""
+
+    def __init__(self, columns: Sequence[BiomarkerColumn]) -> None:
+        self._places = [f"\t{text_cell(c.name)}\t{text_cell(c.channel)}\t" for c in columns]
+        self._grades = b""
+        self._reasons: tuple[str, ...] = ()
+        self._now: list[tuple[str, str]] = [("", "")] * len(columns)
+
+    def lines(self, onset_s: float, row: Biomarkers) -> str:
+        """Of this hop; empty where nothing has changed."""
+        grades = row.grades.tobytes()
+        if grades == self._grades and row.reasons == self._reasons:
+            return ""
+        self._grades, self._reasons = grades, row.reasons
+        new = [(QUALITY[Grade(grade)], text_cell(reason)) for grade, reason in zip(row.grades.tolist(), row.reasons, strict=True)]
+        changed = [i for i, (now, before) in enumerate(zip(new, self._now, strict=True)) if now != before]
+        self._now = new
+        return "".join(f"{onset_s:.6f}{self._places[i]}{new[i][0]}\t{new[i][1]}\n" for i in changed)
 
 
 def read_table(path: Path) -> Iterator[dict[str, str]]:

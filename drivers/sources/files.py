@@ -14,12 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from drivers.sources.units import channel_kind
+from drivers.sources.units import channel_kind, microvolts_per
 from eegloop.errors import SourceError
 from eegloop.signal import F32, F64, Bool, Chunk, StreamInfo
 
 IN_MEMORY_BYTES = 2 << 30  # formats that must be decoded as a whole are refused above this
 BLOCK_BYTES = 8 << 20  # read at a time
+NO_UNIT = "no unit; name it with `unit` (replay: --unit µV)"
 # What NumPy, MNE, pyxdf and the XML parser raise on files that are not what they claim to be.
 READER_ERRORS = (
     OSError, ValueError, RuntimeError, LookupError, TypeError, AttributeError, EOFError, AssertionError,
@@ -128,7 +129,7 @@ class Recording:
             row = block_end
 
 
-def open_recording(path: Path | str, stream: str | None = None) -> Recording:
+def open_recording(path: Path | str, stream: str | None = None, unit: str | None = None) -> Recording:
     """Open a recording of any known format.
 
     Parameters
@@ -137,6 +138,8 @@ def open_recording(path: Path | str, stream: str | None = None) -> Recording:
         `.vhdr` (or its `.eeg`), `.edf`, `.bdf`, `.fif` (`.fif.gz`), `.xdf` (`.xdfz`), `.txt` (OpenBCI), `.csv` (Muse), `.npz`.
     stream : str, optional
         Name of the stream to read from a file that holds several (XDF).
+    unit : str, optional
+        V, mV, µV or nV, for files that do not say it (XDF, EDF, BDF); what a file says goes first.
 
     Raises
     ------
@@ -144,6 +147,8 @@ def open_recording(path: Path | str, stream: str | None = None) -> Recording:
         One line: what is wrong, where, and what to do.
     """
     path = Path(path)
+    if unit is not None and microvolts_per(unit) is None:
+        raise SourceError(f"unit {unit!r}: must be V, mV, µV or nV")
     name = path.name.lower()
     try:
         if path.is_dir():
@@ -159,7 +164,7 @@ def open_recording(path: Path | str, stream: str | None = None) -> Recording:
     if suffix is None:
         raise SourceError(f"{path}: unknown kind of file; known are {', '.join(_READERS)}")
     try:
-        recording = _READERS[suffix](path, stream)
+        recording = _READERS[suffix](path, stream, unit)
     except SourceError:
         raise
     except READER_ERRORS as error:
@@ -198,7 +203,7 @@ def from_array(data_uv: F32) -> Callable[[int, int], F32]:
     return lambda start, stop: data_uv[start:stop]
 
 
-def _open_npz(path: Path, stream: str | None) -> Recording:
+def _open_npz(path: Path, stream: str | None, unit: str | None) -> Recording:
     """Arrays `data_uv` (n_channels, n_samples), `ch_names`, `sfreq`; optional `sample_index` (0-255) and `timestamps_s`."""
     with zipfile.ZipFile(path) as archive:
         unpacked = sum(i.file_size for i in archive.infolist())
@@ -261,31 +266,31 @@ def _passed_s(stamps_s: F64, i: int, rate_hz: float) -> float:
     return float((after - np.arange(len(after)) / rate_hz).min()) - first
 
 
-def _open_brainvision(path: Path, stream: str | None) -> Recording:
+def _open_brainvision(path: Path, stream: str | None, unit: str | None) -> Recording:
     from drivers.sources.files_brainvision import open_brainvision
 
     return open_brainvision(path)
 
 
-def _open_mne(path: Path, stream: str | None) -> Recording:
+def _open_mne(path: Path, stream: str | None, unit: str | None) -> Recording:
     from drivers.sources.files_mne import open_edf, open_fif
 
-    return open_fif(path) if ".fif" in path.suffixes else open_edf(path)
+    return open_fif(path) if ".fif" in path.suffixes else open_edf(path, unit)
 
 
-def _open_text(path: Path, stream: str | None) -> Recording:
+def _open_text(path: Path, stream: str | None, unit: str | None) -> Recording:
     from drivers.sources.files_text import open_text
 
     return open_text(path)
 
 
-def _open_xdf(path: Path, stream: str | None) -> Recording:
+def _open_xdf(path: Path, stream: str | None, unit: str | None) -> Recording:
     from drivers.sources.files_xdf import open_xdf
 
-    return open_xdf(path, stream)
+    return open_xdf(path, stream, unit)
 
 
-_READERS: dict[str, Callable[[Path, str | None], Recording]] = {
+_READERS: dict[str, Callable[[Path, str | None, str | None], Recording]] = {
     ".vhdr": _open_brainvision,
     ".eeg": _open_brainvision,
     ".edf": _open_mne,

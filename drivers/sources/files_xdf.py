@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from drivers.sources.files import IN_MEMORY_BYTES, Gap, Marker, Recording, checked_info, from_array
+from drivers.sources.files import IN_MEMORY_BYTES, NO_UNIT, Gap, Marker, Recording, checked_info, from_array
 from drivers.sources.units import channel_kind, microvolts_per
 from eegloop.errors import SourceError
 from eegloop.signal import StreamInfo
@@ -16,8 +16,8 @@ from eegloop.signal import StreamInfo
 HOLE_S, HOLE_SAMPLES = 0.3, 8  # a distance of stamps larger than both is missing samples
 
 
-def open_xdf(path: Path, wanted: str | None = None) -> Recording:
-    """Read one stream; `wanted` names it where a file holds several EEG streams."""
+def open_xdf(path: Path, wanted: str | None = None, unit: str | None = None) -> Recording:
+    """Read one stream; `wanted` names it where a file holds several EEG streams, `unit` is that of channels that name none."""
     import pyxdf
 
     size = path.stat().st_size
@@ -48,7 +48,7 @@ def open_xdf(path: Path, wanted: str | None = None) -> Recording:
         raise SourceError(f"{path}: holds {problem}; its streams: {seen}; name one with `stream` (replay: --stream)")
     stream = matching[0]
     rate = _rate(stream)
-    labels, kinds, per_unit = _channels(path, stream)
+    labels, kinds, per_unit = _channels(path, stream, unit)
     info = checked_info(
         path,
         StreamInfo(
@@ -87,7 +87,7 @@ def _markers(streams: list[dict[str, Any]], stamps_s: Any) -> tuple[Marker, ...]
     return tuple(sorted(markers, key=lambda m: m.sample))
 
 
-def _channels(path: Path, stream: dict[str, Any]) -> tuple[tuple[str, ...], tuple[str, ...], Any]:
+def _channels(path: Path, stream: dict[str, Any], usual_unit: str | None) -> tuple[tuple[str, ...], tuple[str, ...], Any]:
     n = int(_text(stream["info"], "channel_count"))
     described = _nodes(stream, "channels", "channel")
     if len(described) != n:
@@ -97,12 +97,11 @@ def _channels(path: Path, stream: dict[str, Any]) -> tuple[tuple[str, ...], tupl
     for i, channel in enumerate(described, start=1):
         label = _text(channel, "label") or f"Ch{i}"
         kind = channel_kind(label, _text(channel, "type"), is_eeg)
-        per_unit = microvolts_per(_text(channel, "unit"))
+        unit = _text(channel, "unit") or usual_unit or ""
+        per_unit = microvolts_per(unit)
         if per_unit is None and kind != "misc":
-            unit = _text(channel, "unit")
-            raise SourceError(
-                f"{path}: channel {label} has unit {unit!r}; eegloop knows V, mV, µV and nV: correct the file's header"
-            )
+            what = f"unit {unit!r}; eegloop knows V, mV, µV and nV: correct the file's header" if unit else NO_UNIT
+            raise SourceError(f"{path}: channel {label} has {what}")
         labels.append(label)
         kinds.append(kind)
         scale.append(1.0 if per_unit is None or kind == "misc" else per_unit)

@@ -7,7 +7,6 @@ config.yaml does not list is computed with its defaults for the formula alone. A
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from pydantic import Field, field_validator
 
 from dsp.biomarkers.band_power import DEFAULT_BANDS
 from dsp.electrodes import canonical
-from dsp.formula import Formula, FormulaError, Term, parse
+from dsp.formula import Formula, FormulaError, Term, meant, parse
 from dsp.hop import Biomarker, Hop, SampleNeed, electrode
 from dsp.spectrum import SpectrumNeed
 from eegloop import plugins
@@ -76,10 +75,9 @@ def _module(term: Term, formula: Formula) -> str:
     head = _MODULE_OF.get(head, head)
     known = [kind for kind in plugins.kinds("biomarker") if kind != "expression"]
     if head not in known:
-        near = difflib.get_close_matches(head, [*known, *DEFAULT_BANDS], n=1, cutoff=0.5)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        there = f"biomarkers: {', '.join(known)}; bands: {', '.join(DEFAULT_BANDS)}"
-        raise FormulaError(formula.text, term.position, f"{head!r} is no biomarker and no band{hint} ({there})")
+        hint = meant(head, [*known, *DEFAULT_BANDS])
+        there = f"biomarkers {', '.join(known)}; bands {', '.join(DEFAULT_BANDS)}"
+        raise FormulaError(formula.text, term.position, f"{head!r} is no biomarker and no band{hint}: {there}")
     return head
 
 
@@ -176,7 +174,9 @@ class Expression:
             names = sorted(
                 {c.name for c in (*columns, *self._hidden_columns) if _MODULE_OF.get(h := c.name.split(".")[0], h) == module}
             )
-            raise FormulaError(formula.text, term.position, f"{name!r} is not computed here; there are: {', '.join(names)}")
+            raise FormulaError(
+                formula.text, term.position, f"{name!r} is not computed here{meant(name, names)}: {', '.join(names)}"
+            )
         if term.place:
             # as it is written, and as this stream calls those electrodes
             own = [i for label in self._labels(term) if (i := electrode(self._info, label)) is not None]
@@ -184,8 +184,9 @@ class Expression:
                 for place, column in there:
                     if column.channel.strip().lower() == wanted.strip().lower():
                         return place
-            known = ", ".join(c.channel for _, c in there)
-            raise FormulaError(formula.text, term.position, f"{name} has no {term.place!r}; there are: {known}")
+            places = [c.channel for _, c in there]
+            hint = meant(term.place, places)
+            raise FormulaError(formula.text, term.position, f"{name} has no {term.place!r}{hint}: {', '.join(places)}")
         whole = [place for place, column in there if column.channel == "n/a"] or [place for place, _ in there]
         if len(whole) > 1:
             known = ", ".join(f"{term.name}@{c.channel}" for _, c in there)

@@ -187,6 +187,12 @@ def test_replay_writes_the_same_derivatives(layout: Layout, tmp_path: Path) -> N
     out.close()
     live = layout.recordings / "derivatives" / "eegloop" / "sub-p2" / "ses-01" / "eeg"
     made = tmp_path / "out" / "derivatives" / "eegloop" / "sub-p2" / "ses-01" / "eeg"
+    why = pd.read_csv(made / "sub-p2_ses-01_task-rest_reasons.tsv", sep="\t", keep_default_na=False)
+    assert list(why.columns) == ["onset", "biomarker", "channel", "quality", "reason"]
+    assert why["quality"].tolist() == ["good", "good", "suspect", "invalid", "good"], (
+        "the first hop's, and nothing changed after it"
+    )
+    assert why["reason"].tolist() == ["n/a", "n/a", "eye blink", "gap", "n/a"]
     for suffix in ("biomarkers.tsv", "biomarkers.npy", "stim.tsv"):
         name = f"sub-p2_ses-01_task-rest_{suffix}"
         assert (made / name).read_bytes() == (live / name).read_bytes(), suffix

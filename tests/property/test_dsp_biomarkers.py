@@ -145,6 +145,7 @@ def test_no_biomarker_depends_on_cuts(
 
 
 @pytest.mark.long
+@pytest.mark.timeout(900)  # a minute alone, several at load
 @settings(FEW, max_examples=8)
 @given(
     st.integers(1, 400),

@@ -76,6 +76,8 @@ def test_what_has_no_value_is_nan(text: str, value: float) -> None:
         ("2 +", 4, "found the end"),
         ("alpha beta", 7, "an operator"),
         ("sin(alpha@F3)", 1, "'sin' is no function; there are: abs, exp, ln"),
+        ("lnn(alpha@F3)", 1, "'lnn' is no function; did you mean 'ln'? There are: abs"),
+        ("Log10(alpha@F3)", 1, "did you mean 'log10'?"),
         ("3 ^ faa", 3, "powers are written **"),
         ("ln()", 1, "takes 1 arguments, not 0"),
         ("ln(faa, faa)", 1, "takes 1 arguments, not 2"),
@@ -225,7 +227,8 @@ def test_a_value_is_as_good_as_its_worst_term() -> None:
     ("text", "says"),
     [
         ("alpha@X9", "has no 'X9'; there are: F3, F4, O1, O2, Pz"),
-        ("iaf.pek", "'iaf.pek' is not computed here; there are: iaf.cog, iaf.maximum, iaf.peak"),
+        ("alpha@F44", "has no 'F44'; did you mean 'F4'\\? There are: F3, F4, O1, O2, Pz"),
+        ("iaf.pek", "'iaf.pek' is not computed here; did you mean 'iaf.peak'\\? There are: iaf.cog, iaf.maximum, iaf.peak"),
         ("alpha", "many values; say which: alpha@F3"),
     ],
 )

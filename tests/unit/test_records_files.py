@@ -117,6 +117,18 @@ def test_a_state_comes_back_as_it_was(tmp_path: Path, number: int) -> None:
     assert row["tick"] == "7"
 
 
+def test_a_reason_is_written_where_it_changes_and_nowhere_else() -> None:
+    lines = tables.ReasonLines(COLUMNS)
+    first, same = hop(1, 25, 0.1), hop(2, 50, 0.2)
+    assert len(lines.lines(0.1, first).splitlines()) == len(COLUMNS)
+    assert lines.lines(0.2, same) == ""
+    other = replace(same, grades=np.array([0, 0, 1, 1, 0], np.uint8), reasons=("", "", "eye blink", "gap", ""))
+    assert lines.lines(0.3, other) == f"0.300000\t{COLUMNS[3].name}\t{COLUMNS[3].channel}\tsuspect\tgap\n"
+    named = replace(other, reasons=("", "", "line\tnoise", "gap", ""))
+    assert lines.lines(0.4, named) == f"0.400000\t{COLUMNS[2].name}\t{COLUMNS[2].channel}\tsuspect\tline noise\n"
+    assert lines.lines(0.5, named) == ""
+
+
 def test_every_table_opens_in_pandas_wherever_its_last_line_is_cut(tmp_path: Path) -> None:
     biomarkers = tables.BiomarkerLines(COLUMNS)
     contents = {

@@ -126,8 +126,9 @@ def test_edf_bdf_and_fif_equal_mne(tmp_path: Path, signal: np.ndarray) -> None:
     mne.export.export_raw(tmp_path / "r.bdf", raw, verbose="error")
     for path, reader, volts in (
         (tmp_path / "r_eeg.fif", mne.io.read_raw_fif, [1e6, 1e6, 1e6, 1.0]),
-        (tmp_path / "r.edf", mne.io.read_raw_edf, [1e6] * 4),
-        (tmp_path / "r.bdf", mne.io.read_raw_bdf, [1e6] * 4),
+        # MNE writes no unit for "misc", and reads what has none as volts: here it stays as the file has it
+        (tmp_path / "r.edf", mne.io.read_raw_edf, [1e6, 1e6, 1e6, 1.0]),
+        (tmp_path / "r.bdf", mne.io.read_raw_bdf, [1e6, 1e6, 1e6, 1.0]),
     ):
         by_mne = reader(path, preload=True, verbose="error").get_data().T * np.array(volts)
         recording = open_recording(path)
