@@ -171,7 +171,8 @@ class Contact:
         if self._has_neighbors.any():
             compared, limit = np.abs(correlation), DISAGREES
             eeg = alive & self._eeg
-            if n_alive >= FEWEST_FOR_REFERENCE and covariance[np.ix_(eeg, eeg)].sum() < AVERAGED * power[eeg].sum():
+            together = covariance if n_alive == len(eeg) else covariance[np.ix_(eeg, eeg)]
+            if n_alive >= FEWEST_FOR_REFERENCE and np.add.reduce(together, axis=None) < AVERAGED * np.add.reduce(power[eeg]):
                 compared = self._against_thirds(covariance, left_over, self._near & both, eeg)
                 limit = DISAGREES_AVERAGED
             agreement = np.where(self._near & both, compared, 0.0).max(1)

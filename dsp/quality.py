@@ -148,6 +148,9 @@ class ChannelQuality:
         self.valid_from = np.full(c, NEVER, dtype=np.int64)
         self._why = np.full(c, Code.SETTLING, dtype=np.uint8)
         self._valid_from_all = NEVER
+        self._worse_of: tuple[int, int] = (0, -NEVER)
+        self._worse_codes: U8 | None = None
+        self._n_eeg = int(eeg.sum())
         self._standing: U8 | None = None  # what `codes` gives while nothing but lasting faults and mains is wrong
         self._present: Bool = np.zeros((max(Code) + 1, c), dtype=np.bool_)
         self._any_present = False
@@ -161,7 +164,7 @@ class ChannelQuality:
         self._leaky: Bool = np.zeros(c, dtype=np.bool_)
         self._any_noisy = self._any_leaky = False
         self._lines_hz, self._mains_run = lines_hz, 0
-        self._middle = int(eeg.sum()) // 2 if eeg.any() else -1
+        self._middle = self._n_eeg // 2 if eeg.any() else -1
         self.mains_hz = float("nan")
         self._mains: int | None = None
         self.mains_uv2: F64 | None = None
@@ -215,7 +218,8 @@ class ChannelQuality:
 
     def unfed(self, block: int, n: int) -> None:
         """`n` samples of this block are missing or not looked at."""
-        self._marked[block % self._depth] += n
+        marked = self._marked[block % self._depth]
+        np.minimum(marked + n, self._grid.block_lengths[-1], out=marked)
         self._last_mark = block
         self._recent.clear()
         self._flat_run[:] = 0
@@ -453,7 +457,6 @@ class ChannelQuality:
         code = self._fault_code.copy()
         if self.lacking is not None:
             code[self.lacking & (code == 0)] = Code.REFERENCE_FAULT
-        rows = np.arange(max(first, block - self._depth + 1), block + 1) % self._depth
         if slow:
             code[(block - self._perhaps_at <= self._undecided) & (code == 0)] = Code.BLINK
             eyed = (self._eyed_at >= first) & (code == 0)
@@ -463,18 +466,36 @@ class ChannelQuality:
             code[tensed] = self._tensed_code[tensed]
         if self._any_leaky:
             code[self._leaky] = Code.LINE_NOISE
+        worse = self._worse(n_samples, first, block, start)
+        return code if worse is None else np.where(worse, worse, code)
+
+    def _worse(self, n_samples: int, first: int, block: int, start: int) -> U8 | None:
+        """What a window's marks say of its channels whatever frequencies are asked for (0: nothing), once for all who ask; None: nothing."""
+        if self._worse_of == (n_samples, block):
+            return self._worse_codes
+        self._worse_of, self._worse_codes = (n_samples, block), None
+        if first > max(self._last_mark, self._last_spoil, self._last_bridge) and start >= self._valid_from_all:
+            return None
+        code = self._worse_codes = np.zeros(len(self._eeg), dtype=np.uint8)
         if first <= self._last_mark:
-            marked = self._marked[rows].sum(0) > (1.0 - self._settings.clean_fraction) * n_samples
+            marked = self._in_window(self._marked, first, block) > (1.0 - self._settings.clean_fraction) * n_samples
             code[marked] = self._mark_code[marked]
         if first <= self._last_spoil:
             spoiled = self._spoiled_at >= first
             code[spoiled] = self._spoil_code[spoiled]
         if first <= self._last_bridge:
-            code[self._bridged[rows].sum(0) > BRIDGED_LIMIT * n_samples] = Code.LOST
+            code[self._in_window(self._bridged, first, block) > BRIDGED_LIMIT * n_samples] = Code.LOST
         if start < self._valid_from_all:
             early = start < self.valid_from
             code[early] = self._why[early]
         return code
+
+    def _in_window(self, counts: NDArray[np.int64], first: int, block: int) -> NDArray[np.int64]:
+        """A channel's sum over the blocks `first` to `block`, as far as they are kept."""
+        low, high = max(first, block - self._depth + 1) % self._depth, block % self._depth
+        if low <= high:
+            return np.asarray(np.add.reduce(counts[low : high + 1]))
+        return np.asarray(np.add.reduce(counts[low:]) + np.add.reduce(counts[: high + 1]))
 
     def clean_fraction(self, n_samples: int, block: int, end_sample: int) -> float:
         """Share of (EEG channel, sample) pairs of the window that carry no mark, 0-1."""
@@ -482,9 +503,12 @@ class ChannelQuality:
         first = self._grid.block_of(start)
         if first > self._last_mark and first > self._last_bridge:
             return 1.0
-        rows = np.arange(max(first, block - self._depth + 1), block + 1) % self._depth
-        bad = np.minimum(self._marked[rows] + self._bridged[rows], self._grid.block_lengths[-1])[:, self._eeg]
-        return float(max(0.0, 1.0 - bad.sum() / (n_samples * max(1, int(self._eeg.sum())))))
+        if first > self._last_bridge:
+            bad = self._in_window(self._marked, first, block)
+        else:
+            rows = np.arange(max(first, block - self._depth + 1), block + 1) % self._depth
+            bad = np.minimum(self._marked[rows] + self._bridged[rows], self._grid.block_lengths[-1]).sum(0)
+        return max(0.0, 1.0 - int(bad @ self._eeg) / (n_samples * max(1, self._n_eeg)))
 
     def hop(self, block: int, end_sample: int, clean_fraction: float) -> Quality:
         """The state of every channel over the hop that ends here; starts the next."""
