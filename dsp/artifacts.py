@@ -15,6 +15,7 @@ import numpy as np
 from dsp.background import EVERY_S, Background
 from dsp.codes import OF_THE_BODY, Code
 from dsp.contact import STRETCH_S, Contact
+from dsp.drift import Drift
 from dsp.electrodes import direction
 from dsp.eyes import EyeEvent, Eyes
 from dsp.window import Grid, Ranges
@@ -55,7 +56,7 @@ class Finding(NamedTuple):
     """Blocks `first` to `last` of these channels are an artifact; with `spoils`, so is every window that holds one of them.
 
     `only` "perhaps": it may be one, the look at the eyes will tell when it has seen what follows; "slow": what there is of it lies
-    below `EYES_HZ`; "fast": above `MUSCLE_HZ`.
+    below `EYES_HZ`; "drift": below `DRIFT_HZ`; "fast": above `MUSCLE_HZ`.
     """
 
     code: Code
@@ -63,7 +64,7 @@ class Finding(NamedTuple):
     last: int
     channels: Bool
     spoils: bool
-    only: Literal["", "perhaps", "slow", "fast"] = ""
+    only: Literal["", "perhaps", "slow", "drift", "fast"] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +128,7 @@ class Artifacts:
         self._zero_mean = has_high_pass
         self._since = 0  # blocks in a row
         self.contact = Contact(info, eeg, settings.drift_uv_per_s)
+        self._drift = Drift(eeg, self._per_stretch)
         self.log: deque[ArtifactEvent] = deque(maxlen=_LOGGED)
 
     def restart(self) -> None:
@@ -179,6 +181,8 @@ class Artifacts:
             lone = np.abs(means) > self._lone_uv
             if lone.any():
                 found.append(Finding(Code.MOVEMENT, block, block, lone, spoils=False, only="slow"))
+        if self._drift.any:
+            found.append(Finding(Code.DRIFT, block, block, self._drift.on, spoils=False, only="drift"))
         if self.eyes.active:
             self._look_at_eyes(block, first, raw, levels, extreme, found)
         thinned = filtered[:, :: self._stride]
@@ -330,7 +334,10 @@ class Artifacts:
             shift = (self._levels[rows[-1]] - self._levels[rows[0]]) / 2
             self.contact.stretch(self._covariance(), noise, shift, dead, line_uv2, impedance_kohm)
             self._own.append(noise)
-            self._usual.append(np.partition(np.abs(self._means[rows]), len(rows) // 2, axis=0)[len(rows) // 2].copy())
+            means = self._means[rows]
+            self._usual.append(np.partition(np.abs(means), len(rows) // 2, axis=0)[len(rows) // 2].copy())
+            if self._zero_mean:
+                self._drift.take(block // self._per_stretch, means)
             self._since_refresh += 1
             if self._since_refresh >= _REFRESH and len(self._own) >= _BASELINE_LEAST:
                 self._since_refresh = 0
@@ -344,6 +351,8 @@ class Artifacts:
             # a rhythm that has set in is no row of lone waves
             self._lone_uv = np.maximum(self._lone_usual_uv, RHYTHM_LEVELS * self._usual[-1])
             self._least_lone_uv = float(self._lone_uv.min())
+        else:
+            self._drift.restart()
         self._thinned[:] = 0.0
         self._disturbed[:] = False
         self._calm_blocks = 0

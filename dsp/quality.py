@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsp.artifacts import Finding
-from dsp.codes import EYES_HZ, MUSCLE_HZ, NO_VALUE, OF_THE_BODY, OF_THE_LINK
+from dsp.codes import DRIFT_HZ, EYES_HZ, MUSCLE_HZ, NO_VALUE, OF_THE_BODY, OF_THE_LINK
 from dsp.codes import GRADES as GRADES
 from dsp.codes import REASONS as REASONS
 from dsp.codes import Code as Code
@@ -144,7 +144,9 @@ class ChannelQuality:
         self._undecided = math.ceil(EYES_KNOWN_S * grid.rate_hz / float(grid.block_length))
         self._tensed_at = np.full(c, -NEVER, dtype=np.int64)  # the newest block with muscle, however weak
         self._tensed_code = np.zeros(c, dtype=np.uint8)
-        self._last_mark = self._last_spoil = self._last_bridge = self._last_eyed = self._last_perhaps = self._last_tensed = -NEVER
+        self._drifted_at = np.full(c, -NEVER, dtype=np.int64)  # the newest block with lasting drift
+        self._last_mark = self._last_spoil = self._last_bridge = -NEVER
+        self._last_eyed = self._last_perhaps = self._last_tensed = self._last_drifted = -NEVER
         self.valid_from = np.full(c, NEVER, dtype=np.int64)
         self._why = np.full(c, Code.SETTLING, dtype=np.uint8)
         self._valid_from_all = NEVER
@@ -274,6 +276,9 @@ class ChannelQuality:
                 self._eyed_at[channels] = np.maximum(self._eyed_at[channels], last)
                 self._eyed_code[channels] = code
                 self._last_eyed = max(self._last_eyed, last)
+                continue
+            if only == "drift":
+                self._drifted_at[channels] = self._last_drifted = last
                 continue
             if only == "fast":
                 self._tensed_at[channels] = self._last_tensed = last
@@ -434,10 +439,10 @@ class ChannelQuality:
         """`Code` of each channel for the window of `n_samples` that ends with `block` at `end_sample`.
 
         A window that holds any blink or gaze step at all is no good for what is made of frequencies below `EYES_HZ`, one that holds
-        any muscle for what is made of those above `MUSCLE_HZ`.
+        lasting drift for what is made of those below `DRIFT_HZ`, one that holds any muscle for what is made of those above `MUSCLE_HZ`.
         """
         start = end_sample - n_samples
-        slow, fast = lowest_hz < EYES_HZ, highest_hz > MUSCLE_HZ
+        slow, slowest, fast = lowest_hz < EYES_HZ, lowest_hz < DRIFT_HZ, highest_hz > MUSCLE_HZ
         first = self._grid.block_of(start)
         if (
             start >= self._valid_from_all
@@ -445,6 +450,7 @@ class ChannelQuality:
             and first > self._last_spoil
             and first > self._last_bridge
             and not (slow and (first <= self._last_eyed or block - self._last_perhaps <= self._undecided))
+            and not (slowest and first <= self._last_drifted)
             and not (fast and first <= self._last_tensed)
             and self.lacking is None
         ):
@@ -461,6 +467,8 @@ class ChannelQuality:
             code[(block - self._perhaps_at <= self._undecided) & (code == 0)] = Code.BLINK
             eyed = (self._eyed_at >= first) & (code == 0)
             code[eyed] = self._eyed_code[eyed]
+        if slowest and first <= self._last_drifted:
+            code[(self._drifted_at >= first) & (code == 0)] = Code.DRIFT
         if fast and first <= self._last_tensed:
             tensed = (self._tensed_at >= first) & (code == 0)
             code[tensed] = self._tensed_code[tensed]
