@@ -15,6 +15,7 @@ import numpy as np
 from dsp.background import EVERY_S, Background
 from dsp.codes import OF_THE_BODY, Code
 from dsp.contact import STRETCH_S, Contact
+from dsp.drift import Drift
 from dsp.electrodes import direction
 from dsp.eyes import EyeEvent, Eyes
 from dsp.window import Grid, Ranges
@@ -55,7 +56,7 @@ class Finding(NamedTuple):
     """Blocks `first` to `last` of these channels are an artifact; with `spoils`, so is every window that holds one of them.
 
     `only` "perhaps": it may be one, the look at the eyes will tell when it has seen what follows; "slow": what there is of it lies
-    below `EYES_HZ`; "fast": above `MUSCLE_HZ`.
+    below `EYES_HZ`; "drift": below `DRIFT_HZ`; "fast": above `MUSCLE_HZ`.
     """
 
     code: Code
@@ -63,7 +64,7 @@ class Finding(NamedTuple):
     last: int
     channels: Bool
     spoils: bool
-    only: Literal["", "perhaps", "slow", "fast"] = ""
+    only: Literal["", "perhaps", "slow", "drift", "fast"] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,8 @@ class Artifacts:
         self._beside: Bool = self._near_eyes & (np.abs(at[:, 0]) > 0.25)
         self._neck: Bool = (at[:, 1] < -0.75) & (at[:, 1] > -1.5) & (at[:, 2] < 0.25)
         self._front = self.eyes.front
-        self._front_and_ears = np.concatenate([self.eyes.front, self.eyes.ears])
+        self._at_front: list[int] = self.eyes.front.tolist()
+        self._at_ears: list[int] = self.eyes.ears.tolist()
         self._leveled_every = max(1, round(EVERY_S * rate / longest))
         self._background = Background(self._leveled_every * longest / rate)
         self._perhaps_uv = settings.blink_uv or 0.0
@@ -99,6 +101,7 @@ class Artifacts:
         self._depth = self._per_stretch + 4
         self._steepness: F64 = np.zeros((self._depth, c))
         self._levels: F64 = np.zeros((self._depth, c))  # twice the middle of a block's range
+        self._means: F64 = np.zeros((self._depth, c))
         self._extremes: F64 = np.zeros((self._depth, c))
         self._last: F64 = np.zeros(c)  # of the block before
         self._steps: F64 = np.zeros((c, longest))
@@ -125,6 +128,7 @@ class Artifacts:
         self._zero_mean = has_high_pass
         self._since = 0  # blocks in a row
         self.contact = Contact(info, eeg, settings.drift_uv_per_s)
+        self._drift = Drift(eeg, self._per_stretch)
         self.log: deque[ArtifactEvent] = deque(maxlen=_LOGGED)
 
     def restart(self) -> None:
@@ -170,11 +174,15 @@ class Artifacts:
             if steep.any():
                 self._steep_at, self._steep = block, steep
                 found.append(Finding(Code.GRADIENT, block, block, steep, spoils=False))
-        levels = filtered @ self._shares[n]  # a mean over 100 ms holds no alpha
-        if ranges.loudest > self._least_lone_uv:
-            size = np.abs(levels)
-            if float(np.maximum.reduce(size - self._lone_uv)) > 0.0:
-                found.append(Finding(Code.MOVEMENT, block, block, size > self._lone_uv, spoils=False, only="slow"))
+        means = np.matmul(filtered, self._shares[n], self._means[slot])  # a mean over 100 ms holds no alpha
+        levels: list[float] = means.tolist()
+        least = self._least_lone_uv
+        if ranges.loudest > least and (max(levels) > least or min(levels) < -least):
+            lone = np.abs(means) > self._lone_uv
+            if lone.any():
+                found.append(Finding(Code.MOVEMENT, block, block, lone, spoils=False, only="slow"))
+        if self._drift.any:
+            found.append(Finding(Code.DRIFT, block, block, self._drift.on, spoils=False, only="drift"))
         if self.eyes.active:
             self._look_at_eyes(block, first, raw, levels, extreme, found)
         thinned = filtered[:, :: self._stride]
@@ -229,11 +237,11 @@ class Artifacts:
 
     # -- eyes ----------------------------------------------------------------------------------
 
-    def _look_at_eyes(self, block: int, first: int, raw: F64, levels: F64, extreme: F64, found: list[Finding]) -> None:
+    def _look_at_eyes(self, block: int, first: int, raw: F64, levels: list[float], extreme: F64, found: list[Finding]) -> None:
         blink_uv = self._settings.blink_uv
-        if blink_uv is not None and self._front.size:
-            heights = extreme[self._front_and_ears].tolist()
-            front, ears = heights[: self._front.size], heights[self._front.size :]
+        if blink_uv is not None and self._at_front:
+            height = extreme.item
+            front, ears = [height(i) for i in self._at_front], [height(i) for i in self._at_ears]
             if min(front) > blink_uv and max(front) > 2 * blink_uv:
                 # too early to say what it is, but no window may use it as brain
                 found.append(Finding(Code.BLINK, block, block, self._near_eyes & (extreme > blink_uv / 2), spoils=False))
@@ -247,12 +255,12 @@ class Artifacts:
         for event in self.eyes.take(block, first, raw):
             self._eye_event(event, block, found)
 
-    def _perhaps(self, block: int, levels: F64, extreme: float, blink_uv: float) -> bool:
+    def _perhaps(self, block: int, levels: list[float], extreme: float, blink_uv: float) -> bool:
         """Whether all frontal electrodes, the least of whose extremes is `extreme`, lie unusually far off, to the same side."""
         sized = block % self._leveled_every == 0
         if not sized and extreme <= self._perhaps_uv:
             return False
-        at_front = levels[self._front].tolist()
+        at_front = [levels[i] for i in self._at_front]
         if sized and self._background.take(sum(map(abs, at_front)) / len(at_front)):
             usual = max(PERHAPS_TIMES * self._background.middle, RHYTHM_LEVELS * self._background.recent)
             self._perhaps_uv = min(max(usual, PERHAPS_LEAST * blink_uv), blink_uv)
@@ -326,8 +334,10 @@ class Artifacts:
             shift = (self._levels[rows[-1]] - self._levels[rows[0]]) / 2
             self.contact.stretch(self._covariance(), noise, shift, dead, line_uv2, impedance_kohm)
             self._own.append(noise)
-            levels = np.abs(np.add.reduce(self._thinned, axis=2)) / self._thinned.shape[2]
-            self._usual.append(np.partition(levels, len(rows) // 2, axis=1)[:, len(rows) // 2].copy())
+            means = self._means[rows]
+            self._usual.append(np.partition(np.abs(means), len(rows) // 2, axis=0)[len(rows) // 2].copy())
+            if self._zero_mean:
+                self._drift.take(block // self._per_stretch, means)
             self._since_refresh += 1
             if self._since_refresh >= _REFRESH and len(self._own) >= _BASELINE_LEAST:
                 self._since_refresh = 0
@@ -341,6 +351,8 @@ class Artifacts:
             # a rhythm that has set in is no row of lone waves
             self._lone_uv = np.maximum(self._lone_usual_uv, RHYTHM_LEVELS * self._usual[-1])
             self._least_lone_uv = float(self._lone_uv.min())
+        else:
+            self._drift.restart()
         self._thinned[:] = 0.0
         self._disturbed[:] = False
         self._calm_blocks = 0

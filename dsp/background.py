@@ -5,6 +5,10 @@ from __future__ import annotations
 import math
 from collections import deque
 
+import numpy as np
+
+from eegloop.signal import F64
+
 SPAN_S, RECENT_S = 60.0, 2.5
 EVERY_S = 0.3
 _LEAST_S = 10.0
@@ -25,19 +29,22 @@ class Background:
     """
 
     def __init__(self, every_s: float) -> None:
-        self._sizes: deque[float] = deque(maxlen=max(2, round(SPAN_S / every_s)))
+        self._sizes: F64 = np.zeros(max(2, round(SPAN_S / every_s)))
         self._least, self._renewed = max(1, round(_LEAST_S / every_s)), max(1, round(_RENEWED_S / every_s))
         self._taken = 0
-        self._n_recent, self._soon = max(3, round(RECENT_S / every_s)), max(1, round(_SOON_S / every_s))
+        self._soon = max(1, round(_SOON_S / every_s))
+        self._newest: deque[float] = deque(maxlen=max(3, round(RECENT_S / every_s)))
         self.middle, self.recent = math.nan, 0.0
 
     def take(self, size: float) -> bool:
         """One more; True when there is something new."""
-        self._sizes.append(size)
+        self._sizes[self._taken % len(self._sizes)] = size
+        self._newest.append(size)
         self._taken += 1
-        if self._taken % self._soon or len(self._sizes) < self._least:
+        if self._taken % self._soon or self._taken < self._least:
             return False
-        self.recent = sorted(list(self._sizes)[-self._n_recent :])[self._n_recent // 2]
+        self.recent = sorted(self._newest)[len(self._newest) // 2]
         if self._taken % self._renewed < self._soon or math.isnan(self.middle):
-            self.middle = sorted(self._sizes)[len(self._sizes) // 2]
+            n = min(self._taken, len(self._sizes))
+            self.middle = float(np.partition(self._sizes[:n], n // 2)[n // 2])
         return True

@@ -57,6 +57,8 @@ GRADE_OF: tuple[int, ...] = tuple(GRADES.tolist())
 NO_VALUE = int(Code.SETTLING)
 # What eyes do lies below this (Hz): a value made of higher frequencies alone stays good if the blink was a small one.
 EYES_HZ = 8.0
+# What lasting drift leaks into lies below this (Hz).
+DRIFT_HZ = 2.0
 # What a passing tension of muscles adds lies above this (Hz): a value made of lower frequencies alone stays good if it was a weak one.
 MUSCLE_HZ = 20.0
 # The person does these; the electrodes are as good as before.

@@ -218,16 +218,20 @@ class Eyes:
         perhaps: list[EyeEvent] = []
         ends = block % self._sized_every == 0
         if self._n_front:
-            for look, _ in self._looks:
+            quiet = True
+            for look, polarity in self._looks:
                 look.size(tops, bottoms, ends)
-            found, perhaps = self._blinks(rows, traces, tops, bottoms, samples)
+                quiet = look.idle(tops, bottoms) and not polarity.waits and quiet
+            if not quiet:
+                found, perhaps = self._blinks(rows, traces, tops, bottoms, samples)
         if self._has_pair:
             if self._apart.size(tops, bottoms, ends):
                 told = min(max(self._least_eye_uv, APART_TOLD * self._apart.standing_out_uv), self._eye_uv)
                 for peaks in self._apart.peaks:
                     peaks.least = told
-            moved, perhaps_moved = self._movements(rows[-2:], traces, tops, bottoms, samples)
-            found, perhaps = [*found, *moved], [*perhaps, *perhaps_moved]
+            if not self._apart.idle(tops, bottoms):
+                moved, perhaps_moved = self._movements(rows[-2:], traces, tops, bottoms, samples)
+                found, perhaps = [*found, *moved], [*perhaps, *perhaps_moved]
         if found:
             self.log.extend(found)
         return [*perhaps, *found] if perhaps else found

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from dsp.codes import EYES_HZ, MUSCLE_HZ
+from dsp.codes import DRIFT_HZ, EYES_HZ, MUSCLE_HZ
 from dsp.electrodes import bare, canonical
 from dsp.quality import GRADES, REASONS
 from dsp.spectrum import C128, SpectrumEngine, SpectrumNeed, transform
@@ -52,7 +52,7 @@ class Hop:
         self._quality = quality
         self._densities: dict[tuple[int, str, str, int], F64] = {}
         self._transforms: dict[tuple[int, str, str, int], C128] = {}
-        self._codes: dict[tuple[int, bool, bool], U8] = {}
+        self._codes: dict[tuple[int, bool, bool, bool], U8] = {}
         self._weights: dict[tuple[int, str, str, int], F64] = {}
         self._powers: dict[tuple[int, str, str, int], F64] = {}
         self._fed_from = 0
@@ -119,9 +119,9 @@ class Hop:
         """`dsp.quality.Code` of each channel for the window that ends here; `all_good` itself when nothing is wrong.
 
         `lowest_hz` and `highest_hz` are the lowest and the highest frequency a value is made of: from `EYES_HZ` up, small blinks and
-        gaze steps do no harm, and up to `MUSCLE_HZ`, weak muscle.
+        gaze steps do no harm, from `DRIFT_HZ` up lasting drift, and up to `MUSCLE_HZ`, weak muscle.
         """
-        key = (n_samples, lowest_hz >= EYES_HZ, highest_hz <= MUSCLE_HZ)
+        key = (n_samples, lowest_hz >= DRIFT_HZ, lowest_hz >= EYES_HZ, highest_hz <= MUSCLE_HZ)
         codes = self._codes.get(key)
         if codes is None:
             codes = self._codes[key] = self._quality.codes(n_samples, self._block, self.end_sample, lowest_hz, highest_hz)

@@ -49,6 +49,11 @@ class Polarity:
         self._complete_samples = round((FLANK_S + _COMPLETE_S) * rate_hz)
         self._largest: tuple[int, int, float] | None = None  # (sample, sign, height) of those that do not yet speak
 
+    @property
+    def waits(self) -> bool:
+        """Whether a candidate is there that has not yet spoken: `settle` may change something."""
+        return self._largest is not None
+
     def take(self, sample: int, sign: int, height: float) -> list[tuple[int, float]]:
         """One more candidate; returns (sample, signed height) of those that are now known to be blinks."""
         largest = self._largest
@@ -167,11 +172,13 @@ class Look:
 
     def size(self, tops: list[float], bottoms: list[float], ends: bool) -> bool:
         """The largest and least of every trace now; `ends`: a stretch does. True when it is known anew what there usually is."""
-        self._largest = max(self._largest, tops[self.top], -bottoms[self.bottom])
+        high, low = tops[self.top], -bottoms[self.bottom]
+        largest = max(high, low, self._largest)
         if not ends:
+            self._largest = largest
             return False
-        known = self._background.take(self._largest)
         self._largest = 0.0
+        known = self._background.take(largest)
         if known:
             for peaks in self.small:
                 peaks.least = min(
@@ -179,6 +186,14 @@ class Look:
                     self._limit,
                 )
         return known
+
+    def idle(self, tops: list[float], bottoms: list[float]) -> bool:
+        """Whether these values hold nothing for `candidates`, of either size."""
+        high, low, up_high, up_low = tops[self.top], bottoms[self.top], -bottoms[self.bottom], -tops[self.bottom]
+        (up, down), (small_up, small_down) = self.peaks, self.small
+        # all four take the values that they find idle
+        rests = small_up.idle(high, low), small_down.idle(up_high, up_low), up.idle(high, low), down.idle(up_high, up_low)
+        return all(rests)
 
     def candidates(
         self,

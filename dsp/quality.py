@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsp.artifacts import Finding
-from dsp.codes import EYES_HZ, MUSCLE_HZ, NO_VALUE, OF_THE_BODY, OF_THE_LINK
+from dsp.codes import DRIFT_HZ, EYES_HZ, MUSCLE_HZ, NO_VALUE, OF_THE_BODY, OF_THE_LINK
 from dsp.codes import GRADES as GRADES
 from dsp.codes import REASONS as REASONS
 from dsp.codes import Code as Code
@@ -144,10 +144,15 @@ class ChannelQuality:
         self._undecided = math.ceil(EYES_KNOWN_S * grid.rate_hz / float(grid.block_length))
         self._tensed_at = np.full(c, -NEVER, dtype=np.int64)  # the newest block with muscle, however weak
         self._tensed_code = np.zeros(c, dtype=np.uint8)
-        self._last_mark = self._last_spoil = self._last_bridge = self._last_eyed = self._last_perhaps = self._last_tensed = -NEVER
+        self._drifted_at = np.full(c, -NEVER, dtype=np.int64)  # the newest block with lasting drift
+        self._last_mark = self._last_spoil = self._last_bridge = -NEVER
+        self._last_eyed = self._last_perhaps = self._last_tensed = self._last_drifted = -NEVER
         self.valid_from = np.full(c, NEVER, dtype=np.int64)
         self._why = np.full(c, Code.SETTLING, dtype=np.uint8)
         self._valid_from_all = NEVER
+        self._worse_of: tuple[int, int] = (0, -NEVER)
+        self._worse_codes: U8 | None = None
+        self._n_eeg = int(eeg.sum())
         self._standing: U8 | None = None  # what `codes` gives while nothing but lasting faults and mains is wrong
         self._present: Bool = np.zeros((max(Code) + 1, c), dtype=np.bool_)
         self._any_present = False
@@ -161,7 +166,7 @@ class ChannelQuality:
         self._leaky: Bool = np.zeros(c, dtype=np.bool_)
         self._any_noisy = self._any_leaky = False
         self._lines_hz, self._mains_run = lines_hz, 0
-        self._middle = int(eeg.sum()) // 2 if eeg.any() else -1
+        self._middle = self._n_eeg // 2 if eeg.any() else -1
         self.mains_hz = float("nan")
         self._mains: int | None = None
         self.mains_uv2: F64 | None = None
@@ -215,7 +220,8 @@ class ChannelQuality:
 
     def unfed(self, block: int, n: int) -> None:
         """`n` samples of this block are missing or not looked at."""
-        self._marked[block % self._depth] += n
+        marked = self._marked[block % self._depth]
+        np.minimum(marked + n, self._grid.block_lengths[-1], out=marked)
         self._last_mark = block
         self._recent.clear()
         self._flat_run[:] = 0
@@ -270,6 +276,9 @@ class ChannelQuality:
                 self._eyed_at[channels] = np.maximum(self._eyed_at[channels], last)
                 self._eyed_code[channels] = code
                 self._last_eyed = max(self._last_eyed, last)
+                continue
+            if only == "drift":
+                self._drifted_at[channels] = self._last_drifted = last
                 continue
             if only == "fast":
                 self._tensed_at[channels] = self._last_tensed = last
@@ -435,10 +444,10 @@ class ChannelQuality:
         """`Code` of each channel for the window of `n_samples` that ends with `block` at `end_sample`.
 
         A window that holds any blink or gaze step at all is no good for what is made of frequencies below `EYES_HZ`, one that holds
-        any muscle for what is made of those above `MUSCLE_HZ`.
+        lasting drift for what is made of those below `DRIFT_HZ`, one that holds any muscle for what is made of those above `MUSCLE_HZ`.
         """
         start = end_sample - n_samples
-        slow, fast = lowest_hz < EYES_HZ, highest_hz > MUSCLE_HZ
+        slow, slowest, fast = lowest_hz < EYES_HZ, lowest_hz < DRIFT_HZ, highest_hz > MUSCLE_HZ
         first = self._grid.block_of(start)
         if (
             start >= self._valid_from_all
@@ -446,6 +455,7 @@ class ChannelQuality:
             and first > self._last_spoil
             and first > self._last_bridge
             and not (slow and (first <= self._last_eyed or block - self._last_perhaps <= self._undecided))
+            and not (slowest and first <= self._last_drifted)
             and not (fast and first <= self._last_tensed)
             and self.lacking is None
         ):
@@ -458,28 +468,47 @@ class ChannelQuality:
         code = self._fault_code.copy()
         if self.lacking is not None:
             code[self.lacking & (code == 0)] = Code.REFERENCE_FAULT
-        rows = np.arange(max(first, block - self._depth + 1), block + 1) % self._depth
         if slow:
             code[(block - self._perhaps_at <= self._undecided) & (code == 0)] = Code.BLINK
             eyed = (self._eyed_at >= first) & (code == 0)
             code[eyed] = self._eyed_code[eyed]
+        if slowest and first <= self._last_drifted:
+            code[(self._drifted_at >= first) & (code == 0)] = Code.DRIFT
         if fast and first <= self._last_tensed:
             tensed = (self._tensed_at >= first) & (code == 0)
             code[tensed] = self._tensed_code[tensed]
         if self._any_leaky:
             code[self._leaky] = Code.LINE_NOISE
+        worse = self._worse(n_samples, first, block, start)
+        return code if worse is None else np.where(worse, worse, code)
+
+    def _worse(self, n_samples: int, first: int, block: int, start: int) -> U8 | None:
+        """What a window's marks say of its channels whatever frequencies are asked for (0: nothing), once for all who ask; None: nothing."""
+        if self._worse_of == (n_samples, block):
+            return self._worse_codes
+        self._worse_of, self._worse_codes = (n_samples, block), None
+        if first > max(self._last_mark, self._last_spoil, self._last_bridge) and start >= self._valid_from_all:
+            return None
+        code = self._worse_codes = np.zeros(len(self._eeg), dtype=np.uint8)
         if first <= self._last_mark:
-            marked = self._marked[rows].sum(0) > (1.0 - self._settings.clean_fraction) * n_samples
+            marked = self._in_window(self._marked, first, block) > (1.0 - self._settings.clean_fraction) * n_samples
             code[marked] = self._mark_code[marked]
         if first <= self._last_spoil:
             spoiled = self._spoiled_at >= first
             code[spoiled] = self._spoil_code[spoiled]
         if first <= self._last_bridge:
-            code[self._bridged[rows].sum(0) > BRIDGED_LIMIT * n_samples] = Code.LOST
+            code[self._in_window(self._bridged, first, block) > BRIDGED_LIMIT * n_samples] = Code.LOST
         if start < self._valid_from_all:
             early = start < self.valid_from
             code[early] = self._why[early]
         return code
+
+    def _in_window(self, counts: NDArray[np.int64], first: int, block: int) -> NDArray[np.int64]:
+        """A channel's sum over the blocks `first` to `block`, as far as they are kept."""
+        low, high = max(first, block - self._depth + 1) % self._depth, block % self._depth
+        if low <= high:
+            return np.asarray(np.add.reduce(counts[low : high + 1]))
+        return np.asarray(np.add.reduce(counts[low:]) + np.add.reduce(counts[: high + 1]))
 
     def clean_fraction(self, n_samples: int, block: int, end_sample: int) -> float:
         """Share of (EEG channel, sample) pairs of the window that carry no mark, 0-1."""
@@ -487,9 +516,12 @@ class ChannelQuality:
         first = self._grid.block_of(start)
         if first > self._last_mark and first > self._last_bridge:
             return 1.0
-        rows = np.arange(max(first, block - self._depth + 1), block + 1) % self._depth
-        bad = np.minimum(self._marked[rows] + self._bridged[rows], self._grid.block_lengths[-1])[:, self._eeg]
-        return float(max(0.0, 1.0 - bad.sum() / (n_samples * max(1, int(self._eeg.sum())))))
+        if first > self._last_bridge:
+            bad = self._in_window(self._marked, first, block)
+        else:
+            rows = np.arange(max(first, block - self._depth + 1), block + 1) % self._depth
+            bad = np.minimum(self._marked[rows] + self._bridged[rows], self._grid.block_lengths[-1]).sum(0)
+        return max(0.0, 1.0 - int(bad @ self._eeg) / (n_samples * max(1, self._n_eeg)))
 
     def hop(self, block: int, end_sample: int, clean_fraction: float) -> Quality:
         """The state of every channel over the hop that ends here; starts the next."""

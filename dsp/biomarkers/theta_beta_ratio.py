@@ -35,6 +35,7 @@ class ThetaBetaRatio:
 
     def __init__(self, info: StreamInfo, settings: Settings, line: LineSettings) -> None:
         self._bands = Bands(info, {"theta": settings.theta_hz, "beta": settings.beta_hz}, settings.window_s, line)
+        self._span_hz = min(settings.theta_hz[0], settings.beta_hz[0]), max(settings.theta_hz[1], settings.beta_hz[1])
         sites = [i for label in MIDLINE if (i := electrode(info, label)) is not None]
         sites = sites or [i for label in FRONT if (i := electrode(info, label)) is not None]
         self._sites = np.array(sites, dtype=np.intp)
@@ -49,7 +50,7 @@ class ThetaBetaRatio:
             return ("needs Fz, Cz or another frontal electrode",)
         need = self._bands.need
         theta, beta = self._bands.powers(hop)[:, self._sites]
-        codes = hop.codes(need.n_samples)[self._sites]
+        codes = hop.codes(need.n_samples, *self._span_hz)[self._sites]
         values[:] = np.nan
         np.divide(theta, beta, out=values, where=beta > 0)
         codes[(beta <= 0) & (codes < Code.SETTLING)] = Code.NO_POWER

@@ -432,15 +432,15 @@ def test_a_channel_that_its_neighbors_do_not_know() -> None:
 PARIETAL = ("P7", "P3", "Pz", "P4", "P8", "POz")
 
 
-def parietal(seconds: float = 40) -> np.ndarray:
-    """(n, 6) µV: what each two places share falls off with the distance between them, and all share some."""
+def parietal(seconds: float = 40, labels: tuple[str, ...] = PARIETAL) -> np.ndarray:
+    """(n, channels) µV: what each two places share falls off with the distance between them, and all share some."""
     rng = np.random.default_rng(3)
-    at = np.array([direction(label) for label in PARIETAL], dtype=np.float64)
+    at = np.array([direction(label) for label in labels], dtype=np.float64)
     shared = 20.0 * np.exp(-(np.linalg.norm(at[:, np.newaxis] - at, axis=2) ** 2) / 0.6) + 40.0
     n = int(seconds * RATE)
-    white = np.fft.rfft(rng.standard_normal((n, len(PARIETAL))), axis=0)
+    white = np.fft.rfft(rng.standard_normal((n, len(labels))), axis=0)
     sources = np.fft.irfft(white / np.maximum(np.fft.rfftfreq(n, 1 / RATE), 1.0)[:, np.newaxis] ** 0.5, n, axis=0)
-    return sources / sources.std(0) @ np.linalg.cholesky(shared).T + rng.standard_normal((n, len(PARIETAL)))
+    return sources / sources.std(0) @ np.linalg.cholesky(shared).T + rng.standard_normal((n, len(labels)))
 
 
 def test_an_average_of_few_channels_makes_no_stranger_and_hides_none() -> None:
@@ -453,6 +453,47 @@ def test_an_average_of_few_channels_makes_no_stranger_and_hides_none() -> None:
     rows = run(x - x.mean(1, keepdims=True), PARIETAL)[1]
     assert set(named(rows, "disagrees", PARIETAL)) == {"P3"}
     assert len(named(rows, "disagrees", PARIETAL)["P3"]) > 250
+
+
+MANY = (
+    *(
+        "Fp1",
+        "Fp2",
+        "AF3",
+        "AF4",
+        "F7",
+        "F3",
+        "Fz",
+        "F4",
+        "F8",
+        "FC5",
+        "FC1",
+        "FC2",
+        "FC6",
+        "T7",
+        "C3",
+        "Cz",
+        "C4",
+        "T8",
+        "CP5",
+        "CP1",
+    ),
+    *("CP2", "CP6", "P7", "P3", "Pz", "P4", "P8", "PO3", "PO4", "O1", "Oz", "O2"),
+)
+
+
+def test_a_stranger_among_many_under_their_average_is_found_though_the_rest_is_louder() -> None:
+    """Against thirds that are louder than itself everybody looks like everybody; in an average of many, neighbors still look alike."""
+    x = parietal(26, MANY)
+    behind = np.clip([-direction(label)[1] for label in MANY], 0, 1)
+    x += 25 * np.sin(2 * np.pi * 10 * np.arange(len(x)) / RATE)[:, np.newaxis] * behind
+    for where in (None, "AF3", "F4", "Cz"):
+        y = x.copy()
+        if where is not None:
+            y[:, MANY.index(where)] = 0.7 * np.roll(y[:, MANY.index(where)], len(x) // 2)
+        found = named(run(y - y.mean(1, keepdims=True), MANY)[1], "disagrees", MANY)
+        assert set(found) == ({where} if where else set())
+        assert where is None or len(found[where]) > 100
 
 
 def test_the_worst_contact_is_named_after_five_seconds_and_forgiven_after_five() -> None:
