@@ -12,7 +12,7 @@ from pathlib import Path
 
 from control.bounds import RAMP_S
 from control.prescription import parse_yaml, public_key, sign, signed_prescription, unlock_key
-from control.schema import FIELDS
+from control.schema import FIELDS, near
 from control.start_code import sign_start_code
 from daemon.private_file import write_private
 from daemon.pulse_spacing import too_often
@@ -21,9 +21,6 @@ from eegloop.line import LineSettings
 from eegloop.plugins import find, kinds
 from eegloop.stim import Authority, Limit, Prescription, PrescriptionError
 from interlock.limits import first_breach
-
-# A stimulator that gives whatever it is told; what is really there says its own limits, which may be lower, when it is connected.
-ANY_DEVICE = (Limit("amplitude_ma", float("inf"), "mA", "device"), Limit("intensity_percent", 100.0, "%", "device"))
 
 
 def read_text(path: Path) -> str:
@@ -111,9 +108,12 @@ def _armable(prescription: Prescription) -> None:
 
 
 def _device_limits(kind: str) -> tuple[Limit, ...]:
-    """What stimulators of this kind can give at most; a kind that is not known here is refused by name, not by its limits."""
-    if kind not in kinds("stimulator"):
-        return ANY_DEVICE
+    """What stimulators of this kind can give at most; the one that is really there says its own limits when it is connected."""
+    known = kinds("stimulator")
+    if kind not in known:
+        raise PrescriptionError(
+            f"prescription.device: {kind!r} is no stimulator; there are {', '.join(known)}{near(kind, list(known))}"
+        )
     limits: tuple[Limit, ...] = find("stimulator", kind).LIMITS
     return limits
 

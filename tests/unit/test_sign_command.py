@@ -380,4 +380,7 @@ def test_what_no_stimulator_of_that_kind_can_give_is_refused_at_the_desk(tmp_pat
     (tmp_path / "coil.yaml").write_text(text.replace("device: magstim", "device: pulse_pal"))
     with pytest.raises(SetupError, match=r"pulses\.intensity_percent: 55, but 0 \(device\)"):
         sign_file(tmp_path / "coil.yaml", [], None, [])
+    (tmp_path / "unheard_of.yaml").write_text(text.replace("device: magstim", "device: magstm"))
+    with pytest.raises(SetupError, match=r"prescription\.device: 'magstm' is no stimulator; there are .*did you mean 'magstim'"):
+        sign_file(tmp_path / "unheard_of.yaml", [], None, [])
     assert "Valid" in sign_file(ROOT / "control" / "examples" / "pulse_pal_gated.yaml", [], None, [])
