@@ -7,6 +7,7 @@ canonical encoding, no key of small order; R is compared by its bytes (the check
 from __future__ import annotations
 
 import hashlib
+from functools import lru_cache
 
 _P = 2**255 - 19
 _ORDER = 2**252 + 27742317777372353535851937790883648493
@@ -66,6 +67,7 @@ _BASE_Y = 4 * pow(5, -1, _P) % _P
 _BASE = _decode(_BASE_Y.to_bytes(32, "little"))
 
 
+@lru_cache(maxsize=16)  # in use it is asked every 2 s about the same bytes; milliseconds of it would keep a pulse waiting
 def verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
     """True if `signature` (64 bytes) over `message` was made with the private half of `public_key` (32 bytes)."""
     if len(public_key) != 32 or len(signature) != 64 or _BASE is None:

@@ -74,7 +74,7 @@ class RunningService:
         body["seats"] = []
         key = demo_key(self.layout, time.time())
         for name in self.seats:
-            self.layout.seat(name).mkdir(parents=True, mode=0o700, exist_ok=True)
+            self.layout.seat(name).mkdir(parents=True, mode=0o700)
             path = self.layout.seat(name) / "short.json"
             parts = {"baseline_ms": 1_000, "stimulate_ms": 600_000, **prescribed}
             short = replace(demo_prescription("virtual", time.time()), **parts)

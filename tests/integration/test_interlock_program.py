@@ -215,6 +215,7 @@ ALLOWED_OWN = {
     "interlock.strict",
     "interlock.told",
     "interlock.triggers",
+    "interlock.vouched",
     "interlock.wire",
 }
 
