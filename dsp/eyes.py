@@ -34,6 +34,9 @@ SHARED = 0.2
 EAR_HEIGHT = -0.85
 # How far from the midline electrodes beside the eyes lie, and such above them.
 BESIDE_EYES, ABOVE_EYES, F7_ASIDE = 0.45, 0.25, 0.77
+# Sides that drift apart all the time (sweat, a loose electrode) pass any limit by chance: up to this many times the setting, what is told as
+# gaze must stand out of what they usually do. Slow values do not lean on the smaller ones either way.
+CERTAIN_TIMES = 2.0
 SAME_S = 0.1  # the two looks at one blink differ by less
 _LOGGED = 4096
 
@@ -166,6 +169,8 @@ class Eyes:
         self._least_eye_uv = self._eye_uv * (1.0 if pair is None else _share(info, pair))
         apart = n_traces - 1
         self._apart = Look(apart, apart, self._least_eye_uv, self._least_eye_uv, APART_TIMES, sized_s)
+        for peaks in self._apart.peaks:
+            peaks.least = self._eye_uv  # until it is known what stands out
         self._same = round(SAME_S * rate)
         self._told: deque[tuple[int, bool]] = deque(maxlen=EVIDENCE)
         self.log: deque[EyeEvent] = deque(maxlen=_LOGGED)
@@ -226,7 +231,7 @@ class Eyes:
                 found, perhaps = self._blinks(rows, traces, tops, bottoms, samples)
         if self._has_pair:
             if self._apart.size(tops, bottoms, ends):
-                told = min(max(self._least_eye_uv, APART_TOLD * self._apart.standing_out_uv), self._eye_uv)
+                told = min(max(self._least_eye_uv, APART_TOLD * self._apart.standing_out_uv), CERTAIN_TIMES * self._eye_uv)
                 for peaks in self._apart.peaks:
                     peaks.least = told
             if not self._apart.idle(tops, bottoms):
