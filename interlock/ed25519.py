@@ -67,7 +67,6 @@ _BASE_Y = 4 * pow(5, -1, _P) % _P
 _BASE = _decode(_BASE_Y.to_bytes(32, "little"))
 
 
-@lru_cache(maxsize=16)  # in use it is asked every 2 s about the same bytes; milliseconds of it would keep a pulse waiting
 def verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
     """True if `signature` (64 bytes) over `message` was made with the private half of `public_key` (32 bytes)."""
     if len(public_key) != 32 or len(signature) != 64 or _BASE is None:
@@ -82,3 +81,7 @@ def verify(public_key: bytes, message: bytes, signature: bytes) -> bool:
     h = int.from_bytes(digest, "little") % _ORDER
     minus_key = (_P - key[0], key[1], key[2], _P - key[3])
     return _encode(_add(_times(s, _BASE), _times(h, minus_key))) == signature[:32]
+
+
+# The same answer for the same bytes: in use it is asked for every 2 s, and milliseconds of computing would keep a pulse waiting.
+verified = lru_cache(maxsize=16)(verify)

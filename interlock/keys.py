@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from eegloop.stim import PrescriptionError
-from interlock.ed25519 import verify
+from interlock.ed25519 import verified
 from interlock.effects import SIMULATED
 from interlock.strict import from_base64, from_hex, one_object, read, whole
 
@@ -59,7 +59,7 @@ def certified_keys(folder: Path, state: Path | None = None) -> Keys:
     if body["format"] != FORMAT:
         raise PrescriptionError(f"certified.format: {body['format']!r} must be {FORMAT!r}")
     payload = from_base64(body["payload"], "certified.payload")
-    if not verify(pinned, DOMAIN + payload, from_hex(body["signature"], 64, "certified.signature")):
+    if not verified(pinned, DOMAIN + payload, from_hex(body["signature"], 64, "certified.signature")):
         raise PrescriptionError(
             "certified.signature: is not the site's that this machine is paired with, or the list was altered",
             str(body["signature"])[:16], "the site's signature", "clinic",

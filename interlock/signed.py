@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from eegloop.stim import Authority, Prescription, PrescriptionError
-from interlock.ed25519 import verify
+from interlock.ed25519 import verified
 from interlock.effects import SIMULATED, plain
 from interlock.keys import Keys, known_keys
 from interlock.strict import from_base64, from_hex, one_object, read, whole
@@ -146,7 +146,7 @@ def _signers(signatures: Any, message: bytes, keys: Keys, device: str, now_s: fl
                 f"{who}: may sign for {key['scope']!r} only, not for {device!r}, as far as the clinic has certified",
                 device, key["scope"], "clinic",
             )  # fmt: skip
-        if not verify(public_key, message, signature):
+        if not verified(public_key, message, signature):
             raise PrescriptionError(
                 f"{where}.signature: does not fit; the prescription was altered or signed with another key",
                 entry["signature"][:16], "the signature of these bytes", key["name"],
