@@ -20,7 +20,8 @@ from dsp.correction import Correction
 from dsp.filters import DEFAULT_FULL_SCALE_UV, FilterChain, design, power_response, settle_samples
 from dsp.hop import Biomarker, Derived, Hop, SampleNeed
 from dsp.leak import Leak
-from dsp.quality import ChannelQuality, Code, LineNoise
+from dsp.line_noise import LineNoise
+from dsp.quality import ChannelQuality, Code
 from dsp.reference import Rereference
 from dsp.repair import ABSURD_UV, Repair, plausible
 from dsp.spectrum import BlockSpectrum, DirectSpectrum, SpectrumEngine, SpectrumNeed, band_weights

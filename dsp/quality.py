@@ -23,8 +23,6 @@ NEVER = 2**62
 BRIDGED_LIMIT = 0.05  # share of a window that may be bridged (DESIGN section 3)
 FLAT_S = 0.2
 RAIL_SHARE = 0.99
-LINE_HZ = (50.0, 60.0)
-LINE_S = 1.0
 
 # Reasons that a channel itself can have, in the order they are listed.
 _LISTED = [
@@ -61,54 +59,6 @@ PACKET_LOSS = 0.02  # share of the samples of the last 10 s that were missing or
 _KEPT_NAMES = 64  # the same few combinations come again and again
 EYES_KNOWN_S = 0.7  # after this a blink has been told
 MAINS_TIMES, MAINS_S = 4.0, 3  # one of 50 and 60 Hz this much stronger for this long is the mains
-
-
-class LineNoise:
-    """Power at 50 and 60 Hz ± 1 Hz before all filters, once a second, from raw samples.
-
-    The seconds lie end to end on the absolute grid and each is summed block by block with a Hann taper,
-    which no electrode offset or slow drift leaks through.
-    """
-
-    def __init__(self, rate_hz: float, n_channels: int) -> None:
-        self._n = max(2, round(LINE_S * rate_hz))
-        self.lines_hz = tuple(f for f in LINE_HZ if f + 1 < rate_hz / 2)
-        taper = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(self._n) / self._n)
-        frequency = np.array([f + d for f in self.lines_hz for d in (-1.0, 0.0, 1.0)])
-        angle = 2 * np.pi * np.outer(np.arange(self._n), frequency) / rate_hz
-        spacing = rate_hz / self._n
-        scale = np.sqrt(2.0 * spacing / (rate_hz * float(np.sum(taper**2))))
-        self._basis = np.hstack([np.cos(angle), np.sin(angle)]) * (scale * taper[:, np.newaxis])
-        self._sum: F64 = np.zeros((n_channels, 2 * len(frequency)))
-        self._part: F64 = np.zeros_like(self._sum)
-        self._whole_from = NEVER
-        self.power_uv2: F64 = np.full((len(self.lines_hz), n_channels), np.nan)
-        self.fresh = False
-
-    def interrupted(self, sample: int) -> None:
-        """Samples before `sample` do not belong to what follows."""
-        self._whole_from = sample
-
-    def add(self, first: int, x: F64) -> None:
-        """Raw samples (n_channels, n) from absolute index `first` on."""
-        if not self.lines_hz:
-            return
-        n, done = x.shape[1], 0
-        while done < n:
-            row = (first + done) % self._n
-            take = min(n - done, self._n - row)
-            if row == 0:
-                self._sum[:] = 0.0
-            np.matmul(x if take == n else x[:, done : done + take], self._basis[row : row + take], self._part)
-            np.add(self._sum, self._part, self._sum)
-            done += take
-            if row + take == self._n:
-                if first + done - self._n >= self._whole_from:
-                    power = (self._sum**2).reshape(len(x), 2, len(self.lines_hz), 3).sum((1, 3))
-                    self.power_uv2 = np.ascontiguousarray(power.T)
-                else:
-                    self.power_uv2 = np.full_like(self.power_uv2, np.nan)
-                self.fresh = True
 
 
 class ChannelQuality:
