@@ -100,11 +100,11 @@ $(FUZZ)/.installed: requirements/fuzz.txt | $(VENV)/.uv
 fuzz: $(FUZZ)/.installed
 	@$(FUZZ)/bin/python -m tests.fuzz.parsers --seconds $(SECONDS)
 
-# Three at a time on two cores, because most of it waits for devices and processes; the long ones (tests/fault, tests/integration)
+# Four at a time on two cores, because most of it waits for devices and processes; the long ones (tests/fault, tests/integration)
 # come first. Two runs: Playwright keeps an event loop going in its process, which tests of our own loops must not meet.
 test: $(VENV)/.dev system-parts $(CLIENTS)/.installed
 	@status=0; \
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not long and not faults and not browser" --durations=15 || status=$$?; \
+	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder -m "not long and not faults and not browser" --durations=15 || status=$$?; \
 	$(BIN)/python -m pytest tests/browser -n 2 --dist loadfile -m "not long and not faults" --durations=5 || status=$$?; \
 	exit $$status
 
