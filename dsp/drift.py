@@ -104,7 +104,8 @@ class Drift:
 
     def _rocking(self, bins: NDArray[np.complex128], share: F64) -> Bool:
         """Channels whose delta is mostly one frequency, the same for all and in step in all; `share`: every bin's of it."""
-        running = np.add.reduce(np.lib.stride_tricks.sliding_window_view(share, 5, axis=0), axis=2)  # by the first of five bins
+        n = len(share) - 4
+        running = share[:n] + share[1 : n + 1] + share[2 : n + 2] + share[3 : n + 3] + share[4:]  # by the first of five bins
         typical = running[self._first - 2 : self._last - 1] @ self._eeg
         at = self._first - 2 + int(typical.argmax())
         rocked = (running[at] > LINE) & self._eeg
