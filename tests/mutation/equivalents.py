@@ -43,4 +43,5 @@ EQUIVALENT: dict[str, str] = {
     "control.envelope:_whole_ua: `amplitude_ma <= 0.0`: LtE -> Lt": "exactly zero, rounded down to whole microamperes, is zero",
     "control.dose:left: `0.0 <= one < math.inf`: Lt -> LtE": "what is left of a budget after an infinite account is nothing either way",
     "interlock.keys:_go_on_from: `1`: 1 -> 2": "one byte more is read of a file that is refused for its size either way",
+    "interlock.loop:_inode: `0`: 0 -> 1": "no socket has the first inode of a file system",
 }

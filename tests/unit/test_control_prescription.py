@@ -32,6 +32,7 @@ from control.prescription import (
     parse_yaml,
     public_key,
     sign,
+    signer_names,
     trusted_bytes,
     unlock_key,
     verify,
@@ -338,6 +339,13 @@ def test_who_may_not_sign() -> None:
         keys=[key(scope="simulated")],
         device="pulse_pal",
     )
+
+
+def test_whose_signatures_a_file_has() -> None:
+    both = [key(name="Ann"), key(BOB, name="Bo")]
+    assert signer_names(sign(demo(), [ANN]), both) == {"Ann"}
+    assert signer_names(sign(demo(), [BOB, ANN]), both) == {"Ann", "Bo"}
+    assert signer_names(sign(demo(), [ANN]), both[1:]) == set()
 
 
 def test_two_people_sign_above_lower_only_on_a_real_stimulator() -> None:
