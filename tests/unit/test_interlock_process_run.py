@@ -127,8 +127,8 @@ def test_who_holds_a_lock_is_told_once_and_who_does_not_get_it_keeps_nothing_ope
     with subprocess.Popen([sys.executable, "-c", code, str(path)], **pipes) as holder:  # type: ignore[call-overload]
         assert holder.stdout.readline() == "held\n"
         assert only_one(path, 0.3) == -1
-        mine = [os.readlink(entry.path) for entry in os.scandir("/proc/self/fd") if os.path.lexists(entry.path)]
-        assert str(path) not in mine
+        mine = [entry.readlink() for entry in Path("/proc/self/fd").iterdir() if entry.is_symlink()]
+        assert path not in mine
         assert holder.communicate()[0] == "told\n"
 
 
