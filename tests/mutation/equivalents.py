@@ -44,4 +44,5 @@ EQUIVALENT: dict[str, str] = {
     "control.dose:left: `0.0 <= one < math.inf`: Lt -> LtE": "what is left of a budget after an infinite account is nothing either way",
     "interlock.keys:_go_on_from: `1`: 1 -> 2": "one byte more is read of a file that is refused for its size either way",
     "interlock.loop:_inode: `0`: 0 -> 1": "no socket has the first inode of a file system",
+    "interlock.loop:_inode: `return 0`: returns None": "no file has that inode either",
 }

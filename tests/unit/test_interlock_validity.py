@@ -64,6 +64,15 @@ def test_at_zero_it_is_over_at_once_and_nothing_is_raised_any_more() -> None:
     stopped(seat, END)
 
 
+def test_it_is_over_one_longest_step_before_the_end_and_not_before_that() -> None:
+    seat = Seat(valid_until_s=UNTIL_S)
+    seat.arm()
+    seat.pass_ms(UNTIL_S * 1_000 - 50 - seat.wall_ns // MS)
+    assert seat.wall_ns == (UNTIL_S * 1_000 - 50) * MS and seat.mode == "armed"
+    seat.pass_ms(1)
+    stopped(seat, END)
+
+
 @pytest.mark.parametrize("part_ms", [-900, 0, 900])
 def test_a_wall_clock_set_back_prolongs_nothing_and_one_set_forward_ends_it(part_ms: int) -> None:
     """Within the second by which the two clocks may part; beyond it they stop everything (S3.clocks)."""
