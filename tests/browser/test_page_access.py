@@ -69,8 +69,8 @@ def test_labels_do_not_overlap(service, visit):
 
 def test_reduced_motion_slows_the_traces(service, visit):
     seen = visit(service, reduced_motion="reduce")
-    seen.until("window.__eegloop.samples > 400", 10)
-    assert 1 <= seen.probe()["frames"] < 60
+    seen.until("window.__eegloop.samples > 400 && window.__eegloop.frames >= 1", 10)
+    assert seen.probe()["frames"] < 60
 
 
 def test_a_link_opens_the_page_once_and_leaves_the_address(clinic, visit, sign_in):

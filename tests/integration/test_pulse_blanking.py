@@ -110,8 +110,11 @@ def test_pulses_that_the_interlock_gives_are_cut_out_and_their_windows_are_suspe
     ]
     assert held
     for i in held:
+        end_ns = first_ns + told[i].end_sample * 10**9 // RATE
         assert told[i].grades[column] != Grade.GOOD, told[i].end_sample
-        assert "pulse" in told[i].quality.reasons[0] or told[i].reasons[column] == "pulse"
+        # At a window's edge the pulse may lie inside it, and what the line was told of it outside.
+        if any(end_ns - 10**9 < at < end_ns - 20 * MS for at in told_ns):
+            assert "pulse" in told[i].quality.reasons[0] or told[i].reasons[column] == "pulse"
     wrong = [max(abs(np.log(rows[i].values[column] / calm[i].values[column])) for i in held) for rows in (blind, told)]
     # The brain's own answer to the pulse is real and stays; the amplifier's jump, sixty times its power, does not.
     assert wrong[0] > 3 * wrong[1], "cutting changes nothing: is the line told in time?"

@@ -25,7 +25,9 @@ def test_lempel_ziv_vectors() -> None:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_against_antropy(seed: int) -> None:
+def test_against_antropy(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Half a thousand samples: compiling antropy takes hundreds of times longer than interpreting it.
+    monkeypatch.setattr(pytest.importorskip("numba").config, "DISABLE_JIT", True)
     antropy = pytest.importorskip("antropy")
     rng = np.random.default_rng(seed)
     x = np.cumsum(rng.standard_normal(500))
