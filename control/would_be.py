@@ -141,9 +141,8 @@ def advance(would: WouldBe, now_ns: int) -> WouldBe:
 def hear(would: WouldBe, true: StimState) -> tuple[WouldBe, StimState]:
     """What the interlock said, and what the session is told of it."""
     would = advance(would, true.boot_ns)
-    if (
-        would.delivers and true.mode == InterlockMode.ARMED
-    ):  # what was lost of the program's own is not asked of the interlock again
+    if would.delivers and true.mode == InterlockMode.ARMED:
+        # What was lost of the program's own is not asked of the interlock again.
         would = replace(would, ceiling_ma=min(would.ceiling_ma, true.ceiling_ma))
     if true.mode == InterlockMode.ARMED and not would.running:
         same = true.session == would.session

@@ -37,6 +37,7 @@ from interlock.limits import rules
 from interlock.told import state_of
 from simulators.brain import Brain
 from simulators.settings import BrainSettings
+from tests.virtual_device import VirtualDevice
 from tests.virtual_loop import BOOT_NS, BOOT_TO_LSL_S, WALL_NS, info_of, line_for
 
 ROOT = Path(__file__).parents[1]
@@ -71,7 +72,7 @@ class VirtualClock:
         return (WALL_NS + round(self.t_s * 1e9)) / 1e9
 
 
-class JudgedLink(BlindedLink):
+class JudgedLink(VirtualDevice, BlindedLink):
     """A blinded link whose packets go straight to a judge in this process."""
 
     def __init__(self, clock: VirtualClock, program: Prescription, own: Prescription, device: Device, lowest_ma: float) -> None:
@@ -81,7 +82,7 @@ class JudgedLink(BlindedLink):
         self.clock, self.device = clock, device
         self.judge = Judge(rules(own, None, limits), "simulated", "measured", Book("boot", True), BOOT_NS)
         self.judge.ceiling_ma = min(self.judge.ceiling_ma, lowest_ma)
-        self.output_ma, self.armed, self.dead = 0.0, False, False
+        self.dead = False
         self.record: list[tuple[float, float]] = []
         self.sent: list[tuple[str, float]] = []
         self._obey(self.judge.open(BOOT_NS, WALL_NS))
@@ -112,13 +113,8 @@ class JudgedLink(BlindedLink):
     def _obey(self, effects: list[object]) -> None:
         for effect in effects:
             match effect:
-                case Order(do="output", amplitude_ma=amplitude_ma):
-                    self.output_ma = amplitude_ma if self.armed else 0.0
-                case Order(do="arm"):
-                    self.armed = True
-                case Order(do="disarm" | "zero" as do):
-                    self.output_ma = 0.0
-                    self.armed = self.armed and do == "zero"
+                case Order():
+                    self.carry_out(effect)
                 case Entry(number=number):
                     self.judge.written(number)
                 case Reply(body=body):

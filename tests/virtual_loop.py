@@ -24,6 +24,7 @@ from simulators.brain import Brain
 from simulators.head import load_head
 from simulators.response import Stimulation
 from simulators.settings import BrainSettings
+from tests.virtual_device import VirtualDevice
 
 OCCIPITAL = load_head().regions.index("occipital_left")
 BIOMARKERS = ("band_power", "relative_power", "iaf", "faa")
@@ -51,7 +52,7 @@ def line_for(
 
 
 @dataclass
-class VirtualLoop:
+class VirtualLoop(VirtualDevice):
     """Runs `seconds` of a session; keeps what was delivered (20 ms steps) and decided, and every tick for replay."""
 
     prescription: Prescription = field(default_factory=lambda: demo_prescription("virtual", 1_749_999_000.0))
@@ -67,8 +68,6 @@ class VirtualLoop:
         self.line = line_for(self.info, self.prescription, kinds=self.kinds)
         device = find("stimulator", "simulated").LIMITS
         self.judge = Judge(rules(self.prescription, None, device), "simulated", "measured", Book("boot", True), BOOT_NS)
-        self.output_ma = 0.0
-        self.armed = False
         self._handle(self.judge.open(BOOT_NS, WALL_NS))
         self.delivered: list[tuple[float, float]] = []
         self.decisions: list[Decision] = []
@@ -167,13 +166,6 @@ class VirtualLoop:
     def _handle(self, effects: list[object]) -> None:
         for effect in effects:
             match effect:
-                case Order(do="output", amplitude_ma=amplitude_ma):
-                    self.output_ma = amplitude_ma if self.armed else 0.0
-                case Order(do="arm"):
-                    self.armed = True
-                case Order(do="disarm" | "zero" as do):
-                    self.output_ma = 0.0
-                    self.armed = self.armed and do == "zero"
                 case Order(do="fire"):
                     at_ns = self._now_ns + self.write_takes_ns
                     at_s = (at_ns - BOOT_NS) * 1e-9
@@ -182,6 +174,8 @@ class VirtualLoop:
                     since_s = at_s - (self.t_s - 1.0 / self.info.sample_rate_hz)
                     self.true_rad.append(self._phase_rad + 2 * math.pi * self.brain_settings.individual_alpha_hz * since_s)
                     self._handle(self.judge.fired(at_ns))
+                case Order():
+                    self.carry_out(effect)
                 case Entry(number=number):
                     self.judge.written(number)
                 case Reply(body=body):
