@@ -78,7 +78,7 @@ def write_config(path: Path, seats: Sequence[Mapping[str, Any]], **sections: Any
 
 
 # The demo's prescription with shorter blocks: a decision within half a minute.
-SHORT_BLOCKS = {"baseline_ms": 8_000, "sense_ms": 8_000, "stimulate_ms": 5_000}
+SHORT_BLOCKS = {"baseline_ms": 2_000, "sense_ms": 8_000, "stimulate_ms": 5_000}
 
 
 def sign_prescriptions(data: Path, seats: Sequence[dict[str, Any]], **changes: Any) -> bytes:
