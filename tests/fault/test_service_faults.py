@@ -154,6 +154,7 @@ def test_whole_tree_killed_at_once(pair: list[RunningService]) -> None:
                 os.kill(pid, signal.SIGKILL)
         assert service.zero_after_ms(fault_ns) <= TIME_TO_ZERO_MS
         assert readable(service) > 3.0
+    for service in pair:
         wait_for(lambda s=service: not s.tree(), 10, "every process to be gone")
 
 
