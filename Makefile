@@ -103,7 +103,7 @@ fuzz: $(FUZZ)/.installed
 # Byte code of the tests with pytest's own asserts in it, made once by two processes: else each of the four would make all of it for
 # itself, 13 s of a core, before its first test. What fails here fails, and is told, in the run itself.
 $(VENV)/.tests: $(VENV)/.dev $(shell find tests -name '*.py')
-	@for half in "tests/unit/test_[a-d]*.py tests/property" "tests/unit/test_[e-z]*.py tests/fault tests/integration tests/scenario"; do \
+	@for half in "tests/unit/test_[a-h]*.py tests/property tests/contract tests/browser" "tests/unit/test_[i-z]*.py tests/fault tests/integration tests/scenario"; do \
 	  $(BIN)/python -m pytest --collect-only -q $$half > /dev/null 2>&1 & done; wait
 	@touch $@
 
