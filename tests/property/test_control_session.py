@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import itertools
 import json
@@ -12,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from control import session
-from control.session import Inputs, OperatorEvent, SessionState
+from control.session import Inputs, OperatorEvent
+from control.state import Effects
 from control.transitions import ALLOWED
 from eegloop.signal import Grade
 from eegloop.stim import Authority, Phase, StimRequest, Verdict
@@ -66,67 +68,96 @@ authorities = st.sampled_from([a.value for a in Authority])
 verdict_numbers = st.tuples(anything, anything, st.booleans())
 
 
-def begin_in(phase: str, authority: str) -> tuple[Seat, SessionState]:
-    seat = Seat(dataclasses.replace(demo_prescription("virtual", 0.0), authority=authority), demo=True)
-    seat.until(phase)
-    return seat, seat.state
+INPUTS = tuple(field.name for field in dataclasses.fields(Inputs) if field.name not in ("t_s", "demo", "channels"))
+# Which inputs of a tick are arbitrary: none, one, or all. Where all always are, no session ever arms, sets or decides.
+spoiled = st.one_of(st.just(()), st.just(()), st.tuples(st.sampled_from(INPUTS)), st.just(INPUTS))
+mostly_no_wait = st.one_of(st.just(0.0), st.just(0.0), st.just(0.0), waits)
+SHORT = {"baseline_ms": 1_000, "stimulate_ms": 4_000, "sense_ms": 6_000}
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    phase=st.sampled_from(["stopped", "contact", "baseline", "on"]),
-    authority=authorities,
-    seen=st.lists(st.tuples(inputs_of(all_events), waits, verdict_numbers), min_size=1, max_size=25),
-)
-def test_whatever_comes_the_rules_hold(
-    phase: str, authority: str, seen: list[tuple[Inputs, float, tuple[float, float, bool]]]
-) -> None:
-    seat, state = begin_in(phase, authority)
-    prescription, t_s = seat.prescription, seat.t_s
-    for given_inputs, wait_s, (asked, granted, hold) in seen:
-        t_s = t_s + wait_s if not math.isnan(wait_s) and t_s + wait_s >= 0 else t_s
-        inputs = dataclasses.replace(given_inputs, t_s=math.nan if math.isnan(wait_s) else t_s, demo=False)
-        before = state
-        state, effects = session.step(state, inputs, prescription)
-        json.dumps([dataclasses.asdict(state), dataclasses.asdict(effects)], allow_nan=False)
-        assert before.phase == state.phase or (before.phase, state.phase) in ALLOWED
-        named = {e.kind for e in inputs.events if e.who}
-        kinds = {e.kind for e in inputs.events}
-        # S2: STOP is taken at once, whatever else
-        if "stop" in kinds or math.isnan(inputs.t_s):
-            assert state.phase == Phase.STOPPED and effects.command == "stop"
-        # S10: nothing leaves stopped or fallback upwards without a named person
-        if before.phase == Phase.STOPPED:
-            assert state.phase == Phase.STOPPED or (state.phase == Phase.OFF and "rearm" in named)
-        if before.phase == Phase.FALLBACK:
-            assert state.phase in (Phase.FALLBACK, Phase.STOPPED) or (state.phase == Phase.CONTACT and "rearm" in named)
-        # S6, S13, S4: nothing arms or sets without record, audit trail, supervision and samples
-        if effects.command in ("arm", "set"):
-            assert inputs.recording_ok and inputs.audit_ok
-            assert 0.0 <= inputs.supervised_age_s <= 15.0 and 0.0 <= inputs.sample_age_s <= 10.0
-            assert authority != Authority.OBSERVE
-        if effects.command == "set":
-            assert state.armed and state.phase in (Phase.RAMP_UP, Phase.ON)
-            assert 0.0 <= effects.amplitude_ma <= prescription.amplitude_ma
-            assert effects.block == "stimulate" or effects.amplitude_ma == 0.0
-        # S7: asked only in a sense block with zero confirmed since before the window
-        if effects.decide:
-            assert state.phase == Phase.ON and state.block == "sense"
-            assert inputs.biomarkers is not None and state.quiet_since_s is not None
-            assert inputs.biomarkers.t_s - 2.0 >= state.quiet_since_s >= 0.0
-            session.snapshot(state, inputs, prescription)
-        session.standing(state, inputs, prescription)
-        verdict = Verdict(StimRequest(asked, 0.0, hold, "x"), granted, 0.0, (), "x")
-        after = session.permit(state, verdict, inputs, prescription)
-        # S8, S4: whatever a verdict says
-        assert 0.0 <= after.present_ma <= prescription.amplitude_ma
-        if authority == Authority.LOWER_ONLY:
-            assert after.present_ma <= state.present_ma
-        if not state.watch.usable or hold:
-            assert after.present_ma <= state.present_ma
-        if not state.watch.usable and not hold and authority != Authority.LOWER_ONLY and state.phase != Phase.ON:
-            assert after.present_ma == state.present_ma
-        state = after
+def test_whatever_comes_the_rules_hold() -> None:
+    done: collections.Counter[str] = collections.Counter()
+
+    @settings(max_examples=60, deadline=None)
+    @given(
+        phase=st.sampled_from(["stopped", "contact", "baseline", "baseline", "on", "on"]),
+        authority=authorities,
+        seen=st.lists(
+            st.tuples(inputs_of(all_events), spoiled, mostly_no_wait, st.sampled_from([1, 20, 60, 80]), verdict_numbers),
+            min_size=1, max_size=12,
+        ),
+    )  # fmt: skip
+    def hold(
+        phase: str,
+        authority: str,
+        seen: list[tuple[Inputs, tuple[str, ...], float, int, tuple[float, float, bool]]],
+    ) -> None:
+        seat = Seat(dataclasses.replace(demo_prescription("virtual", 0.0), authority=authority, **SHORT), demo=True).until(phase)
+        seat.demo = False
+        for arbitrary, names, wait_s, n_ticks, verdict in seen:
+            if seat.state.phase == Phase.STOPPED and phase != "stopped":
+                seat.begin()  # only a person brings it back
+            if wait_s > 0.0:
+                seat.t_s += wait_s
+            for number in range(n_ticks):  # the arbitrary tick first, then orderly ones
+                inputs = seat.inputs()
+                if number == 0:
+                    t_s = math.nan if math.isnan(wait_s) else max(0.0, seat.t_s + min(0.0, wait_s))
+                    parts = {name: getattr(arbitrary, name) for name in names}
+                    inputs = dataclasses.replace(inputs, t_s=t_s, **parts)
+                effects = checked(seat, inputs, verdict)
+                done.update([effects.command, "decide" if effects.decide else ""])
+                seat.follow(effects)
+
+    hold()
+    assert min(done["arm"], done["set"], done["decide"], done["stop"]) > 3, f"hardly anything ever happened: {done}"
+
+
+def checked(seat: Seat, inputs: Inputs, verdict_of: tuple[float, float, bool]) -> Effects:
+    """One tick of the session and a verdict, held against every rule."""
+    prescription, authority, before = seat.prescription, seat.prescription.authority, seat.state
+    asked, granted, hold = verdict_of
+    state, effects = session.step(before, inputs, prescription)
+    json.dumps([dataclasses.asdict(state), dataclasses.asdict(effects)], allow_nan=False)
+    assert before.phase == state.phase or (before.phase, state.phase) in ALLOWED
+    named = {e.kind for e in inputs.events if e.who}
+    kinds = {e.kind for e in inputs.events}
+    # S2: STOP is taken at once, whatever else
+    if "stop" in kinds or math.isnan(inputs.t_s):
+        assert state.phase == Phase.STOPPED and effects.command == "stop"
+    # S10: nothing leaves stopped or fallback upwards without a named person
+    if before.phase == Phase.STOPPED:
+        assert state.phase == Phase.STOPPED or (state.phase == Phase.OFF and "rearm" in named)
+    if before.phase == Phase.FALLBACK:
+        assert state.phase in (Phase.FALLBACK, Phase.STOPPED) or (state.phase == Phase.CONTACT and "rearm" in named)
+    # S6, S13, S4: nothing arms or sets without record, audit trail, supervision and samples
+    if effects.command in ("arm", "set"):
+        assert inputs.recording_ok and inputs.audit_ok
+        assert 0.0 <= inputs.supervised_age_s <= 15.0 and 0.0 <= inputs.sample_age_s <= 10.0
+        assert authority != Authority.OBSERVE
+    if effects.command == "set":
+        assert state.armed and state.phase in (Phase.RAMP_UP, Phase.ON)
+        assert 0.0 <= effects.amplitude_ma <= prescription.amplitude_ma
+        assert effects.block == "stimulate" or effects.amplitude_ma == 0.0
+    # S7: asked only in a sense block with zero confirmed since before the window
+    if effects.decide:
+        assert state.phase == Phase.ON and state.block == "sense"
+        assert inputs.biomarkers is not None and state.quiet_since_s is not None
+        assert inputs.biomarkers.t_s - 2.0 >= state.quiet_since_s >= 0.0
+        session.snapshot(state, inputs, prescription)
+    session.standing(state, inputs, prescription)
+    verdict = Verdict(StimRequest(asked, 0.0, hold, "x"), granted, 0.0, (), "x")
+    after = session.permit(state, verdict, inputs, prescription)
+    # S8, S4: whatever a verdict says
+    assert 0.0 <= after.present_ma <= prescription.amplitude_ma
+    if authority == Authority.LOWER_ONLY:
+        assert after.present_ma <= state.present_ma
+    if not state.watch.usable or hold:
+        assert after.present_ma <= state.present_ma
+    if not state.watch.usable and not hold and authority != Authority.LOWER_ONLY and state.phase != Phase.ON:
+        assert after.present_ma == state.present_ma
+    seat.state = after
+    return effects
 
 
 @settings(max_examples=25, deadline=None)

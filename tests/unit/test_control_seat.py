@@ -170,6 +170,13 @@ class Seat:
             self.tick()
         return self
 
+    def follow(self, effects: Effects) -> None:
+        """The interlock hears what a session wants and a tick goes by, for who steps the session alone."""
+        if effects.command:
+            self._obey(effects)
+        self.t_s = round(self.t_s + self.dt_s, 6)
+        self._interlock()
+
     def begin(self) -> Seat:
         """A person re-arms, starts and screens."""
         self.tick(OperatorEvent("rearm", "Ann"))
