@@ -484,7 +484,11 @@ class Pipeline:
             before = reference.map
             made_of = reference.apply(x, self._quality.unusable(), loud)
             self._leak.take(block, made_of, before, reference.map)
-            self._quality.found(list(self._leak.findings(found, loud, reference.moving)))
+            findings = list(self._leak.findings(found, loud, reference.moving))
+            far = reference.far
+            if far.any():
+                findings.append(Finding(Code.REREFERENCED, block, block, far, spoils=True))
+            self._quality.found(findings)
             self._quality.lacking = reference.lacking
         return x
 

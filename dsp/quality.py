@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsp.artifacts import Finding
-from dsp.codes import DRIFT_HZ, EYES_HZ, MUSCLE_HZ, NO_VALUE, OF_THE_BODY, OF_THE_LINK
+from dsp.codes import DRIFT_HZ, EYES_HZ, MUSCLE_HZ, NO_VALUE, OF_THE_BODY, OF_THE_LINK, OF_THE_REFERENCE
 from dsp.codes import GRADES as GRADES
 from dsp.codes import REASONS as REASONS
 from dsp.codes import Code as Code
@@ -46,6 +46,7 @@ _LISTED = [
     Code.PACKET_LOSS,
     Code.PULSE,
     Code.CORRECTED,
+    Code.REREFERENCED,
     Code.GAP,
     Code.SEGMENT,
     Code.STIMULATION,
@@ -53,7 +54,7 @@ _LISTED = [
     Code.SETTLING,
 ]
 _LISTED_NAMES = [code.name.lower() for code in _LISTED]
-_BAD_ROWS = [i for i, code in enumerate(_LISTED) if code not in OF_THE_BODY | OF_THE_LINK]
+_BAD_ROWS = [i for i, code in enumerate(_LISTED) if code not in OF_THE_BODY | OF_THE_LINK | OF_THE_REFERENCE]
 PACKET_LOSS_S = 10.0
 PACKET_LOSS = 0.02  # share of the samples of the last 10 s that were missing or bridged
 _KEPT_NAMES = 64  # the same few combinations come again and again
