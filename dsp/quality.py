@@ -303,8 +303,11 @@ class ChannelQuality:
 
     # -- one hop -------------------------------------------------------------------------------
 
-    def line(self, power_uv2: F64, total_uv2: F64, codes: U8) -> None:
-        """A new second of line noise, (n_lines, n_channels), against the 1-45 Hz power of the newest window."""
+    def line(self, power_uv2: F64, total_uv2: F64, codes: U8, left_uv2: F64 | None = None) -> None:
+        """A new second of line noise, (n_lines, n_channels), against the 1-45 Hz power of the newest window.
+
+        `left_uv2`: what is left of it behind filters and corrections, where that is measured; None: what the filters let through.
+        """
         usable = total_uv2 > 0
         if codes is not self.all_good:
             usable &= codes < NO_VALUE
@@ -313,17 +316,18 @@ class ChannelQuality:
         limit = self._settings.line_ratio
         with np.errstate(invalid="ignore"):
             self._noisy = np.greater(self.line_ratio, limit)
-            self._leaky = np.logical_or.reduce(ratio * self._line_leak > limit, axis=0)
+            left = ratio * self._line_leak if left_uv2 is None else left_uv2 / np.where(usable, total_uv2, np.nan)
+            self._leaky = np.logical_or.reduce(left > limit, axis=0)
         self._any_noisy, self._any_leaky = True in self._noisy.tolist(), True in self._leaky.tolist()
         self._standing = None
         self._find_mains(power_uv2)
 
-    def corrected(self, block: int, values: Bool, mains: Bool) -> None:
+    def corrected(self, block: int, values: Bool | None, mains: Bool | None) -> None:
         """These channels' values were changed by a correction in this block; of those only mains were taken."""
-        if values.any():
+        if values is not None and values.any():
             n = self._grid.block_end(block) - self._grid.block_end(block - 1)
             self._spoil(block, n, values, Code.CORRECTED)
-        if mains.any():
+        if mains is not None and mains.any():
             self._note(Code.CORRECTED, mains)
 
     def pulse(self, block: int) -> None:

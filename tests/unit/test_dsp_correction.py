@@ -104,6 +104,21 @@ def test_mains_are_followed_and_taken_out(mains: float) -> None:
     left = np.sqrt(np.mean((fixed[:, late] - clean[:, late]) ** 2))
     assert left < 0.05 * 40 / np.sqrt(2)
     assert all("corrected" in reasons for reasons in rows[-1].quality.reasons)
+    alpha = rows[0].find("band_power.alpha", "O1")
+    settled = [row for row in rows if row.end_sample > 14 * 250]
+    assert {row.reasons[alpha] for row in settled} == {""}, "what is left of the mains is what counts"
+    untracked, _ = run(x, **line)
+    assert "" not in {row.reasons[alpha] for row in untracked if row.end_sample > 14 * 250}
+
+
+def test_mains_that_the_tracker_cannot_follow_are_said() -> None:
+    """A generator's mains that wander by more than a hertz, too weak to be steep: what is left of them is measured."""
+    x, _ = brain(24, line_uv=0.0)
+    t = np.arange(len(x)) / RATE
+    x += 16 * np.sin(2 * np.pi * 50 * t + 4 * np.sin(2 * np.pi * 0.3 * t))[:, np.newaxis]
+    rows, _ = run(x, correction=CorrectionSettings(track_line_hz=50), notch_hz=None, low_pass_hz=None, high_pass_hz=1.0)
+    alpha = rows[0].find("band_power.alpha", "Fp1")
+    assert "line_noise" in {row.reasons[alpha] for row in rows if row.end_sample > 14 * 250}
 
 
 def test_magnetic_pulses_are_cut_before_any_filter_and_their_windows_are_suspect() -> None:
