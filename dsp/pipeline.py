@@ -149,6 +149,8 @@ class Pipeline:
         self._samples = SampleRing(c, max(*kept, grid.block_lengths[-1])) if kept else None
         self._noise = LineNoise(rate, c)
         leak = power_response(self._sos, rate, np.asarray(self._noise.lines_hz))
+        # where mains are tracked and taken out, what is left of them is measured, not foretold
+        self._left_noise = None if settings.correction.track_line_hz is None else LineNoise(rate, c)
         eeg, judged = (np.array([kind == "eeg" for kind in info.kinds]), np.array([kind != "misc" for kind in info.kinds]))
         self._artifacts = Artifacts(info, settings.quality, grid, eeg, settings.high_pass_hz is not None)
         self._quality = ChannelQuality(
@@ -404,6 +406,8 @@ class Pipeline:
                 fed_whole = False
                 self._repair.restart()
                 self._noise.interrupted(first)
+                if self._left_noise is not None:
+                    self._left_noise.interrupted(first)
                 self._fed_from = first
                 self._chain.restart(np.zeros(len(raw)))
             self._feed_part(first, raw[:, part.start : part.stop], filtered[:, part.start : part.stop])
@@ -441,6 +445,10 @@ class Pipeline:
     def _work(self, n: int, raw: F64, filtered: F64, whole: bool, unbroken: bool) -> None:
         """A block whose `_ranges` are known, mended and filtered."""
         ranges = self._ranges
+        tracked: Bool | None = None
+        if self._correction.tracks:
+            filtered = filtered.copy()
+            tracked = self._correction.take_mains(self._block, self._block_end, filtered, unbroken)
         ranges.take_filtered(filtered)
         self._quality.block(self._block, n, raw, ranges, whole)
         if unbroken:
@@ -450,9 +458,13 @@ class Pipeline:
         else:
             found = []
             self._artifacts.restart()
+        if tracked is not None:
+            self._quality.corrected(self._block, None, tracked)
         if self._changes:
             filtered = self._change(filtered, found, unbroken=unbroken)
         self._noise.add(self._block_start, raw)
+        if self._left_noise is not None:
+            self._left_noise.add(self._block_start, filtered)
         for engine in self._block_engines:
             engine.add(self._block, self._block_start, filtered)
         if self._samples is not None:
@@ -465,8 +477,7 @@ class Pipeline:
         if self._correction.active:
             if not unbroken:
                 self._correction.restart()
-            corrected = self._correction.apply(block, self._block_end, x, unbroken and not found)
-            self._quality.corrected(block, corrected.values, corrected.mains)
+            self._quality.corrected(block, self._correction.apply(x, unbroken and not found), None)
         if self._reference is not None:
             if not unbroken:
                 self._leak.restart()
@@ -474,7 +485,11 @@ class Pipeline:
             before = reference.map
             made_of = reference.apply(x, self._quality.unusable(), loud)
             self._leak.take(block, made_of, before, reference.map)
-            self._quality.found(list(self._leak.findings(found, loud, reference.moving)))
+            findings = list(self._leak.findings(found, loud, reference.moving))
+            far = reference.far
+            if far.any():
+                findings.append(Finding(Code.REREFERENCED, block, block, far, spoils=True))
+            self._quality.found(findings)
             self._quality.lacking = reference.lacking
         return x
 
@@ -497,7 +512,8 @@ class Pipeline:
         density = hop.density(need)
         if self._noise.fresh:
             self._noise.fresh = False
-            self._quality.line(self._noise.power_uv2, density @ self._total_weights, hop.codes(need.n_samples))
+            left_uv2 = None if self._left_noise is None else self._left_noise.power_uv2
+            self._quality.line(self._noise.power_uv2, density @ self._total_weights, hop.codes(need.n_samples), left_uv2)
         values, grades = np.empty(self._n_columns), np.zeros(self._n_columns, dtype=np.uint8)
         reasons: tuple[str, ...] = ()
         hop.row_values, hop.row_grades = values, grades

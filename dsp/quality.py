@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsp.artifacts import Finding
-from dsp.codes import DRIFT_HZ, EYES_HZ, MUSCLE_HZ, NO_VALUE, OF_THE_BODY, OF_THE_LINK
+from dsp.codes import DRIFT_HZ, EYES_HZ, MUSCLE_HZ, NO_VALUE, OF_THE_BODY, OF_THE_LINK, OF_THE_REFERENCE
 from dsp.codes import GRADES as GRADES
 from dsp.codes import REASONS as REASONS
 from dsp.codes import Code as Code
@@ -46,6 +46,7 @@ _LISTED = [
     Code.PACKET_LOSS,
     Code.PULSE,
     Code.CORRECTED,
+    Code.REREFERENCED,
     Code.GAP,
     Code.SEGMENT,
     Code.STIMULATION,
@@ -53,7 +54,7 @@ _LISTED = [
     Code.SETTLING,
 ]
 _LISTED_NAMES = [code.name.lower() for code in _LISTED]
-_BAD_ROWS = [i for i, code in enumerate(_LISTED) if code not in OF_THE_BODY | OF_THE_LINK]
+_BAD_ROWS = [i for i, code in enumerate(_LISTED) if code not in OF_THE_BODY | OF_THE_LINK | OF_THE_REFERENCE]
 PACKET_LOSS_S = 10.0
 PACKET_LOSS = 0.02  # share of the samples of the last 10 s that were missing or bridged
 _KEPT_NAMES = 64  # the same few combinations come again and again
@@ -303,8 +304,11 @@ class ChannelQuality:
 
     # -- one hop -------------------------------------------------------------------------------
 
-    def line(self, power_uv2: F64, total_uv2: F64, codes: U8) -> None:
-        """A new second of line noise, (n_lines, n_channels), against the 1-45 Hz power of the newest window."""
+    def line(self, power_uv2: F64, total_uv2: F64, codes: U8, left_uv2: F64 | None = None) -> None:
+        """A new second of line noise, (n_lines, n_channels), against the 1-45 Hz power of the newest window.
+
+        `left_uv2`: what is left of it behind filters and corrections, where that is measured; None: what the filters let through.
+        """
         usable = total_uv2 > 0
         if codes is not self.all_good:
             usable &= codes < NO_VALUE
@@ -313,17 +317,18 @@ class ChannelQuality:
         limit = self._settings.line_ratio
         with np.errstate(invalid="ignore"):
             self._noisy = np.greater(self.line_ratio, limit)
-            self._leaky = np.logical_or.reduce(ratio * self._line_leak > limit, axis=0)
+            left = ratio * self._line_leak if left_uv2 is None else left_uv2 / np.where(usable, total_uv2, np.nan)
+            self._leaky = np.logical_or.reduce(left > limit, axis=0)
         self._any_noisy, self._any_leaky = True in self._noisy.tolist(), True in self._leaky.tolist()
         self._standing = None
         self._find_mains(power_uv2)
 
-    def corrected(self, block: int, values: Bool, mains: Bool) -> None:
+    def corrected(self, block: int, values: Bool | None, mains: Bool | None) -> None:
         """These channels' values were changed by a correction in this block; of those only mains were taken."""
-        if values.any():
+        if values is not None and values.any():
             n = self._grid.block_end(block) - self._grid.block_end(block - 1)
             self._spoil(block, n, values, Code.CORRECTED)
-        if mains.any():
+        if mains is not None and mains.any():
             self._note(Code.CORRECTED, mains)
 
     def pulse(self, block: int) -> None:

@@ -105,6 +105,21 @@ def test_mains_are_followed_and_taken_out(mains: float) -> None:
     left = np.sqrt(np.mean((fixed[:, late] - clean[:, late]) ** 2))
     assert left < 0.05 * 40 / np.sqrt(2)
     assert all("corrected" in reasons for reasons in rows[-1].quality.reasons)
+    alpha = rows[0].find("band_power.alpha", "O1")
+    settled = [row for row in rows if row.end_sample > 14 * 250]
+    assert {row.reasons[alpha] for row in settled} == {""}, "what is left of the mains is what counts"
+    untracked, _ = run(x, **line)
+    assert "" not in {row.reasons[alpha] for row in untracked if row.end_sample > 14 * 250}
+
+
+def test_mains_that_the_tracker_cannot_follow_are_said() -> None:
+    """A generator's mains that wander by more than a hertz, too weak to be steep: what is left of them is measured."""
+    x, _ = brain(24, line_uv=0.0)
+    t = np.arange(len(x)) / RATE
+    x += 16 * np.sin(2 * np.pi * 50 * t + 4 * np.sin(2 * np.pi * 0.3 * t))[:, np.newaxis]
+    rows, _ = run(x, correction=CorrectionSettings(track_line_hz=50), notch_hz=None, low_pass_hz=None, high_pass_hz=1.0)
+    alpha = rows[0].find("band_power.alpha", "Fp1")
+    assert "line_noise" in {row.reasons[alpha] for row in rows if row.end_sample > 14 * 250}
 
 
 def test_magnetic_pulses_are_cut_before_any_filter_and_their_windows_are_suspect() -> None:
@@ -218,8 +233,21 @@ def test_a_channel_that_drops_out_makes_no_jump_in_the_others(kind: str) -> None
     np.testing.assert_allclose(dropped[others, : 15 * 250], whole[others, : 15 * 250], atol=1e-9)
     np.testing.assert_allclose(dropped[others, -500:], whole[others, -500:], atol=1e-6)
     during = next(row for row in rows if row.end_sample == 20 * 250)
-    assert during.grades[during.find("band_power.alpha", "O2")] == Grade.GOOD
+    assert during.grades[during.find("band_power.alpha", "F4")] == Grade.GOOD
     assert during.grades[during.find("band_power.alpha", "P3")] == Grade.INVALID
+    # O1 lies between P3 and O2: without P3 its Laplacian is another one, which stands there while a window holds any of it
+    o1 = during.find("band_power.alpha", "O1")
+    assert during.reasons[o1] == ("rereferenced" if kind == "csd" else "")
+    assert "rereferenced" not in during.quality.reasons[MONTAGE.index("F4")] and during.quality.good[MONTAGE.index("O1")]
+    said = [row.end_sample for row in rows if row.reasons[o1] == "rereferenced"]
+    if kind == "csd":
+        back = next(
+            i
+            for i, row in enumerate(rows)
+            if row.end_sample > 23 * 250 and row.grades[rows[0].find("band_power.alpha", "P3")] == Grade.GOOD
+        )
+        assert 15 * 250 < said[0] <= 16 * 250 and rows[back].end_sample < said[-1] <= rows[back].end_sample + 8 * 250
+        assert rows[-1].reasons[o1] == ""
 
 
 def test_the_average_is_that_of_the_good_channels() -> None:
@@ -293,9 +321,13 @@ def test_rest_is_mne_s_and_re_forms_over_the_good_channels() -> None:
         rest.apply(y, gone)
     others = [i for i in range(20) if i != 3]
     np.testing.assert_allclose(y[others], expected(others), atol=1e-6)
+    assert not rest.far.any()
     gone[[5, 7]] = True
     rest.apply(x.copy(), gone)
-    assert rest.lacking[:20].all(), "17 electrodes are too few"
+    assert not rest.lacking.any() and not rest.far.any(), "a montage of 20 electrodes can do without three"
+    gone[1:20] = True
+    rest.apply(x.copy(), gone)
+    assert rest.lacking[:20].all(), "nothing is left"
 
 
 def test_rest_is_refused_where_it_cannot_be() -> None:
