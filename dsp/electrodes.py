@@ -106,10 +106,10 @@ OLDER = {"T3": "T7", "T4": "T8", "T5": "P7", "T6": "P8"}
 
 _BY_LOWER = {label.lower(): label for label in POSITIONS} | {old.lower(): new for old, new in OLDER.items()}
 # Files and headsets dress a name up: "EEG FP1-REF", "EEG.AF3", "RAW_TP9", "Fc5.", "C3-A2".
-_DRESS = re.compile(r"^(?:eeg|raw)[\s_.:-]*(?=[a-z])")
+_DRESS = re.compile(r"^(?:eeg|raw|pol(?=[\s_]))[\s_.:-]*(?=[a-z])|(?<=[\dz])[\s_]*(?:[(\[][uµμ]v[)\]]|[\s_][uµμ]v)$")
 # What a name is taken against, where that is the ears, an average or simply "the reference"; another electrode makes it a pair of two.
 _AGAINST = re.compile(
-    r"[\s_:/-]+(?P<what>ref|reference|org|avg?|ave|average|car|ar|le|linked ?ears|nose|(?P<ears>[am][12](?:[\s_+/-]?[am][12])?))$"
+    r"[\s_:/-]+(?P<what>[vc]?ref|reference|org|lm|linked|avg?|ave|average|car|ar|le|linked ?ears|nose|(?P<ears>[am][12](?:[\s_+/-]?[am][12])?))$"
 )
 _EARS = frozenset({"a1", "a2", "m1", "m2"})
 

@@ -19,6 +19,7 @@ from eegloop.signal import StreamInfo
         ("fp1", "Fp1"), (" FZ ", "Fz"), ("T5", "P7"), ("EEG FP1-REF", "Fp1"), ("EEG T3-LE", "T7"), ("Fp1.", "Fp1"), ("Cz..", "Cz"),
         ("EEG.AF3", "AF3"), ("RAW_TP9", "TP9"), ("eeg:Fz", "Fz"), ("EEG O1", "O1"), ("C3-A2", "C3"), ("F4-M1", "F4"),
         ("F3 - AVG", "F3"), ("EEG T5-A1A2", "P7"), ("P4-A1+A2", "P4"), ("O1-Ref", "O1"), ("Pz-org", "Pz"),
+        ("POL F3", "F3"), ("F3-LM", "F3"), ("EEG F3-Vref", "F3"), ("F3 (µV)", "F3"), ("Cz_uV", "Cz"), ("O1-linked ears", "O1"),
     ],
 )  # fmt: skip
 def test_dressed_names(label: str, place: str) -> None:
@@ -27,7 +28,26 @@ def test_dressed_names(label: str, place: str) -> None:
 
 @pytest.mark.parametrize(
     "label",
-    ["", "-", "EEG", "EEG 001", "E12", "EEG1", "Ch1", "A1-A2", "M1", "FP1-F7", "EEG Fpz-Cz", "C3-C4", "EOG1", "Ref", "X1"],
+    [
+        "",
+        "-",
+        "EEG",
+        "EEG 001",
+        "E12",
+        "EEG1",
+        "Ch1",
+        "A1-A2",
+        "M1",
+        "FP1-F7",
+        "EEG Fpz-Cz",
+        "C3-C4",
+        "EOG1",
+        "Ref",
+        "X1",
+        "F3-Pz",
+        "POL E",
+        "uV",
+    ],
 )
 def test_no_electrode(label: str) -> None:
     assert canonical(label) is None
