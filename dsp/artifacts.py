@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -79,7 +80,7 @@ class ArtifactEvent:
 class Artifacts:
     """`block` takes every block that was fed whole, in order; `restart` says that the next does not go on from the last."""
 
-    def __init__(self, info: StreamInfo, settings: QualitySettings, grid: Grid, eeg: Bool, has_high_pass: bool) -> None:
+    def __init__(self, info: StreamInfo, settings: QualitySettings, grid: Grid, eeg: Bool, slow_response: F64 | None) -> None:
         c, rate = info.n_channels, info.sample_rate_hz
         longest = grid.block_lengths[-1]
         self._settings, self._grid, self._eeg, self._rate_hz = settings, grid, eeg, rate
@@ -125,10 +126,10 @@ class Artifacts:
         self._thinned: F64 = np.zeros((c, self._per_stretch, -(-longest // self._stride)))
         self._disturbed: Bool = np.zeros(self._per_stretch, dtype=np.bool_)
         self._calm_blocks = 0
-        self._zero_mean = has_high_pass
+        self._zero_mean = slow_response is not None
         self._since = 0  # blocks in a row
         self.contact = Contact(info, eeg, settings.drift_uv_per_s)
-        self._drift = Drift(eeg, self._per_stretch)
+        self._drift = None if slow_response is None else Drift(eeg, slow_response)
         self.log: deque[ArtifactEvent] = deque(maxlen=_LOGGED)
 
     def restart(self) -> None:
@@ -181,11 +182,13 @@ class Artifacts:
             lone = np.abs(means) > self._lone_uv
             if lone.any():
                 found.append(Finding(Code.MOVEMENT, block, block, lone, spoils=False, only="slow"))
-        if self._drift.any:
+        if self._drift is not None and self._drift.any:
             found.append(Finding(Code.DRIFT, block, block, self._drift.on, spoils=False, only="drift"))
+            if self._drift.any_theta:
+                found.append(Finding(Code.DRIFT, block, block, self._drift.theta, spoils=False, only="slow"))
         if self.eyes.active:
             self._look_at_eyes(block, first, raw, levels, extreme, found)
-        thinned = filtered[:, :: self._stride]
+        thinned = filtered[:, -first % self._stride :: self._stride]  # evenly, also from block to block
         if not self._zero_mean:
             thinned = thinned - thinned.mean(1, keepdims=True)
         place = block % self._per_stretch
@@ -204,6 +207,15 @@ class Artifacts:
             samples = samples[:, ~self._disturbed]  # a blink makes all frontal channels alike for a moment
         samples = samples.reshape(len(samples), -1)
         return np.asarray(samples @ samples.T, dtype=np.float64)
+
+    def _in_a_row(self, block: int) -> F64:
+        """(n_channels, n) the thinned samples of the stretch that ends with `block`, in order, without the empty places of shorter blocks."""
+        thinned = np.concatenate((self._thinned[:, 1:], self._thinned[:, :1]), axis=1)  # a stretch ends with its block of place 0
+        ends = [self._grid.block_end(at) // -self._stride for at in range(block - self._per_stretch, block + 1)]
+        held = [start - end for start, end in pairwise(ends)]
+        if min(held) == thinned.shape[2]:
+            return thinned.reshape(len(thinned), -1)
+        return thinned[:, np.arange(thinned.shape[2]) < np.array(held)[:, np.newaxis]]
 
     # -- muscle, steps -------------------------------------------------------------------------
 
@@ -336,8 +348,8 @@ class Artifacts:
             self._own.append(noise)
             means = self._means[rows]
             self._usual.append(np.partition(np.abs(means), len(rows) // 2, axis=0)[len(rows) // 2].copy())
-            if self._zero_mean:
-                self._drift.take(block // self._per_stretch, means)
+            if self._drift is not None:
+                self._drift.take(block // self._per_stretch, self._in_a_row(block))
             self._since_refresh += 1
             if self._since_refresh >= _REFRESH and len(self._own) >= _BASELINE_LEAST:
                 self._since_refresh = 0
@@ -351,7 +363,7 @@ class Artifacts:
             # a rhythm that has set in is no row of lone waves
             self._lone_uv = np.maximum(self._lone_usual_uv, RHYTHM_LEVELS * self._usual[-1])
             self._least_lone_uv = float(self._lone_uv.min())
-        else:
+        elif self._drift is not None:
             self._drift.restart()
         self._thinned[:] = 0.0
         self._disturbed[:] = False
