@@ -19,6 +19,7 @@ from dsp.contact import STRETCH_S, Contact
 from dsp.drift import Drift
 from dsp.electrodes import direction
 from dsp.eyes import EyeEvent, Eyes
+from dsp.jumps import Jumps
 from dsp.window import Grid, Ranges
 from eegloop.line import QualitySettings
 from eegloop.signal import F64, Bool, StreamInfo
@@ -109,6 +110,8 @@ class Artifacts:
         self._per_sample_uv = rate / _REFERENCE_RATE_HZ
         # 50 µV from sample to sample at 250 Hz and above; in the same time at lower rates
         self._gradient_uv = (settings.gradient_uv or np.inf) * max(1.0, _REFERENCE_RATE_HZ / rate)
+        self._jumps = None if settings.gradient_uv is None else Jumps(eeg, rate)
+        self._jumped: Bool | None = None  # in the block before
         self._muscle_uv2 = np.inf if settings.muscle_uv is None else settings.muscle_uv**2
         self._muscle_limit: F64 = np.full(c, self._muscle_uv2 * _MUSCLE_UNKNOWN**2)
         self._least_muscle_limit = float(self._muscle_limit.min())
@@ -135,17 +138,20 @@ class Artifacts:
     def restart(self) -> None:
         self._since = 0
         self._steep_at = None
+        self._jumped = None
         if self.eyes.active:
             self.eyes.restart()
 
-    def block(self, block: int, first: int, raw: F64, filtered: F64, ranges: Ranges) -> list[Finding]:
+    def block(self, block: int, first: int, raws: list[F64], filtered: F64, ranges: Ranges) -> list[Finding]:
         """Look at a block.
 
         Parameters
         ----------
         block, first : int
             Its number and the absolute index of its first sample.
-        raw, filtered : (n_channels, n) float64
+        raws : list of (n_channels, n) float64
+            The newest blocks that were whole, in a row; the last is this one.
+        filtered : (n_channels, n) float64
         ranges : Ranges
             Theirs.
         """
@@ -163,8 +169,12 @@ class Artifacts:
         self._extremes[slot] = extreme = ranges.extreme
         self._since += 1
         steepest = float(np.maximum.reduce(steepness))
+        no_muscle, self._jumped = self._jumped, None if self._jumps is None else self._jumps.look(raws, steepness, steepest)
+        if self._jumped is not None:
+            found.append(Finding(Code.GRADIENT, max(block - 1, block - self._since + 1), block, self._jumped, spoils=True))
+            no_muscle = self._jumped if no_muscle is None else no_muscle | self._jumped
         if steepest > MUSCLE_PERHAPS**2 * self._least_muscle_limit:
-            self._muscle(block, steepness, found)
+            self._muscle(block, steepness, no_muscle, found)
         if self._steep_at is not None:
             self._gradient_or_step(block, found)
         limit = self._gradient_uv
@@ -187,11 +197,11 @@ class Artifacts:
             if self._drift.any_theta:
                 found.append(Finding(Code.DRIFT, block, block, self._drift.theta, spoils=False, only="slow"))
         if self.eyes.active:
-            self._look_at_eyes(block, first, raw, levels, extreme, found)
+            self._look_at_eyes(block, first, raws[-1], levels, extreme, found)
         thinned = filtered[:, -first % self._stride :: self._stride]  # evenly, also from block to block
         if not self._zero_mean:
             thinned = thinned - thinned.mean(1, keepdims=True)
-        place = block % self._per_stretch
+        place = (block - 1) % self._per_stretch  # in order: a stretch ends with a multiple
         self._thinned[:, place, : thinned.shape[1]] = thinned
         if found and any(finding.code in _OF_THE_PERSON and not finding.only for finding in found):
             self._disturbed[place] = True
@@ -209,19 +219,21 @@ class Artifacts:
         return np.asarray(samples @ samples.T, dtype=np.float64)
 
     def _in_a_row(self, block: int) -> F64:
-        """(n_channels, n) the thinned samples of the stretch that ends with `block`, in order, without the empty places of shorter blocks."""
-        thinned = np.concatenate((self._thinned[:, 1:], self._thinned[:, :1]), axis=1)  # a stretch ends with its block of place 0
-        ends = [self._grid.block_end(at) // -self._stride for at in range(block - self._per_stretch, block + 1)]
-        held = [start - end for start, end in pairwise(ends)]
-        if min(held) == thinned.shape[2]:
+        """(n_channels, n) the thinned samples of the stretch that ends with `block`, without the empty places of shorter blocks."""
+        thinned, per = self._thinned, self._per_stretch
+        ends = [self._grid.block_end(at) // -self._stride for at in range(block - per, block + 1)]
+        if ends[0] - ends[-1] == per * thinned.shape[2]:
             return thinned.reshape(len(thinned), -1)
-        return thinned[:, np.arange(thinned.shape[2]) < np.array(held)[:, np.newaxis]]
+        held = np.array([start - end for start, end in pairwise(ends)])
+        return thinned[:, np.arange(thinned.shape[2]) < held[:, np.newaxis]]
 
     # -- muscle, steps -------------------------------------------------------------------------
 
-    def _muscle(self, block: int, steepness: F64, found: list[Finding]) -> None:
+    def _muscle(self, block: int, steepness: F64, jumped: Bool | None, found: list[Finding]) -> None:
         over = steepness / self._muscle_limit
         perhaps = (over > MUSCLE_PERHAPS**2) & self._eeg
+        if jumped is not None:  # what a jump leaves behind the filters looks like muscle
+            perhaps &= ~jumped
         if not perhaps.any():
             return
         channels = perhaps & (over > 1.0)
@@ -349,7 +361,7 @@ class Artifacts:
             means = self._means[rows]
             self._usual.append(np.partition(np.abs(means), len(rows) // 2, axis=0)[len(rows) // 2].copy())
             if self._drift is not None:
-                self._drift.take(block // self._per_stretch, self._in_a_row(block))
+                self._drift.take(self._in_a_row(block))
             self._since_refresh += 1
             if self._since_refresh >= _REFRESH and len(self._own) >= _BASELINE_LEAST:
                 self._since_refresh = 0
@@ -357,6 +369,8 @@ class Artifacts:
                 middle = (own[(len(own) - 1) // 2] + own[len(own) // 2]) / 2
                 self._muscle_limit = np.maximum(self._muscle_uv2, MUSCLE_TIMES**2 * middle)
                 self._least_muscle_limit = float(self._muscle_limit.min())
+                if self._jumps is not None:
+                    self._jumps.usual(middle)
                 if self._zero_mean:
                     usual = np.sort(self._usual, axis=0)[len(self._usual) // 2]
                     self._lone_usual_uv = np.where(self._eeg, np.maximum(LONE_TIMES * usual, LONE_UV), np.inf)

@@ -30,8 +30,8 @@ FREQUENCY_HZ: F64 = np.arange(71, dtype=np.float64) * _SPACING_HZ
 BELOW_HZ = 0.75
 # Share of delta that comes from below it: a third makes the value half as much again. A 1/f² brain has 0.15, a 1/f³ one 0.25. Of fewer
 # spectra it varies more.
-LEAKED, CLEARED = 0.3, 0.22
-_LEAKED_SOONER = 0.42, 0.36  # of one spectrum, of two
+LEAKED, CLEARED = 0.33, 0.24
+_LEAKED_SOONER = 0.48, 0.4  # of one spectrum, of two
 # The exponent between what lies below delta and what lies from there to theta, before the filters; and that within the upper span, where a
 # brain that is as steep is steeper still, and a drift with a brain under it flatter.
 _LOW_HZ, _HIGH_HZ = (0.2, 0.6), (1.5, 5.0)
@@ -40,7 +40,10 @@ FEWEST, MIXED, MIXED_MORE = 4, 1.5, 1.0  # of n spectra, drift on a brain: from 
 _MOST_MIXED = 1.9
 _LEAST_LOWER = 1.6  # exponent below delta alone: a brain's is 1
 PURE, PURE_MORE = 1.82, 0.5  # nothing but drift, likewise
-_MOST_PURE, _STEEPEST = 2.2, 2.25  # an upper span above the one is a brain's; above the other, it breathes or sways far below delta
+_MOST_PURE, _STEEPEST = (
+    2.2,
+    2.25,
+)  # an upper span above the one is a brain's; above the other, it breathes or sways far below delta
 _LOOSER = 0.1  # than these until it is over
 _OVER = 1.4  # of the newest `FEWEST`
 _WANDERS = 0.5  # share of delta that the line of 1/f² through what lies below it holds
@@ -76,14 +79,14 @@ class Drift:
     def __init__(self, eeg: Bool, response: F64) -> None:
         c, n = len(eeg), _POINTS * _STRETCHES
         self._eeg = eeg
-        self._trace: F64 = np.zeros((n, c))
+        self._trace: F64 = np.zeros((c, n))
         self._held = 0
-        self._taper: F64 = np.hanning(n + 1)[:n, np.newaxis]
+        self._edges: dict[int, tuple[NDArray[np.intp], F64]] = {}
+        self._taper: F64 = np.hanning(n + 1)[:n]
         f = FREQUENCY_HZ
         self._before: F64 = np.maximum(response * np.sinc(f * STRETCH_S / _POINTS) ** 2, 1e-30)
-        self._rocking_bins = int(np.searchsorted(f, _DELTA_HZ[1] + 0.5))
         reach = _reach(f)
-        self._reach = reach[: self._rocking_bins]
+        self._reach = reach
         self._first, self._last = (int(np.searchsorted(f, hz - 1e-9)) for hz in _ROCKING_HZ)
         at = np.maximum(f, _SPACING_HZ)
         low, high = _within(_LOW_HZ), _within(_HIGH_HZ)
@@ -100,11 +103,12 @@ class Drift:
                 np.where(theta, 1.0 / self._before, 0.0),
                 np.where(low, at**2 / self._before, 0.0) / low.sum(),
             ]
-        )
+        ).T.copy()
         # of a line of 1/f² that is 1 at 1 Hz
         self._line_in_delta = float(np.where(below, 0.0, reach * self._before / at**2).sum())
         self._line_in_theta = float(np.where(theta, at**-2.0, 0.0).sum())
-        self._spectra: deque[NDArray[np.complex128]] = deque(maxlen=_KEPT)
+        self._spectra: deque[NDArray[np.complex128]] = deque(maxlen=_NEWEST)
+        self._powers: deque[F64] = deque(maxlen=_KEPT)
         self._kept: deque[F64] = deque(maxlen=_KEPT)
         self._rocked = Lasting((c,))
         self._leaking: Bool = np.zeros(c, dtype=np.bool_)
@@ -116,38 +120,39 @@ class Drift:
         """The stretches that follow do not go on from the last one. What is known of the last minute stands."""
         self._held = 0
 
-    def take(self, number: int, samples_uv: F64) -> None:
+    def take(self, samples_uv: F64) -> None:
         """One more stretch.
 
         Parameters
         ----------
-        number : int
-            Its place on the absolute grid.
         samples_uv : (n_channels, n) float64
             High-passed samples, evenly spaced, at least 50.
         """
         trace, n = self._trace, samples_uv.shape[1]
-        trace[:-_POINTS] = trace[_POINTS:]
-        edges = np.arange(_POINTS + 1) * n // _POINTS
-        np.divide(np.add.reduceat(samples_uv, edges[:-1], axis=1).T, np.diff(edges)[:, np.newaxis], trace[-_POINTS:])
+        known = self._edges.get(n)
+        if known is None:
+            edges = np.arange(_POINTS + 1) * n // _POINTS
+            known = self._edges[n] = edges[:-1], 1.0 / np.diff(edges)
+        edges, shares = known
+        trace[:, :-_POINTS] = trace[:, _POINTS:]
+        np.multiply(np.add.reduceat(samples_uv, edges, axis=1), shares, trace[:, -_POINTS:])
         self._held += 1
-        if number % _EVERY or self._held < _STRETCHES:
+        if self._held < _STRETCHES or (self._held - _STRETCHES) % _EVERY:
             return
-        tapered = (trace - np.add.reduce(trace) / len(trace)) * self._taper
-        spectrum = np.fft.rfft(tapered, axis=0)[: len(FREQUENCY_HZ)]
+        spectrum = np.fft.rfft((trace - trace.mean(1, keepdims=True)) * self._taper)[:, : len(FREQUENCY_HZ)]
+        power = spectrum.real**2 + spectrum.imag**2
         self._spectra.append(spectrum)
-        self._kept.append(self._sums @ (spectrum.real**2 + spectrum.imag**2))
+        self._powers.append(power)
+        self._kept.append((power @ self._sums).T)
         kept = list(self._kept)
         delta, below = np.add.reduce(kept[-_NEWEST:])[:2]
-        share = below / np.where(delta > 0, delta, 1.0)
+        delta = np.where(delta > 0, delta, 1.0)
         limit = LEAKED if len(kept) >= _NEWEST else _LEAKED_SOONER[len(kept) - 1]
-        self._leaking = np.where(self._leaking, share > CLEARED, share > limit) & self._eeg
+        self._leaking = (below > np.where(self._leaking, CLEARED, limit) * delta) & self._eeg
         if len(kept) >= FEWEST:
             self._wanders(np.add.reduce(kept), np.add.reduce(kept[-FEWEST:]))
         if len(kept) >= _NEWEST:
-            bins = np.array([self._spectra[i][: self._rocking_bins] for i in range(-_NEWEST, 0)])
-            power = np.add.reduce(bins.real**2 + bins.imag**2) / np.where(delta > 0, delta, 1.0)
-            rocked = self._rocking(bins, power * self._reach[:, np.newaxis])
+            rocked = self._rocking(delta)
             self._rocked.take(rocked, ~rocked)
         self.on = self._leaking | self._wandering | self._rocked.on
         self.any, self.any_theta = bool(self.on.any()), bool(self.theta.any())
@@ -162,8 +167,7 @@ class Drift:
             wandering = (steep > np.minimum(mixed, pure)) & (steep_now > _OVER) & self._eeg
             if wandering.any():
                 delta, below, _, _, theta, line = sums
-                power = np.add.reduce([s.real**2 + s.imag**2 for s in self._spectra])
-                lower, upper = self._slopes @ np.log(power / self._before[:, np.newaxis])
+                lower, upper = self._slopes @ np.log(np.add.reduce(self._powers) / self._before).T
                 # all electrodes see one brain: most of what is told of one is told by all
                 upper = upper / 4 + 3 * np.median(upper[self._eeg]) / 4
                 wandering &= (lower + np.median(lower[self._eeg])) / 2 > _LEAST_LOWER - looser
@@ -177,23 +181,28 @@ class Drift:
                 self.theta = wandering
         self._wandering = wandering
 
-    def _rocking(self, bins: NDArray[np.complex128], share: F64) -> Bool:
-        """Channels whose delta is mostly one frequency, the same for all and in step in all; `share`: every bin's of it."""
-        n = len(share) - 4
-        running = share[:n] + share[1 : n + 1] + share[2 : n + 2] + share[3 : n + 3] + share[4:]  # by the first of five bins
-        typical = running[self._first - 2 : self._last - 1] @ self._eeg
-        at = self._first - 2 + int(typical.argmax())
-        rocked = (running[at] > LINE) & self._eeg
+    def _rocking(self, delta: F64) -> Bool:
+        """Channels whose delta, (n_channels,), is mostly one frequency, the same for all and in step in all."""
+        first, last = self._first - 2, self._last + 2
+        newest = list(self._powers)[-_NEWEST:]
+        power = sum(one[:, first : last + 1] for one in newest) * self._reach[first : last + 1]
+        n = last - first - 3
+        running = power[:, :n] + power[:, 1 : n + 1] + power[:, 2 : n + 2] + power[:, 3 : n + 3] + power[:, 4:]
+        running /= delta[:, np.newaxis]
+        at = int((self._eeg @ running).argmax())
+        rocked = (running[:, at] > LINE) & self._eeg
         if int(np.count_nonzero(rocked)) < _FEWEST_ROCKED:
             return np.zeros_like(self._eeg)
-        line = bins[:, at : at + 5, rocked].reshape(-1, int(np.count_nonzero(rocked)))
-        real = (line.conj().T @ line).real
+        at += first
+        line = np.hstack([one[rocked, at : at + 5] for one in self._spectra])
+        real = (line.conj() @ line.T).real
         together = float(np.linalg.eigvalsh(real)[-1]) / float(real.trace())
         return rocked if together > TOGETHER else np.zeros_like(self._eeg)
 
 
 def _within(span_hz: tuple[float, float]) -> Bool:
-    return np.asarray((FREQUENCY_HZ > span_hz[0] - 1e-9) & (FREQUENCY_HZ < span_hz[1] + 1e-9), dtype=np.bool_)
+    lowest, highest = span_hz[0] - 1e-9, span_hz[1] + 1e-9
+    return np.asarray(np.greater(FREQUENCY_HZ, lowest) & np.less(FREQUENCY_HZ, highest), dtype=np.bool_)
 
 
 def _slope(span: Bool) -> F64:

@@ -456,7 +456,7 @@ class Pipeline:
         ranges.take_filtered(filtered)
         self._quality.block(self._block, n, raw, ranges, whole)
         if unbroken:
-            found = self._artifacts.block(self._block, self._block_start, raw, filtered, ranges)
+            found = self._artifacts.block(self._block, self._block_start, self._quality.recent or [raw], filtered, ranges)
             if found:
                 self._quality.found(found)
         else:

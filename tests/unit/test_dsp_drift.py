@@ -121,7 +121,7 @@ def test_stretches_of_any_number_of_samples(n: int) -> None:
         samples = 0.5 * rng.standard_normal((3, n))
         samples[0] = 0.0
         samples[1:] += 20 * np.sin(np.pi * t)
-        drift.take(number, samples)
+        drift.take(samples)
     assert drift.on.tolist() == [False, True, False]
     drift.restart()
     assert drift.any
