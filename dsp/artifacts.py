@@ -19,6 +19,7 @@ from dsp.contact import STRETCH_S, Contact
 from dsp.drift import Drift
 from dsp.electrodes import direction
 from dsp.eyes import EyeEvent, Eyes
+from dsp.heartbeat import Heartbeat
 from dsp.jumps import Jumps
 from dsp.window import Grid, Ranges
 from eegloop.line import QualitySettings
@@ -132,6 +133,7 @@ class Artifacts:
         self._zero_mean = slow_response is not None
         self._since = 0  # blocks in a row
         self.contact = Contact(info, eeg, settings.drift_uv_per_s)
+        self._heartbeat = Heartbeat(eeg, rate / self._stride)
         self._drift = None if slow_response is None else Drift(eeg, slow_response)
         self.log: deque[ArtifactEvent] = deque(maxlen=_LOGGED)
 
@@ -196,6 +198,11 @@ class Artifacts:
             found.append(Finding(Code.DRIFT, block, block, self._drift.on, spoils=False, only="drift"))
             if self._drift.any_theta:
                 found.append(Finding(Code.DRIFT, block, block, self._drift.theta, spoils=False, only="slow"))
+        if self._heartbeat.any:
+            for only in ("slow", "fast"):
+                found.append(Finding(Code.HEARTBEAT, block, block, self._heartbeat.on, spoils=False, only=only))
+            if self._heartbeat.all_bands.any():
+                found.append(Finding(Code.HEARTBEAT, block, block, self._heartbeat.all_bands, spoils=False))
         if self.eyes.active:
             self._look_at_eyes(block, first, raws[-1], levels, extreme, found)
         thinned = filtered[:, -first % self._stride :: self._stride]  # evenly, also from block to block
@@ -360,8 +367,10 @@ class Artifacts:
             self._own.append(noise)
             means = self._means[rows]
             self._usual.append(np.partition(np.abs(means), len(rows) // 2, axis=0)[len(rows) // 2].copy())
+            samples = self._in_a_row(block)
+            self._heartbeat.take(samples)
             if self._drift is not None:
-                self._drift.take(self._in_a_row(block))
+                self._drift.take(samples)
             self._since_refresh += 1
             if self._since_refresh >= _REFRESH and len(self._own) >= _BASELINE_LEAST:
                 self._since_refresh = 0
@@ -377,8 +386,10 @@ class Artifacts:
             # a rhythm that has set in is no row of lone waves
             self._lone_uv = np.maximum(self._lone_usual_uv, RHYTHM_LEVELS * self._usual[-1])
             self._least_lone_uv = float(self._lone_uv.min())
-        elif self._drift is not None:
-            self._drift.restart()
+        else:
+            self._heartbeat.restart()
+            if self._drift is not None:
+                self._drift.restart()
         self._thinned[:] = 0.0
         self._disturbed[:] = False
         self._calm_blocks = 0

@@ -35,6 +35,7 @@ class Code(IntEnum):
     PULSE = 20
     CORRECTED = 21
     UNCLEAR_PEAK = 22
+    HEARTBEAT = 23
     SETTLING = 32
     SEGMENT = 33
     GAP = 34
@@ -62,6 +63,8 @@ DRIFT_HZ = 2.0
 # What a passing tension of muscles adds lies above this (Hz): a value made of lower frequencies alone stays good if it was a weak one.
 MUSCLE_HZ = 20.0
 # The person does these; the electrodes are as good as before.
-OF_THE_BODY = frozenset({Code.BLINK, Code.EYE_MOVEMENT, Code.JAW_MUSCLE, Code.NECK_MUSCLE, Code.PULSE, Code.CORRECTED})
+OF_THE_BODY = frozenset(
+    {Code.BLINK, Code.EYE_MOVEMENT, Code.JAW_MUSCLE, Code.NECK_MUSCLE, Code.HEARTBEAT, Code.PULSE, Code.CORRECTED}
+)
 # The link does these.
 OF_THE_LINK = frozenset({Code.PACKET_LOSS, Code.GLITCH})

@@ -42,6 +42,7 @@ _LISTED = [
     Code.EYE_MOVEMENT,
     Code.JAW_MUSCLE,
     Code.NECK_MUSCLE,
+    Code.HEARTBEAT,
     Code.GLITCH,
     Code.PACKET_LOSS,
     Code.PULSE,
