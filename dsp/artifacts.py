@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -18,6 +19,8 @@ from dsp.contact import STRETCH_S, Contact
 from dsp.drift import Drift
 from dsp.electrodes import direction
 from dsp.eyes import EyeEvent, Eyes
+from dsp.heartbeat import Heartbeat
+from dsp.jumps import Jumps
 from dsp.window import Grid, Ranges
 from eegloop.line import QualitySettings
 from eegloop.signal import F64, Bool, StreamInfo
@@ -79,7 +82,7 @@ class ArtifactEvent:
 class Artifacts:
     """`block` takes every block that was fed whole, in order; `restart` says that the next does not go on from the last."""
 
-    def __init__(self, info: StreamInfo, settings: QualitySettings, grid: Grid, eeg: Bool, has_high_pass: bool) -> None:
+    def __init__(self, info: StreamInfo, settings: QualitySettings, grid: Grid, eeg: Bool, slow_response: F64 | None) -> None:
         c, rate = info.n_channels, info.sample_rate_hz
         longest = grid.block_lengths[-1]
         self._settings, self._grid, self._eeg, self._rate_hz = settings, grid, eeg, rate
@@ -108,6 +111,8 @@ class Artifacts:
         self._per_sample_uv = rate / _REFERENCE_RATE_HZ
         # 50 µV from sample to sample at 250 Hz and above; in the same time at lower rates
         self._gradient_uv = (settings.gradient_uv or np.inf) * max(1.0, _REFERENCE_RATE_HZ / rate)
+        self._jumps = None if settings.gradient_uv is None else Jumps(eeg, rate)
+        self._jumped: Bool | None = None  # in the block before
         self._muscle_uv2 = np.inf if settings.muscle_uv is None else settings.muscle_uv**2
         self._muscle_limit: F64 = np.full(c, self._muscle_uv2 * _MUSCLE_UNKNOWN**2)
         self._least_muscle_limit = float(self._muscle_limit.min())
@@ -125,26 +130,30 @@ class Artifacts:
         self._thinned: F64 = np.zeros((c, self._per_stretch, -(-longest // self._stride)))
         self._disturbed: Bool = np.zeros(self._per_stretch, dtype=np.bool_)
         self._calm_blocks = 0
-        self._zero_mean = has_high_pass
+        self._zero_mean = slow_response is not None
         self._since = 0  # blocks in a row
         self.contact = Contact(info, eeg, settings.drift_uv_per_s)
-        self._drift = Drift(eeg, self._per_stretch)
+        self._heartbeat = Heartbeat(eeg, rate / self._stride)
+        self._drift = None if slow_response is None else Drift(eeg, slow_response)
         self.log: deque[ArtifactEvent] = deque(maxlen=_LOGGED)
 
     def restart(self) -> None:
         self._since = 0
         self._steep_at = None
+        self._jumped = None
         if self.eyes.active:
             self.eyes.restart()
 
-    def block(self, block: int, first: int, raw: F64, filtered: F64, ranges: Ranges) -> list[Finding]:
+    def block(self, block: int, first: int, raws: list[F64], filtered: F64, ranges: Ranges) -> list[Finding]:
         """Look at a block.
 
         Parameters
         ----------
         block, first : int
             Its number and the absolute index of its first sample.
-        raw, filtered : (n_channels, n) float64
+        raws : list of (n_channels, n) float64
+            The newest blocks that were whole, in a row; the last is this one.
+        filtered : (n_channels, n) float64
         ranges : Ranges
             Theirs.
         """
@@ -162,8 +171,12 @@ class Artifacts:
         self._extremes[slot] = extreme = ranges.extreme
         self._since += 1
         steepest = float(np.maximum.reduce(steepness))
+        no_muscle, self._jumped = self._jumped, None if self._jumps is None else self._jumps.look(raws, steepness, steepest)
+        if self._jumped is not None:
+            found.append(Finding(Code.GRADIENT, max(block - 1, block - self._since + 1), block, self._jumped, spoils=True))
+            no_muscle = self._jumped if no_muscle is None else no_muscle | self._jumped
         if steepest > MUSCLE_PERHAPS**2 * self._least_muscle_limit:
-            self._muscle(block, steepness, found)
+            self._muscle(block, steepness, no_muscle, found)
         if self._steep_at is not None:
             self._gradient_or_step(block, found)
         limit = self._gradient_uv
@@ -181,14 +194,21 @@ class Artifacts:
             lone = np.abs(means) > self._lone_uv
             if lone.any():
                 found.append(Finding(Code.MOVEMENT, block, block, lone, spoils=False, only="slow"))
-        if self._drift.any:
+        if self._drift is not None and self._drift.any:
             found.append(Finding(Code.DRIFT, block, block, self._drift.on, spoils=False, only="drift"))
+            if self._drift.any_theta:
+                found.append(Finding(Code.DRIFT, block, block, self._drift.theta, spoils=False, only="slow"))
+        if self._heartbeat.any:
+            for only in ("slow", "fast"):
+                found.append(Finding(Code.HEARTBEAT, block, block, self._heartbeat.on, spoils=False, only=only))
+            if self._heartbeat.all_bands.any():
+                found.append(Finding(Code.HEARTBEAT, block, block, self._heartbeat.all_bands, spoils=False))
         if self.eyes.active:
-            self._look_at_eyes(block, first, raw, levels, extreme, found)
-        thinned = filtered[:, :: self._stride]
+            self._look_at_eyes(block, first, raws[-1], levels, extreme, found)
+        thinned = filtered[:, -first % self._stride :: self._stride]  # evenly, also from block to block
         if not self._zero_mean:
             thinned = thinned - thinned.mean(1, keepdims=True)
-        place = block % self._per_stretch
+        place = (block - 1) % self._per_stretch  # in order: a stretch ends with a multiple
         self._thinned[:, place, : thinned.shape[1]] = thinned
         if found and any(finding.code in _OF_THE_PERSON and not finding.only for finding in found):
             self._disturbed[place] = True
@@ -205,11 +225,22 @@ class Artifacts:
         samples = samples.reshape(len(samples), -1)
         return np.asarray(samples @ samples.T, dtype=np.float64)
 
+    def _in_a_row(self, block: int) -> F64:
+        """(n_channels, n) the thinned samples of the stretch that ends with `block`, without the empty places of shorter blocks."""
+        thinned, per = self._thinned, self._per_stretch
+        ends = [self._grid.block_end(at) // -self._stride for at in range(block - per, block + 1)]
+        if ends[0] - ends[-1] == per * thinned.shape[2]:
+            return thinned.reshape(len(thinned), -1)
+        held = np.array([start - end for start, end in pairwise(ends)])
+        return thinned[:, np.arange(thinned.shape[2]) < held[:, np.newaxis]]
+
     # -- muscle, steps -------------------------------------------------------------------------
 
-    def _muscle(self, block: int, steepness: F64, found: list[Finding]) -> None:
+    def _muscle(self, block: int, steepness: F64, jumped: Bool | None, found: list[Finding]) -> None:
         over = steepness / self._muscle_limit
         perhaps = (over > MUSCLE_PERHAPS**2) & self._eeg
+        if jumped is not None:  # what a jump leaves behind the filters looks like muscle
+            perhaps &= ~jumped
         if not perhaps.any():
             return
         channels = perhaps & (over > 1.0)
@@ -336,8 +367,10 @@ class Artifacts:
             self._own.append(noise)
             means = self._means[rows]
             self._usual.append(np.partition(np.abs(means), len(rows) // 2, axis=0)[len(rows) // 2].copy())
-            if self._zero_mean:
-                self._drift.take(block // self._per_stretch, means)
+            samples = self._in_a_row(block)
+            self._heartbeat.take(samples)
+            if self._drift is not None:
+                self._drift.take(samples)
             self._since_refresh += 1
             if self._since_refresh >= _REFRESH and len(self._own) >= _BASELINE_LEAST:
                 self._since_refresh = 0
@@ -345,6 +378,8 @@ class Artifacts:
                 middle = (own[(len(own) - 1) // 2] + own[len(own) // 2]) / 2
                 self._muscle_limit = np.maximum(self._muscle_uv2, MUSCLE_TIMES**2 * middle)
                 self._least_muscle_limit = float(self._muscle_limit.min())
+                if self._jumps is not None:
+                    self._jumps.usual(middle)
                 if self._zero_mean:
                     usual = np.sort(self._usual, axis=0)[len(self._usual) // 2]
                     self._lone_usual_uv = np.where(self._eeg, np.maximum(LONE_TIMES * usual, LONE_UV), np.inf)
@@ -352,7 +387,9 @@ class Artifacts:
             self._lone_uv = np.maximum(self._lone_usual_uv, RHYTHM_LEVELS * self._usual[-1])
             self._least_lone_uv = float(self._lone_uv.min())
         else:
-            self._drift.restart()
+            self._heartbeat.restart()
+            if self._drift is not None:
+                self._drift.restart()
         self._thinned[:] = 0.0
         self._disturbed[:] = False
         self._calm_blocks = 0

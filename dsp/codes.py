@@ -36,6 +36,7 @@ class Code(IntEnum):
     CORRECTED = 21
     UNCLEAR_PEAK = 22
     REREFERENCED = 23
+    HEARTBEAT = 24
     SETTLING = 32
     SEGMENT = 33
     GAP = 34
@@ -63,7 +64,9 @@ DRIFT_HZ = 2.0
 # What a passing tension of muscles adds lies above this (Hz): a value made of lower frequencies alone stays good if it was a weak one.
 MUSCLE_HZ = 20.0
 # The person does these; the electrodes are as good as before.
-OF_THE_BODY = frozenset({Code.BLINK, Code.EYE_MOVEMENT, Code.JAW_MUSCLE, Code.NECK_MUSCLE, Code.PULSE, Code.CORRECTED})
+OF_THE_BODY = frozenset(
+    {Code.BLINK, Code.EYE_MOVEMENT, Code.JAW_MUSCLE, Code.NECK_MUSCLE, Code.HEARTBEAT, Code.PULSE, Code.CORRECTED}
+)
 # The link does these.
 OF_THE_LINK = frozenset({Code.PACKET_LOSS, Code.GLITCH})
 # The line does this: the channel is well, but what it is taken against is no longer what was asked for.

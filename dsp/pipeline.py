@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from dsp.artifacts import ArtifactEvent, Artifacts, Finding
 from dsp.correction import Correction
+from dsp.drift import FREQUENCY_HZ
 from dsp.filters import DEFAULT_FULL_SCALE_UV, FilterChain, design, power_response, settle_samples
 from dsp.hop import Biomarker, Derived, Hop, SampleNeed
 from dsp.leak import Leak
@@ -152,7 +153,8 @@ class Pipeline:
         # where mains are tracked and taken out, what is left of them is measured, not foretold
         self._left_noise = None if settings.correction.track_line_hz is None else LineNoise(rate, c)
         eeg, judged = (np.array([kind == "eeg" for kind in info.kinds]), np.array([kind != "misc" for kind in info.kinds]))
-        self._artifacts = Artifacts(info, settings.quality, grid, eeg, settings.high_pass_hz is not None)
+        slow = None if settings.high_pass_hz is None else power_response(self._sos, rate, FREQUENCY_HZ)
+        self._artifacts = Artifacts(info, settings.quality, grid, eeg, slow)
         self._quality = ChannelQuality(
             settings.quality,
             grid,
@@ -452,7 +454,7 @@ class Pipeline:
         ranges.take_filtered(filtered)
         self._quality.block(self._block, n, raw, ranges, whole)
         if unbroken:
-            found = self._artifacts.block(self._block, self._block_start, raw, filtered, ranges)
+            found = self._artifacts.block(self._block, self._block_start, self._quality.recent or [raw], filtered, ranges)
             if found:
                 self._quality.found(found)
         else:
@@ -477,7 +479,9 @@ class Pipeline:
         if self._correction.active:
             if not unbroken:
                 self._correction.restart()
-            self._quality.corrected(block, self._correction.apply(x, unbroken and not found), None)
+            self._quality.corrected(
+                block, self._correction.apply(x, unbroken and all(f.code == Code.HEARTBEAT for f in found)), None
+            )
         if self._reference is not None:
             if not unbroken:
                 self._leak.restart()

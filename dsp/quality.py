@@ -42,6 +42,7 @@ _LISTED = [
     Code.EYE_MOVEMENT,
     Code.JAW_MUSCLE,
     Code.NECK_MUSCLE,
+    Code.HEARTBEAT,
     Code.GLITCH,
     Code.PACKET_LOSS,
     Code.PULSE,
@@ -63,7 +64,13 @@ MAINS_TIMES, MAINS_S = 4.0, 3  # one of 50 and 60 Hz this much stronger for this
 
 
 class ChannelQuality:
-    """Every channel's marks, by block, and the verdict on windows that end with the newest block."""
+    """Every channel's marks, by block, and the verdict on windows that end with the newest block.
+
+    Attributes
+    ----------
+    recent : list of (n_channels, n) float64
+        Copies of the newest raw blocks, at most three in a row, the newest last; empty behind one that was not whole.
+    """
 
     def __init__(
         self,
@@ -109,7 +116,7 @@ class ChannelQuality:
         self._present: Bool = np.zeros((max(Code) + 1, c), dtype=np.bool_)
         self._any_present = False
         self._flat_n = max(1, round(FLAT_S * grid.rate_hz))
-        self._recent: list[F64] = []
+        self.recent: list[F64] = []
         self._flat_run = np.zeros(c, dtype=np.int64)
         self._flat_low, self._flat_high = np.zeros(c), np.zeros(c)
         self._was_flat = False
@@ -175,7 +182,7 @@ class ChannelQuality:
         marked = self._marked[block % self._depth]
         np.minimum(marked + n, self._grid.block_lengths[-1], out=marked)
         self._last_mark = block
-        self._recent.clear()
+        self.recent.clear()
         self._flat_run[:] = 0
 
     def lost(self, block: int, n: int) -> None:
@@ -203,6 +210,8 @@ class ChannelQuality:
             if self._was_flat or ranges.narrowest < settings.flat_uv:
                 self._flat(block, n, raw, ranges.low, ranges.high, ranges.span)
             self._remember(raw)
+        else:
+            self.recent.clear()
         limit = settings.amplitude_uv
         if self._has_high_pass:
             if ranges.loudest > limit:
@@ -248,13 +257,13 @@ class ChannelQuality:
                 self._last_spoil = max(self._last_spoil, last)
 
     def _remember(self, raw: F64) -> None:
-        if len(self._recent) == 3:
-            oldest = self._recent.pop(0)
+        if len(self.recent) == 3:
+            oldest = self.recent.pop(0)
             if oldest.shape == raw.shape:
                 oldest[:] = raw
-                self._recent.append(oldest)
+                self.recent.append(oldest)
                 return
-        self._recent.append(raw.copy())
+        self.recent.append(raw.copy())
 
     def _flat(self, block: int, n: int, raw: F64, low: F64, high: F64, span: F64) -> None:
         """Flat for 200 ms: by whole blocks, and at a flat stretch's ends by every position of a 200 ms window."""
@@ -267,8 +276,8 @@ class ChannelQuality:
         self._flat_run = np.where(goes_on, self._flat_run + n, np.where(still, n, 0))
         flat: Bool = self._flat_run >= self._flat_n
         edge = (still | ended) & ~flat
-        if edge.any() and self._recent:
-            recent = np.concatenate([*(r[edge] for r in self._recent), raw[edge]], axis=1)
+        if edge.any() and self.recent:
+            recent = np.concatenate([*(r[edge] for r in self.recent), raw[edge]], axis=1)
             reach = self._flat_n + n - 1
             if recent.shape[1] >= self._flat_n:
                 windows = np.lib.stride_tricks.sliding_window_view(recent[:, -reach:], self._flat_n, axis=1)

@@ -88,11 +88,61 @@ def test_sweat_of_one_electrode_takes_its_delta_only_and_gives_it_back() -> None
     assert good(rows, "band_power.delta", "C3", 30 + 20) == 1.0
 
 
+@pytest.mark.parametrize("seed", range(2))
+def test_delta_and_theta_do_not_lean_on_electrodes_that_wander(seed: int) -> None:
+    """Random walks of 30 µV in a second, each electrode its own: 1/f², which the high pass does not take out of delta."""
+    rng = np.random.default_rng(seed)
+    x = natural(rng, 1.1)
+    walk = 30 * np.cumsum(rng.standard_normal(x.shape), axis=0) / np.sqrt(RATE)
+    calm, rows = run(x), run(x + walk)
+    kept = [good(rows, f"band_power.{band}", channel, LASTS_S - 12) for band in ("delta", "theta") for channel in MONTAGE]
+    assert np.mean(kept) < 0.2, kept
+    column = rows[0].find("band_power.theta", "C3")
+    assert np.median([b.values[column] / a.values[column] for a, b in zip(calm[100:], rows[100:], strict=True)]) > 1.5
+    assert drifting(rows)
+    assert not drifting(calm)
+
+
+def natural(rng: np.random.Generator, exponent: float) -> np.ndarray:
+    """A head whose spectrum grows no more than 1/f below 0.8 Hz."""
+    n, c = round(LASTS_S * RATE), len(MONTAGE)
+    f = np.fft.rfftfreq(n, 1 / RATE)
+    low = np.maximum(np.minimum(f, 0.8), 0.05) / 0.8
+    weights = np.where((f > 0) & (f < 60), np.maximum(f, 0.8) ** (-exponent / 2) * low**-0.5, 0.0)
+    near = np.exp(-0.5 * ((np.arange(c)[:, np.newaxis] - np.arange(c)) / 1.5) ** 2)
+    x = np.fft.irfft(np.fft.rfft(rng.standard_normal((n, c)), axis=0) * weights[:, np.newaxis], n, axis=0) @ near
+    return np.asarray(7 * x / x.std(0) + 0.5 * rng.standard_normal(x.shape))
+
+
+def test_drift_is_told_from_the_first_spectrum_on_and_the_last_minute_outlives_a_gap() -> None:
+    t = np.arange(round(LASTS_S * RATE)) / RATE
+    rows = run(head() + 70 * np.sin(np.pi * t)[:, np.newaxis] * ROCKED)
+    assert good(rows, "band_power.delta", "C3", 15.2) == 0.0
+    drift = Drift(np.ones(2, dtype=np.bool_), np.ones(71))
+    stretches = np.random.default_rng(1).standard_normal((8, 2, 312)) + 20 * np.sin(np.pi * np.arange(8 * 312) / 125).reshape(
+        8, 1, 312
+    )
+    for stretch in stretches[:4]:
+        drift.take(stretch)
+    assert drift.on.all()
+    drift.restart()
+    for stretch in stretches[4:]:
+        drift.take(stretch)
+        assert drift.on.all()
+
+
+def test_alpha_of_eight_hertz_is_no_rocking() -> None:
+    """Slow alpha, in step everywhere, as narrow as a tone: means over 100 ms turned it into a wave of 2 Hz."""
+    t = np.arange(round(LASTS_S * RATE)) / RATE
+    assert not drifting(run(head() + 20 * np.sin(2 * np.pi * 8.1 * t)[:, np.newaxis] * np.abs(ROCKED)))
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_slow_waves_of_a_brain_are_no_drift(seed: int) -> None:
     """Steep spectra, broad delta that all electrodes share, and one slow wave after the other that takes 0.15 s over the head."""
     rng = np.random.default_rng(seed)
     assert not drifting(run(head(seed, exponent=2.5, rms_uv=12.0)))
+    assert not drifting(run(natural(rng, 1.5)))
     waves = colored(rng, 0.0, 2, 1.0, 0.6, 3.0)
     shared = 30 * waves[:, :1] * np.linspace(1.0, 0.5, len(MONTAGE)) + 12 * waves[:, 1:] * np.linspace(-1.0, 1.0, len(MONTAGE))
     assert not drifting(run(head(seed) + shared))
@@ -111,17 +161,17 @@ def test_cuts_change_nothing() -> None:
         np.testing.assert_array_equal(a.grades, b.grades)
 
 
-@pytest.mark.parametrize("blocks", [25, 30, 83, 125])
-def test_stretches_of_any_number_of_blocks(blocks: int) -> None:
-    """0.5 Hz that reaches ten times more into delta than there is of it, in blocks of 20 to 100 ms; silence is no drift."""
-    drift = Drift(np.array([True, True, False]), blocks)
+@pytest.mark.parametrize("n", [125, 312, 325])
+def test_stretches_of_any_number_of_samples(n: int) -> None:
+    """0.5 Hz that reaches ten times more into delta than there is of it; silence is no drift."""
+    drift = Drift(np.array([True, True, False]), np.ones(71))
     rng = np.random.default_rng(0)
     for number in range(16):
-        t = (number * blocks + np.arange(blocks)) * 2.5 / blocks
-        means = 0.5 * rng.standard_normal((blocks, 3))
-        means[:, 0] = 0.0
-        means[:, 1:] += 20 * np.sin(np.pi * t)[:, np.newaxis]
-        drift.take(number, means)
+        t = (number * n + np.arange(n)) * 2.5 / n
+        samples = 0.5 * rng.standard_normal((3, n))
+        samples[0] = 0.0
+        samples[1:] += 20 * np.sin(np.pi * t)
+        drift.take(samples)
     assert drift.on.tolist() == [False, True, False]
     drift.restart()
     assert drift.any
