@@ -61,7 +61,8 @@ def test_made_bursts_are_found(rate: float) -> None:
     """A steady 4 µV alpha that rises to 20 µV for a second every five seconds: twelve a minute, at each rate."""
     n = int(140 * rate)
     t = np.arange(n) / rate
-    size = np.where((t % 5.0) < 1.0, 20.0, 4.0)
+    rise = np.hanning(round(0.1 * rate))  # a wave that jumps within a sample is no alpha
+    size = np.convolve(np.where((t % 5.0) < 1.0, 20.0, 4.0), rise / rise.sum(), "same")
     x = np.column_stack([size * np.cos(2 * np.pi * 10 * t), 4 * np.cos(2 * np.pi * 10 * t)]) + 0.2 * pink(140, 2, rate=rate)
     row = run(x, ("Oz", "Pz"), "alpha_bursts", alpha_bursts.Settings(), rate=rate)[-1]
     assert row.columns[row.find("alpha_bursts", "Oz")].unit == "1/min"
