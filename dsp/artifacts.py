@@ -91,6 +91,7 @@ class Artifacts:
         at = np.array([(0.0, -2.0, 0.0) if p is None else p for p in where])
         self._near_eyes: Bool = (at[:, 1] > 0.3) & (at[:, 1] > -1.5)
         self._near_eyes[self.eyes.channels] = True
+        self._near_eyes |= np.array([kind == "eog" for kind in info.kinds])
         self._behind: Bool = eeg & (at[:, 1] < 0.3)
         self._beside: Bool = self._near_eyes & (np.abs(at[:, 0]) > 0.25)
         self._neck: Bool = (at[:, 1] < -0.75) & (at[:, 1] > -1.5) & (at[:, 2] < 0.25)
@@ -99,6 +100,8 @@ class Artifacts:
         self._bears_uv: F64 = np.full(c, LONE_UV)
         self._at_front: list[int] = self.eyes.front.tolist()
         self._at_ears: list[int] = self.eyes.ears.tolist()
+        # Without one known place: so many channels with a lone wave at once may be a blink's.
+        self._nowhere = 0 if any(p is not None for p in where) else min(2, int(eeg.sum()))
         self._leveled_every = max(1, round(EVERY_S * rate / longest))
         self._background = Background(self._leveled_every * longest / rate)
         self._perhaps_uv = settings.blink_uv or 0.0
@@ -185,7 +188,11 @@ class Artifacts:
         if ranges.loudest > least and (max(levels) > least or min(levels) < -least):
             lone = np.abs(means) > self._lone_uv
             if lone.any():
-                found.append(Finding(Code.MOVEMENT, block, block, lone, spoils=False, only="slow"))
+                first_lone = block
+                if self._nowhere and int(lone.sum()) >= self._nowhere:
+                    # a blink, for all anybody knows: it reaches others that show it less
+                    lone, first_lone = self._eeg, block - 1
+                found.append(Finding(Code.MOVEMENT, first_lone, block, lone, spoils=False, only="slow"))
         if self._drift.any:
             found.append(Finding(Code.DRIFT, block, block, self._drift.on, spoils=False, only="drift"))
         if self.eyes.active:

@@ -19,7 +19,19 @@ from typing import Literal
 import numpy as np
 
 from dsp.electrodes import pick, places
-from dsp.peaks import APART_TIMES, APART_TOLD, COMPLETE_S, EVIDENCE, PERHAPS_SMALL, PERHAPS_TIMES, SIZED_S, Look, Polarity
+from dsp.peaks import (
+    APART_TIMES,
+    APART_TOLD,
+    COMPLETE_S,
+    EVIDENCE,
+    F_ROW_LEAST,
+    F_ROW_TIMES,
+    PERHAPS_SMALL,
+    PERHAPS_TIMES,
+    SIZED_S,
+    Look,
+    Polarity,
+)
 from eegloop.signal import F64, StreamInfo
 
 LOCAL_S = 0.4  # half width of the local mean: the delay of everything found here
@@ -126,6 +138,23 @@ def ears(info: StreamInfo) -> tuple[int, ...]:
     return tuple(i for _, i in best.values()) if len(best) == 2 else ()
 
 
+def untold(info: StreamInfo) -> str:
+    """What cannot be known of the eyes with these electrodes, in words for a person; "" where blinks are told."""
+    if frontal(info):
+        return ""
+    if not any(at is not None for at, kind in zip(places(info.channels), info.kinds, strict=True) if kind == "eeg"):
+        return (
+            "Eyes cannot be told on this montage: no channel's name is a known place. Every lone slow wave is taken for a possible blink, "
+            "of all channels, and small blinks stay in delta and theta."
+        )
+    if _frontmost(info, REACHED):
+        return (
+            "Eyes cannot be told on this montage: no electrode is on the forehead or in the F row. What stands out of the frontmost ones "
+            "makes delta and theta suspect, and small blinks stay in them."
+        )
+    return "Eyes cannot be told on this montage: all electrodes are behind the ears. What large blinks add to delta and theta stays there."
+
+
 class Eyes:
     """Follows the frontal electrodes; `take` gives the events that a block completes.
 
@@ -176,6 +205,7 @@ class Eyes:
         self._sized_every = 2 * max(1, round(SIZED_S / look_s))
         sized_s = self._sized_every / 2 * look_s
         limit = blink_uv or 0.0
+        self._blink_uv = limit
         told_uv = limit if self.told else math.inf
         self._lows: deque[tuple[int, list[float], list[float]]] = deque(
             maxlen=math.ceil((2 * SWING_LOOKS_S + COMPLETE_S) / look_s) + 1
@@ -246,7 +276,10 @@ class Eyes:
             if not self._on_forehead:
                 self._lows.append((center, tops, bottoms))
             for look, polarity in self._looks:
-                look.size(tops, bottoms, ends)
+                if look.size(tops, bottoms, ends) and self.told and not self._on_forehead:
+                    counts_uv = max(F_ROW_TIMES * look.usual_uv, F_ROW_LEAST * self._blink_uv)
+                    for peaks in look.peaks:
+                        peaks.least = counts_uv
                 quiet = look.idle(tops, bottoms) and not polarity.waits and quiet
             if not quiet:
                 found, perhaps = self._blinks(rows, traces, tops, bottoms, samples)

@@ -20,6 +20,11 @@ PERHAPS_TIMES = 2.6
 APART_TIMES = 3.2
 APART_TOLD = 1.5
 PERHAPS_SMALL = 0.7
+# The median of such sizes is 1.25 times their lower quartile for 1/f noise with or without alpha. Blinks of every second raise the median,
+# not the quartile.
+CALM_TIMES = 1.3
+# On the F row a blink is small, and one counts from this many times the usual size on, and from this share of the limit.
+F_ROW_TIMES, F_ROW_LEAST = 3.2, 0.6
 SIZED_S = 0.2
 # A rhythm that has set in (theta and slow waves of a drowsy person) stands out of the last minute, but its every wave is like the ones before:
 # no event. A sine's peaks are as large as its usual size.
@@ -170,9 +175,14 @@ class Look:
         self._largest = 0.0
 
     @property
+    def usual_uv(self) -> float:
+        """The usual size in the last minute, as of its calm part if that is much calmer; NaN while that is not known."""
+        return min(self._background.middle, CALM_TIMES * self._background.lower)
+
+    @property
     def standing_out_uv(self) -> float:
         """What a peak must have to stand out of the usual; NaN while that is not known."""
-        return max(self._times * self._background.middle, RHYTHM_TIMES * self._background.recent)
+        return max(self._times * self.usual_uv, RHYTHM_TIMES * self._background.recent)
 
     def size(self, tops: list[float], bottoms: list[float], ends: bool) -> bool:
         """The largest and least of every trace now; `ends`: a stretch does. True when it is known anew what there usually is."""

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from dsp.artifacts import ArtifactEvent, Artifacts, Finding
 from dsp.correction import Correction
+from dsp.eyes import untold
 from dsp.filters import DEFAULT_FULL_SCALE_UV, FilterChain, design, power_response, settle_samples
 from dsp.hop import Biomarker, Derived, Hop, SampleNeed
 from dsp.leak import Leak
@@ -150,6 +151,8 @@ class Pipeline:
         self._noise = LineNoise(rate, c)
         leak = power_response(self._sos, rate, np.asarray(self._noise.lines_hz))
         eeg, judged = (np.array([kind == "eeg" for kind in info.kinds]), np.array([kind != "misc" for kind in info.kinds]))
+        # what cannot be known of the eyes with these electrodes, for a person to read; "" where blinks are told or not asked for
+        self.eyes_untold = "" if settings.quality.blink_uv is None else untold(info)
         self._artifacts = Artifacts(info, settings.quality, grid, eeg, settings.high_pass_hz is not None)
         self._quality = ChannelQuality(
             settings.quality,
