@@ -120,6 +120,7 @@ def replay_recording(
             else f", {identical} of the {_n_decisions(made.recorded)} recorded ones identical"
         )
         + _mains_note(mains_hz, line.pipeline.settings.notch_hz)
+        + (f"\n{untold}" if (untold := line.pipeline.eyes_untold) else "")
         + f"\n{derivatives.folder}"
         + handed_on(line)
     )

@@ -238,6 +238,7 @@ def standing_alarms(seat: SeatLoop, status: str, now_s: float, more: Sequence[di
         )
     if seat.line is not None and seat.line.row is not None:
         found += wrong_mains(seat.line.row.quality.mains_hz, seat.line.pipeline.settings.notch_hz)
+        found += eyes_untold(seat.line.pipeline.eyes_untold)
     seat.vitals.alarm_board = alarm_board.follow(seat.vitals.alarm_board, [alarm["id"] for alarm in found], now_s)
     in_session = seat.line is not None and seat.line.session.phase not in (Phase.OFF, Phase.STOPPED, Phase.POST)
     # Nobody at a bedside can mend what is the machine's: it stands in view and is never sounded at a person who is being treated.
@@ -262,6 +263,13 @@ def wrong_mains(found_hz: float, notch_hz: int | None) -> list[dict[str, Any]]:
         return []
     text = f"The mains in this signal are {found_hz:.0f} Hz, but {notch_hz} Hz is filtered out, so the signal may be refused."
     return [_alarm("mains", "technical", text, f"Ask for `notch_hz: {found_hz:.0f}` in config.yaml, under line.")]
+
+
+def eyes_untold(why: str) -> list[dict[str, Any]]:
+    """That blinks stay in slow values on this montage: what `dsp.eyes.untold` says; "" = they are told."""
+    if not why:
+        return []
+    return [_alarm("eyes", "technical", why, "Add an electrode on the forehead or name the channels by their 10-10 places; alpha and faster bands are not concerned.")]  # fmt: skip
 
 
 def _alarm(name: str, priority: str, text: str, advice: str) -> dict[str, Any]:

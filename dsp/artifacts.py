@@ -17,10 +17,11 @@ from dsp.background import EVERY_S, Background
 from dsp.codes import OF_THE_BODY, Code
 from dsp.contact import STRETCH_S, Contact
 from dsp.drift import Drift
-from dsp.electrodes import direction
+from dsp.electrodes import places
 from dsp.eyes import EyeEvent, Eyes
 from dsp.heartbeat import Heartbeat
 from dsp.jumps import Jumps
+from dsp.spread import Spread
 from dsp.window import Grid, Ranges
 from eegloop.line import QualitySettings
 from eegloop.signal import F64, Bool, StreamInfo
@@ -50,6 +51,8 @@ EARS_PERHAPS = 1.5  # alpha there is larger than in front
 # made of slow frequencies does not lean on it. Waves that come again and again are the person's delta, as in sleep: they do not stand out.
 LONE_TIMES = 6.0
 LONE_UV = 10.0
+# What a blink may add to a channel that no electrode of the eyes is: this many times its usual level (1.7 SD), and so many µV at least.
+BEARS_TIMES, BEARS_UV = 2.5, 4.0
 _OF_THE_PERSON = OF_THE_BODY | {Code.MOVEMENT}
 _COVARIANCE_RATE_HZ = 125.0
 _LOGGED = 4096
@@ -87,16 +90,21 @@ class Artifacts:
         longest = grid.block_lengths[-1]
         self._settings, self._grid, self._eeg, self._rate_hz = settings, grid, eeg, rate
         self.eyes = Eyes(info, settings.blink_uv, settings.eye_uv, settings.blink_polarity, longest)
-        places = [direction(name) if kind == "eeg" else None for name, kind in zip(info.channels, info.kinds, strict=True)]
-        at = np.array([(0.0, -2.0, 0.0) if p is None else p for p in places])
+        where = [p if kind == "eeg" else None for p, kind in zip(places(info.channels), info.kinds, strict=True)]
+        at = np.array([(0.0, -2.0, 0.0) if p is None else p for p in where])
         self._near_eyes: Bool = (at[:, 1] > 0.3) & (at[:, 1] > -1.5)
         self._near_eyes[self.eyes.channels] = True
+        self._near_eyes |= np.array([kind == "eog" for kind in info.kinds])
         self._behind: Bool = eeg & (at[:, 1] < 0.3)
         self._beside: Bool = self._near_eyes & (np.abs(at[:, 0]) > 0.25)
         self._neck: Bool = (at[:, 1] < -0.75) & (at[:, 1] > -1.5) & (at[:, 2] < 0.25)
         self._front = self.eyes.front
+        self._spread = Spread(where, eeg, self._front.tolist())
+        self._bears_uv: F64 = np.full(c, LONE_UV)
         self._at_front: list[int] = self.eyes.front.tolist()
         self._at_ears: list[int] = self.eyes.ears.tolist()
+        # Without one known place: so many channels with a lone wave at once may be a blink's.
+        self._nowhere = 0 if any(p is not None for p in where) else min(2, int(eeg.sum()))
         self._leveled_every = max(1, round(EVERY_S * rate / longest))
         self._background = Background(self._leveled_every * longest / rate)
         self._perhaps_uv = settings.blink_uv or 0.0
@@ -193,7 +201,11 @@ class Artifacts:
         if ranges.loudest > least and (max(levels) > least or min(levels) < -least):
             lone = np.abs(means) > self._lone_uv
             if lone.any():
-                found.append(Finding(Code.MOVEMENT, block, block, lone, spoils=False, only="slow"))
+                first_lone = block
+                if self._nowhere and int(lone.sum()) >= self._nowhere:
+                    # a blink, for all anybody knows: it reaches others that show it less
+                    lone, first_lone = self._eeg, block - 1
+                found.append(Finding(Code.MOVEMENT, first_lone, block, lone, spoils=False, only="slow"))
         if self._drift is not None and self._drift.any:
             found.append(Finding(Code.DRIFT, block, block, self._drift.on, spoils=False, only="drift"))
             if self._drift.any_theta:
@@ -273,7 +285,7 @@ class Artifacts:
         if blink_uv is not None and self._at_front:
             height = extreme.item
             front, ears = [height(i) for i in self._at_front], [height(i) for i in self._at_ears]
-            if min(front) > blink_uv and max(front) > 2 * blink_uv:
+            if self.eyes.told and min(front) > blink_uv and max(front) > 2 * blink_uv:
                 # too early to say what it is, but no window may use it as brain
                 found.append(Finding(Code.BLINK, block, block, self._near_eyes & (extreme > blink_uv / 2), spoils=False))
             # without a high pass an offset is no height
@@ -282,7 +294,9 @@ class Artifacts:
             ):
                 near = self._near_eyes.copy()
                 near[self.eyes.ears] = True
-                found.append(Finding(Code.BLINK, block, block, near & (extreme > blink_uv / 2), spoils=False, only="perhaps"))
+                near &= extreme > blink_uv / 2
+                near |= self._spread.reached(max(front), self._bears_uv)
+                found.append(Finding(Code.BLINK, block, block, near, spoils=False, only="perhaps"))
         for event in self.eyes.take(block, first, raw):
             self._eye_event(event, block, found)
 
@@ -304,6 +318,8 @@ class Artifacts:
         if event.perhaps:
             if from_block <= to_block:
                 code, near = (Code.BLINK, self._near_eyes) if event.kind == "blink" else (Code.EYE_MOVEMENT, self._beside)
+                if event.kind == "blink":
+                    near = near | self._spread.reached(event.height_uv, self._bears_uv)
                 found.append(Finding(code, from_block, to_block, near, spoils=False, only="slow"))
             return
         if from_block > to_block:
@@ -313,7 +329,7 @@ class Artifacts:
         size = float(own[self._front].max()) if self._front.size else 0.0
         plain = event.kind == "blink" and not event.against_ears  # against the ears, what moves everything moves nothing
         everywhere = plain and self._behind.any() and float(np.median(own[self._behind])) > EVERYWHERE * size
-        moved = self._moved(event.sample, block) if everywhere or event.against_ears else None
+        moved = self._moved(self._levels, event.sample, block) if everywhere or event.against_ears else None
         if everywhere and not self._opposed(moved, event.height_uv):
             self.log.append(ArtifactEvent("movement", event.sample, event.height_uv))
             large = self._eeg & (own > 2 * abs(event.height_uv) / 3)
@@ -323,27 +339,30 @@ class Artifacts:
         code = Code.BLINK if event.kind == "blink" else Code.EYE_MOVEMENT
         near = self._near_eyes if event.kind == "blink" else self._beside
         floor = (self._settings.blink_uv if event.kind == "blink" else self._settings.eye_uv) or 0.0
+        far = near
+        if event.kind == "blink":
+            if plain and (level := self._moved(self._means, event.sample, block)) is not None:
+                self._spread.take(2 * level)
+            far = near | self._spread.reached(event.height_uv, self._bears_uv)
         if moved is not None:
             # the reference lies in the eyes' field: whatever it has moved shows a blink too
             near = near | (self._eeg & (np.abs(moved) > floor / 3))
         touched = near & (own > floor / 2)
-        found.append(Finding(code, from_block, to_block, near, spoils=False, only="slow"))
+        found.append(Finding(code, from_block, to_block, far | near, spoils=False, only="slow"))
         found.append(Finding(code, from_block, to_block, touched, spoils=False))
         ruled = touched & (own > 2 * floor)
         if ruled.any():
             found.append(Finding(code, from_block, to_block, ruled, spoils=True))
 
-    def _moved(self, sample: int, block: int) -> F64 | None:
-        """How far each channel's level lies in the block of `sample` from that `APART_S` before and after; None if those are not known."""
+    def _moved(self, levels: F64, sample: int, block: int) -> F64 | None:
+        """How far each channel's level (half of what `levels` hold) lies in the block of `sample` from that `APART_S` before and after; None if those are not known."""
         reach = max(1, round(APART_S * self._rate_hz / float(self._grid.block_length)))
         peak = self._grid.block_of(sample)
         oldest = block - min(self._since, self._depth) + 1
         around = [at for at in (peak - reach, peak + reach) if oldest <= at <= block]
         if peak < oldest or not around:
             return None
-        return np.asarray(
-            (self._levels[peak % self._depth] - self._levels[np.array(around) % self._depth].mean(0)) / 2, dtype=np.float64
-        )
+        return np.asarray((levels[peak % self._depth] - levels[np.array(around) % self._depth].mean(0)) / 2, dtype=np.float64)
 
     def _opposed(self, moved: F64 | None, height_uv: float) -> bool:
         """Whether all channels behind move against the frontal ones."""
@@ -382,6 +401,7 @@ class Artifacts:
                     self._jumps.usual(middle)
                 if self._zero_mean:
                     usual = np.sort(self._usual, axis=0)[len(self._usual) // 2]
+                    self._bears_uv = np.maximum(BEARS_TIMES * usual, BEARS_UV)
                     self._lone_usual_uv = np.where(self._eeg, np.maximum(LONE_TIMES * usual, LONE_UV), np.inf)
             # a rhythm that has set in is no row of lone waves
             self._lone_uv = np.maximum(self._lone_usual_uv, RHYTHM_LEVELS * self._usual[-1])

@@ -17,9 +17,9 @@ _SOON_S = 0.8
 
 
 class Background:
-    """`take` is given a size every `every_s`; `middle` is the median of the last minute's, NaN before 10 s of it.
+    """`take` is given a size every `every_s`; `middle` is the median of the last minute's, NaN before 10 s of it; `lower` is their lower quartile.
 
-    It is renewed every 2.5 s or so. `recent` is the median of the last 2.5 s, renewed every 0.8 s: an event or two do not move it, a rhythm
+    They are renewed every 2.5 s or so. `recent` is the median of the last 2.5 s, renewed every 0.8 s: an event or two do not move it, a rhythm
     that has set in does.
 
     Parameters
@@ -34,7 +34,7 @@ class Background:
         self._taken = 0
         self._soon = max(1, round(_SOON_S / every_s))
         self._newest: deque[float] = deque(maxlen=max(3, round(RECENT_S / every_s)))
-        self.middle, self.recent = math.nan, 0.0
+        self.middle, self.lower, self.recent = math.nan, math.nan, 0.0
 
     def take(self, size: float) -> bool:
         """One more; True when there is something new."""
@@ -46,5 +46,6 @@ class Background:
         self.recent = sorted(self._newest)[len(self._newest) // 2]
         if self._taken % self._renewed < self._soon or math.isnan(self.middle):
             n = min(self._taken, len(self._sizes))
-            self.middle = float(np.partition(self._sizes[:n], n // 2)[n // 2])
+            ordered = np.partition(self._sizes[:n], (n // 4, n // 2))
+            self.lower, self.middle = float(ordered[n // 4]), float(ordered[n // 2])
         return True

@@ -12,6 +12,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from dsp.nets import nearest
 from eegloop.signal import F64
 
 # label: unit vector
@@ -145,3 +146,11 @@ def direction(label: str) -> F64 | None:
     """Unit vector (3,) of an electrode, None if its label is no 10-10 name."""
     known = canonical(label)
     return None if known is None else np.array(POSITIONS[known])
+
+
+def places(labels: Sequence[str]) -> list[F64 | None]:
+    """`direction` of each label; of a known net, what stands where eyes are looked for (`dsp.nets`)."""
+    return [
+        direction(label) if name is None else np.array(POSITIONS[name])
+        for label, name in zip(labels, nearest(labels), strict=True)
+    ]

@@ -18,8 +18,20 @@ from typing import Literal
 
 import numpy as np
 
-from dsp.electrodes import direction, pick
-from dsp.peaks import APART_TIMES, APART_TOLD, EVIDENCE, PERHAPS_SMALL, PERHAPS_TIMES, SIZED_S, Look, Polarity
+from dsp.electrodes import pick, places
+from dsp.peaks import (
+    APART_TIMES,
+    APART_TOLD,
+    COMPLETE_S,
+    EVIDENCE,
+    F_ROW_LEAST,
+    F_ROW_TIMES,
+    PERHAPS_SMALL,
+    PERHAPS_TIMES,
+    SIZED_S,
+    Look,
+    Polarity,
+)
 from eegloop.signal import F64, StreamInfo
 
 LOCAL_S = 0.4  # half width of the local mean: the delay of everything found here
@@ -30,6 +42,11 @@ LEAST_RATE_HZ = 125.0  # peaks are looked for at this rate or a little above
 STEP_FROM_S, STEP_MEANS_S = 0.02, (0.07, 1 / 50, 1 / 60)
 # The other frontal electrode must see at least this share of a blink: an electrode pop is seen by one alone.
 SHARED = 0.2
+# How far in front of the ears (of the head's radius) an electrode of the forehead lies, one of the F row, and one that a blink still reaches.
+FOREHEAD, F_ROW, REACHED = 0.8, 0.5, -0.2
+# Behind the forehead a wave of the brain may be as large as a blink. A blink goes one way; a wave of a burst swings back by more than this
+# share of its height. (The local mean that is taken off gives a blink of 0.5 s a third.)
+SWINGS_BACK, SWING_LOOKS_S = 0.65, 0.4
 # Low and lateral: what an electrode "by an ear" is. Parietal, occipital and central ones carry too much alpha to compare with.
 EAR_HEIGHT = -0.85
 # How far from the midline electrodes beside the eyes lie, and such above them.
@@ -37,6 +54,7 @@ BESIDE_EYES, ABOVE_EYES, F7_ASIDE = 0.45, 0.25, 0.77
 # Sides that drift apart all the time (sweat, a loose electrode) pass any limit by chance: up to this many times the setting, what is told as
 # gaze must stand out of what they usually do. Slow values do not lean on the smaller ones either way.
 CERTAIN_TIMES = 2.0
+APART_OF_FRONT = 1.2
 SAME_S = 0.1  # the two looks at one blink differ by less
 _LOGGED = 4096
 
@@ -61,12 +79,17 @@ class EyeEvent:
 def frontal(info: StreamInfo) -> tuple[int, ...]:
     """The frontmost EEG electrodes, at most one left, one right and one on the midline; () without a frontal montage.
 
-    Fp, AF and the like: in front of the coronal plane by at least 0.8 of the head's radius, and not below the eyes' height.
+    Fp, AF and the like: in front of the coronal plane by at least 0.8 of the head's radius, and not below the eyes' height. Without any,
+    the F row, where a blink is a fifth to two fifths of what it is on the forehead.
     """
+    return _frontmost(info, FOREHEAD) or _frontmost(info, F_ROW)
+
+
+def _frontmost(info: StreamInfo, least: float) -> tuple[int, ...]:
+    """The frontmost EEG electrode left, right and on the midline, in front of the ears by at least this share of the head's radius."""
     best: dict[int, tuple[float, int]] = {}
-    for i, (name, kind) in enumerate(zip(info.channels, info.kinds, strict=True)):
-        at = direction(name) if kind == "eeg" else None
-        if at is None or at[1] < 0.8 or at[2] < -0.2:
+    for i, (at, kind) in enumerate(zip(places(info.channels), info.kinds, strict=True)):
+        if kind != "eeg" or at is None or at[1] < least or at[2] < -0.2:
             continue
         side = 0 if abs(at[0]) < 0.1 else int(np.sign(at[0]))
         if side not in best or at[1] > best[side][0]:
@@ -78,14 +101,14 @@ def lateral(info: StreamInfo) -> tuple[int, int] | None:
     """The left and right electrode beside the eyes (F9/F10, F7/F8, AF7/AF8, ...), a symmetric pair, else the outermost above them (AF3/AF4,
     Fp1/Fp2); None without one."""
     found: list[tuple[bool, float, int, int]] = []
-    places = [direction(name) if kind == "eeg" else None for name, kind in zip(info.channels, info.kinds, strict=True)]
-    for i, left in enumerate(places):
+    at = [where if kind == "eeg" else None for where, kind in zip(places(info.channels), info.kinds, strict=True)]
+    for i, left in enumerate(at):
         if left is None or left[0] > -ABOVE_EYES or left[1] < 0.5 or left[2] > 0.3:
             continue
         above = bool(left[0] > -BESIDE_EYES)
         if above and left[1] < 0.8:
             continue
-        for j, right in enumerate(places):
+        for j, right in enumerate(at):
             if right is not None and math.dist(left * (-1, 1, 1), right) < 0.1:
                 found.append((above, float(left[0]), i, j))
     if not found:
@@ -96,7 +119,7 @@ def lateral(info: StreamInfo) -> tuple[int, int] | None:
 
 def _share(info: StreamInfo, pair: tuple[int, int]) -> float:
     """What electrodes above the eyes have of a gaze step beside them: the eyes' field grows with the distance from the midline."""
-    at = direction(info.channels[pair[0]])
+    at = places(info.channels)[pair[0]]
     aside = BESIDE_EYES if at is None else abs(float(at[0]))
     return 1.0 if aside >= BESIDE_EYES else aside / F7_ASIDE
 
@@ -104,9 +127,8 @@ def _share(info: StreamInfo, pair: tuple[int, int]) -> float:
 def ears(info: StreamInfo) -> tuple[int, ...]:
     """The left and right EEG electrode nearest the ears, out of the eyes' field; () without one on each side."""
     best: dict[int, tuple[float, int]] = {}
-    for i, (name, kind) in enumerate(zip(info.channels, info.kinds, strict=True)):
-        at = direction(name) if kind == "eeg" else None
-        if at is None or at[1] > 0.1:
+    for i, (at, kind) in enumerate(zip(places(info.channels), info.kinds, strict=True)):
+        if kind != "eeg" or at is None or at[1] > 0.1:
             continue
         side, height = int(np.sign(at[0])), float(at[2] - abs(at[0]))
         if height > EAR_HEIGHT:
@@ -114,6 +136,23 @@ def ears(info: StreamInfo) -> tuple[int, ...]:
         if side not in best or height < best[side][0]:
             best[side] = (height, i)
     return tuple(i for _, i in best.values()) if len(best) == 2 else ()
+
+
+def untold(info: StreamInfo) -> str:
+    """What cannot be known of the eyes with these electrodes, in words for a person; "" where blinks are told."""
+    if frontal(info):
+        return ""
+    if not any(at is not None for at, kind in zip(places(info.channels), info.kinds, strict=True) if kind == "eeg"):
+        return (
+            "Eyes cannot be told on this montage: no channel's name is a known place. Every lone slow wave is taken for a possible blink, "
+            "of all channels, and small blinks stay in delta and theta."
+        )
+    if _frontmost(info, REACHED):
+        return (
+            "Eyes cannot be told on this montage: no electrode is on the forehead or in the F row. What stands out of the frontmost ones "
+            "makes delta and theta suspect, and small blinks stay in them."
+        )
+    return "Eyes cannot be told on this montage: all electrodes are behind the ears. What large blinks add to delta and theta stays there."
 
 
 class Eyes:
@@ -136,6 +175,10 @@ class Eyes:
     ) -> None:
         rate = info.sample_rate_hz
         front = frontal(info) if blink_uv is not None else ()
+        self.told = bool(front)
+        self._on_forehead = bool(front) and bool(_frontmost(info, FOREHEAD))
+        if blink_uv is not None and not front:
+            front = _frontmost(info, REACHED)
         pair = lateral(info) if eye_uv is not None else None
         by_ear = ears(info) if front else ()
         rows = [*front, *by_ear, *(pair or ())]
@@ -145,6 +188,7 @@ class Eyes:
         self.active = bool(rows)
         self.ears = np.array(by_ear, dtype=np.intp)
         self._n_front, self._n_ears, self._has_pair = len(front), len(by_ear), pair is not None
+        self._rate_hz = rate
         self._stride = max(1, math.floor(rate / LEAST_RATE_HZ))
         self._half = half = round(LOCAL_S * rate)
         self.delay_samples = half
@@ -161,14 +205,19 @@ class Eyes:
         self._sized_every = 2 * max(1, round(SIZED_S / look_s))
         sized_s = self._sized_every / 2 * look_s
         limit = blink_uv or 0.0
+        self._blink_uv = limit
+        told_uv = limit if self.told else math.inf
+        self._lows: deque[tuple[int, list[float], list[float]]] = deque(
+            maxlen=math.ceil((2 * SWING_LOOKS_S + COMPLETE_S) / look_s) + 1
+        )
         self._looks = tuple(
-            (Look(at, at + 1, limit, PERHAPS_SMALL * limit, PERHAPS_TIMES, sized_s), Polarity(sign, rate))
+            (Look(at, at + 1, told_uv, PERHAPS_SMALL * limit, limit, PERHAPS_TIMES, sized_s), Polarity(sign, rate))
             for at, sign in ((0, {"auto": 0, "positive": 1, "negative": -1}[polarity]), (2, 0))[: 2 if by_ear else 1]
         )
         self._eye_uv = eye_uv or 0.0
         self._least_eye_uv = self._eye_uv * (1.0 if pair is None else _share(info, pair))
         apart = n_traces - 1
-        self._apart = Look(apart, apart, self._least_eye_uv, self._least_eye_uv, APART_TIMES, sized_s)
+        self._apart = Look(apart, apart, self._least_eye_uv, self._least_eye_uv, self._least_eye_uv, APART_TIMES, sized_s)
         for peaks in self._apart.peaks:
             peaks.least = self._eye_uv  # until it is known what stands out
         self._same = round(SAME_S * rate)
@@ -224,12 +273,21 @@ class Eyes:
         ends = block % self._sized_every == 0
         if self._n_front:
             quiet = True
+            if not self._on_forehead:
+                self._lows.append((center, tops, bottoms))
             for look, polarity in self._looks:
-                look.size(tops, bottoms, ends)
+                if look.size(tops, bottoms, ends) and self.told and not self._on_forehead:
+                    counts_uv = max(F_ROW_TIMES * look.usual_uv, F_ROW_LEAST * self._blink_uv)
+                    for peaks in look.peaks:
+                        peaks.least = counts_uv
                 quiet = look.idle(tops, bottoms) and not polarity.waits and quiet
             if not quiet:
                 found, perhaps = self._blinks(rows, traces, tops, bottoms, samples)
         if self._has_pair:
+            # a step gives each side half of itself: in a loud front, a smaller one than what may be a blink there is nothing
+            if self._n_front:
+                in_front = self._looks[0][0].standing_out_uv
+                self._apart.most_uv = min(max(self._least_eye_uv, APART_OF_FRONT * in_front), CERTAIN_TIMES * self._eye_uv)
             if self._apart.size(tops, bottoms, ends):
                 told = min(max(self._least_eye_uv, APART_TOLD * self._apart.standing_out_uv), CERTAIN_TIMES * self._eye_uv)
                 for peaks in self._apart.peaks:
@@ -283,6 +341,9 @@ class Eyes:
 
             found += [EyeEvent("blink", when, high, against_ears) for when, high in polarity.settle(samples[0])]
             for sample, sign, height in look.candidates(look.peaks, traces, tops, bottoms, samples, shared):
+                if not self._on_forehead and self._swings_back(look, sample, sign, height):
+                    perhaps.append(EyeEvent("blink", sample, sign * height, against_ears, perhaps=True))
+                    continue
                 found += [EyeEvent("blink", when, high, against_ears) for when, high in polarity.take(sample, sign, height)]
                 if not polarity.sign:
                     perhaps.append(EyeEvent("blink", sample, sign * height, against_ears, perhaps=True))
@@ -300,6 +361,13 @@ class Eyes:
                 told.append(event)
             self._told.append((event.sample, event.against_ears))
         return told, perhaps
+
+    def _swings_back(self, look: Look, sample: int, sign: int, height: float) -> bool:
+        """Whether the look holds as much of the other sign around a peak as a wave does: then it is no blink."""
+        near = SWING_LOOKS_S * self._rate_hz
+        around = [(tops, bottoms) for at, tops, bottoms in self._lows if abs(at - sample) <= near]
+        back = [-bottoms[look.bottom] if sign > 0 else tops[look.top] for tops, bottoms in around]
+        return max(back, default=0.0) > SWINGS_BACK * height
 
     def _movements(
         self, pair: F64, traces: F64, tops: list[float], bottoms: list[float], samples: range

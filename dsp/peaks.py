@@ -12,7 +12,7 @@ from eegloop.signal import F64
 # A peak below the limit may be a small blink: electrodes taken for ears see some of it, an average reference takes some off, and the
 # frontmost of a small montage see less than the forehead does. It is no blink that anybody is told of, but what is made of slow
 # frequencies does not lean on it either. It counts from this many times the look's own usual size on, and from this share of the limit
-# on at the latest. The usual size is the median of the largest values of every 0.2 s, 1.1 SD of a Gaussian signal, so this is 2.9 SD: by
+# on while that is not known. The usual size is the median of the largest values of every 0.2 s, 1.1 SD of a Gaussian signal, so this is 2.9 SD: by
 # chance seldom, and below it a blink adds less to the slow power of 2 s than that varies by itself.
 PERHAPS_TIMES = 2.6
 # The two sides stand apart by chance as often as they lean to one side, and no sign is known there: 3.5 SD for a small gaze step. Where
@@ -20,6 +20,11 @@ PERHAPS_TIMES = 2.6
 APART_TIMES = 3.2
 APART_TOLD = 1.5
 PERHAPS_SMALL = 0.7
+# The median of such sizes is 1.25 times their lower quartile for 1/f noise with or without alpha. Blinks of every second raise the median,
+# not the quartile.
+CALM_TIMES = 1.3
+# On the F row a blink is small, and one counts from this many times the usual size on, and from this share of the limit.
+F_ROW_TIMES, F_ROW_LEAST = 3.2, 0.6
 SIZED_S = 0.2
 # A rhythm that has set in (theta and slow waves of a drowsy person) stands out of the last minute, but its every wave is like the ones before:
 # no event. A sine's peaks are as large as its usual size.
@@ -28,7 +33,7 @@ RHYTHM_TIMES = 1.5
 EVIDENCE = 40
 _CAP_UV = 150.0
 FLANK_S = 0.4  # a blink's flanks lie within the local mean's reach
-_COMPLETE_S = 0.3  # a peak is complete this long after its top
+COMPLETE_S = 0.3  # a peak is complete this long after its top
 _CLEAR_UV = 60.0
 _LEANING = 0.4
 _HELD_S = 60.0
@@ -46,7 +51,7 @@ class Polarity:
         self._evidence: deque[tuple[int, float]] = deque(maxlen=EVIDENCE)
         self._held: deque[tuple[int, int, float]] = deque(maxlen=EVIDENCE)
         self._held_samples, self._flank_samples = round(_HELD_S * rate_hz), round(FLANK_S * rate_hz)
-        self._complete_samples = round((FLANK_S + _COMPLETE_S) * rate_hz)
+        self._complete_samples = round((FLANK_S + COMPLETE_S) * rate_hz)
         self._largest: tuple[int, int, float] | None = None  # (sample, sign, height) of those that do not yet speak
 
     @property
@@ -150,25 +155,34 @@ class Look:
     top, bottom : int
         The rows of the traces whose peaks, and whose troughs, are looked for.
     limit_uv, small_uv : float
-        Least height of a peak; the most that a smaller one must have.
+        Least height of a peak; of a smaller one, while it is not known what stands out.
+    most_uv : float
+        The most that a smaller one must have, however loud the signal usually is.
     times : float
         The smaller one's height over the usual size.
     sized_every_s : float
         How often `size` says that a stretch ends.
     """
 
-    def __init__(self, top: int, bottom: int, limit_uv: float, small_uv: float, times: float, sized_every_s: float) -> None:
+    def __init__(
+        self, top: int, bottom: int, limit_uv: float, small_uv: float, most_uv: float, times: float, sized_every_s: float
+    ) -> None:
         self.top, self.bottom = top, bottom
         self.peaks = Peaks(limit_uv), Peaks(limit_uv)
         self.small = Peaks(small_uv), Peaks(small_uv)
-        self._limit, self._most, self._times = limit_uv, small_uv, times
+        self.most_uv, self._times = most_uv, times
         self._background = Background(sized_every_s)
         self._largest = 0.0
 
     @property
+    def usual_uv(self) -> float:
+        """The usual size in the last minute, as of its calm part if that is much calmer; NaN while that is not known."""
+        return min(self._background.middle, CALM_TIMES * self._background.lower)
+
+    @property
     def standing_out_uv(self) -> float:
         """What a peak must have to stand out of the usual; NaN while that is not known."""
-        return max(self._times * self._background.middle, RHYTHM_TIMES * self._background.recent)
+        return max(self._times * self.usual_uv, RHYTHM_TIMES * self._background.recent)
 
     def size(self, tops: list[float], bottoms: list[float], ends: bool) -> bool:
         """The largest and least of every trace now; `ends`: a stretch does. True when it is known anew what there usually is."""
@@ -181,10 +195,7 @@ class Look:
         known = self._background.take(largest)
         if known:
             for peaks in self.small:
-                peaks.least = min(
-                    max(min(self._times * self._background.middle, self._most), RHYTHM_TIMES * self._background.recent),
-                    self._limit,
-                )
+                peaks.least = min(self.standing_out_uv, self.most_uv)
         return known
 
     def idle(self, tops: list[float], bottoms: list[float]) -> bool:

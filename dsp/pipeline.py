@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from dsp.artifacts import ArtifactEvent, Artifacts, Finding
 from dsp.correction import Correction
 from dsp.drift import FREQUENCY_HZ
+from dsp.eyes import untold
 from dsp.filters import DEFAULT_FULL_SCALE_UV, FilterChain, design, power_response, settle_samples
 from dsp.hop import Biomarker, Derived, Hop, SampleNeed
 from dsp.leak import Leak
@@ -153,6 +154,8 @@ class Pipeline:
         # where mains are tracked and taken out, what is left of them is measured, not foretold
         self._left_noise = None if settings.correction.track_line_hz is None else LineNoise(rate, c)
         eeg, judged = (np.array([kind == "eeg" for kind in info.kinds]), np.array([kind != "misc" for kind in info.kinds]))
+        # what cannot be known of the eyes with these electrodes, for a person to read; "" where blinks are told or not asked for
+        self.eyes_untold = "" if settings.quality.blink_uv is None else untold(info)
         slow = None if settings.high_pass_hz is None else power_response(self._sos, rate, FREQUENCY_HZ)
         self._artifacts = Artifacts(info, settings.quality, grid, eeg, slow)
         self._quality = ChannelQuality(

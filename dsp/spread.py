@@ -1,0 +1,58 @@
+"""How far a blink reaches: each electrode's share of what the front sees, learned from the person's own blinks.
+
+A blink of 300 µV on the forehead is 30-40 µV above the central sulcus: no blink that is told there, and thirty times the delta.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+
+import numpy as np
+
+from eegloop.signal import F64, Bool
+
+# Before it is learned: the share falls by e over this chord (of the head's radius) from the eyes. That is two fifths at F3, one seventh at
+# Cz and a thirtieth at O1, the upper end of what is published for vertical blinks.
+FALLS_OVER = 0.65
+EYES_AT = (0.0, 0.985, -0.17)
+LEARNED_FROM, KEPT = 6, 30
+_LEAST_HEIGHT_UV = 30.0  # of a blink that teaches: it must stand out of every channel's own waves
+
+
+class Spread:
+    """`take` learns from a blink, `reached` says which channels one of a given height moves by more than they can bear.
+
+    Parameters
+    ----------
+    places : sequence of (3,) float64 or None
+        Directions of the channels; those without one share the whole blink until it is learned.
+    eeg : (n_channels,) bool
+    front : (n_front,) int
+        Those that `height_uv` is measured at.
+    """
+
+    def __init__(self, places: Sequence[F64 | None], eeg: Bool, front: F64 | Sequence[int]) -> None:
+        eyes = np.array(EYES_AT)
+        shares = np.array([1.0 if at is None else math.exp(-float(np.linalg.norm(at - eyes)) / FALLS_OVER) for at in places])
+        self._front = np.array(front, dtype=np.intp)
+        known = [float(shares[i]) for i in self._front if places[i] is not None]
+        if known:
+            shares = np.array([1.0 if at is None else share / max(known) for at, share in zip(places, shares, strict=True)])
+        self._eeg = eeg
+        self.shares: F64 = np.minimum(shares, 1.0)
+        self._seen: deque[F64] = deque(maxlen=KEPT)
+
+    def take(self, moved_uv: F64) -> None:
+        """How far each channel was moved by a blink, (n_channels,) µV, signed."""
+        at_front = float(moved_uv[self._front].mean()) if self._front.size else 0.0
+        if abs(at_front) < _LEAST_HEIGHT_UV or not np.all(np.isfinite(moved_uv)):
+            return
+        self._seen.append(moved_uv / at_front)
+        if len(self._seen) >= LEARNED_FROM:
+            self.shares = np.abs(np.median(self._seen, axis=0))
+
+    def reached(self, height_uv: float, bears_uv: F64) -> Bool:
+        """Channels that a blink of this height in front moves by more than `bears_uv`."""
+        return np.asarray(self._eeg & (self.shares * abs(height_uv) > bears_uv), dtype=np.bool_)
