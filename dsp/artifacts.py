@@ -103,6 +103,7 @@ class Artifacts:
         self._bears_uv: F64 = np.full(c, LONE_UV)
         self._at_front: list[int] = self.eyes.front.tolist()
         self._at_ears: list[int] = self.eyes.ears.tolist()
+        self._most = max(3, -(-int(eeg.sum()) // 2))  # so many with a lone wave at once: no part of the head is left out
         # Without one known place: so many channels with a lone wave at once may be a blink's.
         self._nowhere = 0 if any(p is not None for p in where) else min(2, int(eeg.sum()))
         self._leveled_every = max(1, round(EVERY_S * rate / longest))
@@ -202,9 +203,9 @@ class Artifacts:
             lone = np.abs(means) > self._lone_uv
             if lone.any():
                 first_lone = block
-                if self._nowhere and int(lone.sum()) >= self._nowhere:
-                    # a blink, for all anybody knows: it reaches others that show it less
-                    lone, first_lone = self._eeg, block - 1
+                if int(np.count_nonzero(lone)) >= (self._nowhere or self._most):
+                    # the head or its cable moves (or, without places, a blink, for all anybody knows): it reaches others that show it less
+                    lone, first_lone = self._eeg, block - 1 if self._nowhere else block
                 found.append(Finding(Code.MOVEMENT, first_lone, block, lone, spoils=False, only="slow"))
         if self._drift is not None and self._drift.any:
             found.append(Finding(Code.DRIFT, block, block, self._drift.on, spoils=False, only="drift"))

@@ -359,6 +359,17 @@ def test_slow_values_lean_on_no_lone_slow_wave_but_on_those_that_come_again_and_
     assert all(row.grades[column] == Grade.GOOD for row in rows if row.end_sample > 12 * RATE)
 
 
+def test_a_movement_of_most_electrodes_costs_those_that_show_it_little_their_slow_values_too() -> None:
+    x = head(40, seed=4)
+    swing = 150 * np.sin(2 * np.pi * 1.3 * np.arange(len(x)) / RATE)
+    part = slice(round(25 * RATE), round(26.5 * RATE))
+    x[part] += swing[part, np.newaxis] * np.array([1.0, 0.1, 0.9, 1.1, 0.8, 1.0, 0.1, 1.0])
+    _, rows = run(x)
+    for channel in ("Fp2", "O1"):
+        assert not_good(rows, 26.0, "band_power.delta", channel)
+    assert not not_good(rows, 22.0, "band_power.delta", "O1")
+
+
 def test_a_rhythm_that_sets_in_is_no_row_of_events() -> None:
     """Theta of a person who falls asleep stands out of the last minute; six seconds on it is what this person's brain does."""
     x = 0.5 * head(44)
