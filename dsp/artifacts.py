@@ -180,9 +180,15 @@ class Artifacts:
         self._extremes[slot] = extreme = ranges.extreme
         self._since += 1
         steepest = float(np.maximum.reduce(steepness))
-        no_muscle, self._jumped = self._jumped, None if self._jumps is None else self._jumps.look(raws, steepness, steepest)
-        if self._jumped is not None:
-            found.append(Finding(Code.GRADIENT, max(block - 1, block - self._since + 1), block, self._jumped, spoils=True))
+        no_muscle, self._jumped = self._jumped, None
+        jumps = None if self._jumps is None else self._jumps.look(raws, steepness, steepest)
+        if jumps is not None:
+            self._jumped, large = jumps
+            since = max(block - 1, block - self._since + 1)
+            found.append(Finding(Code.GRADIENT, since, block, self._jumped, spoils=False, only="slow"))
+            found.append(Finding(Code.GRADIENT, since, block, self._jumped, spoils=False, only="fast"))
+            if large.any():
+                found.append(Finding(Code.GRADIENT, since, block, large, spoils=True))
             no_muscle = self._jumped if no_muscle is None else no_muscle | self._jumped
         if steepest > MUSCLE_PERHAPS**2 * self._least_muscle_limit:
             self._muscle(block, steepness, no_muscle, found)

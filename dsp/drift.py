@@ -44,6 +44,7 @@ _MOST_PURE, _STEEPEST = (
     2.2,
     2.25,
 )  # an upper span above the one is a brain's; above the other, it breathes or sways far below delta
+_PURE_SPREAD = 1.2  # of n spectra, of one electrode alone
 _LOOSER = 0.1  # than these until it is over
 _OVER = 1.4  # of the newest `FEWEST`
 _WANDERS = 0.5  # share of delta that the line of 1/f² through what lies below it holds
@@ -168,6 +169,7 @@ class Drift:
             if wandering.any():
                 delta, below, _, _, theta, line = sums
                 lower, upper = self._slopes @ np.log(np.add.reduce(self._powers) / self._before).T
+                wandering &= upper < _MOST_PURE + _PURE_SPREAD / n  # blinks, and slow waves of the one electrode
                 # all electrodes see one brain: most of what is told of one is told by all
                 upper = upper / 4 + 3 * np.median(upper[self._eeg]) / 4
                 wandering &= (lower + np.median(lower[self._eeg])) / 2 > _LEAST_LOWER - looser

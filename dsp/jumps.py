@@ -27,6 +27,8 @@ ALONE: Final = 5.0
 BACK: Final = 0.35
 TAIL_S: Final = 0.04  # of the block before: a low pass moves what stands at its end into the next one
 _FEWEST = 24  # samples of it at least, if it has so many: to know mains by
+# µV times the rate: a spike of that height adds 0.5 µV² to alpha at most, a step four times as much at low rates.
+LARGE_UV_S: Final = 0.2
 _AROUND = 2  # samples to either side that belong to the jump
 _MAINS_HZ = 50.0, 60.0
 _LOW_PASS_HZ = 45.0
@@ -55,8 +57,8 @@ class Jumps:
         limits = np.where(self._eeg, LOOKED_AT * steepness_uv2, np.inf)
         self._least_limit, self._limits = float(limits.min()), limits.tolist()
 
-    def look(self, recent: list[F64], steepness: F64, steepest: float) -> Bool | None:
-        """Channels that jump within the newest block or at the end of the one before; None if there is none.
+    def look(self, recent: list[F64], steepness: F64, steepest: float) -> tuple[Bool, Bool] | None:
+        """Channels that jump within the newest block or at the end of the one before, and those where alpha feels it; None if there is none.
 
         Parameters
         ----------
@@ -76,6 +78,8 @@ class Jumps:
             before = [block[rows] for block in recent[-2 - (n < _FEWEST) : -1]]
             x = np.concatenate((*before[:-1], before[-1][:, -max(_FEWEST, late) :], x), axis=1)
         left = x[:, 1:-1] - 0.5 * (x[:, 2:] + x[:, :-2])
+        if left.shape[1] <= 2 * _AROUND + 3:
+            return None
         least = self._height(n)[rows]
         size = np.maximum.reduce(np.abs(left), axis=1)
         if not (size > least / 2).any():
@@ -88,9 +92,10 @@ class Jumps:
             found |= self._alone(left - (left @ mains) @ mains.T, first, least)
         if not found.any():
             return None
-        jumps = np.zeros(len(self._eeg), dtype=np.bool_)
+        jumps, large = np.zeros_like(self._eeg), np.zeros_like(self._eeg)
         jumps[np.array(rows)[found]] = True
-        return jumps
+        large[np.array(rows)[found & (size > LARGE_UV_S * self._rate_hz)]] = True
+        return jumps, large
 
     @staticmethod
     def _alone(left: F64, first: int, least: F64) -> Bool:

@@ -156,6 +156,8 @@ def test_untouched_recordings_carry_no_artifact_that_they_have_not(shared_data: 
         until = x[: round((min(high, low + 40.0) + 1.0) * info.sample_rate_hz)]
         shares = artifacts.false_shares(artifacts.rows_of(until, info, mains), info, (low, high))
         allowed = {"blink": 0.04, "line_noise": 1.0 if name.startswith(("cyton", "muse")) else 0.01}
+        # its pieces were joined: up to 18 of 32 channels step by 50-90 µV between two samples, five times in this span
+        allowed["gradient"] = 0.01 if name.startswith("attention") else 0.001
         for reason, share in shares.items():
             assert share <= allowed.get(reason, 0.001), (name, reason, share)
 
