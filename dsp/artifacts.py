@@ -51,8 +51,9 @@ EARS_PERHAPS = 1.5  # alpha there is larger than in front
 # made of slow frequencies does not lean on it. Waves that come again and again are the person's delta, as in sleep: they do not stand out.
 LONE_TIMES = 6.0
 LONE_UV = 10.0
-# What a blink may add to a channel that no electrode of the eyes is: this many times its usual level (1.7 SD), and so many µV at least.
-BEARS_TIMES, BEARS_UV = 2.5, 4.0
+# What a blink may add to a channel that no electrode of the eyes is: this many times its usual level (1.2 SD of a
+# height in 1-10 Hz, which is 0.6-0.7 of the blink), and so many µV at least.
+BEARS_TIMES, BEARS_UV = 1.8, 3.0
 _OF_THE_PERSON = OF_THE_BODY | {Code.MOVEMENT}
 _COVARIANCE_RATE_HZ = 125.0
 _LOGGED = 4096

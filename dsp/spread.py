@@ -17,7 +17,8 @@ from eegloop.signal import F64, Bool
 # Cz and a thirtieth at O1, the upper end of what is published for vertical blinks.
 FALLS_OVER = 0.65
 EYES_AT = (0.0, 0.985, -0.17)
-LEARNED_FROM, KEPT = 6, 30
+LEARNED_FROM, KEPT = 6, 60
+_SD_OF_MEDIAN = 1.4826 * 1.2533  # standard error of a median, in median absolute deviations over the root of their number
 _LEAST_HEIGHT_UV = 30.0  # of a blink that teaches: it must stand out of every channel's own waves
 
 
@@ -42,6 +43,7 @@ class Spread:
             shares = np.array([1.0 if at is None else share / max(known) for at, share in zip(places, shares, strict=True)])
         self._eeg = eeg
         self.shares: F64 = np.minimum(shares, 1.0)
+        self._of_heads = self.shares
         self._seen: deque[F64] = deque(maxlen=KEPT)
 
     def take(self, moved_uv: F64) -> None:
@@ -51,7 +53,12 @@ class Spread:
             return
         self._seen.append(moved_uv / at_front)
         if len(self._seen) >= LEARNED_FROM:
-            self.shares = np.abs(np.median(self._seen, axis=0))
+            seen = np.array(self._seen)
+            middle = np.median(seen, axis=0)
+            unsure = _SD_OF_MEDIAN * np.median(np.abs(seen - middle), axis=0) / math.sqrt(len(seen))
+            # what it may well be, as far as heads go: a few blinks among a channel's own waves say little
+            learned = np.abs(middle)
+            self.shares = np.minimum(learned + unsure, np.maximum(learned, self._of_heads))
 
     def reached(self, height_uv: float, bears_uv: F64) -> Bool:
         """Channels that a blink of this height in front moves by more than `bears_uv`."""
