@@ -47,6 +47,7 @@ EARS_PERHAPS = 1.5  # alpha there is larger than in front
 # made of slow frequencies does not lean on it. Waves that come again and again are the person's delta, as in sleep: they do not stand out.
 LONE_TIMES = 6.0
 LONE_UV = 10.0
+_DEAD_UV = 0.05  # a stretch with so little was no head: a headset not worn yet, zeros, a rail
 _OF_THE_PERSON = OF_THE_BODY | {Code.MOVEMENT}
 _COVARIANCE_RATE_HZ = 125.0
 _LOGGED = 4096
@@ -346,7 +347,7 @@ class Artifacts:
                 self._muscle_limit = np.maximum(self._muscle_uv2, MUSCLE_TIMES**2 * middle)
                 self._least_muscle_limit = float(self._muscle_limit.min())
                 if self._zero_mean:
-                    usual = np.sort(self._usual, axis=0)[len(self._usual) // 2]
+                    usual = _usual_alive(self._usual)
                     self._lone_usual_uv = np.where(self._eeg, np.maximum(LONE_TIMES * usual, LONE_UV), np.inf)
             # a rhythm that has set in is no row of lone waves
             self._lone_uv = np.maximum(self._lone_usual_uv, RHYTHM_LEVELS * self._usual[-1])
@@ -357,3 +358,13 @@ class Artifacts:
         self._disturbed[:] = False
         self._calm_blocks = 0
         return whole
+
+
+def _usual_alive(levels: deque[F64]) -> F64:
+    """Each channel's median level of the stretches in which it was alive; infinite where these are too few to know."""
+    ordered = np.sort(levels, axis=0)
+    n_dead = np.count_nonzero(ordered < _DEAD_UV, axis=0)
+    n_alive = len(ordered) - n_dead
+    middle = np.minimum(n_dead + n_alive // 2, len(ordered) - 1)
+    usual = np.take_along_axis(ordered, middle[np.newaxis], axis=0)[0]
+    return np.where(n_alive >= _BASELINE_LEAST, usual, np.inf)

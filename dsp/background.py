@@ -14,6 +14,7 @@ EVERY_S = 0.3
 _LEAST_S = 10.0
 _RENEWED_S = 2.5
 _SOON_S = 0.8
+_DEAD_UV = 0.1  # no amplifier is so quiet: a headset that is not worn yet, zeros, a rail; not what a person usually has
 
 
 class Background:
@@ -37,7 +38,9 @@ class Background:
         self.middle, self.recent = math.nan, 0.0
 
     def take(self, size: float) -> bool:
-        """One more; True when there is something new."""
+        """One more, in µV; True when there is something new. What no electrode on a head gives is not counted."""
+        if size < _DEAD_UV:
+            return False
         self._sizes[self._taken % len(self._sizes)] = size
         self._newest.append(size)
         self._taken += 1
