@@ -14,7 +14,7 @@ EVERY_S = 0.3
 _LEAST_S = 10.0
 _RENEWED_S = 2.5
 _SOON_S = 0.8
-_DEAD_UV = 0.1  # no amplifier is so quiet: a headset that is not worn yet, zeros, a rail; not what a person usually has
+_DEAD_UV = 0.001  # no amplifier is so quiet: a headset that is not worn yet, zeros, a rail; not what a person usually has
 
 
 class Background:
@@ -39,7 +39,7 @@ class Background:
 
     def take(self, size: float) -> bool:
         """One more, in µV; True when there is something new. What no electrode on a head gives is not counted."""
-        if size < _DEAD_UV:
+        if abs(size) < _DEAD_UV:  # what two electrodes have in common may be small, or of opposite sign
             return False
         self._sizes[self._taken % len(self._sizes)] = size
         self._newest.append(size)
