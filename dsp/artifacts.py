@@ -54,6 +54,7 @@ LONE_UV = 10.0
 # What a blink may add to a channel that no electrode of the eyes is: this many times its usual level (1.2 SD of a
 # height in 1-10 Hz, which is 0.6-0.7 of the blink), and so many µV at least.
 BEARS_TIMES, BEARS_UV = 1.8, 3.0
+_DEAD_UV = 0.05  # a stretch with so little was no head: a headset not worn yet, zeros, a rail
 _OF_THE_PERSON = OF_THE_BODY | {Code.MOVEMENT}
 _COVARIANCE_RATE_HZ = 125.0
 _LOGGED = 4096
@@ -408,7 +409,7 @@ class Artifacts:
                 if self._jumps is not None:
                     self._jumps.usual(middle)
                 if self._zero_mean:
-                    usual = np.sort(self._usual, axis=0)[len(self._usual) // 2]
+                    usual = _usual_alive(self._usual)
                     self._bears_uv = np.maximum(BEARS_TIMES * usual, BEARS_UV)
                     self._lone_usual_uv = np.where(self._eeg, np.maximum(LONE_TIMES * usual, LONE_UV), np.inf)
             # a rhythm that has set in is no row of lone waves
@@ -422,3 +423,13 @@ class Artifacts:
         self._disturbed[:] = False
         self._calm_blocks = 0
         return whole
+
+
+def _usual_alive(levels: deque[F64]) -> F64:
+    """Each channel's median level of the stretches in which it was alive; infinite where these are too few to know."""
+    ordered = np.sort(levels, axis=0)
+    n_dead = np.count_nonzero(ordered < _DEAD_UV, axis=0)
+    n_alive = len(ordered) - n_dead
+    middle = np.minimum(n_dead + n_alive // 2, len(ordered) - 1)
+    usual = np.take_along_axis(ordered, middle[np.newaxis], axis=0)[0]
+    return np.where(n_alive >= _BASELINE_LEAST, usual, np.inf)

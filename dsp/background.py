@@ -14,6 +14,8 @@ EVERY_S = 0.3
 _LEAST_S = 10.0
 _RENEWED_S = 2.5
 _SOON_S = 0.8
+# Nothing at all, so many times in a row: a headset that is not worn yet, zeros, a rail. By chance two electrodes may have nothing in common now and then.
+_DEAD_UV, _DEAD_IN_A_ROW = 0.001, 10
 
 
 class Background:
@@ -31,13 +33,16 @@ class Background:
     def __init__(self, every_s: float) -> None:
         self._sizes: F64 = np.zeros(max(2, round(SPAN_S / every_s)))
         self._least, self._renewed = max(1, round(_LEAST_S / every_s)), max(1, round(_RENEWED_S / every_s))
-        self._taken = 0
+        self._taken = self._dead = 0
         self._soon = max(1, round(_SOON_S / every_s))
         self._newest: deque[float] = deque(maxlen=max(3, round(RECENT_S / every_s)))
         self.middle, self.lower, self.recent = math.nan, math.nan, 0.0
 
     def take(self, size: float) -> bool:
-        """One more; True when there is something new."""
+        """One more, in µV; True when there is something new. What no electrode on a head gives is not counted."""
+        self._dead = self._dead + 1 if abs(size) < _DEAD_UV else 0
+        if self._dead > _DEAD_IN_A_ROW:
+            return False
         self._sizes[self._taken % len(self._sizes)] = size
         self._newest.append(size)
         self._taken += 1

@@ -585,3 +585,15 @@ def test_any_number_of_channels(channels: int) -> None:
     _, rows = run(head(8, labels=labels), labels)
     assert len(rows[-1].quality.contact) == channels
     assert (rows[-1].grades != Grade.INVALID).all()
+
+
+@pytest.mark.parametrize("dead_uv", [0.0, 187_500.0])
+def test_a_headset_that_was_dead_until_now_does_not_make_eeg_stand_out(dead_uv: float) -> None:
+    """Zeros or a rail for 25 s say nothing of what the person usually has: no blink, gaze or movement is seen in what follows."""
+    x = head(50)
+    _, calm = run(x)
+    _, rows = run(np.vstack([np.full((25 * 250, len(MONTAGE)), dead_uv), x]))
+    late = [row for row in rows if row.end_sample > 36 * 250]
+    shares = [np.mean([row.grades == Grade.GOOD for row in some]) for some in (late, calm[-len(late) :])]
+    assert shares[0] > shares[1] - 0.03, shares
+    assert not {reason for row in late for reason in row.reasons} & {"blink", "eye_movement"}
