@@ -1,6 +1,6 @@
 """An electrode that does not show what all others say its place should show, whatever they are referenced to.
 
-Each channel is foretold from the others (spherical spline, Perrin 1989); both are taken against the others' mean. A common reference, and
+Each channel is foretold from the others (spherical spline, Perrin 1989); both are taken against the mean of the others around. A common reference, and
 what a stranger puts into it, is in neither: so an average over few electrodes hides nothing, as it does in a comparison of pairs.
 """
 
@@ -19,6 +19,9 @@ FEWEST = 8  # with fewer there is too little to foretell a place from
 # reference, 8-24 electrodes: 99 of 100 good ones above 0.53, half of the strangers below 0, 19 of 20 below 0.53.
 FORETOLD = 0.45
 _STRETCHES = 4
+# From so many on the mean is that of the nearest only: a rhythm of far places, in the mean of all, makes any two places alike that lack it.
+MANY = 24
+_NEAREST = 12
 _MOST = 1 / 4  # of the electrodes can be strangers; with more of them nothing is foretold
 _LEAST_OF_MODEL = 0.3  # a place that the others do not reach is foretold by chance
 _OWN_SHARE = 0.1  # of a channel's power that no other has: smooths what is foretold
@@ -75,7 +78,7 @@ class Strangers:
         return np.asarray(np.vecdot(with_own, foretold) / np.sqrt(np.where(powers > 0, powers, np.inf)), dtype=np.float64)
 
     def _rows_of(self, trusted: Bool) -> tuple[F64, F64]:
-        """What makes each channel, and each one foretold, of all; both against the mean of the others."""
+        """What makes each channel, and each one foretold, of all; both against the mean of the others around."""
         key = trusted.tobytes()
         rows = self._rows.get(key)
         if rows is None:
@@ -86,7 +89,10 @@ class Strangers:
             system[n, n] = 0.0
             inverse = np.linalg.inv(system)[:n, :n]
             others = 1.0 - np.eye(n)
-            mean = others / (n - 1)
+            against = n - 1 if n < MANY else _NEAREST
+            order = np.argsort(np.where(others > 0, -self._like[np.ix_(mine, mine)], np.inf), axis=1, kind="stable")
+            mean = np.zeros((n, n))
+            np.put_along_axis(mean, order[:, :against], 1.0 / against, axis=1)
             foretold, own = np.zeros_like(self._like), np.zeros_like(self._like)
             foretold[np.ix_(mine, mine)] = -inverse / inverse.diagonal()[:, np.newaxis] * others - mean
             own[np.ix_(mine, mine)] = np.eye(n) - mean
