@@ -8,7 +8,6 @@ stream was cut into chunks, and a hop costs a handful of matrix products.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -21,6 +20,7 @@ from dsp.filters import DEFAULT_FULL_SCALE_UV, FilterChain, design, power_respon
 from dsp.hop import Biomarker, Derived, Hop, SampleNeed
 from dsp.leak import Leak
 from dsp.line_noise import LineNoise
+from dsp.pulses import Pulses
 from dsp.quality import ChannelQuality, Code
 from dsp.reference import Rereference
 from dsp.repair import ABSURD_UV, Repair, plausible
@@ -169,12 +169,8 @@ class Pipeline:
         self._reference = None if settings.reference == "recorded" else Rereference(info, settings.reference, grid, eeg)
         self._leak = Leak(settings.quality, grid, eeg)
         self._changes = self._correction.active or self._reference is not None
-        self._pulses: list[int] = []
+        self._pulses = Pulses(settings.correction, rate, self._sos)
         self._cut = 0  # samples of the open block that a pulse has cost
-        self._pulse_span = (
-            math.ceil(settings.correction.pulse_before_ms * rate / 1000 - 1e-9),
-            math.ceil(settings.correction.pulse_after_ms * rate / 1000 - 1e-9),
-        )
         self._hop = Hop(grid, needs, self._engines, self._quality, self._samples)
         frequency = self._engines[self.spectrum_need.key].frequency_hz
         self._total_weights = band_weights(frequency, *_TOTAL_HZ, "sum")
@@ -225,18 +221,21 @@ class Pipeline:
         """A magnetic pulse falls on this absolute sample; say so before the samples around it are pushed.
 
         The samples around it (`correction.pulse_before_ms`, `pulse_after_ms`) are cut out and interpolated before any
-        filter; every value of a window that holds one is suspect. What of the cut lies in blocks that are done stays in the
-        values, which are suspect from the next hop on all the same.
+        filter. Suspect is every value of a window that holds one, or that begins before the amplifier's recovery is over
+        (`dsp/pulses.py`); until then a value held from many windows is, too. What of the cut lies in blocks that are done
+        stays in the values, which are suspect from the next hop on all the same.
         """
-        if sample in self._pulses:
+        pulses = self._pulses
+        if pulses.expected(sample):
             return
-        before, after = self._pulse_span
-        if self._end is None or sample + after > self._block_start:
-            self._pulses.append(sample)
-        if self._end is not None and sample - before < self._block_start:
-            for block in range(self._grid.block_of(max(0, sample - before)), self._grid.block_of(sample + after - 1) + 1):
+        end = sample + pulses.after
+        if self._end is None or end > self._block_start:
+            pulses.expect(sample)
+        if self._end is not None and sample - pulses.before < self._block_start:
+            for block in range(self._grid.block_of(max(0, sample - pulses.before)), self._grid.block_of(end - 1) + 1):
                 if block < self._block:
                     self._quality.pulse(block)
+            self._quality.recovering(np.full(self.info.n_channels, end + pulses.recovery))
 
     def push(self, chunk: Chunk, clean: Bool | None = None) -> list[Biomarkers]:
         """Take the next chunk; returns a row for every hop that ended.
@@ -373,8 +372,10 @@ class Pipeline:
     def _finish_block(self, chunk: Chunk, rows: list[Biomarkers]) -> None:
         n = self._block_end - self._block_start
         raw = self._chain.block[:, :n]
-        if self._pulses:
-            self._cut_pulses(raw, n)
+        if self._pulses.active:
+            self._cut, free_from = self._pulses.cut(raw, self._block_start, self._repair.last_uv, self._unbroken)
+            if free_from is not None:
+                self._quality.recovering(free_from)
         if self._unbroken and not self._repair.pending:
             ranges = self._ranges
             ranges.take(raw)
@@ -385,17 +386,6 @@ class Pipeline:
                 return
         self._finish_broken_block(n, raw)
         self._close_block(chunk, rows)
-
-    def _cut_pulses(self, raw: F64, n: int) -> None:
-        before, after = self._pulse_span
-        cut: Bool = np.zeros(n, dtype=np.bool_)
-        for sample in self._pulses:
-            start, stop = max(0, sample - before - self._block_start), min(n, sample + after - self._block_start)
-            if start < stop:
-                cut[start:stop] = True
-        raw[:, cut] = np.nan
-        self._cut = int(np.count_nonzero(cut))
-        self._pulses = [sample for sample in self._pulses if sample + after > self._block_end]
 
     def _finish_broken_block(self, n: int, raw: F64) -> None:
         """A block with a gap, a restart or a bad sample in it: part by part, in order."""

@@ -96,8 +96,9 @@ class ChannelQuality:
         self._tensed_at = np.full(c, -NEVER, dtype=np.int64)  # the newest block with muscle, however weak
         self._tensed_code = np.zeros(c, dtype=np.uint8)
         self._drifted_at = np.full(c, -NEVER, dtype=np.int64)  # the newest block with lasting drift
+        self._pulsed_at = np.full(c, -NEVER, dtype=np.int64)  # the newest block that a magnetic pulse may still reach
         self._last_mark = self._last_spoil = self._last_bridge = -NEVER
-        self._last_eyed = self._last_perhaps = self._last_tensed = self._last_drifted = -NEVER
+        self._last_eyed = self._last_perhaps = self._last_tensed = self._last_drifted = self._last_pulsed = -NEVER
         self.valid_from = np.full(c, NEVER, dtype=np.int64)
         self._why = np.full(c, Code.SETTLING, dtype=np.uint8)
         self._valid_from_all = NEVER
@@ -344,6 +345,15 @@ class ChannelQuality:
         np.maximum(self._spoiled_at, block, out=self._spoiled_at)
         self._last_spoil = max(self._last_spoil, block)
 
+    def recovering(self, until_sample: NDArray[np.int64]) -> None:
+        """After a pulse: no channel's window that begins before its sample here is good."""
+        np.maximum(self._pulsed_at, [self._grid.block_of(int(sample) - 1) for sample in until_sample], out=self._pulsed_at)
+        self._last_pulsed = int(self._pulsed_at.max())
+
+    def pulsed(self, block: int) -> bool:
+        """Whether a magnetic pulse may still reach this block."""
+        return block <= self._last_pulsed
+
     def unusable(self) -> Bool:
         """Channels that no other channel may lean on now: gone, settling, flat, at the rail or with a lasting fault."""
         recent = (self._spoiled_at == self._newest) & (self._spoil_code == Code.RAIL)
@@ -409,6 +419,7 @@ class ChannelQuality:
             and first > self._last_mark
             and first > self._last_spoil
             and first > self._last_bridge
+            and first > self._last_pulsed
             and not (slow and (first <= self._last_eyed or block - self._last_perhaps <= self._undecided))
             and not (slowest and first <= self._last_drifted)
             and not (fast and first <= self._last_tensed)
@@ -442,9 +453,12 @@ class ChannelQuality:
         if self._worse_of == (n_samples, block):
             return self._worse_codes
         self._worse_of, self._worse_codes = (n_samples, block), None
-        if first > max(self._last_mark, self._last_spoil, self._last_bridge) and start >= self._valid_from_all:
+        latest = max(self._last_mark, self._last_spoil, self._last_bridge, self._last_pulsed)
+        if first > latest and start >= self._valid_from_all:
             return None
         code = self._worse_codes = np.zeros(len(self._eeg), dtype=np.uint8)
+        if first <= self._last_pulsed:
+            code[self._pulsed_at >= first] = Code.PULSE
         if first <= self._last_mark:
             marked = self._in_window(self._marked, first, block) > (1.0 - self._settings.clean_fraction) * n_samples
             code[marked] = self._mark_code[marked]

@@ -12,6 +12,7 @@ from dsp.reference import Rereference
 from dsp.window import Grid, SampleRing
 from eegloop.errors import ConfigError
 from eegloop.line import CorrectionSettings, LineSettings, QualitySettings
+from eegloop.plugins import find
 from eegloop.signal import Biomarkers, Chunk, Grade, StreamInfo
 from simulators.brain import Brain, BrainSettings, Stimulation
 
@@ -162,6 +163,44 @@ def test_a_pulse_told_late_or_twice_still_makes_every_window_that_holds_it_suspe
                 assert (row.grades[column], row.reasons[column]) == (Grade.SUSPECT, "pulse"), (late, row.end_sample)
             elif row.end_sample > 17 * 250:
                 assert row.grades[column] == Grade.GOOD, (late, row.end_sample, row.reasons[column])
+
+
+@pytest.mark.parametrize(("uv", "tail_s"), [(2000.0, 0.02), (300.0, 0.15)])
+def test_no_value_is_good_while_the_amplifier_recovers_from_a_pulse(uv: float, tail_s: float) -> None:
+    """A tail of any length behind the cut: what is good afterwards is what it is without the pulses, phase and long windows included."""
+    x, _ = brain(70, blinks_per_min=0, saccades_per_min=0)
+    kinds = ("band_power", "phase", "iaf", "plv", "alpha_bursts", "aperiodic")
+    pulses = (50 * 250 + 3, 55 * 250 + 24, 60 * 250 - 1)
+    disturbed = x.copy()
+    for at in pulses:
+        disturbed[at:] += uv * np.exp(-np.arange(len(x) - at) / 250 / tail_s)[:, np.newaxis]
+    info = StreamInfo("t", "t", RATE, MONTAGE, ("eeg",) * len(MONTAGE), full_scale_uv=187_500.0)
+    found = []
+    for data, at in ((x, ()), (disturbed, pulses)):
+        settings = [(kind, find("biomarker", kind).Settings()) for kind in kinds]
+        pipeline = Pipeline(info, LineSettings(), settings)
+        for sample in at:
+            pipeline.pulse(sample)
+        found.append(
+            [
+                row
+                for i in range(0, len(x), 25)
+                for row in pipeline.push(Chunk(data[i : i + 25].astype(np.float32), i, i / RATE, i / RATE))
+            ]
+        )
+    calm, rows = found
+    delta, peak = rows[0].find("band_power.delta", "O1"), rows[0].find("iaf.maximum", "O1")
+    angle, amplitude = rows[0].find("phase.angle", "O1"), rows[0].find("phase.amplitude", "O1")
+    for before, row in zip(calm, rows, strict=True):
+        if any(at < row.end_sample <= at + 250 for at in pulses):
+            assert Grade.GOOD not in row.grades, "good within a second of a pulse"
+        if row.grades[delta] == Grade.GOOD:
+            assert abs(np.log2(row.values[delta] / before.values[delta])) < 0.1
+        if row.grades[angle] == Grade.GOOD and before.values[amplitude] > 10:
+            assert abs((row.values[angle] - before.values[angle] + 180) % 360 - 180) < 15
+    between = [row for row in rows if 54 * 250 < row.end_sample <= 55 * 250]
+    assert all(row.grades[peak] == Grade.GOOD for row in between)
+    assert all(row.grades[delta] == Grade.GOOD for row in rows if row.end_sample > 66 * 250)
 
 
 def test_pulses_of_the_virtual_brain_leave_brain_behind() -> None:
