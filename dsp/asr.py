@@ -16,6 +16,8 @@ from eegloop.signal import F64, Bool
 
 WINDOW_S = 0.5
 MOST_REMOVED = 2 / 3  # of all directions
+_ONSET = 0.2  # of a block, in which the first reconstruction fades in
+_ROUNDS = 30  # of the geometric median: its weights move by less than a thousandth then
 
 
 class ArtifactSubspace:
@@ -69,7 +71,9 @@ class ArtifactSubspace:
         before, self._last = self._last, rebuild
         if before is self._identity and rebuild is self._identity:
             return None
-        fade = 0.5 - 0.5 * np.cos(np.pi * np.arange(1, n + 1) / n)
+        # quickly in, because the artifact is here already; slowly from one reconstruction to the next and out
+        length = max(1, round(n * _ONSET)) if before is self._identity else n
+        fade = 0.5 - 0.5 * np.cos(np.pi * np.minimum(np.arange(1, n + 1) / length, 1.0))
         change = (before @ mine) * (1 - fade) + (rebuild @ mine) * fade - mine
         x[self._pick] += change
         size = np.zeros(len(x))
@@ -88,12 +92,13 @@ class ArtifactSubspace:
         if len(self._calibration) < self._needed:
             return
         windows = np.array(self._calibration)
-        values, vectors = np.linalg.eigh(np.median(windows, axis=0))
+        values, vectors = np.linalg.eigh(_middle(windows))
         values = np.maximum(values, 1e-12 * values[-1])
         self._mixing = (vectors * np.sqrt(values)) @ vectors.T
         rms = np.sqrt(np.maximum(np.einsum("ik,wij,jk->wk", vectors, windows, vectors), 0.0))
         middle = np.median(rms, axis=0)
-        spread = 1.4826 * np.median(np.abs(rms - middle), axis=0)
+        # of the quieter half: what loud windows are in spite of all only raises
+        spread = 1.4826 * np.nanmedian(np.where(rms <= middle, middle - rms, np.nan), axis=0)
         self._thresholds = (middle + self._cutoff * spread)[:, np.newaxis] * vectors.T
         self._calibration.clear()
 
@@ -111,3 +116,17 @@ class ArtifactSubspace:
 
 def _mean(products: deque[tuple[F64, int]] | list[tuple[F64, int]]) -> F64:
     return np.asarray(sum(p for p, _ in products), dtype=np.float64) / sum(n for _, n in products)
+
+
+def _middle(windows: F64) -> F64:
+    """The geometric median of covariances (n_windows, n, n) (Weiszfeld): a weighted mean, so a covariance itself.
+
+    Place by place, a median of windows that hold fewer independent samples than there are channels is none: half its directions have no power.
+    """
+    flat = windows.reshape(len(windows), -1)
+    middle = np.median(flat, axis=0)
+    for _ in range(_ROUNDS):
+        away = np.linalg.norm(flat - middle, axis=1)
+        weights = 1.0 / np.maximum(away, 1e-9 * away.max() + np.finfo(np.float64).tiny)
+        middle = weights @ flat / weights.sum()
+    return np.asarray(middle.reshape(windows.shape[1:]), dtype=np.float64)

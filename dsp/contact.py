@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsp.electrodes import direction
+from dsp.stranger import FEWEST, FORETOLD, Strangers
 from eegloop.signal import F64, Bool, StreamInfo
 
 STRETCH_S = 2.5
@@ -29,12 +30,6 @@ DISAGREES = 0.4
 # then correlate by 0.5 at most, two neighbors that correlate by `DISAGREES` as recorded and by 0.25 with the third, by this.
 AVERAGED = 0.5
 DISAGREES_AVERAGED = 0.6
-# Thirds that are louder than a stranger make it look like its neighbors, up to this. From so many channels on, what one electrode leaves in
-# the average is little, and good neighbors correlate by `DISAGREES` in it all the same (not where a rhythm's zero line passes: there
-# thirds leave no doubt). Ten seconds of it, because two strangers' alpha looks alike for shorter ones.
-LOUDER_THIRDS = 0.8
-MANY = 24
-_AVERAGED_STRETCHES = 4
 NEIGHBOR_CHORD = 0.75  # of the head's radius
 _NEIGHBORS = 4
 _BAD, _GOOD = 0.5, 0.6
@@ -106,7 +101,7 @@ class Contact:
         self._bridges, self._odd, self._one = Lasting((c, c)), Lasting((c,)), Lasting((1,))
         self._drift, self._poor = Lasting((c,)), Lasting((c,))
         self._scores: deque[F64] = deque(maxlen=TURNS_AFTER)
-        self._correlations: deque[F64] = deque(maxlen=_AVERAGED_STRETCHES)
+        self._strangers = Strangers(info)
         self._never: Bool = np.zeros(c, dtype=np.bool_)
         self.score: F64 = np.full(c, np.nan)
         self.worst = -1
@@ -179,14 +174,17 @@ class Contact:
             compared, limit = np.abs(correlation), DISAGREES
             eeg = alive & self._eeg
             together = covariance if n_alive == len(eeg) else covariance[np.ix_(eeg, eeg)]
-            if n_alive >= FEWEST_FOR_REFERENCE and np.add.reduce(together, axis=None) < AVERAGED * np.add.reduce(power[eeg]):
+            averaged = n_alive >= FEWEST_FOR_REFERENCE and np.add.reduce(together, axis=None) < AVERAGED * np.add.reduce(
+                power[eeg]
+            )
+            if averaged and np.count_nonzero(eeg & self._strangers.placed) >= FEWEST:
+                judged = self._has_neighbors & eeg
+                odd = self._strangers.agreement(covariance, eeg) < FORETOLD
+                self.disagrees = self._odd.take(odd & judged, ~odd & judged)
+                return
+            if averaged:
                 compared = self._against_thirds(covariance, left_over, self._near & both, eeg)
                 limit = DISAGREES_AVERAGED
-                if n_alive >= MANY:
-                    self._correlations.append(correlation)
-                    direct = np.abs(np.add.reduce(self._correlations)) / (DISAGREES * len(self._correlations))
-                    unsure = compared < LOUDER_THIRDS
-                    compared = np.where(unsure, np.minimum(compared, DISAGREES_AVERAGED * direct), compared)
             agreement = np.where(self._near & both, compared, 0.0).max(1)
             odd = agreement < limit
             # only against a neighbor that agrees with somebody else: else nobody knows which of the two is wrong

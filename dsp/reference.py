@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from dsp.derivation import Derivation
 from dsp.electrodes import canonical, direction
 from dsp.inverse import LEAST_ELECTRODES, gram
 from dsp.window import Grid
@@ -23,12 +24,6 @@ BACK_AFTER_S = 5.0
 LOUD_S = 0.4  # a channel that has been too large for so long is no electrode to lean on; a blink is shorter
 _LAPLACIAN_NEIGHBORS = 4
 _FURTHEST_CHORD = 1.2  # of the head's radius
-# Root mean square of what a derivation has changed by, as a share of the one that was asked for. On heads full of sources, some of them
-# strong, 19 of 20 band powers are within a factor of 1.3 of the asked ones below it; half are off by more than 1.3 at 0.45.
-FAR = 0.2
-_DEGREES = 60  # of the series of `likeness`
-_OWN_SHARE = 0.02  # of a channel's power that no other has: noise of electrode and amplifier
-_UNPLACED = 0.5  # likeness of electrodes of which nobody knows where they are
 
 Reference = Literal["recorded", "average", "rest", "csd", "bipolar"]
 
@@ -36,10 +31,11 @@ Reference = Literal["recorded", "average", "rest", "csd", "bipolar"]
 class Rereference:
     """`apply` maps a filtered block in place.
 
-    "average": minus the mean of the good EEG channels. "rest": minus what a template sphere full of sources says the recorded
-    reference stands at against infinity (Yao 2001), for montages of 19 electrodes and more. "csd": minus the distance-weighted mean of the nearest four
-    (Hjorth 1975: a local Laplacian, in µV), where a neighbor that is out is interpolated from all good electrodes. "bipolar": minus the
-    nearest good electrode behind, else the nearest. A channel without what it needs is mapped to zero times itself; `lacking` says which.
+    "average": minus the mean of the EEG channels. "rest": minus what a template sphere full of sources says the recorded reference stands
+    at against infinity (Yao 2001), for montages of 19 electrodes and more, of the good ones. "csd": minus the distance-weighted mean of the
+    nearest four (Hjorth 1975: a local Laplacian, in µV). For average and csd a channel that is out is interpolated from all good electrodes
+    (left out of the average if its place is not known). "bipolar": minus the nearest good electrode behind, else the nearest. A channel
+    without what it needs is mapped to zero times itself; `lacking` says which.
     """
 
     def __init__(self, info: StreamInfo, kind: Reference, grid: Grid, eeg: Bool) -> None:
@@ -48,6 +44,7 @@ class Rereference:
         at = np.array([(np.nan,) * 3 if p is None else p for p in places])
         self._chord: F64 = np.linalg.norm(at[:, np.newaxis] - at, axis=2)
         np.fill_diagonal(self._chord, np.nan)
+        self._placed: Bool = np.isfinite(at[:, 0])
         self._behind: Bool = at[:, 1] < at[:, 1, np.newaxis] - 0.1
         self._fade_blocks = max(1, round(FADE_S * grid.rate_hz / float(grid.block_length)))
         self._gram = _gram(info, eeg) if kind == "rest" else None
@@ -58,8 +55,7 @@ class Rereference:
         self._loud_for: NDArray[np.int64] = np.zeros(len(eeg), dtype=np.int64)
         self._last: F64 = np.zeros((len(eeg), 1))
         self.lacking: Bool = np.zeros(len(eeg), dtype=np.bool_)
-        cosine = np.where(np.eye(len(eeg), dtype=np.bool_), 1.0, 1.0 - self._chord**2 / 2)
-        self._like: F64 = np.where(np.isnan(cosine), _UNPLACED, likeness(np.nan_to_num(cosine))) + _OWN_SHARE * np.eye(len(eeg))
+        self._derivation = Derivation(self._chord, grid, eeg)
         self._map = self._from = self._to = self._asked = self._matrix()
         self._far_from: Bool = np.zeros(len(eeg), dtype=np.bool_)
         self._far_to = self._far_from
@@ -105,13 +101,15 @@ class Rereference:
             self._far_from = self.far
             self._good = good
             self._from, self._to, self._step = self._map, self._matrix(), 0
-            self._far_to = self._too_far(self._to)
+            self._far_to = self._derivation.too_far(self._to, self._asked) & ~self.lacking
         # for the others a channel that is gone stands still from its first bad block on: its filters may do anything
         held = self._eeg & ~good
         own = x[held] - self._last[held]
         x[held] = self._last[held]
         self._last[~held] = x[~held, -1:]
         made_of = x.copy()
+        if not held.any():
+            self._derivation.take(made_of)
         n = x.shape[1]
         if self._step < self._fade_blocks:
             part = (self._step + np.arange(1, n + 1) / n) / self._fade_blocks
@@ -126,18 +124,12 @@ class Rereference:
         x[held] += own
         return made_of
 
-    def _too_far(self, matrix: F64) -> Bool:
-        """Whether what each channel is taken against has changed by more than `FAR`, as a head full of sources would see it."""
-        change = matrix - self._asked
-        off, asked = (np.vecdot(rows, rows @ self._like) for rows in (change, self._asked))
-        return np.asarray((off > FAR**2 * asked) & self._eeg & ~self.lacking, dtype=np.bool_)
-
     def _matrix(self) -> F64:
         matrix = np.eye(len(self._eeg))
         out = self._eeg & ~self._good
-        csd = self._kind == "csd"
-        near = np.where((self._eeg if csd else self._good) & (self._chord < _FURTHEST_CHORD), self._chord, np.inf)
-        replaced = self._interpolation(out) if csd and out.any() else None
+        filled = self._kind in ("csd", "average")
+        near = np.where((self._eeg if filled else self._good) & (self._chord < _FURTHEST_CHORD), self._chord, np.inf)
+        replaced = self._interpolation(out) if filled and out.any() else None
         self.lacking = np.zeros(len(self._eeg), dtype=np.bool_)
         common = self._rest() if self._gram is not None else None
         for i in np.flatnonzero(self._eeg):
@@ -158,14 +150,13 @@ class Rereference:
         to 1, so what is everywhere stays everywhere.
         """
         made = np.eye(len(self._eeg))
-        placed = np.logical_or.reduce(np.isfinite(self._chord), axis=1)
-        sources, gone = np.flatnonzero(self._good & placed), np.flatnonzero(out & placed)
+        sources, gone = np.flatnonzero(self._good & self._placed), np.flatnonzero(out & self._placed)
         n = len(sources)
         if n and len(gone):
             system = np.ones((n + 1, n + 1))
-            system[:n, :n] = self._like[np.ix_(sources, sources)]
+            system[:n, :n] = self._derivation.like[np.ix_(sources, sources)]
             system[n, n] = 0.0
-            wanted = np.vstack((self._like[np.ix_(sources, gone)], np.ones(len(gone))))
+            wanted = np.vstack((self._derivation.like[np.ix_(sources, gone)], np.ones(len(gone))))
             made[gone] = 0.0
             made[np.ix_(gone, sources)] = np.linalg.solve(system, wanted)[:n].T
         return made
@@ -192,10 +183,10 @@ class Rereference:
         """What is subtracted from channel i, a weight a channel that sum to 1; None if there is nothing."""
         weights = np.zeros(len(self._eeg))
         if self._kind == "average":
-            n = int(self._good.sum())
-            if n < 2:
+            if np.count_nonzero(self._good) < 2:
                 return None
-            weights[self._good] = 1.0 / n
+            taken = self._good | (self._eeg & self._placed) if (self._good & self._placed).any() else self._good
+            weights[taken] = 1.0 / np.count_nonzero(taken)
             return weights
         reachable = np.isfinite(near)
         if self._kind == "csd":
@@ -210,17 +201,6 @@ class Rereference:
             return None
         weights[int(np.argmin(pool))] = 1.0
         return weights
-
-
-def likeness(cosine: F64) -> F64:
-    """Correlation of the scalp's potential at two places by the cosine of the angle between them: 1 at the same place.
-
-    Power falls with the square of n (n + 1), n the degree of the spherical harmonic, which sources everywhere in a layered sphere's
-    cortex come near to (0.93 at 12°, 0.8 at 20°, 0.5 at 40°).
-    """
-    n = np.arange(1, _DEGREES)
-    series = np.concatenate(([0.0], (2 * n + 1) / (n * (n + 1.0)) ** 2))
-    return np.asarray(np.polynomial.legendre.legval(cosine, series) / series.sum(), dtype=np.float64)
 
 
 def _gram(info: StreamInfo, eeg: Bool) -> F64:

@@ -252,7 +252,8 @@ def test_a_channel_that_drops_out_makes_no_jump_in_the_others(kind: str) -> None
 
 def test_the_average_is_that_of_the_good_channels() -> None:
     grid = Grid.of(RATE, 0.1)
-    info = StreamInfo("t", "t", RATE, MONTAGE, ("eeg",) * 7 + ("misc",))
+    places_unknown = tuple(f"E{i}" for i in range(8))
+    info = StreamInfo("t", "t", RATE, places_unknown, ("eeg",) * 7 + ("misc",))
     eeg = np.array([True] * 7 + [False])
     reference = Rereference(info, "average", grid, eeg)
     rng = np.random.default_rng(0)

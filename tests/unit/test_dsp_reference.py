@@ -7,8 +7,9 @@ from typing import Literal
 import numpy as np
 import pytest
 
+from dsp.derivation import likeness
 from dsp.electrodes import direction
-from dsp.reference import Rereference, likeness
+from dsp.reference import Rereference
 from dsp.window import Grid
 from eegloop.signal import StreamInfo
 
@@ -76,3 +77,44 @@ def test_a_channel_that_is_taken_against_something_else_says_so(
         said += bool(reference.far.any())
     assert said == (49 + 5 if far else 0), "five good seconds, of which one block was the first, and half a second of fading"
     assert not reference.far.any()
+
+
+def sources(labels: tuple[str, ...], n: int, shared: float, seed: int) -> np.ndarray:
+    """(n_channels, n): smooth potentials of sources everywhere, a rhythm of 10 Hz that all share, and a little noise of each electrode."""
+    rng = np.random.default_rng(seed)
+    at = np.array([direction(label) for label in labels])
+    root = np.linalg.cholesky(likeness(np.clip(at @ at.T, -1, 1)) + 1e-3 * np.eye(len(labels)))
+    rhythm = np.sin(2 * np.pi * 10 * np.arange(n) / RATE) * (1 + at[:, :1])
+    return root @ rng.standard_normal((len(labels), n)) + shared * rhythm
+
+
+@pytest.mark.parametrize(("labels", "out"), [(MONTAGE, ("P3",)), (NINETEEN, ("P3", "F4"))])
+def test_an_average_keeps_its_middle_when_electrodes_drop_out(labels: tuple[str, ...], out: tuple[str, ...]) -> None:
+    n = len(labels)
+    average = Rereference(StreamInfo("t", "t", RATE, labels, ("eeg",) * n), "average", Grid.of(RATE, 0.1), np.ones(n, dtype=bool))
+    bad = np.array([label in out for label in labels])
+    x = sources(labels, 5000, 3.0, 1)
+    whole = x - x.mean(0)
+    plain = x - x[~bad].mean(0)
+    for i in range(0, 5000, 25):
+        average.apply(x[:, i : i + 25], bad)
+    late = slice(1000, None)
+    error = np.sqrt(np.mean((x[~bad, late] - whole[~bad, late]) ** 2))
+    assert error < 0.8 * np.sqrt(np.mean((plain[~bad, late] - whole[~bad, late]) ** 2))
+    np.testing.assert_allclose(average.map[~bad].sum(1), 0.0, atol=1e-9)
+
+
+def test_the_person_s_own_past_says_what_no_model_can() -> None:
+    """P3 holds a rhythm that no other electrode has: no interpolation knows it, and an eighth of it was in all others' average."""
+    said = []
+    for own_uv in (0.0, 30.0):
+        average = Rereference(
+            StreamInfo("t", "t", RATE, MONTAGE, ("eeg",) * 8), "average", Grid.of(RATE, 0.1), np.ones(8, dtype=bool)
+        )
+        x = sources(MONTAGE, 5025, 1.0, 4)
+        x[4] += own_uv * np.sin(2 * np.pi * 10 * np.arange(5025) / RATE)
+        for i in range(0, 5025, 25):
+            average.apply(x[:, i : i + 25], np.arange(8) == (4 if i == 5000 else -1))
+        said.append(average.far.tolist())
+    assert not any(said[0])
+    assert np.delete(said[1], 4).all()

@@ -1,0 +1,82 @@
+"""Electrodes that show no head, under an average reference: found, and no other one is taken for them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.signal import butter, sosfilt
+
+from dsp.contact import Contact
+from dsp.stranger import FORETOLD, Strangers
+from eegloop.signal import StreamInfo
+from simulators.brain import Brain, BrainSettings
+
+RATE = 250
+EIGHT = ("Fp1", "Fp2", "F3", "F4", "P3", "P4", "O1", "O2")
+NINETEEN = (
+    "Fp1", "Fp2", "F7", "F3", "Fz", "F4", "F8", "T7", "C3", "Cz", "C4", "T8", "P7", "P3", "Pz", "P4", "P8", "O1", "O2",
+)  # fmt: skip
+LENGTH = 5 * RATE // 2
+
+
+def recorded(labels: tuple[str, ...], strangers: tuple[str, ...], seed: int) -> np.ndarray:
+    """(n, n_channels) µV against the electrodes' own average; a stranger's signal has a head's spectrum and size, but comes from nowhere."""
+    plant = Brain(
+        BrainSettings(
+            seed=seed, montage=labels, clenches_per_min=0, pops_per_min=0, blinks_per_min=0, saccades_per_min=0, line_uv=0.0
+        )
+    )
+    x = np.vstack([plant.advance(RATE) for _ in range(34)]).astype(float)
+    x = sosfilt(butter(2, (1, 45), "bandpass", fs=RATE, output="sos"), x - x[0], axis=0)[4 * RATE :]
+    rng = np.random.default_rng(seed)
+    for label in strangers:
+        k = labels.index(label)
+        spectrum = np.fft.rfft(x[:, k])
+        other = np.fft.irfft(np.abs(spectrum) * np.exp(1j * rng.uniform(0, 2 * np.pi, len(spectrum))), len(x))
+        x[:, k] = other
+    return x - x.mean(1, keepdims=True)
+
+
+def info(labels: tuple[str, ...]) -> StreamInfo:
+    return StreamInfo("t", "t", RATE, labels, ("eeg",) * len(labels))
+
+
+@pytest.mark.parametrize(
+    ("labels", "strangers"),
+    [(EIGHT, ()), (EIGHT, ("P3",)), (EIGHT, ("Fp2",)), (NINETEEN, ()), (NINETEEN, ("Cz",)), (NINETEEN, ("F7", "P4"))],
+)
+def test_strangers_are_found_in_an_average_of_few_and_nobody_else(labels: tuple[str, ...], strangers: tuple[str, ...]) -> None:
+    n = len(labels)
+    contact = Contact(info(labels), np.ones(n, dtype=bool), None)
+    x = recorded(labels, strangers, 3)
+    for i in range(0, len(x) - LENGTH, LENGTH):
+        part = x[i : i + LENGTH].T
+        steps = np.diff(part, axis=1)
+        contact.stretch(part @ part.T, np.mean(steps**2, axis=1), np.zeros(n), np.zeros(n), None, None)
+    assert {label for label, odd in zip(labels, contact.disagrees, strict=True) if odd} == set(strangers)
+
+
+def test_what_reference_there_is_makes_no_difference() -> None:
+    x = recorded(NINETEEN, ("T8",), 5)[:LENGTH].T
+    alive = np.ones(19, dtype=bool)
+    found = []
+    for common in (np.zeros(LENGTH), x[4], 500 * np.random.default_rng(0).standard_normal(LENGTH)):
+        y = x - common
+        strangers = Strangers(info(NINETEEN))
+        found.append(strangers.agreement(y @ y.T / 1e3, alive))
+    np.testing.assert_allclose(found[1], found[0], atol=1e-9)
+    np.testing.assert_allclose(found[2], found[0], atol=1e-6)
+    assert found[0][11] < FORETOLD
+    assert (np.delete(found[0], 11) >= FORETOLD).all()
+
+
+def test_a_channel_without_place_or_life_is_not_judged_and_moves_nobody() -> None:
+    x = recorded(NINETEEN, (), 6)[:LENGTH].T
+    labels = (*NINETEEN[:18], "E1")
+    y = x.copy()
+    y[18] = 1000 * np.random.default_rng(1).standard_normal(LENGTH)
+    alive = np.ones(19, dtype=bool)
+    alive[3] = False
+    found = Strangers(info(labels)).agreement(y @ y.T, alive)
+    assert found[18] == 0.0 and found[3] == 0.0
+    assert (np.delete(found, [3, 18]) >= FORETOLD).all()
