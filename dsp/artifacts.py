@@ -105,7 +105,6 @@ class Artifacts:
         self._bears_uv: F64 = np.full(c, LONE_UV)
         self._at_front: list[int] = self.eyes.front.tolist()
         self._at_ears: list[int] = self.eyes.ears.tolist()
-        self._most = max(3, -(-int(eeg.sum()) // 2))  # so many with a lone wave at once: no part of the head is left out
         # Without one known place: so many channels with a lone wave at once may be a blink's.
         self._nowhere = 0 if any(p is not None for p in where) else min(2, int(eeg.sum()))
         self._leveled_every = max(1, round(EVERY_S * rate / longest))
@@ -211,7 +210,7 @@ class Artifacts:
             lone = np.abs(means) > self._lone_uv
             if lone.any():
                 first_lone = block
-                if int(np.count_nonzero(lone)) >= (self._nowhere or self._most):
+                if self._everywhere(lone):
                     # the head or its cable moves (or, without places, a blink, for all anybody knows): it reaches others that show it less
                     lone, first_lone = self._eeg, block - 1 if self._nowhere else block
                 found.append(Finding(Code.MOVEMENT, first_lone, block, lone, spoils=False, only="slow"))
@@ -254,6 +253,13 @@ class Artifacts:
             return thinned.reshape(len(thinned), -1)
         held = np.array([start - end for start, end in pairwise(ends)])
         return thinned[:, np.arange(thinned.shape[2]) < held[:, np.newaxis]]
+
+    def _everywhere(self, lone: Bool) -> bool:
+        """Whether lone waves leave no part of the head out: half of all electrodes, and two thirds of those that no eye reaches."""
+        if self._nowhere:
+            return int(np.count_nonzero(lone)) >= self._nowhere
+        n, n_behind = np.count_nonzero(lone), np.count_nonzero(lone & self._behind)
+        return bool(2 * n >= np.count_nonzero(self._eeg) and 3 * n_behind > 2 * np.count_nonzero(self._behind) > 2)
 
     # -- muscle, steps -------------------------------------------------------------------------
 
