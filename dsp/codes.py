@@ -35,7 +35,8 @@ class Code(IntEnum):
     PULSE = 20
     CORRECTED = 21
     UNCLEAR_PEAK = 22
-    HEARTBEAT = 23
+    REREFERENCED = 23
+    HEARTBEAT = 24
     SETTLING = 32
     SEGMENT = 33
     GAP = 34
@@ -68,3 +69,5 @@ OF_THE_BODY = frozenset(
 )
 # The link does these.
 OF_THE_LINK = frozenset({Code.PACKET_LOSS, Code.GLITCH})
+# The line does this: the channel is well, but what it is taken against is no longer what was asked for.
+OF_THE_REFERENCE = frozenset({Code.REREFERENCED})
