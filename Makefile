@@ -100,11 +100,19 @@ $(FUZZ)/.installed: requirements/fuzz.txt | $(VENV)/.uv
 fuzz: $(FUZZ)/.installed
 	@$(FUZZ)/bin/python -m tests.fuzz.parsers --seconds $(SECONDS)
 
+# Byte code of the tests with pytest's own asserts in it, made once by two processes: else each of the four would make all of it for
+# itself, 13 s of a core, before its first test. What fails here fails, and is told, in the run itself.
+$(VENV)/.tests: $(VENV)/.dev $(shell find tests -name '*.py')
+	@for half in "tests/unit/test_[a-h]*.py tests/property tests/contract tests/browser" "tests/unit/test_[i-z]*.py tests/fault tests/integration tests/scenario"; do \
+	  $(BIN)/python -m pytest --collect-only -q $$half > /dev/null 2>&1 & done; wait
+	@touch $@
+
 # Four at a time on two cores, because most of it waits for devices and processes; the long ones (tests/fault, tests/integration)
 # come first. Two runs: Playwright keeps an event loop going in its process, which tests of our own loops must not meet.
-test: $(VENV)/.dev system-parts $(CLIENTS)/.installed
+test: export PYTHONDONTWRITEBYTECODE = # an empty one is none
+test: $(VENV)/.tests system-parts $(CLIENTS)/.installed
 	@status=0; \
-	$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder -m "not long and not faults and not browser" --durations=15 || status=$$?; \
+	$(BIN)/python -m pytest tests --ignore tests/browser -n 4 --dist loadfile --no-loadscope-reorder -m "not long and not faults" --durations=15 || status=$$?; \
 	$(BIN)/python -m pytest tests/browser -n 2 --dist loadfile -m "not long and not faults" --durations=5 || status=$$?; \
 	exit $$status
 

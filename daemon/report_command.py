@@ -18,6 +18,7 @@ WORDS = {
     "changed_down": "lower than usual",
     "no_reliable_change": "no reliable change",
     "too_few_sessions": TOO_FEW,
+    "no_spread": "the earlier sessions are all alike; are they copies of one?",
     "no_value": "no value",
 }
 

@@ -16,7 +16,7 @@ import numpy as np
 from eegloop.signal import F64
 
 LEAST_SESSIONS = 4
-Verdict = Literal["changed_up", "changed_down", "no_reliable_change", "too_few_sessions", "no_value"]
+Verdict = Literal["changed_up", "changed_down", "no_reliable_change", "too_few_sessions", "no_spread", "no_value"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +75,7 @@ def own_change(baseline: F64, value: float, measurement_sd: float = 0.0) -> OwnC
     mean, sd = float(usable.mean()), float(usable.std(ddof=1))
     distance = value - mean
     if sd <= 1e-12 * max(1.0, abs(mean)):  # sessions that do not differ say nothing of how much sessions differ
-        return OwnChange(math.nan, math.nan, math.nan, math.nan, n, "no_value")
+        return OwnChange(math.nan, math.nan, math.nan, math.nan, n, "no_spread")
     widening = math.sqrt(1 + (measurement_sd / sd) ** 2)
     z, df = distance / sd, n - 1
     t = math.sqrt(n) * z / widening

@@ -35,6 +35,7 @@ class Code(IntEnum):
     PULSE = 20
     CORRECTED = 21
     UNCLEAR_PEAK = 22
+    REREFERENCED = 23
     SETTLING = 32
     SEGMENT = 33
     GAP = 34
@@ -65,3 +66,5 @@ MUSCLE_HZ = 20.0
 OF_THE_BODY = frozenset({Code.BLINK, Code.EYE_MOVEMENT, Code.JAW_MUSCLE, Code.NECK_MUSCLE, Code.PULSE, Code.CORRECTED})
 # The link does these.
 OF_THE_LINK = frozenset({Code.PACKET_LOSS, Code.GLITCH})
+# The line does this: the channel is well, but what it is taken against is no longer what was asked for.
+OF_THE_REFERENCE = frozenset({Code.REREFERENCED})

@@ -7,7 +7,6 @@ changed is told, and values made of it are suspect: a correction is a better gue
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple
 
 import numpy as np
 
@@ -115,13 +114,6 @@ class LineTracker:
         self._last = (end, strongest)
 
 
-class Corrected(NamedTuple):
-    """Channels whose values a correction has changed in this block, and those of which only mains were taken."""
-
-    values: Bool
-    mains: Bool
-
-
 class Correction:
     """The configured corrections in their order: mains, blinks, artifact subspaces."""
 
@@ -135,22 +127,35 @@ class Correction:
         self._subspace = None
         if settings.subspace_cutoff is not None and int(eeg.sum()) >= 3:
             self._subspace = ArtifactSubspace(grid, eeg, settings.subspace_cutoff, settings.subspace_calibration_s)
-        self.active = self._line is not None or self._blinks is not None or self._subspace is not None
+        self.active = self._blinks is not None or self._subspace is not None
+
+    @property
+    def tracks(self) -> bool:
+        """Mains are followed and taken out."""
+        return self._line is not None
+
+    def take_mains(self, block: int, end: int, x: F64, unbroken: bool) -> Bool:
+        """Take what mains are left out of a filtered block (n_channels, n) in place; the channels they were taken out of.
+
+        Before anything is looked for in the block: mains are steep enough for muscle. `unbroken`: it goes on from the last one.
+        """
+        if self._line is None:
+            return self._none
+        if not unbroken:
+            self._line.restart()
+        size = self._line.apply(block, end, x)
+        return self._none if size is None else size > TOLD_UV
 
     def restart(self) -> None:
         """The samples that follow do not go on from the last ones; what was learned stays."""
-        if self._line is not None:
-            self._line.restart()
         if self._subspace is not None:
             self._subspace.restart()
 
-    def apply(self, block: int, end: int, x: F64, clean: bool) -> Corrected:
-        """Correct a filtered block (n_channels, n) in place; `clean`: no artifact was found in it."""
-        mains, values = self._none, self._none
-        if self._line is not None and (size := self._line.apply(block, end, x)) is not None:
-            mains = size > TOLD_UV
+    def apply(self, x: F64, clean: bool) -> Bool:
+        """Correct a filtered block (n_channels, n) in place; the channels whose values that has changed. `clean`: no artifact was found in it."""
+        values = self._none
         if self._blinks is not None and (size := self._blinks.apply(x)) is not None:
             values = values | (size > TOLD_UV)
         if self._subspace is not None and (size := self._subspace.apply(x, clean)) is not None:
             values = values | (size > TOLD_UV)
-        return Corrected(values, mains)
+        return values

@@ -72,6 +72,11 @@ class Hop:
     def frequencies(self, need: SpectrumNeed) -> F64:
         return self._engines[need.key].frequency_hz
 
+    @property
+    def pulsed(self) -> bool:
+        """Whether a magnetic pulse may still reach the newest samples: nothing is good then, whatever it is made of."""
+        return self._quality.pulsed(self._block)
+
     def whole(self, n_samples: int) -> bool:
         """Whether every sample of the window is there (settled or not)."""
         return self.end_sample - n_samples >= self._fed_from

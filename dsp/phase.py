@@ -31,6 +31,7 @@ _REFIT_SHARE = 0.2
 _MOST_MAPS = 4  # lengths of pieces kept ready
 _RIDGE = 1e-6
 _LEAST_ERROR = 1e-6  # of the band's variance: no functional of noisy samples is better
+_MOST_SLOW_SD = 5.0  # of the person's own; more in a window is no rhythm that was learned, and the error bar does not hold
 _LEAST_GAIN = 0.02  # below this the filters before us left nothing to restore
 
 
@@ -137,6 +138,12 @@ class PhaseTracker:
         if fixed is not None:
             self._taps[:] = np.column_stack([fixed.real, fixed.imag])
         self._maps: dict[int, _Map] = {}
+        # Means over one cycle of the center, which hold what is slower than the band and not the band itself.
+        self._cycle = max(2, round(rate_hz / self.center_hz))
+        angle = np.pi * np.maximum(self._frequency, 1e-9) / rate_hz
+        self._of_means: F64 = (np.sin(self._cycle * angle) / (self._cycle * np.sin(angle))) ** 2
+        self._slow_sd_uv: F64 = np.zeros(n_channels)
+        self._means: dict[int, F64] = {}
         self._refit(np.arange(n_channels))
 
     def _fixed_taps(self, passed: C128, ahead_s: float) -> C128 | None:
@@ -221,6 +228,7 @@ class PhaseTracker:
         lags = slice(0, self._n_taps * self._step, self._step)
         covariance = np.fft.irfft(density, n, axis=1)[:, lags]
         spread = np.fft.ifft(density * self._target, n, axis=1)[:, lags]
+        self._slow_sd_uv[channels] = np.sqrt(np.maximum(np.fft.irfft(density * self._of_means, n, axis=1)[:, 0], 0.0))
         variance = density @ np.abs(self._target) ** 2 / (2 * n)  # of the real part and of the imaginary part
         error = np.empty(len(channels))
         for row, channel in enumerate(channels):
@@ -272,6 +280,23 @@ class PhaseTracker:
         m *= self._slope.take(piece)
         m += self._intercept.take(piece)
         return PhaseEstimate(phase, amplitude, m)
+
+    def beyond_learned(self, past_uv: F64) -> Bool:
+        """Channels whose (n_channels, m) samples hold more slow signal than any that was learned: a step, a movement, a blink.
+
+        The estimate keeps the band apart from what else was there on average; what never was there leaks into it, and the error bar does not know.
+        """
+        m = past_uv.shape[1]
+        means = self._means.get(m)
+        if means is None:
+            starts = range(m - self._cycle, -1, -max(1, self._cycle // 2))
+            means = np.zeros((m, len(starts)))
+            for column, start in enumerate(starts):
+                means[start : start + self._cycle, column] = 1 / self._cycle
+            if len(self._means) < _MOST_MAPS:
+                self._means[m] = means
+        largest = np.maximum.reduce(np.abs(past_uv @ means), axis=1, initial=0.0)
+        return np.asarray(largest > _MOST_SLOW_SD * self._slow_sd_uv, dtype=np.bool_)
 
 
 def _quadratic(taps: F64, covariance: F64) -> float:

@@ -8,7 +8,6 @@ stream was cut into chunks, and a hop costs a handful of matrix products.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,6 +21,7 @@ from dsp.filters import DEFAULT_FULL_SCALE_UV, FilterChain, design, power_respon
 from dsp.hop import Biomarker, Derived, Hop, SampleNeed
 from dsp.leak import Leak
 from dsp.line_noise import LineNoise
+from dsp.pulses import Pulses
 from dsp.quality import ChannelQuality, Code
 from dsp.reference import Rereference
 from dsp.repair import ABSURD_UV, Repair, plausible
@@ -150,6 +150,8 @@ class Pipeline:
         self._samples = SampleRing(c, max(*kept, grid.block_lengths[-1])) if kept else None
         self._noise = LineNoise(rate, c)
         leak = power_response(self._sos, rate, np.asarray(self._noise.lines_hz))
+        # where mains are tracked and taken out, what is left of them is measured, not foretold
+        self._left_noise = None if settings.correction.track_line_hz is None else LineNoise(rate, c)
         eeg, judged = (np.array([kind == "eeg" for kind in info.kinds]), np.array([kind != "misc" for kind in info.kinds]))
         # what cannot be known of the eyes with these electrodes, for a person to read; "" where blinks are told or not asked for
         self.eyes_untold = "" if settings.quality.blink_uv is None else untold(info)
@@ -170,12 +172,8 @@ class Pipeline:
         self._reference = None if settings.reference == "recorded" else Rereference(info, settings.reference, grid, eeg)
         self._leak = Leak(settings.quality, grid, eeg)
         self._changes = self._correction.active or self._reference is not None
-        self._pulses: list[int] = []
+        self._pulses = Pulses(settings.correction, rate, self._sos)
         self._cut = 0  # samples of the open block that a pulse has cost
-        self._pulse_span = (
-            math.ceil(settings.correction.pulse_before_ms * rate / 1000 - 1e-9),
-            math.ceil(settings.correction.pulse_after_ms * rate / 1000 - 1e-9),
-        )
         self._hop = Hop(grid, needs, self._engines, self._quality, self._samples)
         frequency = self._engines[self.spectrum_need.key].frequency_hz
         self._total_weights = band_weights(frequency, *_TOTAL_HZ, "sum")
@@ -226,18 +224,21 @@ class Pipeline:
         """A magnetic pulse falls on this absolute sample; say so before the samples around it are pushed.
 
         The samples around it (`correction.pulse_before_ms`, `pulse_after_ms`) are cut out and interpolated before any
-        filter; every value of a window that holds one is suspect. What of the cut lies in blocks that are done stays in the
-        values, which are suspect from the next hop on all the same.
+        filter. Suspect is every value of a window that holds one, or that begins before the amplifier's recovery is over
+        (`dsp/pulses.py`); until then a value held from many windows is, too. What of the cut lies in blocks that are done
+        stays in the values, which are suspect from the next hop on all the same.
         """
-        if sample in self._pulses:
+        pulses = self._pulses
+        if pulses.expected(sample):
             return
-        before, after = self._pulse_span
-        if self._end is None or sample + after > self._block_start:
-            self._pulses.append(sample)
-        if self._end is not None and sample - before < self._block_start:
-            for block in range(self._grid.block_of(max(0, sample - before)), self._grid.block_of(sample + after - 1) + 1):
+        end = sample + pulses.after
+        if self._end is None or end > self._block_start:
+            pulses.expect(sample)
+        if self._end is not None and sample - pulses.before < self._block_start:
+            for block in range(self._grid.block_of(max(0, sample - pulses.before)), self._grid.block_of(end - 1) + 1):
                 if block < self._block:
                     self._quality.pulse(block)
+            self._quality.recovering(np.full(self.info.n_channels, end + pulses.recovery))
 
     def push(self, chunk: Chunk, clean: Bool | None = None) -> list[Biomarkers]:
         """Take the next chunk; returns a row for every hop that ended.
@@ -374,8 +375,10 @@ class Pipeline:
     def _finish_block(self, chunk: Chunk, rows: list[Biomarkers]) -> None:
         n = self._block_end - self._block_start
         raw = self._chain.block[:, :n]
-        if self._pulses:
-            self._cut_pulses(raw, n)
+        if self._pulses.active:
+            self._cut, free_from = self._pulses.cut(raw, self._block_start, self._repair.last_uv, self._unbroken)
+            if free_from is not None:
+                self._quality.recovering(free_from)
         if self._unbroken and not self._repair.pending:
             ranges = self._ranges
             ranges.take(raw)
@@ -386,17 +389,6 @@ class Pipeline:
                 return
         self._finish_broken_block(n, raw)
         self._close_block(chunk, rows)
-
-    def _cut_pulses(self, raw: F64, n: int) -> None:
-        before, after = self._pulse_span
-        cut: Bool = np.zeros(n, dtype=np.bool_)
-        for sample in self._pulses:
-            start, stop = max(0, sample - before - self._block_start), min(n, sample + after - self._block_start)
-            if start < stop:
-                cut[start:stop] = True
-        raw[:, cut] = np.nan
-        self._cut = int(np.count_nonzero(cut))
-        self._pulses = [sample for sample in self._pulses if sample + after > self._block_end]
 
     def _finish_broken_block(self, n: int, raw: F64) -> None:
         """A block with a gap, a restart or a bad sample in it: part by part, in order."""
@@ -417,6 +409,8 @@ class Pipeline:
                 fed_whole = False
                 self._repair.restart()
                 self._noise.interrupted(first)
+                if self._left_noise is not None:
+                    self._left_noise.interrupted(first)
                 self._fed_from = first
                 self._chain.restart(np.zeros(len(raw)))
             self._feed_part(first, raw[:, part.start : part.stop], filtered[:, part.start : part.stop])
@@ -454,6 +448,10 @@ class Pipeline:
     def _work(self, n: int, raw: F64, filtered: F64, whole: bool, unbroken: bool) -> None:
         """A block whose `_ranges` are known, mended and filtered."""
         ranges = self._ranges
+        tracked: Bool | None = None
+        if self._correction.tracks:
+            filtered = filtered.copy()
+            tracked = self._correction.take_mains(self._block, self._block_end, filtered, unbroken)
         ranges.take_filtered(filtered)
         self._quality.block(self._block, n, raw, ranges, whole)
         if unbroken:
@@ -463,9 +461,13 @@ class Pipeline:
         else:
             found = []
             self._artifacts.restart()
+        if tracked is not None:
+            self._quality.corrected(self._block, None, tracked)
         if self._changes:
             filtered = self._change(filtered, found, unbroken=unbroken)
         self._noise.add(self._block_start, raw)
+        if self._left_noise is not None:
+            self._left_noise.add(self._block_start, filtered)
         for engine in self._block_engines:
             engine.add(self._block, self._block_start, filtered)
         if self._samples is not None:
@@ -478,8 +480,7 @@ class Pipeline:
         if self._correction.active:
             if not unbroken:
                 self._correction.restart()
-            corrected = self._correction.apply(block, self._block_end, x, unbroken and not found)
-            self._quality.corrected(block, corrected.values, corrected.mains)
+            self._quality.corrected(block, self._correction.apply(x, unbroken and not found), None)
         if self._reference is not None:
             if not unbroken:
                 self._leak.restart()
@@ -487,7 +488,11 @@ class Pipeline:
             before = reference.map
             made_of = reference.apply(x, self._quality.unusable(), loud)
             self._leak.take(block, made_of, before, reference.map)
-            self._quality.found(list(self._leak.findings(found, loud, reference.moving)))
+            findings = list(self._leak.findings(found, loud, reference.moving))
+            far = reference.far
+            if far.any():
+                findings.append(Finding(Code.REREFERENCED, block, block, far, spoils=True))
+            self._quality.found(findings)
             self._quality.lacking = reference.lacking
         return x
 
@@ -510,7 +515,8 @@ class Pipeline:
         density = hop.density(need)
         if self._noise.fresh:
             self._noise.fresh = False
-            self._quality.line(self._noise.power_uv2, density @ self._total_weights, hop.codes(need.n_samples))
+            left_uv2 = None if self._left_noise is None else self._left_noise.power_uv2
+            self._quality.line(self._noise.power_uv2, density @ self._total_weights, hop.codes(need.n_samples), left_uv2)
         values, grades = np.empty(self._n_columns), np.zeros(self._n_columns, dtype=np.uint8)
         reasons: tuple[str, ...] = ()
         hop.row_values, hop.row_grades = values, grades

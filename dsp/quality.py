@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dsp.artifacts import Finding
-from dsp.codes import DRIFT_HZ, EYES_HZ, MUSCLE_HZ, NO_VALUE, OF_THE_BODY, OF_THE_LINK
+from dsp.codes import DRIFT_HZ, EYES_HZ, MUSCLE_HZ, NO_VALUE, OF_THE_BODY, OF_THE_LINK, OF_THE_REFERENCE
 from dsp.codes import GRADES as GRADES
 from dsp.codes import REASONS as REASONS
 from dsp.codes import Code as Code
@@ -46,6 +46,7 @@ _LISTED = [
     Code.PACKET_LOSS,
     Code.PULSE,
     Code.CORRECTED,
+    Code.REREFERENCED,
     Code.GAP,
     Code.SEGMENT,
     Code.STIMULATION,
@@ -53,7 +54,7 @@ _LISTED = [
     Code.SETTLING,
 ]
 _LISTED_NAMES = [code.name.lower() for code in _LISTED]
-_BAD_ROWS = [i for i, code in enumerate(_LISTED) if code not in OF_THE_BODY | OF_THE_LINK]
+_BAD_ROWS = [i for i, code in enumerate(_LISTED) if code not in OF_THE_BODY | OF_THE_LINK | OF_THE_REFERENCE]
 PACKET_LOSS_S = 10.0
 PACKET_LOSS = 0.02  # share of the samples of the last 10 s that were missing or bridged
 _KEPT_NAMES = 64  # the same few combinations come again and again
@@ -95,8 +96,9 @@ class ChannelQuality:
         self._tensed_at = np.full(c, -NEVER, dtype=np.int64)  # the newest block with muscle, however weak
         self._tensed_code = np.zeros(c, dtype=np.uint8)
         self._drifted_at = np.full(c, -NEVER, dtype=np.int64)  # the newest block with lasting drift
+        self._pulsed_at = np.full(c, -NEVER, dtype=np.int64)  # the newest block that a magnetic pulse may still reach
         self._last_mark = self._last_spoil = self._last_bridge = -NEVER
-        self._last_eyed = self._last_perhaps = self._last_tensed = self._last_drifted = -NEVER
+        self._last_eyed = self._last_perhaps = self._last_tensed = self._last_drifted = self._last_pulsed = -NEVER
         self.valid_from = np.full(c, NEVER, dtype=np.int64)
         self._why = np.full(c, Code.SETTLING, dtype=np.uint8)
         self._valid_from_all = NEVER
@@ -302,8 +304,11 @@ class ChannelQuality:
 
     # -- one hop -------------------------------------------------------------------------------
 
-    def line(self, power_uv2: F64, total_uv2: F64, codes: U8) -> None:
-        """A new second of line noise, (n_lines, n_channels), against the 1-45 Hz power of the newest window."""
+    def line(self, power_uv2: F64, total_uv2: F64, codes: U8, left_uv2: F64 | None = None) -> None:
+        """A new second of line noise, (n_lines, n_channels), against the 1-45 Hz power of the newest window.
+
+        `left_uv2`: what is left of it behind filters and corrections, where that is measured; None: what the filters let through.
+        """
         usable = total_uv2 > 0
         if codes is not self.all_good:
             usable &= codes < NO_VALUE
@@ -312,17 +317,18 @@ class ChannelQuality:
         limit = self._settings.line_ratio
         with np.errstate(invalid="ignore"):
             self._noisy = np.greater(self.line_ratio, limit)
-            self._leaky = np.logical_or.reduce(ratio * self._line_leak > limit, axis=0)
+            left = ratio * self._line_leak if left_uv2 is None else left_uv2 / np.where(usable, total_uv2, np.nan)
+            self._leaky = np.logical_or.reduce(left > limit, axis=0)
         self._any_noisy, self._any_leaky = True in self._noisy.tolist(), True in self._leaky.tolist()
         self._standing = None
         self._find_mains(power_uv2)
 
-    def corrected(self, block: int, values: Bool, mains: Bool) -> None:
+    def corrected(self, block: int, values: Bool | None, mains: Bool | None) -> None:
         """These channels' values were changed by a correction in this block; of those only mains were taken."""
-        if values.any():
+        if values is not None and values.any():
             n = self._grid.block_end(block) - self._grid.block_end(block - 1)
             self._spoil(block, n, values, Code.CORRECTED)
-        if mains.any():
+        if mains is not None and mains.any():
             self._note(Code.CORRECTED, mains)
 
     def pulse(self, block: int) -> None:
@@ -338,6 +344,15 @@ class ChannelQuality:
         self._spoil_code[self._spoiled_at < block] = Code.PULSE
         np.maximum(self._spoiled_at, block, out=self._spoiled_at)
         self._last_spoil = max(self._last_spoil, block)
+
+    def recovering(self, until_sample: NDArray[np.int64]) -> None:
+        """After a pulse: no channel's window that begins before its sample here is good."""
+        np.maximum(self._pulsed_at, [self._grid.block_of(int(sample) - 1) for sample in until_sample], out=self._pulsed_at)
+        self._last_pulsed = int(self._pulsed_at.max())
+
+    def pulsed(self, block: int) -> bool:
+        """Whether a magnetic pulse may still reach this block."""
+        return block <= self._last_pulsed
 
     def unusable(self) -> Bool:
         """Channels that no other channel may lean on now: gone, settling, flat, at the rail or with a lasting fault."""
@@ -404,6 +419,7 @@ class ChannelQuality:
             and first > self._last_mark
             and first > self._last_spoil
             and first > self._last_bridge
+            and first > self._last_pulsed
             and not (slow and (first <= self._last_eyed or block - self._last_perhaps <= self._undecided))
             and not (slowest and first <= self._last_drifted)
             and not (fast and first <= self._last_tensed)
@@ -437,9 +453,12 @@ class ChannelQuality:
         if self._worse_of == (n_samples, block):
             return self._worse_codes
         self._worse_of, self._worse_codes = (n_samples, block), None
-        if first > max(self._last_mark, self._last_spoil, self._last_bridge) and start >= self._valid_from_all:
+        latest = max(self._last_mark, self._last_spoil, self._last_bridge, self._last_pulsed)
+        if first > latest and start >= self._valid_from_all:
             return None
         code = self._worse_codes = np.zeros(len(self._eeg), dtype=np.uint8)
+        if first <= self._last_pulsed:
+            code[self._pulsed_at >= first] = Code.PULSE
         if first <= self._last_mark:
             marked = self._in_window(self._marked, first, block) > (1.0 - self._settings.clean_fraction) * n_samples
             code[marked] = self._mark_code[marked]

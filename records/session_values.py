@@ -21,6 +21,8 @@ LEAST_FIT_S = 30.0  # what an aperiodic fit needs; its windows of 2 s are whole 
 FIT_WINDOW_S = 2.0
 FIT_HZ = (2.0, 40.0)
 ALPHA_HZ = (7.0, 13.0)
+PHASE = "phase.angle"
+NO_MEDIAN = "a phase runs round and round; a session of it has no median"
 _CURRENT_MA = 0.005  # as the line takes for zero
 
 
@@ -71,7 +73,7 @@ def session_values(recorded: RecordedSession) -> list[SessionValue]:
 
 
 def _value(column: BiomarkerColumn, values: F64, clean_s: float) -> SessionValue:
-    short = _short(clean_s)
+    short = NO_MEDIAN if column.name == PHASE else _short(clean_s)
     return SessionValue(
         column.name, column.channel, column.unit, math.nan if short else float(np.median(values)), round(clean_s, 3), short
     )

@@ -99,7 +99,6 @@ class VirtualLoop(VirtualDevice):
         pulses = self._shoot(BOOT_NS + round((self.t_s + self.samples_a_tick / rate) * 1e9))
         stimulation = Stimulation(amplitude_ma=self.output_ma, pulses=tuple(int(at_s * rate) for at_s in pulses))
         data = self.brain.advance(self.samples_a_tick, stimulation)
-        self._phase_rad = self.brain.truth().alpha_phase_rad[-1, OCCIPITAL]
         self.t_s += self.samples_a_tick / rate
         chunk = Chunk(data, self._n, self._n / rate, self.t_s)
         self._n += self.samples_a_tick
@@ -172,7 +171,8 @@ class VirtualLoop(VirtualDevice):
                     self.pulses_s.append(at_s)
                     # The hidden phase of the newest sample, and its advance since at the person's own frequency.
                     since_s = at_s - (self.t_s - 1.0 / self.info.sample_rate_hz)
-                    self.true_rad.append(self._phase_rad + 2 * math.pi * self.brain_settings.individual_alpha_hz * since_s)
+                    newest_rad = self.brain.truth().alpha_phase_rad[-1, OCCIPITAL]
+                    self.true_rad.append(newest_rad + 2 * math.pi * self.brain_settings.individual_alpha_hz * since_s)
                     self._handle(self.judge.fired(at_ns))
                 case Order():
                     self.carry_out(effect)

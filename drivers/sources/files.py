@@ -233,7 +233,8 @@ def counter_gaps(
 ) -> tuple[Gap, ...]:
     """Gaps from a packet counter 0 .. modulus - 1; whole turns of the counter from the stamps.
 
-    The counter's step is what it does most often (2 on a Daisy); a counter that does not run is no counter.
+    The counter's step is what it does most often (2 on a Daisy); a counter that does not run is no counter. In a recording of several
+    turns it has shown how far it goes (a Ganglion's ends at 200).
     """
     if len(counts) < 3 or counts.min() < 0 or counts.max() >= modulus:
         return ()
@@ -242,6 +243,9 @@ def counter_gaps(
     step = int(values[how_often.argmax()])
     if step == 0 or how_often.max() < 0.9 * len(steps):
         return ()
+    if len(counts) > 4 * modulus:
+        modulus = int(counts.max()) + step
+        steps = np.diff(counts) % modulus
     turn = modulus // step
     suspects = steps != step
     if stamps_s is not None:

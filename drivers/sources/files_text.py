@@ -57,8 +57,9 @@ def _open_openbci(path: Path) -> Recording:
             elif not line.startswith("%"):
                 names = [n.strip() for n in line.split(",")]
     rate_text = re.match(r"[\d.]+", facts.get("sample rate", ""))
+    names = names or _openbci_columns(path, skip, facts.get("number of channels", ""))
     if rate_text is None or not names:
-        raise SourceError(f"{path}: has no sample rate or no column names; only files of the OpenBCI GUI 5 and 6 can be read")
+        raise SourceError(f"{path}: has no sample rate or no column names; only files of the OpenBCI GUI can be read")
     exg = [i for i, n in enumerate(names) if re.match(r"(EXG|EEG) Channel \d+", n)]
     if not exg:
         raise SourceError(f"{path}: has no 'EXG Channel' columns; choose the GUI's raw recording")
@@ -67,7 +68,7 @@ def _open_openbci(path: Path) -> Recording:
     marker = names.index("Marker Channel") if "Marker Channel" in names else None
     columns = [0, *exg, *([stamp] if stamp is not None else []), *([marker] if marker is not None else [])]
     table, notes = _table(path, skip, columns, len(names))
-    board = facts.get("board", "")
+    board = facts.get("board", "Cyton" if len(exg) in (8, 16) else "")  # the GUI before 5 does not name it
     labels = _openbci_labels(board, len(exg))
     if "Cyton" in board:
         notes += (f"{path.name}: the file names no electrodes; the OpenBCI default montage {', '.join(labels)} is assumed",)
@@ -87,6 +88,21 @@ def _open_openbci(path: Path) -> Recording:
     gaps = counter_gaps(table[:, 0].astype(np.int64), stamps, rate)
     start = float(stamps[0]) if stamps is not None and len(stamps) and stamps[0] > 1e8 else _start_of_name(path)
     return Recording(path, "OpenBCI text", info, len(data), from_array(data), markers, gaps, start, stamps, notes)
+
+
+def _openbci_columns(path: Path, skip: int, n_channels: str) -> list[str]:
+    """What the columns of a file of the GUI before version 5 are, which does not name them: index, channels, more, and a stamp (version 4)."""
+    with path.open(encoding="ascii", errors="replace") as file:
+        for _ in range(skip):
+            file.readline(LINE_CHARS)
+        cells = file.readline(LINE_CHARS).split(",")
+    n = int(n_channels) if n_channels.isdecimal() else 0
+    if not 0 < n < len(cells):
+        return []
+    names = ["Sample Index", *(f"EXG Channel {i}" for i in range(n)), *["Other"] * (len(cells) - n - 1)]
+    if re.fullmatch(r"\s*\d{13}\s*", cells[-1]):  # milliseconds; else it is the time of day, or acceleration
+        names[-1] = "Timestamp"
+    return names
 
 
 def _openbci_labels(board: str, n: int) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ _EOG = re.compile(r"^(eog|[hvlr]eog|veo|heo|eye|[lr]oc\b)", re.IGNORECASE)
 _EMG = re.compile(r"^(emg|chin|jaw)", re.IGNORECASE)
 _MISC = re.compile(
     r"^(acc|gyr|mag|aux|right aux|ppg|optic|marker|trig|stim|status|ecg|ekg|temp|resp|gsr|eda|batt|counter|"
-    r"photic|spo2|sao2|osat|plet|pulse|nasal|airflow|snor|abdo|thor|(erg|dc) ?\d|(ibi|bursts|suppr)$)",
+    r"interpolated|raw_cq|(cq|eq|mot|pow)[._]|photic|spo2|sao2|osat|plet|pulse|nasal|airflow|snor|abdo|thor|(erg|dc) ?\d|(ibi|bursts|suppr)$)",
     re.IGNORECASE,
 )
 

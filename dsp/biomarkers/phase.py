@@ -77,7 +77,8 @@ class Phase:
             if usable.any():
                 tracker.learn(hop.window(self._segment)[self._sites], usable, self._new_s)
                 self._snr_db = np.array([tracker.snr_db(i) for i in range(self._sites.size)])
-        found = tracker.estimate(hop.window(self._n)[self._sites])
+        past = hop.window(self._n)[self._sites]
+        found = tracker.estimate(past)
         angle = np.degrees(found.phase_rad)
         advance = (angle[:, -1] - angle[:, 0]) % 360.0
         table = values.reshape(len(PARTS), -1)
@@ -85,6 +86,7 @@ class Phase:
         table[2], table[3] = advance * self._turns_hz, found.amplitude_uv[:, -1]
         table[4] = self._snr_db
         codes = hop.codes(self._n, *self._band_hz)[self._sites].copy()
+        codes[tracker.beyond_learned(past) & (codes == Code.GOOD)] = Code.ARTIFACT
         codes[(tracker.seen_s < _LEAST_SEEN_S) & (codes < Code.SETTLING)] = Code.SETTLING
         codes[(table[3] < 1e-9) & (codes < Code.SETTLING)] = Code.NO_POWER
         every = np.tile(codes, len(PARTS))

@@ -121,8 +121,10 @@ class Held:
         self._graded = Graded()
 
     def give(self, hop: Hop, values: F64, grades: U8) -> tuple[str, ...]:
-        """Fill this hop's slots. While a value's channels are interrupted or settling, it is not there."""
+        """Fill this hop's slots. While a value's channels are interrupted or settling, it is not there; after a pulse it is suspect."""
         codes = self.codes
+        if hop.pulsed:
+            codes = np.where(codes == Code.GOOD, np.uint8(Code.PULSE), codes)
         present = hop.codes(1)
         if present is not hop.all_good and int(np.maximum.reduce(present)) >= NO_VALUE:
             codes = codes.copy()

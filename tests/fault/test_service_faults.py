@@ -13,8 +13,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import httpx
 import mne
 import pytest
+from running_service import PageClient
 from service_rig import RunningService, boot_ns, wait_for
 
 TIME_TO_ZERO_MS = 1000.0
@@ -32,17 +34,54 @@ daemon.loop.Line.step = step
 """
 
 
+def two(folder: Path, stack: ExitStack) -> list[RunningService]:
+    """Two services, both stimulating; each can be made to miss a deadline."""
+    services = []
+    for name in ("a", "b"):
+        (folder / name).mkdir()
+        services.append(stack.enter_context(RunningService(folder / name, before=STALL)))
+    for service in services:
+        service.until_stimulating()
+    return services
+
+
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[list[RunningService]]:
-    """Two services, both stimulating."""
+    """Two services of the test's own, for faults that they do not outlive."""
     with ExitStack() as stack:
-        services = []
-        for name in ("a", "b"):
-            (tmp_path / name).mkdir()
-            services.append(stack.enter_context(RunningService(tmp_path / name)))
-        for service in services:
-            service.until_stimulating()
-        yield services
+        yield two(tmp_path, stack)
+
+
+@pytest.fixture(scope="module")
+def survivors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[tuple[RunningService, PageClient]]]:
+    """Two services, each with an open page, for faults that they outlive: one after the other, re-armed by a person in between."""
+    with ExitStack() as stack:
+        found = []
+        for service in two(tmp_path_factory.mktemp("survivors"), stack):
+            url = f"http://127.0.0.1:{service.port}"
+            tokens = httpx.post(f"{url}/api/v1/demo/session", headers={"origin": url}, timeout=5.0).json()
+            page = PageClient(url, tokens)
+            stack.callback(page.close)
+            found.append((service, page))
+        yield found
+
+
+@pytest.fixture
+def again(survivors: list[tuple[RunningService, PageClient]]) -> list[RunningService]:
+    """Both survivors, stimulating: where a fault has stopped one, a person re-arms it, which starts nothing, and starts it."""
+
+    def pressed(page: PageClient, name: str) -> bool:
+        return bool(page.ask(type="command", seat="seat1", name=name)["ok"])
+
+    for service, page in survivors:
+        if service.phase() in ("stopped", "fallback"):
+            wait_for(lambda p=page: pressed(p, "rearm"), 10, "a person to re-arm it")
+            wait_for(lambda s=service: s.phase() == "off", 5, "the session to say off")
+            assert service.output_ma() == 0.0, "a re-arm alone starts nothing"
+            assert pressed(page, "start")
+    for service, _ in survivors:
+        service.until_stimulating()
+    return [service for service, _ in survivors]
 
 
 def times_to_zero(services: list[RunningService], fault: Callable[[RunningService], None]) -> list[float]:
@@ -54,10 +93,11 @@ def times_to_zero(services: list[RunningService], fault: Callable[[RunningServic
     return times
 
 
-def stays_zero(service: RunningService, seconds: float = 1.5) -> None:
+def stay_zero(services: list[RunningService], seconds: float = 1.5) -> None:
     since_ns = boot_ns()
     wait_for(lambda: boot_ns() > since_ns + seconds * 1e9, seconds + 5, "time to pass")
-    assert not service.nonzero_since(since_ns), "output came back by itself"
+    for service in services:
+        assert not service.nonzero_since(since_ns), "output came back by itself"
 
 
 def readable(service: RunningService) -> float:
@@ -69,9 +109,10 @@ def readable(service: RunningService) -> float:
 
 def test_killed_web_process_then_killed_daemon(pair: list[RunningService]) -> None:
     """The page's process dies and comes back while stimulation goes on; then kill -9 of the daemon alone (S3)."""
+    killed_ns = boot_ns()
     for service in pair:
         os.kill(service.pid_of("daemon.web"), signal.SIGKILL)
-        killed_ns = boot_ns()
+    for service in pair:
         wait_for(lambda s=service: s.phase() in ("ramp_up", "on"), 20, "the page to come back with the session going on")
         assert all(ma > 0.0 for t, ma in service.samples() if t > killed_ns)
     times = times_to_zero(pair, lambda s: os.kill(s.process.pid, signal.SIGKILL))
@@ -80,34 +121,27 @@ def test_killed_web_process_then_killed_daemon(pair: list[RunningService]) -> No
         assert service.interlock_mode() == "stopped"  # it leaves 10 s after its daemon
     for service in pair:
         assert readable(service) > 3.0
-        stays_zero(service, 0.5)
+    stay_zero(pair, 0.5)
 
 
-def test_frozen_daemon_and_its_return(pair: list[RunningService]) -> None:
+def test_frozen_daemon_and_its_return(again: list[RunningService]) -> None:
     """S3: kill -STOP; after -CONT with everything queued nothing starts again, and the session says so."""
-    times = times_to_zero(pair, lambda s: os.kill(s.process.pid, signal.SIGSTOP))
+    times = times_to_zero(again, lambda s: os.kill(s.process.pid, signal.SIGSTOP))
     assert max(times) <= TIME_TO_ZERO_MS, times
-    for service in pair:
+    for service in again:
         os.kill(service.process.pid, signal.SIGCONT)
-    for service in pair:
+    for service in again:
         wait_for(lambda s=service: s.phase() == "stopped", 10, "the session to say stopped")
-        stays_zero(service)
+    stay_zero(again)
 
 
-def test_loop_that_misses_its_deadline(tmp_path: Path) -> None:
+def test_loop_that_misses_its_deadline(again: list[RunningService]) -> None:
     """S3: the process lives, but one tick of its loop takes 1.5 s."""
-    with ExitStack() as stack:
-        services = []
-        for name in ("a", "b"):
-            (tmp_path / name).mkdir()
-            services.append(stack.enter_context(RunningService(tmp_path / name, before=STALL)))
-        for service in services:
-            service.until_stimulating()
-        times = times_to_zero(services, lambda s: (s.layout.data.parent / "stall-now").touch())
-        assert max(times) <= TIME_TO_ZERO_MS, times
-        for service in services:
-            wait_for(lambda s=service: s.phase() == "stopped", 10, "the session to say stopped")
-            stays_zero(service)
+    times = times_to_zero(again, lambda s: (s.layout.data.parent / "stall-now").touch())
+    assert max(times) <= TIME_TO_ZERO_MS, times
+    for service in again:
+        wait_for(lambda s=service: s.phase() == "stopped", 10, "the session to say stopped")
+    stay_zero(again)
 
 
 def test_whole_tree_killed_at_once(pair: list[RunningService]) -> None:
@@ -120,37 +154,41 @@ def test_whole_tree_killed_at_once(pair: list[RunningService]) -> None:
                 os.kill(pid, signal.SIGKILL)
         assert service.zero_after_ms(fault_ns) <= TIME_TO_ZERO_MS
         assert readable(service) > 3.0
+    for service in pair:
         wait_for(lambda s=service: not s.tree(), 10, "every process to be gone")
 
 
-def test_killed_interlock(pair: list[RunningService]) -> None:
+def test_killed_interlock(again: list[RunningService]) -> None:
     """The device ends by itself; the daemon says so, starts a new interlock, and stimulation does not come back."""
-    times = times_to_zero(pair, lambda s: os.kill(s.pid_of("interlock/launch.py"), signal.SIGKILL))
+    times = times_to_zero(again, lambda s: os.kill(s.pid_of("interlock/launch.py"), signal.SIGKILL))
     assert max(times) <= TIME_TO_ZERO_MS, times
-    for service in pair:
+    for service in again:
         wait_for(lambda s=service: s.phase() == "stopped", 10, "the session to say stopped")
         wait_for(lambda s=service: s.health()["seats"][0]["interlock"] == "ok", 15, "a new interlock")
-        stays_zero(service)
+    stay_zero(again)
 
 
-def test_headset_that_dies(pair: list[RunningService]) -> None:
-    """S4: no samples; held, then to zero within the prescribed 10 s, and only a person starts again. Sensing comes back by itself."""
-    for service in pair:
+def test_headset_that_dies(again: list[RunningService]) -> None:
+    """S4: no samples; held, then to zero within the prescribed 10 s, and only a person starts again. Sensing comes back by itself.
+
+    The last of the survivors' faults: it ends them in order and reads what they recorded.
+    """
+    for service in again:
         os.kill(service.pid_of("simulators.board"), signal.SIGKILL)
-    for service in pair:
+    for service in again:
         wait_for(lambda s=service: s.output_ma() == 0.0, 10 + 2 + 3, "zero after the stream went stale")
         wait_for(lambda s=service: s.phase() == "fallback", 5, "the session to say fallback")
         assert service.health()["seats"][0]["stream"] == "lost"
     with ExitStack() as stack:
-        for service in pair:
-            again = service.demo_board("seat1")
-            stack.callback(again.wait, 10)
-            stack.callback(again.kill)
-        for service in pair:
+        for service in again:
+            board = service.demo_board("seat1")
+            stack.callback(board.wait, 10)
+            stack.callback(board.kill)
+        for service in again:
             wait_for(lambda s=service: s.health()["seats"][0]["stream"] == "live", 30, "the headset to be heard again")
-            stays_zero(service)
-            assert service.phase() == "fallback"
-    for service in pair:
+        stay_zero(again)
+        assert {service.phase() for service in again} == {"fallback"}
+    for service in again:
         os.kill(service.process.pid, signal.SIGTERM)
         service.ended_in(10.0)
         [events] = service.layout.recordings.glob("sub-*/ses-*/eeg/*_events.tsv")

@@ -23,6 +23,7 @@ from eegloop.signal import Biomarkers, Chunk, Grade, StreamInfo
 KINDS = plugins.kinds("biomarker")
 CAP = ("Fp1", "Fp2", "F7", "F3", "Fz", "F4", "F8", "T7", "C3", "Cz", "C4", "T8", "P7", "P3", "Pz", "P4", "P8", "O1", "O2")
 LINE = LineSettings(hop_s=0.5, glitch_uv=None)
+SPARSE = LineSettings(hop_s=1.0, glitch_uv=None)  # where only the last row is looked at
 
 
 def smear(channels: tuple[str, ...]) -> np.ndarray:
@@ -61,7 +62,7 @@ def line_of(
     if every_hop:
         for kind in kinds:
             if "every_s" in importlib.import_module(f"dsp.biomarkers.{kind}").Settings.model_fields:
-                own.setdefault(kind, {})["every_s"] = LINE.hop_s
+                own.setdefault(kind, {})["every_s"] = line.hop_s
     marks = [(kind, importlib.import_module(f"dsp.biomarkers.{kind}").Settings(**own.get(kind, {}))) for kind in kinds]
     return Pipeline(info, line, marks)
 
@@ -70,9 +71,17 @@ def whole(x: np.ndarray, channels: tuple[str, ...] = CAP, rate: float = 250.0) -
     return line_of(rate, channels).push(Chunk(x.astype(np.float32), 0, 0.0, 0.0))
 
 
+def last(x: np.ndarray, channels: tuple[str, ...] = CAP, every_hop: bool = False, line: LineSettings = SPARSE) -> Biomarkers:
+    """The row at the end of 75 s, in which every kind has a good value."""
+    row = line_of(250.0, channels, every_hop=every_hop, line=line).push(Chunk(x.astype(np.float32), 0, 0.0, 0.0))[-1]
+    assert row.end_sample == 18_750
+    assert {c.name.split(".")[0] for c, g in zip(row.columns, row.grades, strict=True) if g == Grade.GOOD} >= set(KINDS)
+    return row
+
+
 @functools.lru_cache(maxsize=1)
 def plain() -> Biomarkers:
-    return whole(eeg(250.0, 75, len(CAP)))[-1]
+    return last(eeg(250.0, 75, len(CAP)))
 
 
 def pieces(seconds: int, cuts: list[int], lost: list[tuple[int, int]], unclean: list[tuple[int, int]]) -> list[Biomarkers]:
@@ -183,8 +192,7 @@ def test_scale_and_sign_laws(scale: float) -> None:
     """
     limits = ("flat_uv", "amplitude_uv", "gradient_uv", "step_uv", "drift_uv_per_s", "blink_uv", "eye_uv", "muscle_uv")
     quality = QualitySettings(**{name: abs(scale) * getattr(LINE.quality, name) for name in limits})
-    x = (eeg(250.0, 75, len(CAP)) * scale).astype(np.float32)
-    row = line_of(250.0, CAP, line=LINE.model_copy(update={"quality": quality})).push(Chunk(x, 0, 0.0, 0.0))[-1]
+    row = last(eeg(250.0, 75, len(CAP)) * scale, line=SPARSE.model_copy(update={"quality": quality}))
     np.testing.assert_array_equal(row.grades, plain().grades)
     compared = 0
     for column, a, b in zip(row.columns, plain().values, row.values, strict=True):
@@ -201,11 +209,9 @@ def test_scale_and_sign_laws(scale: float) -> None:
 def test_permuted_channels_give_permuted_values() -> None:
     """Every biomarker, none left out."""
     order = np.random.default_rng(3).permutation(len(CAP))
-    x = eeg(250.0, 75, len(CAP)).astype(np.float32)
-    one = line_of(250.0, CAP, every_hop=True).push(Chunk(x, 0, 0.0, 0.0))[-1]
-    moved = line_of(250.0, tuple(CAP[i] for i in order), every_hop=True)
-    other = moved.push(Chunk(np.ascontiguousarray(x[:, order]), 0, 0.0, 0.0))[-1]
-    assert {column.name.split(".")[0] for column in one.columns} >= set(KINDS)
+    x = eeg(250.0, 75, len(CAP))
+    one = last(x, every_hop=True)
+    other = last(np.ascontiguousarray(x[:, order]), tuple(CAP[i] for i in order), every_hop=True)
     for i, column in enumerate(one.columns):
         j = other.find(column.name, column.channel)
         assert one.grades[i] == other.grades[j], column
@@ -323,7 +329,7 @@ def test_older_names_of_electrodes_are_the_same_places() -> None:
     """T3, T4, T5, T6 are T7, T8, P7, P8: every value is the same, whatever the montage calls them."""
     older = {new: old for old, new in OLDER.items()}
     labels = tuple(older.get(label, label) for label in CAP)
-    renamed = whole(eeg(250.0, 75, len(CAP)), labels)[-1]
+    renamed = last(eeg(250.0, 75, len(CAP)), labels)
     for column, value, other in zip(plain().columns, plain().values, renamed.values, strict=True):
         np.testing.assert_array_equal(value, other, err_msg=str(column))
 
@@ -332,7 +338,7 @@ def test_older_names_of_electrodes_are_the_same_places() -> None:
 def test_what_a_file_adds_to_names_changes_no_value(dress: str) -> None:
     """Files call F3 "EEG F3-REF" or "F3..": it is F3 for every biomarker, and its blinks are blinks."""
     labels = tuple(dress.format(label.upper()) for label in CAP)
-    dressed = whole(eeg(250.0, 75, len(CAP)), labels)[-1]
+    dressed = last(eeg(250.0, 75, len(CAP)), labels)
     assert len(dressed.columns) == len(plain().columns)
     for column, value, other in zip(plain().columns, plain().values, dressed.values, strict=True):
         np.testing.assert_array_equal(value, other, err_msg=str(column))
@@ -343,7 +349,7 @@ def test_two_channels_of_one_place_count_once() -> None:
     labels = (*(f"{label}-A1" for label in CAP), "F3-A2")
     x = eeg(250.0, 75, len(CAP))
     again = x[:, CAP.index("F3")] + 2.0 * np.random.default_rng(5).standard_normal(len(x))
-    twice, once = whole(np.column_stack([x, again]), labels)[-1], whole(x, labels[:-1])[-1]
+    twice, once = last(np.column_stack([x, again]), labels), last(x, labels[:-1])
     for name in ("theta_cordance.prefrontal", "source_theta.racc"):
         assert twice.grades[twice.find(name)] == Grade.GOOD
         assert twice.values[twice.find(name)] == once.values[once.find(name)]

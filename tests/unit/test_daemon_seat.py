@@ -12,6 +12,7 @@ from typing import Any
 
 from control.forms import FORMS
 from control.prescription import demo_prescription
+from control.state import changed
 from daemon.answers import AnswerBook
 from daemon.asking import Asking
 from daemon.audit import AuditTrail
@@ -20,7 +21,7 @@ from daemon.interlock_link import InterlockLink
 from daemon.live import LiveCommand, LiveServer
 from daemon.loop import Line
 from daemon.record import SessionRecorder
-from daemon.seat import SeatLoop
+from daemon.seat import IDLE_TICK_S, QUIET_TICK_S, SeatLoop
 from daemon.supervisor import Service
 from eegloop.signal import Chunk, StreamInfo
 from simulators.brain import Brain
@@ -118,6 +119,30 @@ def test_a_seat_that_fails_while_its_line_is_built_begins_with_another_line(tmp_
     bench.run(lambda: bench.seat.fail("something broke"))
     assert bench.order == ["line", "line", "recorder"] and bench.seat.line is not None
     assert bench.seat.line.session.phase == "stopped"
+
+
+def test_a_seat_ticks_less_often_only_while_nothing_flows_and_nobody_asks(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.run()
+    seat = bench.seat
+    assert seat.line is not None and seat.idle_tick_s == QUIET_TICK_S
+
+    async def ask() -> float:
+        idling, told = asyncio.create_task(seat.idle()), asyncio.Event()
+        await asyncio.sleep(IDLE_TICK_S / 2)
+        asked_s = time.monotonic()
+        seat.person("start", "Ann", answer=lambda _took, _why: told.set())
+        assert seat.idle_tick_s == IDLE_TICK_S
+        async with asyncio.timeout(5.0):
+            await told.wait()
+        idling.cancel()
+        return time.monotonic() - asked_s
+
+    assert asyncio.run(ask()) < 2.5 * IDLE_TICK_S, (
+        "a person is heard at the next look, not at the next tick that would come anyway"
+    )
+    seat.line.session = changed(seat.line.session, armed=True)
+    assert seat.idle_tick_s == IDLE_TICK_S, "a lease is renewed at these ticks"
 
 
 def test_one_seats_slow_disk_holds_up_no_other_seats_commands(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def test_refusals() -> None:
     assert own_change(np.array([1.0, 2, 3]), 9.0).verdict == "too_few_sessions"
     assert own_change(np.array([1.0, 2, 3, math.nan]), 9.0).n_sessions == 3
     assert own_change(np.array([1.0, 2, 3, 4]), math.nan).verdict == "no_value"
-    assert own_change(np.array([2.0, 2, 2, 2]), 9.0).verdict == "no_value"
+    assert own_change(np.array([2.0, 2, 2, 2]), 9.0).verdict == "no_spread"
     with pytest.raises(ValueError, match="measurement_sd"):
         own_change(np.array([1.0, 2, 3, 4]), 1.0, math.nan)
 

@@ -51,6 +51,16 @@ def test_nothing_over_nothing_is_nan(name: str) -> None:
     assert np.isnan(MEASURES[name](zeros.astype(complex), zeros, zeros)[0])
 
 
+@pytest.mark.parametrize("name", ["wpli", "debiased_wpli"])
+def test_one_signal_in_two_channels_has_no_lag_whatever_rounding_says(name: str) -> None:
+    """Two channels that hold one signal (bipolar O1-O2 and O2-O1, or one scaled and rounded to a recorder's 24 bits)."""
+    x = recording(seconds=80)[:, 0]
+    spectra = [np.fft.rfft(y.reshape(-1, 500), axis=1)[:, 16:26] for y in (x, -x / 3, (0.7 * x).astype(np.float32))]
+    for b in spectra[1:]:
+        cross = spectra[0] * b.conj()
+        assert np.isnan(MEASURES[name](cross, np.abs(spectra[0]) ** 2, np.abs(b) ** 2)).all()
+
+
 def recording(seed: int = 0, seconds: float = 100.0, rate: float = 250.0) -> np.ndarray:
     """F4 follows F3's 10 Hz by 25 ms; O1 and O2 share nothing."""
     rng = np.random.default_rng(seed)

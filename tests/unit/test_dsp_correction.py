@@ -12,6 +12,7 @@ from dsp.reference import Rereference
 from dsp.window import Grid, SampleRing
 from eegloop.errors import ConfigError
 from eegloop.line import CorrectionSettings, LineSettings, QualitySettings
+from eegloop.plugins import find
 from eegloop.signal import Biomarkers, Chunk, Grade, StreamInfo
 from simulators.brain import Brain, BrainSettings, Stimulation
 
@@ -104,6 +105,21 @@ def test_mains_are_followed_and_taken_out(mains: float) -> None:
     left = np.sqrt(np.mean((fixed[:, late] - clean[:, late]) ** 2))
     assert left < 0.05 * 40 / np.sqrt(2)
     assert all("corrected" in reasons for reasons in rows[-1].quality.reasons)
+    alpha = rows[0].find("band_power.alpha", "O1")
+    settled = [row for row in rows if row.end_sample > 14 * 250]
+    assert {row.reasons[alpha] for row in settled} == {""}, "what is left of the mains is what counts"
+    untracked, _ = run(x, **line)
+    assert "" not in {row.reasons[alpha] for row in untracked if row.end_sample > 14 * 250}
+
+
+def test_mains_that_the_tracker_cannot_follow_are_said() -> None:
+    """A generator's mains that wander by more than a hertz, too weak to be steep: what is left of them is measured."""
+    x, _ = brain(24, line_uv=0.0)
+    t = np.arange(len(x)) / RATE
+    x += 16 * np.sin(2 * np.pi * 50 * t + 4 * np.sin(2 * np.pi * 0.3 * t))[:, np.newaxis]
+    rows, _ = run(x, correction=CorrectionSettings(track_line_hz=50), notch_hz=None, low_pass_hz=None, high_pass_hz=1.0)
+    alpha = rows[0].find("band_power.alpha", "Fp1")
+    assert "line_noise" in {row.reasons[alpha] for row in rows if row.end_sample > 14 * 250}
 
 
 def test_magnetic_pulses_are_cut_before_any_filter_and_their_windows_are_suspect() -> None:
@@ -149,6 +165,44 @@ def test_a_pulse_told_late_or_twice_still_makes_every_window_that_holds_it_suspe
                 assert row.grades[column] == Grade.GOOD, (late, row.end_sample, row.reasons[column])
 
 
+@pytest.mark.parametrize(("uv", "tail_s"), [(2000.0, 0.02), (300.0, 0.15)])
+def test_no_value_is_good_while_the_amplifier_recovers_from_a_pulse(uv: float, tail_s: float) -> None:
+    """A tail of any length behind the cut: what is good afterwards is what it is without the pulses, phase and long windows included."""
+    x, _ = brain(70, blinks_per_min=0, saccades_per_min=0)
+    kinds = ("band_power", "phase", "iaf", "plv", "alpha_bursts", "aperiodic")
+    pulses = (50 * 250 + 3, 55 * 250 + 24, 60 * 250 - 1)
+    disturbed = x.copy()
+    for at in pulses:
+        disturbed[at:] += uv * np.exp(-np.arange(len(x) - at) / 250 / tail_s)[:, np.newaxis]
+    info = StreamInfo("t", "t", RATE, MONTAGE, ("eeg",) * len(MONTAGE), full_scale_uv=187_500.0)
+    found = []
+    for data, at in ((x, ()), (disturbed, pulses)):
+        settings = [(kind, find("biomarker", kind).Settings()) for kind in kinds]
+        pipeline = Pipeline(info, LineSettings(), settings)
+        for sample in at:
+            pipeline.pulse(sample)
+        found.append(
+            [
+                row
+                for i in range(0, len(x), 25)
+                for row in pipeline.push(Chunk(data[i : i + 25].astype(np.float32), i, i / RATE, i / RATE))
+            ]
+        )
+    calm, rows = found
+    delta, peak = rows[0].find("band_power.delta", "O1"), rows[0].find("iaf.maximum", "O1")
+    angle, amplitude = rows[0].find("phase.angle", "O1"), rows[0].find("phase.amplitude", "O1")
+    for before, row in zip(calm, rows, strict=True):
+        if any(at < row.end_sample <= at + 250 for at in pulses):
+            assert Grade.GOOD not in row.grades, "good within a second of a pulse"
+        if row.grades[delta] == Grade.GOOD:
+            assert abs(np.log2(row.values[delta] / before.values[delta])) < 0.1
+        if row.grades[angle] == Grade.GOOD and before.values[amplitude] > 10:
+            assert abs((row.values[angle] - before.values[angle] + 180) % 360 - 180) < 15
+    between = [row for row in rows if 54 * 250 < row.end_sample <= 55 * 250]
+    assert all(row.grades[peak] == Grade.GOOD for row in between)
+    assert all(row.grades[delta] == Grade.GOOD for row in rows if row.end_sample > 66 * 250)
+
+
 def test_pulses_of_the_virtual_brain_leave_brain_behind() -> None:
     """Pulses into the plant: the amplifier at its rail, then a tail of milliseconds; half a second after the cut only brain is left."""
     plant = Brain(BrainSettings(seed=2, eyes="closed", clenches_per_min=0, pops_per_min=0, pulse_artifact_s=0.002))
@@ -179,8 +233,21 @@ def test_a_channel_that_drops_out_makes_no_jump_in_the_others(kind: str) -> None
     np.testing.assert_allclose(dropped[others, : 15 * 250], whole[others, : 15 * 250], atol=1e-9)
     np.testing.assert_allclose(dropped[others, -500:], whole[others, -500:], atol=1e-6)
     during = next(row for row in rows if row.end_sample == 20 * 250)
-    assert during.grades[during.find("band_power.alpha", "O2")] == Grade.GOOD
+    assert during.grades[during.find("band_power.alpha", "F4")] == Grade.GOOD
     assert during.grades[during.find("band_power.alpha", "P3")] == Grade.INVALID
+    # O1 lies between P3 and O2: without P3 its Laplacian is another one, which stands there while a window holds any of it
+    o1 = during.find("band_power.alpha", "O1")
+    assert during.reasons[o1] == ("rereferenced" if kind == "csd" else "")
+    assert "rereferenced" not in during.quality.reasons[MONTAGE.index("F4")] and during.quality.good[MONTAGE.index("O1")]
+    said = [row.end_sample for row in rows if row.reasons[o1] == "rereferenced"]
+    if kind == "csd":
+        back = next(
+            i
+            for i, row in enumerate(rows)
+            if row.end_sample > 23 * 250 and row.grades[rows[0].find("band_power.alpha", "P3")] == Grade.GOOD
+        )
+        assert 15 * 250 < said[0] <= 16 * 250 and rows[back].end_sample < said[-1] <= rows[back].end_sample + 8 * 250
+        assert rows[-1].reasons[o1] == ""
 
 
 def test_the_average_is_that_of_the_good_channels() -> None:
@@ -254,9 +321,13 @@ def test_rest_is_mne_s_and_re_forms_over_the_good_channels() -> None:
         rest.apply(y, gone)
     others = [i for i in range(20) if i != 3]
     np.testing.assert_allclose(y[others], expected(others), atol=1e-6)
+    assert not rest.far.any()
     gone[[5, 7]] = True
     rest.apply(x.copy(), gone)
-    assert rest.lacking[:20].all(), "17 electrodes are too few"
+    assert not rest.lacking.any() and not rest.far.any(), "a montage of 20 electrodes can do without three"
+    gone[1:20] = True
+    rest.apply(x.copy(), gone)
+    assert rest.lacking[:20].all(), "nothing is left"
 
 
 def test_rest_is_refused_where_it_cannot_be() -> None:

@@ -201,6 +201,23 @@ def test_in_the_line_the_angle_is_that_of_the_raw_signal() -> None:
     assert 10 < row.values[row.find("phase.sd", "Oz")] < 40
 
 
+def test_an_angle_is_not_good_while_a_step_that_nobody_has_learned_passes() -> None:
+    """Steps of 100 µV: below the limit of amplitude, and no blink; the taps were learned without them."""
+    x = np.column_stack([noisy_alpha(70, noise_uv=4.0, seed=5), noisy_alpha(70, noise_uv=4.0, seed=6)]).astype(np.float32)
+    stepped = x.copy()
+    for k, at in enumerate(range(40 * 250, 68 * 250, 4 * 250 + 17)):
+        stepped[at:] += 100.0 * (-1) ** k
+    (_, calm), (_, disturbed) = rows(x, 25), rows(stepped, 25)
+    angle, amplitude = calm[0].find("phase.angle", "Oz"), calm[0].find("phase.amplitude", "Oz")
+    strong = [(p, q) for p, q in zip(calm, disturbed, strict=True) if p.end_sample > 30 * 250 and p.values[amplitude] > 5]
+    far = [abs((q.values[angle] - p.values[angle] + 180) % 360 - 180) > 30 for p, q in strong if q.grades[angle] == Grade.GOOD]
+    assert np.mean(far) < 0.005
+    assert 0.8 < len(far) / len(strong) < 0.97
+    assert {q.reasons[angle] for _, q in strong} <= {"", "artifact", "gradient", "step"}
+    assert "artifact" in {q.reasons[angle] for _, q in strong}
+    assert all(p.grades[angle] == Grade.GOOD for p, _ in strong)
+
+
 def test_cuts_and_gaps_change_nothing() -> None:
     x = np.column_stack([noisy_alpha(20, seed=5), noisy_alpha(20, seed=6)]).astype(np.float32)
     clean = np.ones(len(x), bool)

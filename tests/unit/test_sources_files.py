@@ -164,6 +164,35 @@ def test_openbci_gaps_by_counter_and_whole_turns_by_time(tmp_path: Path) -> None
     assert np.array_equal(placed, index)
 
 
+@pytest.mark.parametrize(
+    ("end", "start_s"), [("12:00:00.000, 1557936053000", 1_557_936_053.0), ("12:00:00.000", None), ("0.00", None)]
+)
+def test_openbci_of_the_gui_before_5_names_no_columns(tmp_path: Path, end: str, start_s: float | None) -> None:
+    values = np.random.default_rng(3).normal(0, 1000, (600, 8)).round(2)
+    keep = [i for i in range(600) if i not in (300, 301)]
+    rows = "".join(f"{i % 256}, {', '.join(f'{v:.2f}' for v in values[i])}, 0.01, 0.02, 0.99, {end}\n" for i in keep)
+    path = tmp_path / "old.txt"
+    path.write_text(
+        "%OpenBCI Raw EEG Data\n%Number of channels = 8\n%Sample Rate = 250.0 Hz\n%First Column = SampleIndex\n"
+        f"%Last Column = Timestamp \n%Other Columns = EEG data in microvolts followed by Accel Data (in G) interleaved with Aux Data\n{rows}"
+    )
+    recording = open_recording(path)
+    assert np.array_equal(everything(recording), values[keep].astype(np.float32))
+    assert (recording.info.sample_rate_hz, recording.info.channels[:2], recording.start_wall_s) == (
+        250.0,
+        ("Fp1", "Fp2"),
+        start_s,
+    )
+    assert recording.gaps == (Gap(300, 2),)
+    assert "default montage" in recording.notes[0]
+
+
+def test_a_counter_that_ends_at_200_loses_nothing_when_it_begins_anew(tmp_path: Path) -> None:
+    index = np.delete(np.arange(3000), slice(1500, 1507))
+    recording = open_recording(openbci(tmp_path / "g.txt", index % 201, 1_557_936_053_000 + index * 4, np.ones((len(index), 8))))
+    assert recording.gaps == (Gap(1500, 7),)
+
+
 def test_muse_csv_gap_markers_and_incomplete_last_line(tmp_path: Path) -> None:
     stamps = 1.5e9 + np.arange(600) / 256
     stamps[300:] += 12 / 256

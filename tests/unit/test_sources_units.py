@@ -26,6 +26,8 @@ def test_kinds() -> None:
     assert kinds == ["eeg", "eog", "eog", "emg", "misc", "misc", "misc", "eeg", "eeg"]
     dressed = ("EEG FP1-REF", "EEG EKG1-REF", "EEG LOC-REF", "EEG 001", "PHOTIC-REF", "DC01", "EXG Channel 0", "Location")
     assert [channel_kind(c) for c in dressed] == ["eeg", "misc", "eog", "eeg", "misc", "misc", "eeg", "eeg"]
+    epoc = ("EEG.AF3", "EEG.Counter", "EEG.Interpolated", "CQ_AF3", "EQ.O1", "MOT.AccX", "POW.AF3.Theta", "RAW_CQ")
+    assert [channel_kind(c) for c in epoc] == ["eeg"] + ["misc"] * 7
     assert channel_kind("Fp1", "EOG") == "eog"
     assert channel_kind("X", "ACC") == "misc"
     assert channel_kind("X", "", stream_is_eeg=False) == "misc"
