@@ -123,7 +123,7 @@ def test_the_spread_is_the_heads_until_it_is_the_persons() -> None:
     labels = ("Fp1", "Fp2", "Cz", "O1", "X9")
     spread = Spread([direction(label) for label in labels], np.ones(5, dtype=np.bool_), [0, 1])
     bears = np.full(5, 10.0)
-    assert spread.reached(-100.0, bears).tolist() == [True, True, True, False, True]  # nobody knows where X9 is
+    assert spread.reached(-120.0, bears).tolist() == [True, True, True, False, True]  # nobody knows where X9 is
     for _ in range(LEARNED_FROM):
         spread.take(-np.array([120.0, 80.0, 2.0, 30.0, 1.0]))
     assert spread.shares == pytest.approx([1.2, 0.8, 0.02, 0.3, 0.01])
