@@ -12,7 +12,8 @@ from eegloop.signal import F64
 # A peak below the limit may be a small blink: electrodes taken for ears see some of it, an average reference takes some off, and the
 # frontmost of a small montage see less than the forehead does. It is no blink that anybody is told of, but what is made of slow
 # frequencies does not lean on it either. It counts from this many times the look's own usual size on, and from this share of the limit
-# on while that is not known. The usual size is the median of the largest values of every 0.2 s, 1.1 SD of a Gaussian signal, so this is 2.9 SD: by
+# on while that is not known. The usual size is the median of the largest values of every 0.2 s, 1.1 SD of slow Gaussian noise and up to 1.8 SD with
+# two electrodes that share little, so this is 2.9 to 4.6 SD: by
 # chance seldom, and below it a blink adds less to the slow power of 2 s than that varies by itself.
 PERHAPS_TIMES = 2.6
 # The two sides stand apart by chance as often as they lean to one side, and no sign is known there: 3.5 SD for a small gaze step. Where

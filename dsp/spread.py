@@ -13,9 +13,9 @@ import numpy as np
 
 from eegloop.signal import F64, Bool
 
-# Before it is learned: the share falls by e over this chord (of the head's radius) from the eyes. That is two fifths at F3, one seventh at
-# Cz and a thirtieth at O1, the upper end of what is published for vertical blinks.
-FALLS_OVER = 0.65
+# Before it is learned: the share falls by e over this chord (of the head's radius) from the eyes. That is two fifths at F3, a tenth at
+# Cz and C3, a thirtieth at O1.
+FALLS_OVER = 0.5
 EYES_AT = (0.0, 0.985, -0.17)
 LEARNED_FROM, KEPT = 6, 60
 _SD_OF_MEDIAN = 1.4826 * 1.2533  # standard error of a median, in median absolute deviations over the root of their number

@@ -108,14 +108,14 @@ def test_bursts_of_slow_waves_on_the_f_row_are_no_blinks(hz: float) -> None:
 
 
 def test_a_blink_on_the_forehead_costs_every_electrode_that_it_reaches_its_slow_values() -> None:
-    """250 µV at Fp1 are 40 µV at C3, thirty times its delta, and nothing at O1."""
+    """110 µV at Fp1 are 20 µV at C3, several times its delta."""
     labels = ("Fp1", "Fp2", *BACK)
-    seen = np.array([1.0, 1.0, 0.16, 0.16, 0.07, 0.07, 0.0, 0.0])
-    _, rows = run(blinking(labels, 250.0, seen), labels)
-    for channel in ("Fp1", "C3", "C4", "P3"):
+    seen = np.array([1.0, 1.0, 0.18, 0.18, 0.07, 0.07, 0.0, 0.0])
+    _, rows = run(blinking(labels, 110.0, seen), labels)
+    for channel in ("Fp1", "C3", "C4"):
         assert good(rows, "band_power.delta", channel, holding=True) == 0
         assert good(rows, "band_power.theta", channel, holding=True) == 0
-    assert good(rows, "band_power.delta", "O1", holding=True) > 0.9
+    assert good(rows, "band_power.delta", "C3", holding=False) > 0.9
     assert good(rows, "band_power.alpha", "C3", holding=True) == 1
 
 
@@ -123,7 +123,7 @@ def test_the_spread_is_the_heads_until_it_is_the_persons() -> None:
     labels = ("Fp1", "Fp2", "Cz", "O1", "X9")
     spread = Spread([direction(label) for label in labels], np.ones(5, dtype=np.bool_), [0, 1])
     bears = np.full(5, 10.0)
-    assert spread.reached(-100.0, bears).tolist() == [True, True, True, False, True]  # nobody knows where X9 is
+    assert spread.reached(-120.0, bears).tolist() == [True, True, True, False, True]  # nobody knows where X9 is
     for _ in range(LEARNED_FROM):
         spread.take(-np.array([120.0, 80.0, 2.0, 30.0, 1.0]))
     assert spread.shares == pytest.approx([1.2, 0.8, 0.02, 0.3, 0.01])
