@@ -102,6 +102,7 @@ fuzz: $(FUZZ)/.installed
 
 # Byte code of the tests with pytest's own asserts in it, made once by two processes: else each of the four would make all of it for
 # itself, 13 s of a core, before its first test. What fails here fails, and is told, in the run itself.
+$(VENV)/.tests: export PYTHONDONTWRITEBYTECODE = # an empty one is none
 $(VENV)/.tests: $(VENV)/.dev $(shell find tests -name '*.py')
 	@for half in "tests/unit/test_[a-h]*.py tests/property tests/contract tests/browser" "tests/unit/test_[i-z]*.py tests/fault tests/integration tests/scenario"; do \
 	  $(BIN)/python -m pytest --collect-only -q $$half > /dev/null 2>&1 & done; wait
@@ -109,7 +110,7 @@ $(VENV)/.tests: $(VENV)/.dev $(shell find tests -name '*.py')
 
 # Four at a time on two cores, because most of it waits for devices and processes; the long ones (tests/fault, tests/integration)
 # come first. Two runs: Playwright keeps an event loop going in its process, which tests of our own loops must not meet.
-test: export PYTHONDONTWRITEBYTECODE = # an empty one is none
+test: export PYTHONDONTWRITEBYTECODE =
 test: $(VENV)/.tests system-parts $(CLIENTS)/.installed
 	@status=0; \
 	$(BIN)/python -m pytest tests --ignore tests/browser -n 4 --dist loadfile --no-loadscope-reorder -m "not long and not faults" --durations=15 || status=$$?; \
