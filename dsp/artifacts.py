@@ -210,9 +210,12 @@ class Artifacts:
             lone = np.abs(means) > self._lone_uv
             if lone.any():
                 first_lone = block
-                if self._everywhere(lone):
-                    # the head or its cable moves (or, without places, a blink, for all anybody knows): it reaches others that show it less
-                    lone, first_lone = self._eeg, block - 1 if self._nowhere else block
+                if self._nowhere and int(np.count_nonzero(lone)) >= self._nowhere:
+                    # a blink, for all anybody knows: it reaches others that show it less
+                    lone, first_lone = self._eeg, block - 1
+                elif self._everywhere(lone):
+                    # the head or its cable moves: delta of those that show it less holds some of it too
+                    found.append(Finding(Code.MOVEMENT, block, block, self._eeg & ~lone, spoils=False, only="drift"))
                 found.append(Finding(Code.MOVEMENT, first_lone, block, lone, spoils=False, only="slow"))
         if self._drift is not None and self._drift.any:
             found.append(Finding(Code.DRIFT, block, block, self._drift.on, spoils=False, only="drift"))
@@ -256,8 +259,6 @@ class Artifacts:
 
     def _everywhere(self, lone: Bool) -> bool:
         """Whether lone waves leave no part of the head out: half of all electrodes, and two thirds of those that no eye reaches."""
-        if self._nowhere:
-            return int(np.count_nonzero(lone)) >= self._nowhere
         n, n_behind = np.count_nonzero(lone), np.count_nonzero(lone & self._behind)
         return bool(2 * n >= np.count_nonzero(self._eeg) and 3 * n_behind > 2 * np.count_nonzero(self._behind) > 2)
 
