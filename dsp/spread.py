@@ -18,6 +18,7 @@ from eegloop.signal import F64, Bool
 FALLS_OVER = 0.5
 EYES_AT = (0.0, 0.985, -0.17)
 LEARNED_FROM, KEPT = 6, 60
+OFF_HEADS = 2.0  # a head, or what a reference makes of it, may have this many times the share of heads in general
 _SD_OF_MEDIAN = 1.4826 * 1.2533  # standard error of a median, in median absolute deviations over the root of their number
 _LEAST_HEIGHT_UV = 30.0  # of a blink that teaches: it must stand out of every channel's own waves
 
@@ -58,7 +59,7 @@ class Spread:
             unsure = _SD_OF_MEDIAN * np.median(np.abs(seen - middle), axis=0) / math.sqrt(len(seen))
             # what it may well be, as far as heads go: a few blinks among a channel's own waves say little
             learned = np.abs(middle)
-            self.shares = np.minimum(learned + unsure, np.maximum(learned, self._of_heads))
+            self.shares = np.minimum(learned + unsure, np.maximum(learned, OFF_HEADS * self._of_heads))
 
     def reached(self, height_uv: float, bears_uv: F64) -> Bool:
         """Channels that a blink of this height in front moves by more than `bears_uv`."""
