@@ -42,6 +42,8 @@ class Background:
         """One more, in µV; True when there is something new. What no electrode on a head gives is not counted."""
         self._dead = self._dead + 1 if abs(size) < _DEAD_UV else 0
         if self._dead > _DEAD_IN_A_ROW:
+            if self._dead == _DEAD_IN_A_ROW + 1:  # nor are the ones before
+                self._taken = max(0, self._taken - _DEAD_IN_A_ROW)
             return False
         self._sizes[self._taken % len(self._sizes)] = size
         self._newest.append(size)

@@ -72,8 +72,9 @@ def test_delta_does_not_lean_on_a_rocking_head_however_regular(frequency_hz: flo
     assert np.median([a.values[column] / b.values[column] for a, b in zip(rows[100:], calm[100:], strict=True)]) > 2
     assert good(rows, "band_power.delta", "C3", 31) == 0.0
     assert next(row for row in rows if row.end_sample / RATE > 40).reasons[column] == "drift"
-    for name, channel in (("band_power.theta", "C3"), ("band_power.alpha", "C3"), ("theta_beta_ratio", "Fz")):
+    for name, channel in (("band_power.theta", "C3"), ("band_power.alpha", "C3")):
         assert good(rows, name, channel, 31) == 1.0
+    assert good(rows, "theta_beta_ratio", "Fz", 31) > 0.75, "without an electrode on the forehead a wave in front may be a blink"
     assert not any("drift" in reasons for row in rows for reasons in row.quality.reasons), "it is no fault of an electrode"
 
 
