@@ -30,12 +30,13 @@ class JudgeMachine(RuleBasedStateMachine):
     n_outputs = 0  # of all examples together: rules about what flows prove nothing where nothing flows
 
     @initialize(
-        authority=st.sampled_from(["observe", "lower_only", "within_bounds"]),
+        authority=st.sampled_from(["within_bounds", "lower_only", "observe"]),
         modality=st.sampled_from([("tdcs", 0), ("tacs", 10_000)]),
         fallback_ms=st.sampled_from([100, 1000, 5000]),
         session_ms=st.sampled_from([5_000, 600_000]),
+        flowing=st.sampled_from([True, True, False]),
     )
-    def begin(self, authority: str, modality: tuple[str, int], fallback_ms: int, session_ms: int) -> None:
+    def begin(self, authority: str, modality: tuple[str, int], fallback_ms: int, session_ms: int, flowing: bool) -> None:
         self.seat = Seat(
             authority=authority,
             modality=modality[0],
@@ -56,6 +57,8 @@ class JudgeMachine(RuleBasedStateMachine):
         self.charge_uc = 0.0
         self.old: list[StimCommand] = []
         self.obeyed: list[StimCommand] = []
+        if flowing:
+            self.orderly_set(0.5)
 
     # ---- what may happen ----
 
@@ -230,4 +233,4 @@ class TestJudgeMachine(JudgeMachine.TestCase):  # type: ignore[misc, name-define
     def runTest(self) -> None:  # noqa: N802 - unittest's name
         JudgeMachine.n_outputs = 0
         super().runTest()
-        assert JudgeMachine.n_outputs > 100, "hardly any output was ever ordered"
+        assert JudgeMachine.n_outputs > 20, "hardly any output was ever ordered"
