@@ -58,6 +58,9 @@ LINE = 0.5
 TOGETHER = 0.95
 _FEWEST_ROCKED = 3
 
+# One event this large (a rail left behind, a knock) would be most of a minute's sum. It is told by itself: 10 s that hold it say nothing here.
+TOO_LARGE_UV = 150.0
+
 
 class Drift:
     """`take` is given every whole stretch in order.
@@ -141,6 +144,9 @@ class Drift:
         if self._held < _STRETCHES or (self._held - _STRETCHES) % _EVERY:
             return
         spectrum = np.fft.rfft((trace - trace.mean(1, keepdims=True)) * self._taper)[:, : len(FREQUENCY_HZ)]
+        lost = (trace.max(1) > TOO_LARGE_UV) | (trace.min(1) < -TOO_LARGE_UV)
+        if lost.any():
+            spectrum[lost] = 0.0
         power = spectrum.real**2 + spectrum.imag**2
         self._spectra.append(spectrum)
         self._powers.append(power)
