@@ -7,8 +7,10 @@ import pytest
 from scipy.signal import butter, sosfilt
 
 from dsp.contact import Contact
+from dsp.derivation import likeness
+from dsp.electrodes import POSITIONS
 from dsp.stranger import FORETOLD, Strangers
-from eegloop.signal import StreamInfo
+from eegloop.signal import F64, Bool, StreamInfo
 from simulators.brain import Brain, BrainSettings
 
 RATE = 250
@@ -80,3 +82,44 @@ def test_a_channel_without_place_or_life_is_not_judged_and_moves_nobody() -> Non
     found = Strangers(info(labels)).agreement(y @ y.T, alive)
     assert found[18] == 0.0 and found[3] == 0.0
     assert (np.delete(found, [3, 18]) >= FORETOLD).all()
+
+
+def test_a_headset_on_no_head_makes_nobody_a_stranger_and_takes_no_time() -> None:
+    """Noise of its own at each of 64 electrodes: nobody is foretold by anybody, and no electrode is tried."""
+    labels = tuple(label for label in POSITIONS if label not in ("T9", "T10"))[:64]
+    strangers = Strangers(info(labels))
+    tried: list[int] = []
+    inverse = strangers._rows_of
+
+    def counted(trusted: Bool) -> tuple[F64, F64]:
+        tried.append(int(trusted.sum()))
+        return inverse(trusted)
+
+    strangers._rows_of = counted  # type: ignore[method-assign]
+    y = np.random.default_rng(5).standard_normal((64, 600))
+    y -= y.mean(0)
+    found = strangers.agreement(y @ y.T, np.ones(64, dtype=bool))
+    assert (found == 1.0).all()
+    assert set(tried) == {64}, "the costly part is not begun"
+
+
+def test_tries_are_few_where_each_is_costly() -> None:
+    labels = tuple(label for label in POSITIONS if label not in ("T9", "T10"))
+    strangers = Strangers(info(labels))
+    at = np.array([POSITIONS[label] for label in labels])
+    rng = np.random.default_rng(6)
+    at /= np.linalg.norm(at, axis=1, keepdims=True)
+    root = np.linalg.cholesky(likeness(np.clip(at @ at.T, -1, 1)) + 1e-3 * np.eye(len(at)))
+    x = root @ rng.standard_normal((len(at), 2500))
+    x[::5] = rng.standard_normal((len(x[::5]), 2500))  # a fifth are strangers
+    x -= x.mean(0)
+    made: list[bytes] = []
+    inverse = strangers._rows_of
+
+    def counted(trusted: Bool) -> tuple[F64, F64]:
+        made.append(trusted.tobytes())
+        return inverse(trusted)
+
+    strangers._rows_of = counted  # type: ignore[method-assign]
+    strangers.agreement(x @ x.T, np.ones(len(at), dtype=bool))
+    assert len(made) <= 2 * (2 + 1e7 / len(at) ** 3), len(made)
