@@ -250,7 +250,10 @@ def test_every_biomarker_runs_at_the_ends_of_the_range_of_rates(rate: float) -> 
 @pytest.mark.parametrize("n_channels", [1, 2, 5, 19, 33, 64, 256])
 def test_every_biomarker_runs_on_1_to_256_channels(n_channels: int) -> None:
     labels = (*POSITIONS, *(f"E{i}" for i in range(256)))[:n_channels]
-    found = whole(eeg(125.0, 10, n_channels), labels, 125.0)
+    x, placed = eeg(125.0, 10, n_channels).copy(), labels[: len(POSITIONS)]
+    if n_channels > 8:
+        x[:, : len(placed)] = x[:, : len(placed)] @ smear(placed)  # places say what a head shows there
+    found = whole(x, labels, 125.0)
     assert len(found) == 20
     names = {c.name.split(".")[0] for c in found[-1].columns}
     assert names >= set(KINDS) - {"faa"}
