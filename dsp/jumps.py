@@ -55,7 +55,7 @@ class Jumps:
         self._usual = steepness_uv2
         self._heights: dict[int, F64] = {}
         limits = np.where(self._eeg, LOOKED_AT * steepness_uv2, np.inf)
-        self._least_limit, self._limits = float(limits.min()), limits.tolist()
+        self._least_limit, self._limits = float(limits.min()), limits
 
     def look(self, recent: list[F64], steepness: F64, steepest: float) -> tuple[Bool, Bool] | None:
         """Channels that jump within the newest block or at the end of the one before, and those where alpha feels it; None if there is none.
@@ -69,9 +69,10 @@ class Jumps:
         """
         if steepest <= self._least_limit:
             return None
-        rows = [i for i, (own, limit) in enumerate(zip(steepness.tolist(), self._limits, strict=True)) if own > limit]
-        if not rows:
+        over = np.greater(steepness, self._limits)
+        if not np.logical_or.reduce(over):
             return None
+        rows = np.flatnonzero(over).tolist()
         x = recent[-1][rows]
         n, late = x.shape[1], self._late
         if len(recent) > 1:
