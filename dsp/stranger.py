@@ -37,7 +37,8 @@ class Strangers:
     def __init__(self, info: StreamInfo) -> None:
         places = [direction(name) if kind == "eeg" else None for name, kind in zip(info.channels, info.kinds, strict=True)]
         self.placed: Bool = np.array([place is not None for place in places])
-        at = np.array([(0.0, 0.0, 0.0) if place is None else place for place in places])
+        # all that follows is of these alone: what it costs must not grow with channels that have no part in it
+        at = np.array([place for place in places if place is not None]).reshape(-1, 3)
         self._like: F64 = likeness(np.clip(at @ at.T, -1.0, 1.0)) + _OWN_SHARE * np.eye(len(at))
         self._recent: deque[F64] = deque(maxlen=_STRETCHES)
         self._each = np.arange(len(at))
@@ -49,7 +50,11 @@ class Strangers:
         Of those below `FORETOLD` the one without which all others are foretold best is left out, and so on, the worst ones tried first: who
         lies beside a stranger is foretold badly too. Where nearly all are below, nothing is said of any.
         """
-        mine = alive & self.placed
+        found = np.zeros(len(self.placed))
+        found[self.placed] = self._agreement(covariance[np.ix_(self.placed, self.placed)], alive[self.placed])
+        return found
+
+    def _agreement(self, covariance: F64, mine: Bool) -> F64:
         loudness = float(np.median(covariance.diagonal()[mine]))
         if loudness > 0:
             self._recent.append(covariance / loudness)
@@ -61,7 +66,7 @@ class Strangers:
         if np.count_nonzero(mine & (shares < FORETOLD)) > _NOBODY * n:
             found[mine] = 1.0
             return found
-        tries = max(2, int(_MOST_WORK / n**3))
+        tries = max(2, int(_MOST_WORK / len(mine) ** 3))
         for _ in range(max(1, int(_MOST * n))):
             without = []
             candidates = np.flatnonzero(trusted & (shares < FORETOLD))
@@ -108,7 +113,7 @@ class Strangers:
             foretold, own = np.zeros_like(self._like), np.zeros_like(self._like)
             foretold[np.ix_(mine, mine)] = -inverse / inverse.diagonal()[:, np.newaxis] * others - mean
             own[np.ix_(mine, mine)] = np.eye(n) - mean
-            if len(self._rows) >= max(4, _KEPT_ELEMENTS // n**2):
+            if len(self._rows) >= max(4, _KEPT_ELEMENTS // len(self._like) ** 2):
                 self._rows.clear()
             rows = self._rows[key] = own, foretold
         return rows

@@ -123,3 +123,16 @@ def test_tries_are_few_where_each_is_costly() -> None:
     strangers._rows_of = counted  # type: ignore[method-assign]
     strangers.agreement(x @ x.T, np.ones(len(at), dtype=bool))
     assert len(made) <= 2 * (2 + 1e7 / len(at) ** 3), len(made)
+
+
+def test_channels_without_a_place_cost_nothing() -> None:
+    """A net of 128 of which a third have 10-10 names: what is multiplied and kept is of these alone."""
+    labels = (*NINETEEN, *(f"E{i}" for i in range(109)))
+    strangers = Strangers(info(labels))
+    x = np.random.default_rng(7).standard_normal((128, LENGTH))
+    x[:19] = recorded(NINETEEN, ("Cz",), 3)[:LENGTH].T
+    alive = np.ones(128, dtype=bool)
+    found = strangers.agreement(x @ x.T, alive)
+    alone = Strangers(info(NINETEEN)).agreement(x[:19] @ x[:19].T, alive[:19])
+    np.testing.assert_array_equal(found, np.concatenate((alone, np.zeros(109))))
+    assert {rows.shape for pair in strangers._rows.values() for rows in pair} == {(19, 19)}
