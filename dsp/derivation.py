@@ -19,6 +19,7 @@ SEGMENT_S = 2.0
 _LEAST_SEGMENTS = 3
 # A rhythm that neighbors share is nearly gone in a Laplacian, and an error in one neighbor brings it back: band by band.
 _BANDS_HZ = (1.0, 4.0, 8.0, 13.0, 30.0, 45.0)
+_THINNED_HZ = 250.0  # means of so many samples a second hold these bands: this runs where leases are renewed
 _DEGREES = 60  # of the series of `likeness`
 _OWN_SHARE = 0.02  # of a channel's power that no other has: noise of electrode and amplifier
 _UNPLACED = 0.5  # likeness of electrodes of which nobody knows where they are
@@ -31,9 +32,11 @@ class Derivation:
         cosine = np.where(np.eye(len(eeg), dtype=np.bool_), 1.0, 1.0 - chord**2 / 2)
         self._eeg = eeg
         self.like: F64 = np.where(np.isnan(cosine), _UNPLACED, likeness(np.nan_to_num(cosine))) + _OWN_SHARE * np.eye(len(eeg))
-        self._n = round(SEGMENT_S * grid.rate_hz)
+        self._thin = max(1, int(grid.rate_hz / _THINNED_HZ))
+        self._n = round(SEGMENT_S * grid.rate_hz / self._thin) * self._thin
         self._past: deque[NDArray[np.float32]] = deque(maxlen=round(PAST_S * grid.rate_hz / float(grid.block_length)))
-        frequency = np.fft.rfftfreq(self._n, 1 / grid.rate_hz)
+        self._taper = np.hanning(self._n // self._thin).astype(np.float32)
+        frequency = np.fft.rfftfreq(self._n // self._thin, self._thin / grid.rate_hz)
         edges = np.searchsorted(frequency, _BANDS_HZ).tolist()
         self._bands = [slice(a, b) for a, b in itertools.pairwise(edges) if a < b]
 
@@ -49,20 +52,27 @@ class Derivation:
         undecided = np.flatnonzero(change.any(1) & self._eeg & ~far)
         n_segments = sum(block.shape[1] for block in self._past) // self._n
         if len(undecided) and n_segments >= _LEAST_SEGMENTS:
-            x = np.concatenate(self._past, axis=1)[:, -n_segments * self._n :]
-            off, whole = self._powers(change[undecided] @ x), self._powers(asked[undecided] @ x)
+            bins = self._past_bins(n_segments)
+            off, whole = self._powers(change[undecided], bins), self._powers(asked[undecided], bins)
             share = np.median(
                 off / np.maximum(whole, np.finfo(np.float64).tiny), axis=1
             )  # what the electrode that goes did before is in few segments
             far[undecided] = (share > FAR**2).any(1)
         return far
 
-    def _powers(self, x: F64) -> F64:
-        """(n_rows, n_segments, n_bands) of rows (n_rows, n_segments * segment)."""
-        segments = x.reshape(len(x), -1, self._n)
-        segments = (segments - segments.mean(2, keepdims=True)) * np.hanning(self._n)
-        power = np.abs(np.fft.rfft(segments, axis=2)) ** 2
-        return np.stack([power[:, :, band].sum(2) for band in self._bands], axis=2)
+    def _past_bins(self, n_segments: int) -> NDArray[np.complex64]:
+        """(n_channels, n_segments * n_bins) of the newest segments: a map of them is a map of the samples, and they are a tenth as many."""
+        x = np.concatenate(self._past, axis=1)[:, -n_segments * self._n :].reshape(len(self._eeg), n_segments, -1, self._thin)
+        segments = x.mean(3) if self._thin > 1 else x[:, :, :, 0]
+        segments = (segments - segments.mean(2, keepdims=True)) * self._taper
+        bins = np.fft.rfft(segments, axis=2)[:, :, : self._bands[-1].stop]
+        return bins.astype(np.complex64).reshape(len(x), -1)
+
+    def _powers(self, rows: F64, bins: NDArray[np.complex64]) -> F64:
+        """(n_rows, n_segments, n_bands) behind rows (n_rows, n_channels) of a map."""
+        mapped = (rows.astype(np.float32) @ bins).reshape(len(rows), -1, self._bands[-1].stop)
+        power = mapped.real**2 + mapped.imag**2
+        return np.stack([power[:, :, band].sum(2, dtype=np.float64) for band in self._bands], axis=2)
 
 
 def likeness(cosine: F64) -> F64:

@@ -6,8 +6,9 @@ from typing import Literal
 
 import numpy as np
 import pytest
+from scipy.signal import butter, resample_poly, sosfilt
 
-from dsp.derivation import likeness
+from dsp.derivation import Derivation, likeness
 from dsp.electrodes import direction
 from dsp.reference import Rereference
 from dsp.window import Grid
@@ -118,3 +119,25 @@ def test_the_person_s_own_past_says_what_no_model_can() -> None:
         said.append(average.far.tolist())
     assert not any(said[0])
     assert np.delete(said[1], 4).all()
+
+
+def test_the_past_that_a_change_is_judged_by_is_as_small_at_every_rate() -> None:
+    """It is judged where leases are renewed: 16 s of samples at 2 kHz would be 600 ms of 128 channels."""
+    rng = np.random.default_rng(11)
+    chord = np.full((8, 8), np.nan)
+    eeg = np.ones(8, dtype=bool)
+    coarse = sosfilt(butter(4, 40, fs=250.0, output="sos"), np.cumsum(rng.standard_normal((8, 4000)), axis=1))
+    coarse += rng.standard_normal((8, 1)) * sosfilt(
+        butter(4, (8, 12), "bandpass", fs=250.0, output="sos"), rng.standard_normal(4000)
+    )
+    fine = resample_poly(coarse, 8, 1, axis=1)
+    asked = np.eye(8) - 1 / 8
+    changed = np.eye(8) - np.where(np.arange(8) > 0, 1 / 7, 0.0)
+    judged = []
+    for x, rate in ((coarse, 250.0), (fine, 2000.0)):
+        derivation = Derivation(chord, Grid.of(rate, 0.1), eeg)
+        for block in np.split(x, 160, axis=1):
+            derivation.take(block)
+        assert derivation._past_bins(8).shape == (8, 8 * 90), "up to 45 Hz"
+        judged.append(derivation.too_far(changed, asked))
+    np.testing.assert_array_equal(judged[0], judged[1])
