@@ -175,11 +175,15 @@ class Drift:
             if wandering.any():
                 delta, below, _, _, theta, line = sums
                 lower, upper = self._slopes @ np.log(np.add.reduce(self._powers) / self._before).T
+                # a dead electrode's is none, and says nothing of the others'
+                known = self._eeg & np.isfinite(lower) & np.isfinite(upper)
+                wandering &= known
                 wandering &= upper < _MOST_PURE + _PURE_SPREAD / n  # blinks, and slow waves of the one electrode
                 # all electrodes see one brain: most of what is told of one is told by all
-                upper = upper / 4 + 3 * np.median(upper[self._eeg]) / 4
-                wandering &= (lower + np.median(lower[self._eeg])) / 2 > _LEAST_LOWER - looser
-                wandering &= (steep + np.median(steep[self._eeg])) / 2 < _STEEPEST
+                everybody = known if known.any() else self._eeg
+                upper = upper / 4 + 3 * np.median(upper[everybody]) / 4
+                wandering &= (lower + np.median(lower[everybody])) / 2 > _LEAST_LOWER - looser
+                wandering &= (steep + np.median(steep[everybody])) / 2 < _STEEPEST
                 on_a_brain = (steep > mixed) & (upper < np.minimum(steep + 0.1, _MOST_MIXED))
                 alone = (steep > pure) & (upper < np.minimum(steep + 0.15, _MOST_PURE))
                 wandering &= (on_a_brain | alone) & (below + line * self._line_in_delta > (_WANDERS - looser) * delta)
@@ -203,8 +207,10 @@ class Drift:
             return np.zeros_like(self._eeg)
         at += first
         line = np.hstack([one[rocked, at : at + 5] for one in self._spectra])
-        real = (line.conj() @ line.T).real
-        together = float(np.linalg.eigvalsh(real)[-1]) / float(real.trace())
+        # the largest eigenvalue of the real part of line* lineᵀ, which has one for every electrode: these few columns have the same
+        parts = np.hstack((line.real, line.imag))
+        shared = parts.T @ parts
+        together = float(np.linalg.eigvalsh(shared)[-1]) / float(shared.trace())
         return rocked if together > TOGETHER else np.zeros_like(self._eeg)
 
 

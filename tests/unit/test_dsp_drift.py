@@ -104,6 +104,16 @@ def test_delta_and_theta_do_not_lean_on_electrodes_that_wander(seed: int) -> Non
     assert not drifting(calm)
 
 
+def test_an_electrode_that_is_dead_does_not_hide_what_all_others_do() -> None:
+    rng = np.random.default_rng(0)
+    x = natural(rng, 1.1)
+    x += 30 * np.cumsum(rng.standard_normal(x.shape), axis=0) / np.sqrt(RATE)
+    x[:, 1] = 0.0
+    rows = run(x)
+    kept = [good(rows, "band_power.delta", channel, LASTS_S - 12) for i, channel in enumerate(MONTAGE) if i != 1]
+    assert np.mean(kept) < 0.2, kept
+
+
 def natural(rng: np.random.Generator, exponent: float) -> np.ndarray:
     """A head whose spectrum grows no more than 1/f below 0.8 Hz."""
     n, c = round(LASTS_S * RATE), len(MONTAGE)
