@@ -423,6 +423,8 @@ class Pipeline:
         if fed:
             self._ranges.take(raw)
             self._work(n, raw, filtered, whole=whole, unbroken=fed_whole)
+        else:
+            self._artifacts.restart()  # a gap that begins with a block is one, too: no stretch in it is judged
 
     def _feed_part(self, first: int, raw: F64, filtered: F64) -> None:
         """Mend and filter samples from absolute index `first` on; channels that come back start anew."""

@@ -116,6 +116,20 @@ def test_a_long_gap_or_a_new_segment_starts_the_filters_anew(segment: int, lost:
         np.testing.assert_array_equal(one.values, other.values)
 
 
+@pytest.mark.parametrize("cut", [7500, 7510])
+def test_nothing_is_concluded_from_a_gap_wherever_it_begins(cut: int) -> None:
+    """An electrode without contact stays one: nobody has seen it since."""
+    pipeline = make()
+    x = eeg(60)
+    x[:, 0] = 0.0
+    before = push(pipeline, x[:cut], 0)[-1].quality
+    after = push(pipeline, x[cut : cut + 100], cut + 25 * 250)[-1].quality
+    assert before.contact is not None and after.contact is not None
+    assert before.contact[0] == 0.0
+    np.testing.assert_array_equal(after.contact, before.contact)
+    assert "contact" in after.reasons[0]
+
+
 def test_hops_in_a_gap_are_emitted_when_samples_return() -> None:
     x = eeg(12)
     pipeline = make()
