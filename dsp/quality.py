@@ -242,7 +242,8 @@ class ChannelQuality:
                 self._drifted_at[channels] = self._last_drifted = last
                 continue
             if only == "fast":
-                self._tensed_at[channels] = self._last_tensed = last
+                self._tensed_at[channels] = np.maximum(self._tensed_at[channels], last)  # it may be told late, behind a newer one
+                self._last_tensed = max(self._last_tensed, last)
                 self._tensed_code[channels] = code
                 continue
             for block in range(max(first, oldest), last + 1):
@@ -336,7 +337,10 @@ class ChannelQuality:
         """These channels' values were changed by a correction in this block; of those only mains were taken."""
         if values is not None and values.any():
             n = self._grid.block_end(block) - self._grid.block_end(block - 1)
-            self._spoil(block, n, values, Code.CORRECTED)
+            # what is too large for any cause keeps its name: nobody leans on it
+            loud = self.loud()
+            self._spoil(block, n, values & ~loud, Code.CORRECTED)
+            self._note(Code.CORRECTED, values)
         if mains is not None and mains.any():
             self._note(Code.CORRECTED, mains)
 

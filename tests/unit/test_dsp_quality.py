@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from dsp.artifacts import Finding
 from dsp.biomarkers import band_power
+from dsp.codes import Code
 from dsp.pipeline import Pipeline
 from eegloop.line import LineSettings, QualitySettings
 from eegloop.signal import Biomarkers, Chunk, Grade, StreamInfo
@@ -133,3 +135,28 @@ def test_thresholds_are_the_settings() -> None:
     x[2005:2015, 0] += 400.0
     loose = LineSettings(window_s=1.0, quality=QualitySettings(amplitude_uv=1000))
     assert not any("amplitude" in r for r in reasons(run(x, loose), 0).values())
+
+
+def test_muscle_that_is_told_late_does_not_hide_a_newer_one() -> None:
+    info = StreamInfo("t", "t", RATE, ("E0", "E1"), ("eeg",) * 2)
+    pipeline = Pipeline(info, LineSettings(window_s=1.0), [("band_power", band_power.Settings())])
+    row = pipeline.push(Chunk(eeg(12, 2).astype(np.float32), 0, 0.0, 0.0))[-1]
+    quality, newest, both = pipeline._quality, 120, np.ones(2, dtype=np.bool_)
+    for block in (newest, newest - 8):
+        quality.found([Finding(Code.JAW_MUSCLE, block, block, both, False, "fast")])
+    end = row.end_sample + 5 * 25
+    assert (quality.codes(250, newest + 5, end, 13.0, 30.0) == Code.JAW_MUSCLE).all()
+
+
+def test_what_is_too_large_stays_so_when_it_was_corrected() -> None:
+    """Else the channel would be taken into the reference of all others."""
+    info = StreamInfo("t", "t", RATE, ("E0", "E1"), ("eeg",) * 2)
+    pipeline = Pipeline(info, LineSettings(window_s=1.0), [("band_power", band_power.Settings())])
+    x = eeg(12, 2)
+    x[-25:, 0] += 400 * np.hanning(25)
+    pipeline.push(Chunk(x.astype(np.float32), 0, 0.0, 0.0))
+    quality = pipeline._quality
+    assert quality.loud().tolist() == [True, False]
+    quality.corrected(120, np.ones(2, dtype=np.bool_), None)
+    assert quality.loud().tolist() == [True, False]
+    assert quality.codes(500, 120, 3000).tolist() == [Code.AMPLITUDE, Code.CORRECTED]
