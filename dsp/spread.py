@@ -20,6 +20,7 @@ EYES_AT = (0.0, 0.985, -0.17)
 LEARNED_FROM, KEPT = 6, 60
 OFF_HEADS = 2.0  # a head, or what a reference makes of it, may have this many times the share of heads in general
 _SD_OF_MEDIAN = 1.4826 * 1.2533  # standard error of a median, in median absolute deviations over the root of their number
+_DEAD_UV = 0.001  # less than any electrode on a head moves by itself, but once in thousands
 _LEAST_HEIGHT_UV = 30.0  # of a blink that teaches: it must stand out of every channel's own waves
 
 
@@ -52,7 +53,8 @@ class Spread:
         at_front = float(moved_uv[self._front].mean()) if self._front.size else 0.0
         if abs(at_front) < _LEAST_HEIGHT_UV or not np.all(np.isfinite(moved_uv)):
             return
-        self._seen.append(moved_uv / at_front)
+        # a dead electrode has shown nothing: its share is no smaller for that when it is back
+        self._seen.append(np.where(np.abs(moved_uv) < _DEAD_UV, self._of_heads, moved_uv / at_front))
         if len(self._seen) >= LEARNED_FROM:
             seen = np.array(self._seen)
             middle = np.median(seen, axis=0)

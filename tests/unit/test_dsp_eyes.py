@@ -132,6 +132,18 @@ def test_the_spread_is_the_heads_until_it_is_the_persons() -> None:
     assert spread.shares[2] == pytest.approx(0.02)
 
 
+def test_an_electrode_that_was_dead_is_reached_by_blinks_when_it_is_back() -> None:
+    labels = ("Fp1", "Fp2", "Cz")
+    spread = Spread([direction(label) for label in labels], np.ones(3, dtype=np.bool_), [0, 1])
+    of_heads = spread.shares[2]
+    for _ in range(3 * LEARNED_FROM):
+        spread.take(np.array([100.0, 100.0, 0.0]))
+    assert spread.shares[2] == pytest.approx(of_heads)
+    for _ in range(4 * LEARNED_FROM):
+        spread.take(np.array([100.0, 100.0, 2.0]))
+    assert spread.shares[2] == pytest.approx(0.02)
+
+
 def test_a_loud_front_without_blinks_keeps_its_slow_values() -> None:
     """12 µV RMS on each side: no small blinks and no small gaze steps are made of it."""
     labels = ("Fp1", "Fp2", *BACK)
