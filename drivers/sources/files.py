@@ -244,7 +244,7 @@ def counter_gaps(
     if step == 0 or how_often.max() < 0.9 * len(steps):
         return ()
     if len(counts) > 4 * modulus:
-        modulus = int(counts.max()) + step
+        modulus = min(modulus, int(counts.max()) + step)  # one of odd numbers ends at 255 and goes on with 1
         steps = np.diff(counts) % modulus
     turn = modulus // step
     suspects = steps != step

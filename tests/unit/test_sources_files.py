@@ -193,6 +193,14 @@ def test_a_counter_that_ends_at_200_loses_nothing_when_it_begins_anew(tmp_path: 
     assert recording.gaps == (Gap(1500, 7),)
 
 
+def test_a_counter_of_odd_numbers_loses_nothing_when_it_begins_anew(tmp_path: Path) -> None:
+    index = np.arange(3000)
+    recording = open_recording(
+        openbci(tmp_path / "d.txt", (2 * index + 1) % 256, 1_557_936_053_000 + index * 8, np.ones((3000, 16)))
+    )
+    assert recording.gaps == ()
+
+
 def test_muse_csv_gap_markers_and_incomplete_last_line(tmp_path: Path) -> None:
     stamps = 1.5e9 + np.arange(600) / 256
     stamps[300:] += 12 / 256
