@@ -267,7 +267,10 @@ class Artifacts:
     def _muscle(self, block: int, steepness: F64, jumped: Bool | None, found: list[Finding]) -> None:
         over = steepness / self._muscle_limit
         perhaps = (over > MUSCLE_PERHAPS**2) & self._eeg
-        if jumped is not None:  # what a jump leaves behind the filters looks like muscle
+        if jumped is not None:  # what a jump leaves behind the filters looks like muscle: it is named after the jump
+            left = perhaps & jumped
+            if left.any():
+                found.append(Finding(Code.GRADIENT, block, block, left, spoils=False, only="fast"))
             perhaps &= ~jumped
         if not perhaps.any():
             return

@@ -103,3 +103,17 @@ def test_off_is_off_and_cuts_change_nothing() -> None:
     assert "gradient" in reasons(one)
     for a, b in zip(one, other, strict=True):
         assert a.reasons == b.reasons
+
+
+def test_muscle_in_the_block_behind_a_jump_is_no_brain() -> None:
+    """A tug at the cable, and the person tenses: what the jump leaves behind is not named muscle, but nothing leans on that block."""
+    rate, at = 250.0, 12 * 250
+    x = head(rate).copy()
+    x[at - 15, 1] += 150.0
+    t = np.arange(25) / rate
+    x[at : at + 25, 1] += 60 * np.hanning(25) * np.sin(2 * np.pi * 35 * t)
+    rows = run(x, rate)
+    column = rows[0].find("band_power.beta", "Cz")
+    windows = round(2 * rate)
+    newest = [row.grades[column] for row in rows if row.end_sample - windows == at]
+    assert len(newest) == 1 and newest[0] != Grade.GOOD
