@@ -128,7 +128,9 @@ class Rereference:
         matrix = np.eye(len(self._eeg))
         out = self._eeg & ~self._good
         filled = self._kind in ("csd", "average")
-        near = np.where((self._eeg if filled else self._good) & (self._chord < _FURTHEST_CHORD), self._chord, np.inf)
+        # two labels of one place (T3 and T7) are no neighbors: their difference is no derivation
+        within = (self._chord > 0) & (self._chord < _FURTHEST_CHORD)
+        near = np.where((self._eeg if filled else self._good) & within, self._chord, np.inf)
         replaced = self._interpolation(out) if filled and out.any() else None
         self.lacking = np.zeros(len(self._eeg), dtype=np.bool_)
         common = self._rest() if self._gram is not None else None

@@ -141,3 +141,16 @@ def test_the_past_that_a_change_is_judged_by_is_as_small_at_every_rate() -> None
         assert derivation._past_bins(8).shape == (8, 8 * 90), "up to 45 Hz"
         judged.append(derivation.too_far(changed, asked))
     np.testing.assert_array_equal(judged[0], judged[1])
+
+
+@pytest.mark.parametrize("kind", ["csd", "bipolar", "average"])
+def test_two_labels_of_one_place_are_no_neighbors(kind: Literal["csd", "bipolar", "average"]) -> None:
+    montage = ("Fp1", "T3", "T7", "Cz", "Pz", "O1", "O2", "C3", "C4")
+    reference = Rereference(StreamInfo("t", "t", RATE, montage, ("eeg",) * 9), kind, Grid.of(RATE, 0.1), np.ones(9, dtype=bool))
+    assert np.isfinite(reference.map).all()
+    if kind != "average":
+        assert not reference.map[1, 2] and not reference.map[2, 1]
+        assert not reference.lacking.any()
+    x = np.random.default_rng(3).standard_normal((9, 25))
+    reference.apply(x, np.array([label == "T7" for label in montage]))
+    assert np.isfinite(x).all()
