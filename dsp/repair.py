@@ -100,30 +100,27 @@ class Repair:
         return found
 
     def _fill(self, x: F64, bad: Bool, channel: int) -> list[int]:
-        """Mend one channel; returns the offsets at which it comes back from a long loss."""
-        returns: list[int] = []
-        run, last, i, n = int(self._run[channel]), float(self._last[channel]), 0, len(x)
-        while i < n:
-            if not bad[i]:
-                if run > self._longest_run:
-                    returns.append(i)
-                run = 0
-                following = np.flatnonzero(bad[i:])
-                if not following.size:
-                    i = n
-                    break
-                i += int(following[0])
-                last = float(x[i - 1])
-                continue
-            good = np.flatnonzero(~bad[i:])
-            stop = i + int(good[0]) if good.size else n
-            run += stop - i
-            if run >= _OUT:
-                x[i:stop] = 0.0
-            elif stop < n and run <= self._longest_run:
-                x[i:stop] = last + (x[stop] - last) * np.arange(1, stop - i + 1) / (stop - i + 1)
-            else:
-                x[i:stop] = last
-            i = stop
-        self._run[channel] = run
-        return returns
+        """Mend one channel; returns the offsets at which it comes back from a long loss.
+
+        All runs of bad values at once: a faulty source may send every second one, on every channel.
+        """
+        run, last, n = int(self._run[channel]), float(self._last[channel]), len(x)
+        back = [0] if run > self._longest_run and not bad[0] else []
+        edges = np.flatnonzero(np.diff(bad, prepend=False, append=False))
+        starts, stops = edges[::2], edges[1::2]
+        if not starts.size:
+            self._run[channel] = 0
+            return back
+        lengths = stops - starts
+        runs = lengths.copy()
+        before = x[starts - 1]
+        if starts[0] == 0:
+            runs[0] += run
+            before[0] = last
+        returns = stops < n
+        way = np.where(returns & (runs <= self._longest_run), x[np.minimum(stops, n - 1)] - before, 0.0)
+        before[runs >= _OUT] = 0.0
+        place = np.arange(1, int(lengths.sum()) + 1) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        x[bad] = np.repeat(before, lengths) + np.repeat(way, lengths) * place / np.repeat(lengths + 1, lengths)
+        self._run[channel] = runs[-1] if bad[-1] else 0
+        return back + stops[returns & (runs > self._longest_run)].tolist()
