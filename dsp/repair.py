@@ -123,4 +123,5 @@ class Repair:
         place = np.arange(1, int(lengths.sum()) + 1) - np.repeat(np.cumsum(lengths) - lengths, lengths)
         x[bad] = np.repeat(before, lengths) + np.repeat(way, lengths) * place / np.repeat(lengths + 1, lengths)
         self._run[channel] = runs[-1] if bad[-1] else 0
-        return back + stops[returns & (runs > self._longest_run)].tolist()
+        returned: list[int] = stops[returns & (runs > self._longest_run)].tolist()
+        return back + returned
