@@ -1,6 +1,6 @@
 """Dense nets whose electrodes have numbers: which of them stand where a blink is looked for.
 
-The electrodes nearest to 10-10 places by the makers' coordinates, as MNE-Python ships them (GSN-HydroCel-32, -64_1.0, -128, -256;
+The electrodes nearest to 10-10 places by the makers' coordinates, as MNE-Python ships them (GSN-HydroCel-128, -256;
 biosemi64, 128, 160, 256). Only what the look at the eyes needs, and the places around it: no value is made of these names.
 """
 
@@ -12,8 +12,6 @@ from collections.abc import Sequence
 _PLACES = ["Fp1", "Fpz", "Fp2", "AF7", "AF8", "F7", "F8", "F3", "F4", "Fz", "Cz", "T7", "T8", "TP9", "TP10", "Pz", "O1", "O2"]
 # number of electrodes: those at `_PLACES`, "-" where two places would share one
 _HYDROCEL = {
-    32: "E1 E27 E2 - - E11 E12 E3 E4 E17 - E13 E14 E23 E24 E19 E9 E10",
-    64: "E10 - E5 E17 - E18 E58 E12 E60 E6 E4 E24 E52 E29 E47 E34 E35 E39",
     128: "E21 - E14 E25 E8 E33 E122 E24 E124 E11 E7 E39 E115 E57 E100 E62 E70 E83",
     256: "E37 E31 E18 E46 E10 E54 E1 E35 E4 E22 E9 E69 E202 E93 E201 E101 E116 E149",
 }
@@ -30,7 +28,8 @@ _LETTERED = re.compile(r"^(?:eeg|raw)?[\s_.:-]*([a-h])0*(\d+)$")
 def nearest(labels: Sequence[str]) -> list[str | None]:
     """The 10-10 place that each label's electrode is nearest to, None for all others and where the labels are no whole net.
 
-    A whole net: E1 to E32, 64, 128 or 256 (with or without the vertex), or a BioSemi cap's A1 to B32, D32, E32 or H32.
+    A whole net: E1 to E128 or E256 (with or without the vertex), or a BioSemi cap's A1 to B32, D32, E32 or H32. Smaller numbered sets may be
+    any amplifier's.
     """
     low = [label.strip().lower() for label in labels]
     lettered = {f"{m[1]}{int(m[2])}".upper(): i for i, name in enumerate(low) if (m := _LETTERED.match(name))}

@@ -24,7 +24,7 @@ MANY = 24
 _NEAREST = 12
 _MOST = 1 / 4  # of the electrodes can be strangers; with more of them nothing is foretold
 _NOBODY = 3 / 4  # so many that nobody foretells are no strangers: the headset is on no head
-# Elements of matrices that one stretch may cost, some 20 ms: this runs where leases are renewed. 300 tries of 32 electrodes, 38 of 64, 2 of 256.
+# Elements of matrices that one stretch may cost, some 50 ms at worst: this runs where leases are renewed. 300 tries of 32 electrodes, 38 of 64, 2 of 256.
 _MOST_WORK = 1e7
 _KEPT_ELEMENTS = 400_000  # of rows that are made once a set of electrodes
 _LEAST_OF_MODEL = 0.3  # a place that the others do not reach is foretold by chance
