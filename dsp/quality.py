@@ -470,14 +470,14 @@ class ChannelQuality:
         if first > latest and start >= self._valid_from_all:
             return None
         code = self._worse_codes = np.zeros(len(self._eeg), dtype=np.uint8)
-        if first <= self._last_pulsed:
-            code[self._pulsed_at >= first] = Code.PULSE
         if first <= self._last_mark:
             marked = self._in_window(self._marked, first, block) > (1.0 - self._settings.clean_fraction) * n_samples
             code[marked] = self._mark_code[marked]
         if first <= self._last_spoil:
             spoiled = self._spoiled_at >= first
             code[spoiled] = self._spoil_code[spoiled]
+        if first <= self._last_pulsed:
+            code[self._pulsed_at >= first] = Code.PULSE  # whatever else is found around it, it is the cause
         if first <= self._last_bridge:
             code[self._in_window(self._bridged, first, block) > BRIDGED_LIMIT * n_samples] = Code.LOST
         if start < self._valid_from_all:
