@@ -349,6 +349,7 @@ class Artifacts:
         plain = event.kind == "blink" and not event.against_ears  # against the ears, what moves everything moves nothing
         everywhere = plain and self._behind.any() and float(np.median(own[self._behind])) > EVERYWHERE * size
         moved = self._moved(self._levels, event.sample, block) if everywhere or event.against_ears else None
+        moved = None if moved is None else moved / 2  # levels are twice the middle of a range
         if everywhere and not self._opposed(moved, event.height_uv):
             self.log.append(ArtifactEvent("movement", event.sample, event.height_uv))
             large = self._eeg & (own > 2 * abs(event.height_uv) / 3)
@@ -361,7 +362,7 @@ class Artifacts:
         far = near
         if event.kind == "blink":
             if plain and (level := self._moved(self._means, event.sample, block)) is not None:
-                self._spread.take(2 * level)
+                self._spread.take(level)
             far = near | self._spread.reached(event.height_uv, self._bears_uv)
         if moved is not None:
             # the reference lies in the eyes' field: whatever it has moved shows a blink too
@@ -374,14 +375,14 @@ class Artifacts:
             found.append(Finding(code, from_block, to_block, ruled, spoils=True))
 
     def _moved(self, levels: F64, sample: int, block: int) -> F64 | None:
-        """How far each channel's level (half of what `levels` hold) lies in the block of `sample` from that `APART_S` before and after; None if those are not known."""
+        """How far each channel's level lies in the block of `sample` from that `APART_S` before and after; None if those are not known."""
         reach = max(1, round(APART_S * self._rate_hz / float(self._grid.block_length)))
         peak = self._grid.block_of(sample)
         oldest = block - min(self._since, self._depth) + 1
         around = [at for at in (peak - reach, peak + reach) if oldest <= at <= block]
         if peak < oldest or not around:
             return None
-        return np.asarray((levels[peak % self._depth] - levels[np.array(around) % self._depth].mean(0)) / 2, dtype=np.float64)
+        return np.asarray(levels[peak % self._depth] - levels[np.array(around) % self._depth].mean(0), dtype=np.float64)
 
     def _opposed(self, moved: F64 | None, height_uv: float) -> bool:
         """Whether all channels behind move against the frontal ones."""

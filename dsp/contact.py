@@ -171,7 +171,6 @@ class Contact:
         self._bridges.take(both & one & (not everyone), ~one | everyone)
         self.bridged = np.asarray(self._bridges.on.any(1), dtype=np.bool_) if self._bridges.any else self._never
         if self._has_neighbors.any():
-            compared, limit = np.abs(correlation), DISAGREES
             eeg = alive & self._eeg
             together = covariance if n_alive == len(eeg) else covariance[np.ix_(eeg, eeg)]
             averaged = n_alive >= FEWEST_FOR_REFERENCE and np.add.reduce(together, axis=None) < AVERAGED * np.add.reduce(
@@ -180,15 +179,14 @@ class Contact:
             if averaged and np.count_nonzero(eeg & self._strangers.placed) >= FEWEST:
                 judged = self._has_neighbors & eeg
                 odd = self._strangers.agreement(covariance, eeg) < FORETOLD
-                self.disagrees = self._odd.take(odd & judged, ~odd & judged)
-                return
-            if averaged:
-                compared = self._against_thirds(covariance, left_over, self._near & both, eeg)
-                limit = DISAGREES_AVERAGED
-            agreement = np.where(self._near & both, compared, 0.0).max(1)
-            odd = agreement < limit
-            # only against a neighbor that agrees with somebody else: else nobody knows which of the two is wrong
-            judged = self._has_neighbors & alive & (self._near & both & (agreement >= limit)).any(1)
+            else:
+                compared, limit = np.abs(correlation), DISAGREES
+                if averaged:
+                    compared, limit = self._against_thirds(covariance, left_over, self._near & both, eeg), DISAGREES_AVERAGED
+                agreement = np.where(self._near & both, compared, 0.0).max(1)
+                odd = agreement < limit
+                # only against a neighbor that agrees with somebody else: else nobody knows which of the two is wrong
+                judged = self._has_neighbors & alive & (self._near & both & (agreement >= limit)).any(1)
             self.disagrees = self._odd.take(odd & judged, ~odd & judged)
 
     @staticmethod

@@ -75,6 +75,15 @@ class Derivation:
         return np.stack([power[:, :, band].sum(2, dtype=np.float64) for band in self._bands], axis=2)
 
 
+def spline_system(like: F64, electrodes: NDArray[np.intp]) -> F64:
+    """(n + 1, n + 1) the equations of a spherical spline with a constant through n electrodes of (n_channels, n_channels) `likeness` (Perrin 1989)."""
+    n = len(electrodes)
+    system = np.ones((n + 1, n + 1))
+    system[:n, :n] = like[np.ix_(electrodes, electrodes)]
+    system[n, n] = 0.0
+    return system
+
+
 def likeness(cosine: F64) -> F64:
     """Correlation of the scalp's potential at two places by the cosine of the angle between them: 1 at the same place.
 

@@ -69,10 +69,9 @@ class Jumps:
         """
         if steepest <= self._least_limit:
             return None
-        over = np.greater(steepness, self._limits)
-        if not np.logical_or.reduce(over):
+        rows = np.flatnonzero(steepness > self._limits)
+        if not rows.size:
             return None
-        rows = np.flatnonzero(over).tolist()
         x = recent[-1][rows]
         n, late = x.shape[1], self._late
         if len(recent) > 1:
@@ -94,8 +93,8 @@ class Jumps:
         if not found.any():
             return None
         jumps, large = np.zeros_like(self._eeg), np.zeros_like(self._eeg)
-        jumps[np.array(rows)[found]] = True
-        large[np.array(rows)[found & (size > LARGE_UV_S * self._rate_hz)]] = True
+        jumps[rows[found]] = True
+        large[rows[found & (size > LARGE_UV_S * self._rate_hz)]] = True
         return jumps, large
 
     @staticmethod

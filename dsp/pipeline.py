@@ -466,7 +466,7 @@ class Pipeline:
             found = []
             self._artifacts.restart()
         if tracked is not None:
-            self._quality.corrected(self._block, None, tracked)
+            self._quality.mains_taken(tracked)
         if self._changes:
             filtered = self._change(filtered, found, unbroken=unbroken)
         self._noise.add(self._block_start, raw)
@@ -484,9 +484,8 @@ class Pipeline:
         if self._correction.active:
             if not unbroken:
                 self._correction.restart()
-            self._quality.corrected(
-                block, self._correction.apply(x, unbroken and all(f.code == Code.HEARTBEAT for f in found)), None
-            )
+            clean = unbroken and all(finding.code == Code.HEARTBEAT for finding in found)
+            self._quality.corrected(block, self._correction.apply(x, clean))
         if self._reference is not None:
             if not unbroken:
                 self._leak.restart()

@@ -333,16 +333,19 @@ class ChannelQuality:
         self._standing = None
         self._find_mains(power_uv2)
 
-    def corrected(self, block: int, values: Bool | None, mains: Bool | None) -> None:
-        """These channels' values were changed by a correction in this block; of those only mains were taken."""
-        if values is not None and values.any():
+    def corrected(self, block: int, values: Bool) -> None:
+        """These channels' values were changed by a correction in this block."""
+        if values.any():
             n = self._grid.block_end(block) - self._grid.block_end(block - 1)
             # what is too large for any cause keeps its name: nobody leans on it
             loud = self.loud()
             self._spoil(block, n, values & ~loud, Code.CORRECTED)
             self._note(Code.CORRECTED, values)
-        if mains is not None and mains.any():
-            self._note(Code.CORRECTED, mains)
+
+    def mains_taken(self, channels: Bool) -> None:
+        """Mains were taken out of these channels in the newest block, which costs no value its grade."""
+        if channels.any():
+            self._note(Code.CORRECTED, channels)
 
     def pulse(self, block: int) -> None:
         """A magnetic pulse was cut out of this block, or lies in it uncut because it was told too late."""

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dsp.derivation import Derivation
+from dsp.derivation import Derivation, spline_system
 from dsp.electrodes import canonical, direction
 from dsp.inverse import LEAST_ELECTRODES, gram
 from dsp.window import Grid
@@ -155,12 +155,9 @@ class Rereference:
         sources, gone = np.flatnonzero(self._good & self._placed), np.flatnonzero(out & self._placed)
         n = len(sources)
         if n and len(gone):
-            system = np.ones((n + 1, n + 1))
-            system[:n, :n] = self._derivation.like[np.ix_(sources, sources)]
-            system[n, n] = 0.0
             wanted = np.vstack((self._derivation.like[np.ix_(sources, gone)], np.ones(len(gone))))
             made[gone] = 0.0
-            made[np.ix_(gone, sources)] = np.linalg.solve(system, wanted)[:n].T
+            made[np.ix_(gone, sources)] = np.linalg.solve(spline_system(self._derivation.like, sources), wanted)[:n].T
         return made
 
     def _rest(self) -> F64 | None:

@@ -10,7 +10,7 @@ from collections import deque
 
 import numpy as np
 
-from dsp.derivation import likeness
+from dsp.derivation import likeness, spline_system
 from dsp.electrodes import direction
 from eegloop.signal import F64, Bool, StreamInfo
 
@@ -101,10 +101,7 @@ class Strangers:
         if rows is None:
             mine = np.flatnonzero(trusted)
             n = len(mine)
-            system = np.ones((n + 1, n + 1))
-            system[:n, :n] = self._like[np.ix_(mine, mine)]
-            system[n, n] = 0.0
-            inverse = np.linalg.inv(system)[:n, :n]
+            inverse = np.linalg.inv(spline_system(self._like, mine))[:n, :n]
             others = 1.0 - np.eye(n)
             against = n - 1 if n < MANY else _NEAREST
             order = np.argsort(np.where(others > 0, -self._like[np.ix_(mine, mine)], np.inf), axis=1, kind="stable")

@@ -157,6 +157,6 @@ def test_what_is_too_large_stays_so_when_it_was_corrected() -> None:
     pipeline.push(Chunk(x.astype(np.float32), 0, 0.0, 0.0))
     quality = pipeline._quality
     assert quality.loud().tolist() == [True, False]
-    quality.corrected(120, np.ones(2, dtype=np.bool_), None)
+    quality.corrected(120, np.ones(2, dtype=np.bool_))
     assert quality.loud().tolist() == [True, False]
     assert quality.codes(500, 120, 3000).tolist() == [Code.AMPLITUDE, Code.CORRECTED]
